@@ -1,0 +1,113 @@
+"""Every exception of the program, each with a stable code, an exit status and a hint.
+
+Bad rows are data and never raised. What is raised here means that the thing in hand cannot go on; the one
+place that prints it is `etl.cli`. Constructors take facts and build the sentence, so that the same trouble
+always reads the same. This module imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the `etl` command; documented in docs/cli.md."""
+
+    OK = 0  #: all accepted, or nothing to do
+    CANNOT_GO_ON = 1  #: something outside the file has to change first
+    USAGE = 2  #: the command line is wrong
+    DEFECT = 3  #: our own mistake
+    ROWS_REJECTED = 4  #: some rows were rejected, the rest went through
+    CONNECT = 5  #: Connect refused, failed, or could not be reached
+    HELD = 6  #: a run waits for approval
+    INTERRUPTED = 130  #: stopped by a signal
+
+
+class EtlError(Exception):
+    """Base of all: `code` (kebab-case, stable), `message`, `where` it is, and a `hint` that must be given."""
+
+    exit_status: Exit = Exit.CANNOT_GO_ON
+
+    def __init__(self, code: str, message: str, *, where: str | None = None, hint: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [f"error[{self.code}]: {self.message}"]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        lines.append(f"  hint:  {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(EtlError):
+    """The command was called with words that do not fit."""
+
+    exit_status = Exit.USAGE
+
+
+class SettingsError(EtlError):
+    """`etl.toml` or the environment: the operator's move."""
+
+
+class FileRefused(EtlError):
+    """A source file as a whole cannot be read; it is filed as refused and nothing of it is sent."""
+
+
+class MappingInvalid(EtlError):
+    """A mapping file has problems: all of them, each already a full sentence with place and hint."""
+
+    def __init__(self, problems: Sequence[EtlError]) -> None:
+        first = problems[0]
+        super().__init__(first.code, first.message, where=first.where, hint=first.hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class MappingProblem(EtlError):
+    """One thing that is wrong in a mapping file."""
+
+
+class StateError(EtlError):
+    """The state folder cannot be used as it is."""
+
+
+class ConnectError(EtlError):
+    """Connect said no, or said nothing."""
+
+    exit_status = Exit.CONNECT
+
+
+class ConnectUnreachable(ConnectError):
+    """No answer that counts: waiting helps."""
+
+
+class ConnectRefused(ConnectError):
+    """A final no: waiting does not help, somebody has to change something."""
+
+
+class OutcomeUnknown(ConnectError):
+    """A request left and no answer came back: a job may or may not exist."""
+
+
+class Held(EtlError):
+    """A run waits for a person's yes."""
+
+    exit_status = Exit.HELD
+
+
+class Defect(EtlError):
+    """An invariant of ours does not hold: stop before harm is done."""
+
+    exit_status = Exit.DEFECT
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        super().__init__(
+            "defect", message, where=where, hint="this is our mistake: please report it together with the file"
+        )

@@ -1,0 +1,208 @@
+"""The frozen values that flow from file to job, and nothing that acts.
+
+polars is imported for type checking only: `etl status` and `etl --help` must not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
+ROW = "_row"
+
+#: Columns of a rejections frame. `value` is the cell as text; never written to a log.
+REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file as it was when it was claimed."""
+
+    path: Path  #: where the bytes are now
+    name: str  #: name relative to the inbox, as it arrived, with forward slashes
+    size: int
+    modified: float  #: seconds since the epoch
+    digest: str  #: sha256 of the bytes, hex
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a file is written. Frozen in the mapping: checked in production, never guessed there."""
+
+    format: Literal["csv", "excel"] = "csv"
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    quote: str | None = '"'
+    escape: str | None = None
+    header: int = 1  #: 1-based number of the header row among the records; 0 = the file has no header
+    columns: tuple[str, ...] = ()  #: names when there is no header
+    sheet: str | None = None  #: Excel sheet; None = the first visible one
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Rows that we refuse: one line per reason, columns REJECTION_COLUMNS, `row` as in ROW."""
+
+    frame: pl.DataFrame
+
+    @property
+    def rows(self) -> int:
+        """Number of distinct rows refused."""
+        return int(self.frame["row"].n_unique())
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text cells plus ROW. Every row of the file is either in `frame` or in `malformed`."""
+
+    frame: pl.DataFrame  #: ROW (Int64) and one String column per source column; an empty cell is null
+    malformed: Rejections  #: rows whose cells could not be told apart (too few, too many, bad bytes)
+    rows: int  #: data rows in the file, counted independently of the frame
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in self.frame.columns if name != ROW)
+
+
+class RunState(StrEnum):
+    """Life of one file's journey."""
+
+    CLAIMED = "claimed"  #: the file is ours, nothing is planned yet
+    PLANNED = "planned"  #: plan, chunks and payloads are on disk
+    HELD = "held"  #: planned, waits for a person's yes
+    SENDING = "sending"  #: at least one chunk has left or is about to
+    DONE = "done"  #: every chunk has ended, for better or worse
+    REFUSED = "refused"  #: the file as a whole could not be read or checked; nothing was sent
+    SUPERSEDED = "superseded"  #: a newer full file of the feed made this one pointless
+    DISCARDED = "discarded"  #: held, and a person said no
+
+    @property
+    def is_final(self) -> bool:
+        return self in (RunState.DONE, RunState.REFUSED, RunState.SUPERSEDED, RunState.DISCARDED)
+
+
+class ChunkState(StrEnum):
+    """Life of one request."""
+
+    PLANNED = "planned"
+    SENDING = "sending"  #: marked before the request leaves; after a crash: in doubt
+    SUBMITTED = "submitted"  #: Connect gave a job id
+    ACCEPTED = "accepted"  #: the job ended; all but the refused keys are accepted
+    FAILED = "failed"  #: nothing of it is accepted
+    SPLIT = "split"  #: replaced by two halves
+
+    @property
+    def is_final(self) -> bool:
+        return self in (ChunkState.ACCEPTED, ChunkState.FAILED, ChunkState.SPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The records of one request, ready to send: header and payload never change after planning."""
+
+    run: str
+    number: int  #: 1-based within the run
+    wave: int  #: chunks of wave n+1 may only leave when those of wave n have ended (they share keys)
+    operation: str  #: e.g. "Product/ImportOnhands"
+    header: Mapping[str, Any]  #: the X-StormConnect-Header object
+    payload: Path  #: file holding the JSON array, written and synced before the chunk exists
+    digest: str  #: sha256 of the payload, hex
+    records: int  #: elements of the array
+    values: int  #: field values sent, keys not counted
+    state: ChunkState = ChunkState.PLANNED
+    origin: int = 0  #: number of the planned chunk these records belong to (itself unless split)
+    first: int = 0  #: index within the origin's array of the first record here
+    attempts: int = 0
+    job_id: int | None = None
+    job_status: int | None = None
+    sent_at: float | None = None  #: epoch seconds of the latest attempt
+    polled_at: float | None = None
+    polls: int = 0
+    not_before: float | None = None  #: epoch seconds before which it must not be tried again
+    error: str | None = None  #: why it failed, in words without cell values
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What Job/Get says."""
+
+    id: int
+    status: int | None
+    finished: bool
+    total: int | None = None
+    failed: int | None = None
+    inserted: int | None = None
+    updated: int | None = None
+    storage_name: str | None = None
+    started: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One line of Job/GetLog, or of a ValidationSummary (severity 3 then)."""
+
+    severity: int
+    message: str
+    imported_row: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to an import request."""
+
+    job_id: int
+    validation_failures: int = 0
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that Connect did not take, traced back to our key."""
+
+    key: str  #: as in the `_key` column of what was sent
+    severity: int
+    message: str
+    source_row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of one run, in rows and keys of the source."""
+
+    rows: int = 0
+    rejected: int = 0
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    requests: int = 0
+    records_sent: int = 0
+    values_sent: int = 0
+    refused: int = 0  #: records that Connect refused
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One file's journey as the ledger knows it."""
+
+    id: str
+    feed: str
+    operation: str
+    file: str
+    digest: str
+    state: RunState
+    counts: Counts = field(default_factory=Counts)
+    kind: Literal["file", "full", "rerun"] = "file"
+    started: datetime | None = None
+    ended: datetime | None = None
+    error: str | None = None  #: the whole error text, when refused
+    claimed: Path | None = None  #: where the file waits while the run is open
+    archive: Path | None = None  #: folder of the filed-away file, rejections and report
