@@ -1,0 +1,104 @@
+# Every target makes .venv first, from requirements-dev.txt; nothing else has to be installed.
+# A recipe that fails makes `make` itself exit with 2: scripts that need the exact status call .venv/bin/etl.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements-dev.txt pyproject.toml scripts/venv
+	@PYTHON='$(PYTHON)' scripts/venv $(VENV) requirements-dev.txt
+	@touch $@
+
+# -- using it ------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) ## show the whole pipeline against the built-in sandbox
+	@$(BIN)/etl demo $(ARGS)
+
+.PHONY: run
+run: $(READY) ## watch the inbox and process files until stopped
+	@$(BIN)/etl run $(ARGS)
+
+.PHONY: once
+once: $(READY) ## process what is in the inbox, wait for its jobs, stop
+	@$(BIN)/etl once $(ARGS)
+
+.PHONY: preview
+preview: need-FILE $(READY) ## show what a file would send (FILE=path [FEED=name])
+	@$(BIN)/etl preview '$(FILE)' $(if $(FEED),--feed '$(FEED)') $(ARGS)
+
+.PHONY: rerun
+rerun: need-RUN $(READY) ## process a run's file again (RUN=id)
+	@$(BIN)/etl rerun '$(RUN)' $(ARGS)
+
+.PHONY: full
+full: need-FEED $(READY) ## send everything of a feed again (FEED=name)
+	@$(BIN)/etl full '$(FEED)' $(ARGS)
+
+.PHONY: status
+status: $(READY) ## show feeds, runs and what waits
+	@$(BIN)/etl status $(ARGS)
+
+.PHONY: show
+show: need-RUN $(READY) ## show one run (RUN=id)
+	@$(BIN)/etl show '$(RUN)' $(ARGS)
+
+.PHONY: sandbox
+sandbox: $(READY) ## start the built-in stand-in for Connect
+	@$(BIN)/etl sandbox $(ARGS)
+
+# -- working on it -------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(READY) ## run all tests (ARGS="-k word" for some)
+	@$(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: check
+check: $(READY) ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Versions move only on purpose: `make requirements ARGS=--upgrade`. Addresses of package indexes stay out of the files.
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --all-build-deps \
+	--no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: requirements
+requirements: $(READY) ## write requirements*.txt anew from pyproject.toml
+	$(COMPILE) $(ARGS) --output-file requirements.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+.PHONY: demo-data
+demo-data: $(READY) ## write the demo's exports anew
+	$(BIN)/python -m etl.demo.generate
+
+.PHONY: clean
+clean: ## remove what make and the tools made; state in var/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	find etl tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- variables that a target needs ---------------------------------------------------------------
+
+.PHONY: need-FILE need-RUN need-FEED
+need-FILE:
+	@test -n '$(FILE)' || { echo 'usage: make preview FILE=path/to/export.csv [FEED=name]' >&2; exit 2; }
+need-RUN:
+	@test -n '$(RUN)' || { echo 'usage: make $(firstword $(MAKECMDGOALS)) RUN=id  (make status lists them)' >&2; exit 2; }
+need-FEED:
+	@test -n '$(FEED)' || { echo 'usage: make full FEED=name  (make status lists them)' >&2; exit 2; }
