@@ -128,6 +128,35 @@ class Chunk:
     polls: int = 0
     not_before: float | None = None  #: epoch seconds before which it must not be tried again
     error: str | None = None  #: why it failed, in words without cell values
+    without: tuple[int, ...] = ()  #: indexes of the origin's array, from `first` on, that were left out as refused
+    repeats: int = 0  #: how often these very records went again because their job failed without a reason
+    validation_failures: int = 0  #: of the import's answer
+    messages: tuple[str, ...] = ()  #: of the import's answer; may hold cell values
+    settled: str | None = None  #: how an unknown outcome was settled: "adopted", "sent again"
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """Which elements of the origin's array these records are, in order."""
+        left_out = frozenset(self.without)
+        span = range(self.first, self.first + self.records + len(left_out))
+        return tuple(index for index in span if index not in left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRange:
+    """Records of one planned chunk that Connect took: `indexes` of its array, except those of the refused keys."""
+
+    origin: int  #: number of the planned chunk
+    indexes: tuple[int, ...]
+    refused: frozenset[str]  #: keys that Connect did not take when this origin was sent
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What one run has had accepted so far; laid over the feed's base in the order of the runs."""
+
+    run: str
+    ranges: tuple[AcceptedRange, ...]
 
 
 @dataclass(frozen=True, slots=True)
