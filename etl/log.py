@@ -1,0 +1,65 @@
+"""Structured logging: pretty lines on a terminal, JSON lines elsewhere, always to stderr.
+
+Event names are a noun and a verb in the past tense (`file_settled`, `plan_made`, `chunk_submitted`, `job_finished`,
+`run_finished`). Values of cells and secrets do not belong into any event above debug; `redact` is the net below
+that rule, not the rule.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO, cast
+
+import structlog
+
+_SECRET_KEY = re.compile(r"secret|password|token$|authorization|client_id_secret", re.IGNORECASE)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+_QUERY = re.compile(r"(?i)\b(client_secret|access_token|password)=[^&\s]+")
+
+#: Keys that may carry cell values: kept at debug, dropped above.
+_CELLS = frozenset({"value", "values", "row_text", "imported_row", "message_text", "payload"})
+
+_DROP = "[left out]"
+
+
+def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Blank what looks like a secret at every level, and what may be a cell above debug."""
+    for key, value in event.items():
+        if _SECRET_KEY.search(key) or (method != "debug" and key in _CELLS):
+            event[key] = _DROP
+        elif isinstance(value, str):
+            event[key] = _QUERY.sub(r"\1=" + _DROP, _BEARER.sub(r"\1 " + _DROP, value))
+    return event
+
+
+def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
+    """Configure structlog for this process. `json` None: JSON lines unless the stream is a terminal."""
+    out = stream or sys.stderr
+    lines = not out.isatty() if json is None else json
+    renderer: Any
+    if lines:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+    ]
+    if lines:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(**facts: Any) -> structlog.typing.FilteringBoundLogger:
+    """A logger that carries `facts` in every event, e.g. `logger(run=run.id, feed=run.feed)`."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(**facts))
