@@ -1,0 +1,161 @@
+"""What a mapping file says, as values: the source, its columns and rules, and the record they become.
+
+`etl.mapping_file` makes these from YAML and checks all of it against the contract. Nothing here knows where
+a value came from except by its `where`, the `file:line:column` that errors and plans point at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from etl.contract import Field, Operation
+from etl.model import Dialect
+
+Scalar = str | int | bool | Decimal
+ColumnType = Literal["text", "integer", "decimal", "boolean", "date", "datetime"]
+NodeKind = Literal["value", "object", "keyed", "listed", "rows", "columns", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What good cells of a source column look like. `name` may be a pattern with `*`."""
+
+    name: str
+    type: ColumnType = "text"
+    required: bool = False  #: an empty cell rejects the row
+    optional: bool = False  #: the file may lack the column
+    aliases: tuple[str, ...] = ()
+    pattern: str | None = None  #: regular expression for the whole cell
+    allowed: tuple[str, ...] = ()
+    min: Decimal | None = None
+    max: Decimal | None = None
+    max_length: int | None = None
+    unique: bool = False
+    decimal: str = "."
+    thousands: str | None = None
+    round: int | None = None  #: decimals to keep, half away from zero; None: more than four is a rejection
+    true: tuple[str, ...] = ("true", "1", "yes", "ja", "j", "y", "x")
+    false: tuple[str, ...] = ("false", "0", "no", "nej", "nein", "n")
+    formats: tuple[str, ...] = ()
+    zone: str = "UTC"
+    trim: bool = True
+    empty: tuple[str, ...] = ()  #: cell texts that mean "nothing", e.g. NULL
+    where: str = ""
+
+    @property
+    def is_pattern(self) -> bool:
+        return "*" in self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition over the typed cells of one row, in SQL; a row for which it is false is rejected."""
+
+    name: str
+    sql: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Where one field's value comes from."""
+
+    kind: Literal["column", "constant", "sql", "cell", "item"]
+    text: str = ""  #: column name, SQL, or a constant that still holds {1}
+    constant: Scalar | None = None
+    table: Map[str, Scalar] | None = None  #: look-up from cell text to value
+    replace: tuple[tuple[str, str], ...] = ()
+    default: Scalar | None = None
+    empty: Literal["leave", "clear"] = "leave"
+    own: bool = True  #: False: written when the record is new, never again
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One target in the record: a value, an object, or one of five ways to make a list.
+
+    keyed: {code: object} · listed: [object, …] · rows: one element for each source row of the record ·
+    columns: one for each source column that fits a pattern · split: one for each part of a cell.
+    """
+
+    kind: NodeKind
+    field: Field
+    path: str  #: as in the contract: `Variants[].Skus`
+    where: str
+    value: Value | None = None
+    children: Map[str, Node] = field(default_factory=dict)  #: of an object, or of a list's element template
+    elements: tuple[tuple[str, Map[str, Node]], ...] = ()  #: keyed and listed: (code or index, fields)
+    pattern: str = ""  #: columns
+    column: str = ""  #: split
+    by: str = "|"
+    flag: str | None = None  #: chosen by name instead of the plain one, e.g. NameCreateOnly
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which files, and how they are written."""
+
+    files: tuple[str, ...]  #: globs below the inbox
+    content: Literal["full", "changes"]
+    dialect: Dialect
+    keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLimit:
+    """How many rejected rows a run may have before it is held."""
+
+    share: Decimal | None = None
+    rows: int | None = None
+    explicit: bool = False
+
+    def exceeded(self, rejected: int, rows: int) -> bool:
+        """The default share lets a handful of bad rows pass even in a tiny file."""
+        if self.rows is not None:
+            return rejected > self.rows
+        share = self.share if self.share is not None else Decimal("0.2")
+        allowed = int(share * rows)
+        return rejected > (allowed if self.explicit else max(allowed, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One feed."""
+
+    feed: str
+    path: Path
+    operation: Operation
+    source: Source
+    columns: Map[str, Column]
+    rules: tuple[Rule, ...]
+    record: Map[str, Node]
+    rejects: RejectLimit = RejectLimit()
+    per: str | None = None  #: pattern of columns: one record for each of them and each row
+    switches: tuple[str, ...] = ()  #: flag ids without a field
+    gone: Literal["ignore", "deactivate"] = "ignore"
+    supplier: int | None = None
+    after: tuple[str, ...] = ()
+    destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
+    digest: str = ""
+
+    def column(self, name: str) -> Column:
+        """The declaration that covers a source column; plain text when there is none."""
+        if name in self.columns:
+            return self.columns[name]
+        for column in self.columns.values():
+            if column.is_pattern and matches(column.name, name) is not None:
+                return column
+        return Column(name)
+
+
+def matches(pattern: str, name: str) -> tuple[str, ...] | None:
+    """The texts that the stars of a pattern stand for, or None when the name does not fit."""
+    import re
+
+    found = re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
+    return found.groups() if found else None

@@ -1,0 +1,353 @@
+"""Reads a mapping file and checks all of it before the first row is read.
+
+Raises MappingInvalid with every problem: place, code, sentence, hint. What YAML says about the record is
+read by `etl.mapping_record`; this module does the rest and the checks that need the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+from etl import contract as contracts
+from etl.contract import Contract, Operation
+from etl.errors import MappingInvalid
+from etl.mapping import Column, ColumnType, Mapping, Node, RejectLimit, Rule, Source
+from etl.mapping_record import RecordReader
+from etl.mapping_yaml import Problems, load
+from etl.model import Dialect
+
+KEYS = ("feed", "operation", "source", "columns", "rules", "rejects", "record", "per", "switches", "gone",
+        "supplier", "after", "destructive")  # fmt: skip
+SOURCE_KEYS = ("files", "content", "keep")
+COLUMN_KEYS = ("type", "required", "optional", "aliases", "pattern", "in", "min", "max", "max_length", "unique",
+               "decimal", "thousands", "round", "true", "false", "format", "zone", "trim", "empty")  # fmt: skip
+FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+
+
+def read(path: Path) -> Mapping:
+    """The mapping at `path`; raises MappingInvalid."""
+    problems = Problems(path)
+    raw = load(path)
+    contract = contracts.load()
+    for key in raw:
+        if key not in KEYS:
+            message = f'"{key}" means nothing in a mapping'
+            problems.unknown("unknown-key", message, str(key), KEYS, where=problems.place(raw, key))
+    feed = str(raw.get("feed", ""))
+    if not FEED_NAME.fullmatch(feed):
+        hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
+        problems.add("feed", "has no usable feed name", where=problems.place(raw, "feed"), hint=hint)
+    columns = _columns(raw.get("columns") or {}, problems)
+    operation = _operation(raw, contract, problems)
+    source = _source(raw, problems)
+    if operation is None or source is None:
+        problems.finish()
+    assert operation is not None
+    assert source is not None
+    record = RecordReader(contract, operation, columns, problems).record(
+        raw.get("record"), problems.place(raw, "record")
+    )
+    mapping = Mapping(
+        feed=feed,
+        path=path,
+        operation=operation,
+        source=source,
+        columns=columns,
+        rules=_rules(raw, problems),
+        record=record,
+        rejects=_rejects(raw, problems),
+        per=_per(raw, problems),
+        switches=_switches(raw, operation, problems),
+        gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
+        supplier=_integer(raw, "supplier", problems),
+        after=tuple(str(name) for name in _list(raw.get("after"))),
+        destructive=str(raw["destructive"]) if raw.get("destructive") else None,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+    _check_whole(mapping, raw, problems)
+    problems.finish()
+    return mapping
+
+
+def read_all(folder: Path) -> tuple[list[Mapping], list[MappingInvalid]]:
+    """Every mapping of a folder by file name, and what is wrong with the others."""
+    good: list[Mapping] = []
+    bad: list[MappingInvalid] = []
+    feeds: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
+        try:
+            mapping = read(path)
+        except MappingInvalid as error:
+            bad.append(error)
+            continue
+        if mapping.feed in feeds:
+            problems = Problems(path)
+            message = f'the feed "{mapping.feed}" is also made by {feeds[mapping.feed].name}'
+            problems.add("feed-twice", message, where=str(path), hint="give each mapping a feed name of its own")
+            bad.append(MappingInvalid(problems.found))
+            continue
+        feeds[mapping.feed] = path
+        good.append(mapping)
+    return good, bad
+
+
+def _list(raw: Any) -> list[Any]:
+    if raw is None:
+        return []
+    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
+
+
+def _one_of(raw: Any, key: str, known: Iterable[str], default: str, problems: Problems) -> Any:
+    value = str(raw.get(key, default))
+    if value not in tuple(known):
+        message = f'`{key}` cannot be "{value}"'
+        problems.unknown(key, message, value, known, where=problems.place(raw, key))
+        return default
+    return value
+
+
+def _integer(raw: Any, key: str, problems: Problems) -> int | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        problems.add("number", f"`{key}` is no whole number", where=problems.place(raw, key), hint=f"{key}: 123")
+        return None
+    return int(value)
+
+
+def _operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
+    name = str(raw.get("operation", ""))
+    if name not in contract.operations:
+        where = problems.place(raw, "operation")
+        problems.unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
+        return None
+    return contract.operations[name]
+
+
+def _source(raw: Any, problems: Problems) -> Source | None:
+    source = raw.get("source")
+    where = problems.place(raw, "source")
+    if not isinstance(source, dict):
+        problems.add("source", "says nothing of its source", where=where, hint='source: {files: "*.csv", …}')
+        return None
+    dialect_keys = tuple(Dialect.__dataclass_fields__)
+    for key in source:
+        if key not in SOURCE_KEYS and key not in dialect_keys:
+            known = SOURCE_KEYS + dialect_keys
+            message = f'"{key}" means nothing in `source`'
+            problems.unknown("unknown-key", message, str(key), known, where=problems.place(source, key))
+    files = tuple(str(name) for name in _list(source.get("files")))
+    if not files:
+        problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
+    settings: dict[str, Any] = {key: source[key] for key in dialect_keys if key in source}
+    if "format" not in settings and files:
+        excel = all(re.search(r"\.(xlsx|xlsm|xlsb|xls|ods)$", name, re.I) for name in files)
+        settings["format"] = "excel" if excel else "csv"
+    for key, value in settings.items():
+        if isinstance(value, list):
+            settings[key] = tuple(value)
+        elif isinstance(value, str):
+            settings[key] = str(value)
+    content = _one_of(source, "content", ("full", "changes"), "", problems)
+    try:
+        dialect = Dialect(**settings)
+    except (TypeError, ValueError) as error:
+        problems.add("dialect", f"`source` does not fit: {error}", where=where, hint="see docs/mapping.md, source")
+        return None
+    keep = source.get("keep")
+    if keep is not None:
+        _check_sql(str(keep), problems.place(source, "keep"), problems)
+    return Source(files, content or "full", dialect, str(keep) if keep else None)
+
+
+def _columns(raw: Any, problems: Problems) -> dict[str, Column]:
+    if not isinstance(raw, dict):
+        hint = "write `Name: {type: text}`, one line each"
+        problems.add("columns", "`columns` holds no columns", where=problems.place(raw), hint=hint)
+        return {}
+    return {str(name): _column(str(name), raw, name, problems) for name in raw}
+
+
+def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
+    spec, where = parent[key], f"{problems.place(parent, key)}, columns.{name}"
+    if isinstance(spec, str):
+        spec = {"type": spec}
+    spec = spec or {}
+    for word in spec:
+        if word not in COLUMN_KEYS:
+            problems.unknown("unknown-key", f'"{word}" means nothing for a column', str(word), COLUMN_KEYS, where=where)
+    kind = str(spec.get("type", "text"))
+    if kind not in get_args(ColumnType):
+        problems.unknown("type", f'there is no column type "{kind}"', kind, get_args(ColumnType), where=where)
+        kind = "text"
+    settings: dict[str, Any] = {"type": kind, "where": where}
+    for word in ("required", "optional", "unique", "trim"):
+        if word in spec:
+            settings[word] = spec[word] is True
+    for word, target in (("aliases", "aliases"), ("in", "allowed"), ("true", "true"), ("false", "false"),
+                         ("format", "formats"), ("empty", "empty")):  # fmt: skip
+        if word in spec:
+            settings[target] = tuple(str(item) for item in _list(spec[word]))
+    for word in ("min", "max"):
+        if word in spec:
+            try:
+                settings[word] = Decimal(str(spec[word]))
+            except InvalidOperation:
+                problems.add("number", f"`{word}` is no number", where=where, hint=f"{word}: 0")
+    for word in ("max_length", "round"):
+        if word in spec:
+            settings[word] = _integer(spec, word, problems)
+    for word in ("decimal", "thousands", "pattern", "zone"):
+        if word in spec:
+            settings[word] = str(spec[word])
+    if "pattern" in settings:
+        try:
+            re.compile(settings["pattern"])
+        except re.error as error:
+            problems.add("pattern", f"`pattern` is no regular expression: {error}", where=where, hint="quote it")
+    if kind in ("date", "datetime") and not settings.get("formats"):
+        settings["formats"] = ("%Y-%m-%d",) if kind == "date" else ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+    try:
+        ZoneInfo(settings.get("zone", "UTC"))
+    except (KeyError, ValueError, OSError):
+        problems.add("zone", f'unknown time zone "{settings["zone"]}"', where=where, hint="e.g. Europe/Stockholm")
+    return Column(name, **settings)
+
+
+def _rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for rule in _list(raw.get("rules")):
+        if not isinstance(rule, dict) or set(rule) != {"name", "sql"}:
+            where = problems.place(raw, "rules")
+            problems.add("rule", "a rule has a name and an sql", where=where, hint='{name: …, sql: "a > b"}')
+            continue
+        where = f"{problems.place(rule, 'sql')}, rules.{rule['name']}"
+        _check_sql(str(rule["sql"]), where, problems)
+        rules.append(Rule(str(rule["name"]), str(rule["sql"]), where))
+    return tuple(rules)
+
+
+def _check_sql(sql: str, where: str, problems: Problems) -> None:
+    import polars as pl
+
+    try:
+        pl.sql_expr(sql)
+    except Exception as error:  # polars raises several kinds for SQL that it cannot read
+        text = str(error).partition("\n")[0]
+        problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')
+
+
+def _rejects(raw: Any, problems: Problems) -> RejectLimit:
+    rejects = raw.get("rejects")
+    if rejects is None:
+        return RejectLimit()
+    limit = rejects.get("limit") if isinstance(rejects, dict) else rejects
+    text = str(limit).strip()
+    if re.fullmatch(r"\d+", text):
+        return RejectLimit(rows=int(text), explicit=True)
+    if re.fullmatch(r"\d+(\.\d+)?\s*%", text):
+        return RejectLimit(share=Decimal(text.rstrip("% ")) / 100, explicit=True)
+    problems.add("rejects", f'"{text}" is no limit', where=problems.place(raw, "rejects"), hint="limit: 2%")
+    return RejectLimit()
+
+
+def _per(raw: Any, problems: Problems) -> str | None:
+    per = raw.get("per")
+    if per is None:
+        return None
+    pattern = per.get("columns") if isinstance(per, dict) else None
+    if not pattern or "*" not in str(pattern):
+        hint = 'per: {columns: "stock_*"}'
+        problems.add("per", "`per` names no columns", where=problems.place(raw, "per"), hint=hint)
+        return None
+    return str(pattern)
+
+
+def _switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, ...]:
+    """Switches and row guards by `Array.Name`, or by the bare name where only one array has it."""
+    known: dict[str, str] = {}
+    for flag in operation.flags:
+        if flag.kind in ("switch", "row_guard") and not flag.deprecated:
+            known[flag.id] = flag.id
+            twin = any(f.name == flag.name and f is not flag for f in operation.flags)
+            if not twin:
+                known[flag.name] = flag.id
+    found: list[str] = []
+    for name in _list(raw.get("switches")):
+        if str(name) in known:
+            found.append(known[str(name)])
+        else:
+            message = f'{operation.id} has no switch "{name}"'
+            problems.unknown("switch", message, str(name), known, where=problems.place(raw, "switches"))
+    return tuple(found)
+
+
+def _check_whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
+    """What only shows when everything is known: keys, what Connect requires, destructive settings."""
+    operation = mapping.operation
+    paths = set(_paths(mapping.record.values()))
+    where = problems.place(raw, "record")
+    wanted = operation.key.paths
+    if operation.key.match == "first_of":
+        if not paths.intersection(wanted):
+            hint = f"map one of {', '.join(wanted)}"
+            problems.add("key", f"{operation.id} needs a key to find records by", where=where, hint=hint)
+    else:
+        for path in wanted:
+            if path not in paths and path not in (operation.key.defaults or {}):
+                hint = f"add {path.replace('[]', '')} below `record:`"
+                problems.add("key", f"{operation.id} needs {path}, part of the key", where=where, hint=hint)
+    for node in _nodes(mapping.record.values()):
+        _check_required(node, problems)
+    if operation.key.header_fields and mapping.supplier is None:
+        hint = "supplier: 123 (the supplier's id in Norce Admin)"
+        problems.add("supplier", f"{operation.id} needs the supplier's id", where=problems.place(raw), hint=hint)
+    if mapping.gone == "deactivate" and mapping.source.content != "full":
+        message = "`gone: deactivate` needs `content: full`: a file of changes says nothing about what is gone"
+        problems.add("gone", message, where=problems.place(raw, "gone"), hint="gone: ignore")
+    cleanups = [name for name in mapping.switches if "Cleanup" in name or "Reset" in name]
+    if cleanups and not mapping.destructive:
+        message = f"{', '.join(cleanups)} deletes what a file leaves out"
+        hint = "say that it is meant: destructive: \"why this is safe here\""
+        problems.add("destructive", message, where=problems.place(raw, "switches"), hint=hint)
+    contract = contracts.load()
+    for relation, delta in (("Companies[]", "IsCompanyListDelta"), ("Customers[]", "IsCustomerListDelta")):
+        if relation in paths and delta in contract.schemas[operation.item] and delta not in paths:
+            if not mapping.destructive:
+                message = f"without {delta} Connect detaches every relation that a record does not list"
+                hint = f"add `{delta}: {{value: true}}`, or say that it is meant: destructive: \"…\""
+                problems.add("destructive", message, where=where, hint=hint)
+
+
+def _check_required(node: Node, problems: Problems) -> None:
+    """Objects and elements carry what Connect needs to read them at all."""
+    groups = [node.children] if node.children and "" not in node.children else []
+    groups += [fields for _, fields in node.elements if "" not in fields]
+    for fields in groups:
+        inside = contracts.load().fields_of(node.field)
+        keyed = node.field.row_key if node.kind == "keyed" else ()
+        missing = [name for name, field in inside.items()
+                   if field.required == "true" and name not in fields and name not in keyed]  # fmt: skip
+        for name in missing:
+            hint = f"add `{name}: …` there"
+            problems.add("required", f"{node.path} needs {name}", where=node.where, hint=hint)
+
+
+def _nodes(nodes: Iterable[Node]) -> Iterable[Node]:
+    for node in nodes:
+        yield node
+        yield from _nodes(node.children.values())
+        for _, fields in node.elements:
+            yield from _nodes(fields.values())
+
+
+def _paths(nodes: Iterable[Node]) -> Iterable[str]:
+    for node in _nodes(nodes):
+        yield node.path

@@ -1,0 +1,72 @@
+"""YAML 1.2 with places: every problem of a mapping file names line and column, and all are found at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from etl.errors import MappingInvalid, MappingProblem
+
+
+class Problems:
+    """Collects what is wrong in one file and raises it together."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[MappingProblem] = []
+
+    def place(self, node: Any, key: Any = None) -> str:
+        """`file:line:column` of a key of a mapping, of an item of a list, or of the node itself."""
+        line, column = 0, 0
+        places = getattr(node, "lc", None)
+        if places is not None:
+            line, column = places.line, places.col
+            if key is not None and places.data and key in places.data:
+                line, column = places.data[key][0], places.data[key][1]
+        return f"{self.path}:{line + 1}:{column + 1}"
+
+    def add(self, code: str, message: str, *, where: str, hint: str) -> None:
+        self.found.append(MappingProblem(f"mapping-{code}", message, where=where, hint=hint))
+
+    def unknown(self, code: str, message: str, name: str, known: Iterable[str], *, where: str) -> None:
+        """A name that nobody knows, with the nearest one that somebody does."""
+        names = list(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        lower = {candidate.lower(): candidate for candidate in names}
+        if name.lower() in lower:
+            near = [lower[name.lower()]]
+        hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(sorted(names)) or 'nothing'}"
+        self.add(code, message, where=where, hint=hint)
+
+    def finish(self) -> None:
+        if self.found:
+            raise MappingInvalid(self.found)
+
+
+def load(path: Path) -> Any:
+    """The file's content with places; raises MappingInvalid for what is no YAML, or not a mapping at the top."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    problems = Problems(path)
+    try:
+        with path.open(encoding="utf-8") as stream:
+            content = YAML(typ="rt").load(stream)
+    except OSError as error:
+        problems.add("unreadable", f"cannot be read: {error.strerror}", where=str(path), hint="check name and rights")
+    except UnicodeDecodeError:
+        problems.add("encoding", "is not UTF-8", where=str(path), hint="save the mapping file as UTF-8")
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        hint = "check indentation, colons and quotes; a key may stand only once"
+        problems.add("yaml", f"is not valid YAML: {error.problem or error.context}", where=where, hint=hint)
+    except YAMLError as error:
+        problems.add("yaml", f"is not valid YAML: {error}", where=str(path), hint="check the file's characters")
+    problems.finish()
+    if not isinstance(content, dict):
+        problems.add("yaml", "holds no mapping", where=str(path), hint="start with `feed: name`")
+        problems.finish()
+    return content
