@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from etl import schema
 
@@ -144,7 +144,7 @@ class Gate:
             found = self.try_enter(lane)
             if isinstance(found, Ticket):
                 return found
-            self._sleep(min(found, self._per_seconds))
+            self._sleep(min(max(found, 0.001), self._per_seconds))
 
     def try_enter(self, lane: Lane = "connect") -> Ticket | float:
         """A ticket, or the seconds to wait before asking again."""
@@ -167,7 +167,7 @@ class Gate:
             if len(stamps) > self._limit * 2:
                 self._forget(db, now)
             done = db.execute(insert(s).values(lane=lane, left=0, **now._asdict()))
-            return Ticket(int(done.inserted_primary_key[0]), lane)
+            return Ticket(int(done.inserted_primary_key[0]), lane)  # type: ignore[index]
 
     def left(self, ticket: Ticket) -> None:
         """The request's last byte has left (or its answer is here): it counts from now."""
@@ -200,12 +200,12 @@ class Gate:
         return seconds
 
     @staticmethod
-    def _paused(db: schema.Connection, lane: str, now: Moment) -> float:
+    def _paused(db: Connection, lane: str, now: Moment) -> float:
         p = schema.pauses
         row = db.execute(select(p).where(p.c.lane == lane)).first()
         return 0.0 if row is None else max(0.0, row.seconds - age(Moment(row.boot, row.mono, row.wall), now))
 
-    def _forget(self, db: schema.Connection, now: Moment) -> None:
+    def _forget(self, db: Connection, now: Moment) -> None:
         """Rows that can no longer matter, judged with room to spare."""
         s = schema.sends
         old = self._per_seconds * 4
