@@ -1,0 +1,13 @@
+"""A local server that behaves as the Connect documentation says: to rehearse mappings against, and to test with.
+
+It is stricter than Norce is known to be, and driven by the contract's data, so that all nine imports work alike.
+docs/sandbox.md has the rules and where they are a guess.
+"""
+
+from etl.sandbox.core import Sandbox
+from etl.sandbox.faults import Fault
+from etl.sandbox.server import Running, running, serve
+from etl.sandbox.settings import Settings
+from etl.sandbox.web import app
+
+__all__ = ["Fault", "Running", "Sandbox", "Settings", "app", "running", "serve"]

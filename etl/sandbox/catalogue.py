@@ -1,0 +1,198 @@
+"""What Norce would hold: one record per key and operation, and what an import does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from etl.contract import Operation
+from etl.sandbox import fields, payload, records, retire
+from etl.sandbox.header import Header
+from etl.sandbox.records import Record
+from etl.sandbox.settings import Settings
+
+Items = Sequence[Mapping[str, Any]]
+INFORMATION, WARNING, ERROR = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a job's log before it has a time."""
+
+    severity: int
+    message: str
+    item: Any = None  #: what is shown of it as ImportedRow is the job's business
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of an import."""
+
+    insert: int = 0
+    updates: int = 0
+    fail: int = 0
+    lines: list[Line] = field(default_factory=list)
+
+    def refuse(self, message: str, item: Any) -> None:
+        self.fail += 1
+        self.lines.append(Line(ERROR, message, item))
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """All records; `changed` names those that the state folder does not have yet."""
+
+    settings: Settings
+    records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    changed: set[tuple[str, str]] = field(default_factory=set)
+
+    def of(self, operation_id: str) -> dict[str, Record]:
+        return self.records.setdefault(operation_id, {})
+
+    def put(self, operation_id: str, key: str, record: Record) -> None:
+        self.of(operation_id)[key] = record
+        self.changed.add((operation_id, key))
+
+    def drop(self, operation_id: str, key: str) -> None:
+        del self.of(operation_id)[key]
+        self.changed.add((operation_id, key))
+
+
+def apply(store: Catalogue, operation: Operation, header: Header, items: Items, mentioned: Items) -> Outcome:
+    """Import the items, then retire what FullFile says; items that were refused still count as mentioned."""
+    outcome = Outcome()
+    work = _Import(store, operation, header, outcome)
+    for item in items:
+        work.take(item)
+    if header.full_file:
+        for key, record in retire.absent(operation, header, mentioned, store.of(operation.id)):
+            store.put(operation.id, key, record)
+            outcome.updates += 1
+    return outcome
+
+
+def edit(store: Catalogue, operation: Operation, key: str, path: str, value: Any) -> None:
+    """What a person did in Admin; `Cultures[sv-SE].Name` names a row by its key. KeyError when it is not there."""
+    if operation.key.row and key not in store.of(operation.id):
+        key = next(name for name, record in store.of(operation.id).items() if _has_part(record, key))
+    record = store.of(operation.id)[key]
+    row, nodes = record.data, fields.tree(operation.id)
+    *way, last = path.split(".")
+    for part in way:
+        name, _, wanted = part.partition("[")
+        node, found = nodes[name], row[name]
+        if node.field.is_list:
+            found = next(r for r in found if "|".join(records.row_key(r, node)) == wanted.removesuffix("]"))
+        row, nodes = found, node.children
+    row[last] = value
+    record.edited[path] = value
+    store.put(operation.id, key, record)
+
+
+def missing(operation: Operation, item: Mapping[str, Any], mode: Mapping[str, fields.Mode]) -> list[str]:
+    """What a new record would need and this import does not give: sent and, where a flag exists, listed."""
+    return [
+        path
+        for path in operation.create_needs
+        if "[]" not in path and (item.get(path) in (None, "") or mode[path] == "off")
+    ]
+
+
+class _Import:
+    """One import into a flat store."""
+
+    def __init__(self, store: Catalogue, operation: Operation, header: Header, outcome: Outcome) -> None:
+        self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
+        self.nodes = fields.tree(operation.id)
+        self.mode = fields.modes(operation.id, header.flags)
+        self.held = store.of(operation.id)
+        self.index = _index(operation, self.held) if operation.key.match == "first_of" else {}
+        self.parts = _parts(store) if store.settings.known_parts == "required" else frozenset()
+
+    def take(self, item: Mapping[str, Any]) -> None:
+        unknown = self._unknown(item)
+        if unknown:
+            if self.store.settings.log_ignored:
+                self.outcome.lines.append(Line(WARNING, f"Row ignored: {unknown}", item))
+            return
+        key = self._find(item)
+        record = self.held.get(key)
+        if record is None:
+            lacking = missing(self.operation, item, self.mode)
+            if lacking:
+                self.outcome.refuse(f"{key}: cannot be created without {', '.join(lacking)}", item)
+                return
+        self._write(key, record, item)
+
+    def _write(self, key: str, record: Record | None, item: Mapping[str, Any]) -> None:
+        created = record is None
+        record = record or Record(records.create(self.nodes))
+        work = records.writing(self.operation, self.mode, self.header, record, self.store.settings.create_only)
+        price = self.operation.item == "Product.SkuPriceList"
+        writer = records.write_price if price else records.write
+        if writer(record.data, item, self.nodes, work, "", created) is False:
+            return
+        self._identify(record, item)
+        if "IsActive" not in self.nodes:
+            record.data.pop("IsActive", None)  # our mark for retired rows of operations without that field
+        self.store.put(self.operation.id, key, record)
+        for name in self.operation.key.fields if self.index else ():
+            if record.data.get(name):
+                self.index[name][record.data[name]] = key
+        self.outcome.insert += work.inserts
+        self.outcome.updates += work.updates
+
+    def _identify(self, record: Record, item: Mapping[str, Any]) -> None:
+        key = self.operation.key
+        for name in key.fields:
+            if name not in record.data and (key.match == "all" or item.get(name) is not None):
+                record.data[name] = item.get(name, (key.defaults or {}).get(name))
+        for name in key.header_fields:
+            record.data[name] = self.header.supplier_id
+
+    def _find(self, item: Mapping[str, Any]) -> str:
+        if self.operation.key.match == "all":
+            return payload.keys(item, self.operation, self.header.supplier_id)[0]
+        switched_off = {
+            path for flag in self.operation.flags if flag.name == "SearchOnlyByCode" and self.header.lists(flag)
+            for path in flag.affects
+        }  # fmt: skip
+        for name in self.operation.key.fields:
+            if item.get(name) and name not in switched_off:
+                return self.index[name].get(item[name]) or str(item.get("Code") or item[name])
+        return payload.keys(item, self.operation)[0]
+
+    def _unknown(self, item: Mapping[str, Any]) -> str | None:
+        """Why a row would be dropped without a word (docs.norce.io/…/product/importonhands, importskupricelists)."""
+        if self.store.settings.known_parts == "any" or self.operation.unknown_key == "created":
+            return None
+        for name in ("PartNo", "RelatedPartNo"):
+            if name in self.operation.key.fields and item[name] not in self.parts:
+                return f"{name} {item[name]} is unknown"
+        lists = self.store.of("Product/ImportPriceLists")
+        if "PriceListCode" in self.operation.key.fields and item["PriceListCode"] not in lists:
+            return f"PriceListCode {item['PriceListCode']} is unknown"
+        return None
+
+
+def _index(operation: Operation, held: Mapping[str, Record]) -> dict[str, dict[Any, str]]:
+    index: dict[str, dict[Any, str]] = {name: {} for name in operation.key.fields}
+    for key, record in held.items():
+        for name in operation.key.fields:
+            if record.data.get(name):
+                index[name][record.data[name]] = key
+    return index
+
+
+def _has_part(record: Record, part_no: str) -> bool:
+    return part_no in _part_nos(record)
+
+
+def _part_nos(record: Record) -> list[str]:
+    variants = record.data.get("Variants") or []
+    return [sku["PartNo"] for variant in variants for sku in variant.get("Skus") or [] if sku.get("PartNo")]
+
+
+def _parts(store: Catalogue) -> frozenset[str]:
+    return frozenset(part for record in store.of("Product/ImportProducts").values() for part in _part_nos(record))

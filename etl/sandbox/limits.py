@@ -1,0 +1,53 @@
+"""The two request limits: a rolling window for Connect, a refilling bucket for tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Window:
+    """At most `limit` requests in any `seconds`; a refused request does not count."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._taken: dict[str, deque[float]] = {}
+
+    def take(self, who: str, now: float) -> float:
+        """0 when the request may pass, else the seconds until the next one may."""
+        taken = self._taken.setdefault(who, deque())
+        while taken and taken[0] <= now - self._seconds:
+            taken.popleft()
+        if len(taken) < self._limit:
+            taken.append(now)
+            return 0.0
+        return max(taken[0] + self._seconds - now, 0.001) if taken else self._seconds
+
+
+class Bucket:
+    """`burst` at once, refilled with `rate` per second."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def take(self, who: str, now: float) -> float:
+        """0 when the request may pass, else the seconds until the next one may."""
+        level, since = self._levels.get(who, (float(self._burst), now))
+        level = min(float(self._burst), level + max(now - since, 0.0) * self._rate)
+        if level >= 1:
+            self._levels[who] = (level - 1, now)
+            return 0.0
+        self._levels[who] = (level, now)
+        return (1 - level) / self._rate
+
+
+def most_in_window(times: list[float], seconds: float) -> int:
+    """The largest number of these moments that lie within any window of that length."""
+    ordered, most, first = sorted(times), 0, 0
+    for last, moment in enumerate(ordered):
+        while ordered[first] <= moment - seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most

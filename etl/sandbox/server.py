@@ -1,0 +1,67 @@
+"""Running the sandbox: in the foreground for `etl sandbox`, in a thread for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from etl.sandbox.core import Sandbox
+from etl.sandbox.settings import Settings
+from etl.sandbox.web import app
+
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A sandbox that answers."""
+
+    url: str
+    token_url: str
+    sandbox: Sandbox
+
+
+def serve(sandbox: Sandbox, port: int, host: str = _HOST) -> None:
+    """Answer until a signal comes; prints nothing."""
+    uvicorn.Server(_config(sandbox, host, port)).run()
+
+
+@contextlib.contextmanager
+def running(settings: Settings | None = None, port: int = 0, sandbox: Sandbox | None = None) -> Iterator[Running]:
+    """Answer from a daemon thread, on a free port unless one is given."""
+    sandbox = sandbox or Sandbox(settings)
+    sandbox.closing = False
+    with socket.create_server((_HOST, port)) as listening:
+        server = uvicorn.Server(_config(sandbox, _HOST, port))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="sandbox", daemon=True)
+        thread.start()
+        url = f"http://{_HOST}:{listening.getsockname()[1]}"
+        try:
+            yield Running(url, url + sandbox.contract.token_path, sandbox)
+        finally:
+            sandbox.closing = True
+            server.should_exit = True
+            thread.join()
+
+
+def _config(sandbox: Sandbox, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app(sandbox),
+        host=host,
+        port=port,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+    )

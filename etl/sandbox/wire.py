@@ -1,0 +1,85 @@
+"""Requests and answers as plain values, so that the rules need no web server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def dump(value: object) -> bytes:
+    """JSON bytes; decimals stay numbers."""
+    return _encoder.encode(value)
+
+
+def load(body: bytes) -> Any:
+    """Strict JSON with decimals in place of floats; ValueError when it is not JSON."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    peer: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back, or how it fails to."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    reset: bool = False  #: the connection is reset instead
+    hang: bool = False  #: nothing is ever sent
+
+
+def answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, dump(value), headers=headers or {})
+
+
+def refusal(status: int, *messages: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Norce does not document its error bodies; ours lists messages."""
+    return answer(status, {"StatusCode": str(status), "Messages": list(messages)}, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as it was recorded, whatever became of it."""
+
+    time: float
+    method: str
+    path: str
+    query: Mapping[str, str]
+    status: int  #: 0 when no answer was sent
+    header: Any  #: X-StormConnect-Header as an object, or its text when it is not JSON
+    digest: str  #: sha256 of the body
+    size: int
+    items: int | None
+    job: int | None = None
+    fault: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

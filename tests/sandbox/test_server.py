@@ -1,0 +1,96 @@
+"""The real server over a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from etl.sandbox import Fault, Running, Settings, running
+
+STOCK = "/commerce/connect/4.0/Product/ImportOnhands"
+HEADER = {"AccountId": 1, "FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
+ROW = {"PartNo": "00123", "WarehouseCode": "W", "LocationCode": "L", "OnhandValue": 5}
+
+
+def log_in(server: Running) -> dict[str, str]:
+    form = {"grant_type": "client_credentials", "client_id": "sandbox", "client_secret": "sandbox", "scope": "x"}
+    token = httpx.post(server.token_url, data=form).json()["access_token"]
+    return {"Authorization": f"Bearer {token}", "application-id": "1", "X-StormConnect-Header": json.dumps(HEADER)}
+
+
+def test_an_import_over_http_ends_in_the_catalogue() -> None:
+    """Token, import, poll, catalogue: the whole way through uvicorn."""
+    with running(Settings(queued_seconds=0, validating_seconds=0, running_seconds=0)) as server:
+        headers = log_in(server)
+        answer = httpx.post(server.url + STOCK, json=[ROW], headers=headers)
+        assert answer.json()["ValidationSummary"]["NrOfValidationFailures"] == 0
+        job = httpx.get(server.url + "/commerce/connect/4.0/Job/Get", params={"id": 1}, headers=headers).json()
+        assert (job["StatusId"], job["IsFinished"]) == (2, True)
+        assert httpx.get(server.url + "/_sandbox/catalogue").json() == {"Product/ImportOnhands": {"00123|W|L": ROW}}
+        assert server.sandbox.most_in_window() == 2
+
+
+def test_a_reset_after_acceptance_leaves_a_job() -> None:
+    """The client gets a connection error, the server has the job."""
+    with running() as server, httpx.Client() as http:
+        headers = log_in(server)
+        server.sandbox.inject(Fault(kind="reset_after", path="ImportOnhands"))
+        with pytest.raises(httpx.TransportError):
+            http.post(server.url + STOCK, json=[ROW], headers=headers)
+        assert len(server.sandbox.jobs()) == 1
+
+
+def test_a_reset_before_acceptance_leaves_none() -> None:
+    """The client gets a connection error, and nothing was taken in."""
+    with running() as server, httpx.Client() as http:
+        headers = log_in(server)
+        server.sandbox.inject(Fault(kind="reset_before", path="ImportOnhands"))
+        with pytest.raises(httpx.TransportError):
+            http.post(server.url + STOCK, json=[ROW], headers=headers)
+        assert server.sandbox.jobs() == []
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_silent_server_never_answers(accept: bool) -> None:
+    """The client's own patience ends it; whether the request was taken in is the fault's choice."""
+    with running() as server, httpx.Client(timeout=0.1) as http:
+        headers = log_in(server)
+        server.sandbox.inject(Fault(kind="hang", path="ImportOnhands", accept=accept))
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(server.url + STOCK, json=[ROW], headers=headers)
+        assert len(server.sandbox.jobs()) == int(accept)
+
+
+def test_a_slow_answer_comes_late_but_comes() -> None:
+    """The answer is whole after the delay."""
+    with running() as server:
+        headers = log_in(server)
+        server.sandbox.inject(Fault(kind="slow", path="ImportOnhands", delay=0.05))
+        answer = httpx.post(server.url + STOCK, json=[ROW], headers=headers)
+        assert answer.json()["JobId"] == "1"
+        assert answer.elapsed.total_seconds() >= 0.05
+
+
+def test_faults_are_injected_and_cleared_over_http() -> None:
+    """POST adds a fault, GET lists it, DELETE clears all, and unknown words are refused."""
+    with running() as server:
+        faults = server.url + "/_sandbox/faults"
+        assert httpx.post(faults, json={"kind": "status", "status": 503, "times": 2}).json()["id"] == 1
+        assert httpx.get(server.url + STOCK).status_code == 503
+        assert len(httpx.get(faults).json()) == 1
+        assert httpx.delete(faults).json() == []
+        assert httpx.post(faults, json={"kind": "weather"}).status_code == 400
+        assert httpx.post(faults, json={"kind": "slow", "minutes": 1}).status_code == 400
+
+
+def test_reset_forgets_everything_over_http() -> None:
+    """Catalogue, jobs and records of requests are empty afterwards."""
+    with running() as server:
+        httpx.post(server.url + STOCK, json=[ROW], headers=log_in(server))
+        assert httpx.post(server.url + "/_sandbox/settle").json() == {}
+        assert len(httpx.get(server.url + "/_sandbox/requests").json()) == 2
+        httpx.post(server.url + "/_sandbox/reset")
+        assert httpx.get(server.url + "/_sandbox/jobs").json() == []
+        assert httpx.get(server.url + "/_sandbox/catalogue").json() == {}
