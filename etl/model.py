@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
 ROW = "_row"
 
+#: Columns of records: what tells one apart, and the array element (a cluster of variants) it belongs to.
+KEY = "_key"
+ITEM = "_item"
+
 #: Columns of a rejections frame. `value` is the cell as text; never written to a log.
 REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
 
@@ -37,14 +41,19 @@ class SourceFile:
 class Dialect:
     """How a file is written. Frozen in the mapping: checked in production, never guessed there."""
 
-    format: Literal["csv", "excel"] = "csv"
-    encoding: str = "utf-8"
+    format: Literal["csv", "excel", "fixed"] = "csv"
+    encoding: str = "utf-8"  #: "utf-8|windows-1252": tried in this order, line by line
     delimiter: str = ","
     quote: str | None = '"'
     escape: str | None = None
-    header: int = 1  #: 1-based number of the header row among the records; 0 = the file has no header
-    columns: tuple[str, ...] = ()  #: names when there is no header
-    sheet: str | None = None  #: Excel sheet; None = the first visible one
+    header: int = 1  #: 1-based line (CSV; blank lines count) or sheet row of the header; 0 = the file has no header
+    columns: tuple[str, ...] = ()  #: names when there is no header, or to be used instead of the header's
+    sheet: str | None = None  #: Excel sheet, hidden ones too when named; None = the first visible one
+    widths: tuple[int, ...] = ()  #: characters per column when `format` is "fixed"; padding blanks are cut there
+    short_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells missing at the end of a row are empty
+    long_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells beyond the last column are fine when empty
+    final_newline: bool = True  #: the last record ends with a line end; without one it counts as cut off
+    trailer: str | None = None  #: pattern of the last line, may hold (?P<rows>\d+); a file without it is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,13 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(name for name in self.frame.columns if name != ROW)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout."""
+
+    frame: pl.DataFrame
 
 
 class RunState(StrEnum):

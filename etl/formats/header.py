@@ -1,0 +1,109 @@
+"""Where the data begins and what its columns are called; refuses a file that the dialect does not fit.
+
+The dialect is frozen: it is checked here on the header and the first rows, and never guessed again. What does not fit
+is named together with the mapping line that would fix it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from etl.errors import FileRefused
+from etl.formats import refusals
+from etl.formats.feed import JOINT, Feed
+from etl.formats.records import options
+from etl.formats.text import MARK
+from etl.model import ROW, Dialect
+
+DELIMITERS = (",", ";", "\t", "|")
+QUOTES = ('"', "'")
+SAMPLE = 100  #: records looked at when quoting is checked
+
+
+def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
+    """Reads up to and including the header, checks the dialect on it, and gives the column names."""
+    dialect, where = feed.dialect, feed.path.name
+    if dialect.header == 0:
+        return unique(dialect.columns or _missing_columns(where), where, 0, feed.limits.columns)
+    skipped = sum(1 for _ in islice(lines, dialect.header - 1))
+    feed.recent.clear()
+    reader = csv.reader(lines, **options(dialect, feed.delimiter))
+    try:
+        cells = next(reader, None)
+    except csv.Error:
+        raise FileRefused(
+            "header-unreadable",
+            f"the quotes in the header, line {dialect.header}, do not match",
+            where=f"{where}:{dialect.header}",
+            hint="check `quote:` and `header:` in the mapping, or whether the file was cut off",
+        ) from None
+    if cells is None:
+        raise refusals.no_header(where, dialect.header, skipped)
+    raw = "".join(feed.recent)
+    if not raw.strip():
+        raise refusals.blank_header(where, dialect.header)
+    if MARK in raw or "\0" in raw:
+        raise FileRefused(
+            "bad-bytes",
+            f"the header has bytes that are no text in {dialect.encoding}",
+            where=f"{where}:{dialect.header}",
+            hint="check `encoding:` in the mapping",
+        )
+    cells = feed.restored(cells)
+    check_delimiter(where, dialect, dialect.header, raw.replace(JOINT, dialect.delimiter))
+    if dialect.final_newline and not raw.endswith(("\n", "\r")):
+        raise FileRefused(
+            "cut-off",
+            "the file ends within its header",
+            where=f"{where}:{dialect.header}",
+            hint="ask the source to send it again; if it never ends its last line, set `final_newline: false`",
+        )
+    if dialect.columns and len(dialect.columns) != len(cells):
+        raise FileRefused(
+            "columns-count",
+            f"the mapping names {len(dialect.columns)} columns, the header has {len(cells)}",
+            where=f"{where}:{dialect.header}",
+            hint="give `columns:` one name per column of the file",
+        )
+    return unique(dialect.columns or cells, where, dialect.header, feed.limits.columns)
+
+
+def _missing_columns(where: str) -> tuple[str, ...]:
+    raise FileRefused(
+        "columns-missing",
+        "the file has no header, and the mapping does not name its columns",
+        where=where,
+        hint="name them in the mapping: columns: [first, second]",
+    )
+
+
+def unique(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
+    """Column names as written; one without a name is called after its place."""
+    if len(cells) > limit:
+        raise refusals.too_big(where, f"the number of columns ({len(cells):,})", limit)
+    names = tuple(cell or f"column {place}" for place, cell in enumerate(cells, 1))
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated or ROW in names:
+        raise refusals.duplicate_names(where, header, repeated or [ROW])
+    return names
+
+
+def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
+    """A line without the declared delimiter but with another one was written by another dialect."""
+    if dialect.delimiter in raw:
+        return
+    found = max(DELIMITERS, key=raw.count)
+    if raw.count(found):
+        raise refusals.wrong_delimiter(where, line, dialect.delimiter, found)
+
+
+def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequence[str]]) -> None:
+    """Cells that keep their quotes were written with quotes that the mapping does not know."""
+    for cells in zip(*rows, strict=False):
+        filled = [cell for cell in cells if cell]
+        for quote in QUOTES:
+            if len(filled) > 1 and all(len(c) > 1 and c[0] == c[-1] == quote for c in filled):
+                raise refusals.wrong_quote(where, first, dialect.quote, quote)

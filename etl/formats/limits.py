@@ -1,0 +1,26 @@
+"""How much of a file we are willing to swallow.
+
+Every bound turns "the service died" into "this file is refused". The defaults are far above honest exports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one read; what is above them is refused, never cut."""
+
+    rows: int = 20_000_000
+    columns: int = 5_000
+    cell: int = 4 * MIB  #: characters of one record, and so of any cell
+    sheets: int = 256
+    members: int = 1_000  #: files in an archive
+    unpacked: int = 4_096 * MIB  #: bytes of an archive's member, or of all parts of a workbook
+    ratio: int = 250  #: unpacked by packed size, looked at above `ratio_from`
+    ratio_from: int = 32 * MIB
+    memory: int = 2_048 * MIB  #: address space of the process that opens a workbook
+    seconds: float = 60.0  #: processor and wall time of that process

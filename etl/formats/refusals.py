@@ -1,0 +1,108 @@
+"""The sentences in which a file, or a row, is told no.
+
+One function per thing the reader can do about it, so that the same trouble always reads the same.
+"""
+
+from __future__ import annotations
+
+from etl.errors import FileRefused
+
+
+def shown(text: str) -> str:
+    """A delimiter or quote as people call it."""
+    return {"\t": "TAB", " ": "SPACE"}.get(text, f"'{text}'")
+
+
+def yaml(text: str | None) -> str:
+    """A string as it is written in a mapping."""
+    if text is None:
+        return "null"
+    return '"\\t"' if text == "\t" else "'\"'" if text == '"' else f'"{text}"'
+
+
+def empty(where: str) -> FileRefused:
+    return FileRefused(
+        "file-empty", "the file is empty", where=where, hint="ask the source to export again, then drop the file again"
+    )
+
+
+def no_header(where: str, header: int, lines: int) -> FileRefused:
+    return FileRefused(
+        "header-missing",
+        f"the header should be in line {header}, but the file has {lines} lines",
+        where=where,
+        hint="check `header:` in the mapping (1-based line), or whether the file was cut off",
+    )
+
+
+def blank_header(where: str, header: int) -> FileRefused:
+    return FileRefused(
+        "header-missing",
+        f"the header should be in line {header}, but that line is blank",
+        where=f"{where}:{header}",
+        hint="set `header:` in the mapping to the line that holds the column names",
+    )
+
+
+def duplicate_names(where: str, header: int, names: list[str]) -> FileRefused:
+    return FileRefused(
+        "header-duplicate",
+        f"column names appear more than once: {', '.join(names)}",
+        where=f"{where}:{header}" if header else where,
+        hint="rename them in the source, or name every column yourself with `columns:` in the mapping",
+    )
+
+
+def wrong_delimiter(where: str, line: int, declared: str, found: str) -> FileRefused:
+    return FileRefused(
+        "delimiter-mismatch",
+        f"delimiter was {shown(declared)}, this file has {shown(found)}",
+        where=f"{where}:{line}",
+        hint=f"if the source has changed for good, write in the mapping: delimiter: {yaml(found)}",
+    )
+
+
+def wrong_quote(where: str, line: int, declared: str | None, found: str) -> FileRefused:
+    was = "no quotes were declared" if declared is None else f"quote was {shown(declared)}"
+    return FileRefused(
+        "quote-mismatch",
+        f"{was}, this file wraps its cells in {shown(found)}",
+        where=f"{where}:{line}",
+        hint=f"if the source has changed for good, write in the mapping: quote: {yaml(found)}",
+    )
+
+
+def wrong_encoding(where: str, declared: str, found: str, why: str) -> FileRefused:
+    return FileRefused(
+        "encoding-mismatch",
+        f"encoding was {declared}, this file is {found}: {why}",
+        where=where,
+        hint=f"if the source has changed for good, write in the mapping: encoding: {found}",
+    )
+
+
+def unknown_encoding(where: str, name: str) -> FileRefused:
+    return FileRefused(
+        "encoding-unknown",
+        f"there is no encoding called {name!r}",
+        where=where,
+        hint="use a name like utf-8, utf-16, windows-1252, iso-8859-1 or cp850 in the mapping's `encoding:`",
+    )
+
+
+def too_big(where: str, what: str, bound: int | float, *, unit: str = "") -> FileRefused:
+    return FileRefused(
+        "file-too-big",
+        f"{what} is above the limit of {bound:,}{unit}",
+        where=where,
+        hint="check that this is the right file; split the export if it is",
+    )
+
+
+def open_quote(where: str, line: int, last: int) -> FileRefused:
+    return FileRefused(
+        "open-quote",
+        f"the quote opened in line {line} is never closed, so lines {line} to {last} cannot be told apart",
+        where=f"{where}:{line}",
+        hint='double the quote inside the cell ("") in the source, or set `quote: null` if cells are never quoted',
+    )

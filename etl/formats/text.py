@@ -1,0 +1,135 @@
+"""Bytes to lines of text, with every undecodable byte marked and never guessed around.
+
+Lines keep their ends, and CR, LF and CRLF all end a line, also mixed in one file: this is what
+`TextIOWrapper(newline="")` does in C. A byte that the encoding does not know becomes MARK, a lone surrogate that
+no honest file can contain, so that the row it stands in can be refused later at no cost for all other rows.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Generator
+from pathlib import Path
+from typing import BinaryIO
+
+from etl.formats import refusals
+
+MARK = "\udcff"
+HEAD = 1 << 16  #: bytes looked at when an encoding is checked
+
+#: Longest first: the UTF-32 mark begins with the UTF-16 one.
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return MARK, error.end
+
+
+codecs.register_error("etl-mark", _mark)
+
+
+def codecs_of(encoding: str, where: str) -> tuple[str, ...]:
+    """Canonical Python codec names of `a|b|c`; latin-1 keeps its own name so that C1 bytes can be refused."""
+    found = []
+    for part in encoding.split("|"):
+        try:
+            info = codecs.lookup(part.strip())
+        except LookupError:
+            raise refusals.unknown_encoding(where, part.strip()) from None
+        if not info._is_text_encoding:
+            raise refusals.unknown_encoding(where, part.strip())
+        found.append("utf-8" if info.name == "utf-8-sig" else info.name)
+    return tuple(found)
+
+
+def bom_of(head: bytes) -> tuple[bytes, str] | None:
+    """The byte order mark at the start, and the encoding that it tells."""
+    return next(((bom, name) for bom, name in BOMS if head.startswith(bom)), None)
+
+
+def is_wide(codec: str) -> bool:
+    """UTF-16 and UTF-32: not a superset of ASCII."""
+    return codec.replace("_", "-").startswith(("utf-16", "utf-32"))
+
+
+def is_single_byte(codec: str) -> bool:
+    """A code page in which every byte is one character and ASCII is ASCII."""
+    try:
+        plain = bytes(range(128)).decode(codec) == bytes(range(128)).decode("ascii")
+        return plain and len(bytes(range(128, 256)).decode(codec, "replace")) == 128 and codec != "utf-8"
+    except (UnicodeError, LookupError):
+        return False
+
+
+def check(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
+    """The codecs to use and the length of the byte order mark; refuses a file that is plainly something else."""
+    where = path.name
+    found = codecs_of(encoding, where)
+    with path.open("rb") as raw:
+        head = raw.read(HEAD)
+    mark = bom_of(head)
+    if mark:
+        bom, name = mark
+        fits = any(codec.replace("_", "-").startswith(name) for codec in found)
+        endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
+        explicit = [codec for codec in found if is_wide(codec) and codec[-3:] in ("-le", "-be")]
+        if not fits or any(codec[-2:] != endian for codec in explicit):
+            raise refusals.wrong_encoding(where, encoding, name, "its first bytes are that encoding's mark")
+        if name == "utf-8":
+            return ("utf-8",) if "utf-8" in found else found, len(bom)
+        return (f"{name}-{endian}",), len(bom)
+    if not any(is_wide(codec) for codec in found) and head.count(0) * 5 > len(head):
+        wide = "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
+        raise refusals.wrong_encoding(where, encoding, wide, "every other byte is zero")
+    if any(is_wide(codec) for codec in found):
+        if 0 not in head:
+            raise refusals.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
+        if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
+            side = "le" if head[0] else "be"
+            return (f"{found[0]}-{side}",), 0
+    return found, 0
+
+
+def lines(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
+    """Physical lines with their ends, undecodable bytes as MARK; closing is the caller's business."""
+    return _mixed(raw, found) if len(found) > 1 else _plain(raw, found[0])
+
+
+def _plain(raw: BinaryIO, codec: str) -> Generator[str, None, None]:
+    stream = io.TextIOWrapper(raw, encoding=codec, errors="etl-mark", newline="")
+    with stream:
+        if codec != "iso8859-1":
+            yield from stream
+            return
+        for line in stream:  # latin-1 has invisible controls where windows-1252 has the euro sign and the quotes
+            yield line if line.isascii() else line.translate(_NO_C1)
+
+
+_NO_C1 = dict.fromkeys(range(0x80, 0xA0), MARK)
+
+
+def _mixed(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
+    """Every line in the first of the encodings that can read it."""
+    with io.TextIOWrapper(raw, encoding="latin-1", newline="") as stream:
+        for line in stream:
+            if line.isascii():
+                yield line
+                continue
+            data = line.encode("latin-1")
+            for codec in found[:-1]:
+                try:
+                    yield data.decode(codec)
+                    break
+                except UnicodeDecodeError:
+                    continue
+            else:
+                yield data.decode(found[-1], "etl-mark")
