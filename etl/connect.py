@@ -278,9 +278,10 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     kind = type(error).__name__
     if isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects):
         return ConnectRefused("connect-address", f"the address does not work: {kind}", hint="check connect.base_url")
-    before_leaving = isinstance(
-        error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
-    ) or type(error) is httpx.LocalProtocolError
+    before_leaving = (
+        isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
+        or type(error) is httpx.LocalProtocolError
+    )
     if once_only and not before_leaving:
         return _unknown(f"the connection broke ({kind})")
     return ConnectUnreachable(
@@ -319,9 +320,7 @@ def check_status(status: int, method: str, size: int) -> None:
             "connect-not-found", "there is nothing at this address (HTTP 404)", hint="check connect.base_url"
         )
     if 300 <= status < 400:
-        raise ConnectRefused(
-            "connect-moved", f"Connect lives elsewhere (HTTP {status})", hint="check connect.base_url"
-        )
+        raise ConnectRefused("connect-moved", f"Connect lives elsewhere (HTTP {status})", hint="check connect.base_url")
     raise ConnectRefused(
         "connect-refused",
         f"Connect refused the request (HTTP {status})",

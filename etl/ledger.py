@@ -104,9 +104,7 @@ class Ledger:
                 )
             )
 
-    def planned(
-        self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED
-    ) -> None:
+    def planned(self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED) -> None:
         """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
         rows = [self._chunk_values(chunk) for chunk in chunks]
         with self.database.write() as db:
@@ -137,9 +135,10 @@ class Ledger:
         ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
         c = schema.chunks.c
         with self.database.write() as db:
-            if state is RunState.DONE and db.execute(
-                select(c.number).where(c.run == run_id, c.state.not_in(_FINAL_CHUNK)).limit(1)
-            ).first():
+            if (
+                state is RunState.DONE
+                and db.execute(select(c.number).where(c.run == run_id, c.state.not_in(_FINAL_CHUNK)).limit(1)).first()
+            ):
                 raise Defect(f"run {run_id} was to be closed with unfinished chunks")
             open_states = tuple(state for state in RunState if not state.is_final)
             self._step_run(
@@ -202,7 +201,9 @@ class Ledger:
             self._step_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
         return updated
 
-    def unsent(self, chunk: Chunk, not_before: float | None = None, error: str | None = None) -> Chunk:
+    def unsent(
+        self, chunk: Chunk, not_before: float | None = None, error: str | None = None, settled: str | None = None
+    ) -> Chunk:
         """The request certainly did not arrive, or nothing newer of its keys was sent: it may go (again)."""
         with self.database.write() as db:
             return self._step(
@@ -212,7 +213,7 @@ class Ledger:
                 state=ChunkState.PLANNED,
                 not_before=not_before,
                 error=error,
-                settled=chunk.settled,
+                settled=settled or chunk.settled,
             )
 
     def submitted(self, chunk: Chunk, submission: Submission, settled: str | None = None) -> Chunk:
@@ -273,9 +274,7 @@ class Ledger:
                 not_before=None,
             )
 
-    def fail(
-        self, chunk: Chunk, error: str, refusals: Iterable[Refusal] = (), job_status: int | None = None
-    ) -> Chunk:
+    def fail(self, chunk: Chunk, error: str, refusals: Iterable[Refusal] = (), job_status: int | None = None) -> Chunk:
         """Nothing of the chunk is accepted; its records come up again with the next run of the feed."""
         with self.database.write() as db:
             self._refuse(db, chunk, refusals)
@@ -343,9 +342,7 @@ class Ledger:
     def generation(self, feed: str) -> str | None:
         """File name of the feed's immutable base, or None."""
         with self.database.read() as db:
-            return db.execute(
-                select(schema.feeds.c.generation).where(schema.feeds.c.feed == feed)
-            ).scalar_one_or_none()
+            return db.execute(select(schema.feeds.c.generation).where(schema.feeds.c.feed == feed)).scalar_one_or_none()
 
     def overlays(self, feed: str) -> tuple[Overlay, ...]:
         """What lies over the base: runs in the order they were opened, each with what it has had accepted."""

@@ -1,0 +1,58 @@
+"""Which listed job, if any, is the one of a request whose answer was lost. Pure.
+
+Adopting a stranger's job would count records as accepted that Norce never saw, while sending again only costs a
+request. So a job is adopted only when exactly one fits in every respect that can be checked. Job/List gives no
+operation and times without a zone (https://docs.norce.io/solution-portal/functional-change-job-logs); the zone is
+learnt from jobs of ours in the same list, else UTC is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import median
+
+from etl.model import Chunk, Job
+
+#: Seconds a job may start before its request was marked (clocks differ), and after it.
+EARLY, LATE = 5.0, 300.0
+
+#: Offsets of time zones are multiples of this many seconds.
+_ZONE_STEP = 900
+
+
+def fitting_job(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> Job | None:
+    """The one unknown job that fits the chunk's last attempt. `known`: ids of our jobs with the time they were sent."""
+    if chunk.sent_at is None:
+        return None
+    offset = zone_offset(jobs, known)
+    fitting = [job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:
+    """Seconds that the server's zoneless times are ahead of UTC, as our own jobs in the list tell; 0 when none does."""
+    ahead = []
+    for job in jobs:
+        sent, started = known.get(job.id), epoch(job.started)
+        if sent is not None and started is not None:
+            ahead.append(started - sent)
+    return round(median(ahead) / _ZONE_STEP) * _ZONE_STEP if ahead else 0.0
+
+
+def epoch(text: str | None) -> float | None:
+    """ISO 8601 as epoch seconds, UTC where it names no zone; None when it is not one."""
+    try:
+        moment = datetime.fromisoformat((text or "")[:32])
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _fits(chunk: Chunk, job: Job, sent_at: float, offset: float) -> bool:
+    started = epoch(job.started)
+    if started is None or job.total != chunk.records:
+        return False
+    if job.storage_name and job.storage_name != chunk.header.get("StorageName", job.storage_name):
+        return False
+    return sent_at - EARLY <= started - offset <= sent_at + LATE
