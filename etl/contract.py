@@ -27,6 +27,7 @@ class Flag:
     kind: FlagKind
     gates: tuple[str, ...] = ()  #: "Array.Flag": one of them has to be listed too
     affects: tuple[str, ...] = ()
+    forces: str | None = None  #: sibling field that becomes true when this one is written
     deprecated: bool = False
 
     @property
@@ -88,6 +89,15 @@ class FullFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Deactivation:
+    """How a record is switched off, and on again where that is one fixed value."""
+
+    path: str
+    off: object
+    on: object | None
+
+
+@dataclass(frozen=True, slots=True)
 class FlagArray:
     """One array of the header."""
 
@@ -110,6 +120,7 @@ class Operation:
     arrays: Mapping[str, FlagArray]
     unflagged: frozenset[str]
     pages: tuple[str, ...]
+    deactivation: Deactivation | None = None
     note: str | None = None
 
     @property
@@ -187,12 +198,13 @@ def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
         kind=raw["kind"],
         gates=tuple(raw.get("gate", ())),
         affects=tuple(raw.get("affects", ())),
+        forces=raw.get("forces"),
         deprecated=raw.get("deprecated", False),
     )
 
 
 def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
-    key, full = raw["key"], raw["full_file"]
+    key, full, off = raw["key"], raw["full_file"], raw.get("deactivate")
     return Operation(
         id=op_id,
         item=raw["item"],
@@ -222,6 +234,7 @@ def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
         },
         unflagged=frozenset(raw.get("unflagged", ())),
         pages=tuple(raw["pages"]),
+        deactivation=Deactivation(off["field"], off["off"], off.get("on")) if off else None,
         note=raw.get("note"),
     )
 

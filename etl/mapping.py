@@ -57,6 +57,7 @@ class Rule:
 
     name: str
     sql: str
+    roots: tuple[str, ...]  #: columns that it reads
     where: str
 
 
@@ -66,12 +67,14 @@ class Value:
 
     kind: Literal["column", "constant", "sql", "cell", "item"]
     text: str = ""  #: column name, SQL, or a constant that still holds {1}
+    roots: tuple[str, ...] = ()  #: columns that the SQL reads
     constant: Scalar | None = None
     table: Map[str, Scalar] | None = None  #: look-up from cell text to value
     replace: tuple[tuple[str, str], ...] = ()
     default: Scalar | None = None
     empty: Literal["leave", "clear"] = "leave"
     own: bool = True  #: False: written when the record is new, never again
+    silent: bool = False  #: no row ever gives it; see Layout.retiring
     where: str = ""
 
 

@@ -19,7 +19,7 @@ from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, Node, RejectLimit, Rule, Source
 from etl.mapping_record import RecordReader
-from etl.mapping_yaml import Problems, load
+from etl.mapping_yaml import Problems, load, sql_columns
 from etl.model import Dialect
 
 KEYS = ("feed", "operation", "source", "columns", "rules", "rejects", "record", "per", "switches", "gone",
@@ -163,7 +163,7 @@ def _source(raw: Any, problems: Problems) -> Source | None:
         return None
     keep = source.get("keep")
     if keep is not None:
-        _check_sql(str(keep), problems.place(source, "keep"), problems)
+        sql_columns(str(keep), problems.place(source, "keep"), problems)
     return Source(files, content or "full", dialect, str(keep) if keep else None)
 
 
@@ -229,19 +229,9 @@ def _rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
             problems.add("rule", "a rule has a name and an sql", where=where, hint='{name: …, sql: "a > b"}')
             continue
         where = f"{problems.place(rule, 'sql')}, rules.{rule['name']}"
-        _check_sql(str(rule["sql"]), where, problems)
-        rules.append(Rule(str(rule["name"]), str(rule["sql"]), where))
+        roots = sql_columns(str(rule["sql"]), where, problems)
+        rules.append(Rule(str(rule["name"]), str(rule["sql"]), roots, where))
     return tuple(rules)
-
-
-def _check_sql(sql: str, where: str, problems: Problems) -> None:
-    import polars as pl
-
-    try:
-        pl.sql_expr(sql)
-    except Exception as error:  # polars raises several kinds for SQL that it cannot read
-        text = str(error).partition("\n")[0]
-        problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')
 
 
 def _rejects(raw: Any, problems: Problems) -> RejectLimit:
@@ -312,6 +302,15 @@ def _check_whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
     if mapping.gone == "deactivate" and mapping.source.content != "full":
         message = "`gone: deactivate` needs `content: full`: a file of changes says nothing about what is gone"
         problems.add("gone", message, where=problems.place(raw, "gone"), hint="gone: ignore")
+    off = operation.deactivation
+    if mapping.gone == "deactivate":
+        where_gone = problems.place(raw, "gone")
+        if off is None:
+            message = f"{operation.id} has no field that switches a record off"
+            problems.add("gone", message, where=where_gone, hint="gone: ignore")
+        elif off.on is None and off.path not in paths:
+            message = f"a record that comes back needs its {off.path}, which the mapping does not give"
+            problems.add("gone", message, where=where_gone, hint=f"map {off.path.replace('[]', '')}, or gone: ignore")
     cleanups = [name for name in mapping.switches if "Cleanup" in name or "Reset" in name]
     if cleanups and not mapping.destructive:
         message = f"{', '.join(cleanups)} deletes what a file leaves out"

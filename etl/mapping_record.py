@@ -8,7 +8,7 @@ from typing import Any
 
 from etl.contract import Contract, Field, Operation
 from etl.mapping import Column, Node, Scalar, Value, matches
-from etl.mapping_yaml import Problems
+from etl.mapping_yaml import Problems, sql_columns
 
 #: Column types that may feed a field type without a look-up table.
 FEEDS = {
@@ -174,7 +174,7 @@ class RecordReader:
                 return Value("constant", text=text, **common)
             return Value("constant", constant=self.constant(spec["value"], field, where), **common)
         if kind == "sql":
-            return Value("sql", text=text, **common)
+            return Value("sql", text=text, roots=sql_columns(text, where, self.problems), **common)
         if kind in ("cell", "item"):
             return Value("cell" if kind == "cell" else "item", **common)
         self.known_column(text, where)

@@ -70,3 +70,15 @@ def load(path: Path) -> Any:
         problems.add("yaml", "holds no mapping", where=str(path), hint="start with `feed: name`")
         problems.finish()
     return content
+
+
+def sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
+    """Columns that an SQL expression reads; what is no expression becomes a problem."""
+    import polars as pl
+
+    try:
+        return tuple(dict.fromkeys(pl.sql_expr(sql).meta.root_names()))
+    except Exception as error:  # polars raises several kinds for SQL that it cannot read
+        text = str(error).partition("\n")[0]
+        problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')
+        return ()

@@ -1,0 +1,121 @@
+"""What a cell's text means: cleaning and parsing as polars expressions, exact and without guessing.
+
+Decimals never pass through floats. A text that does not parse becomes null; telling that apart from an
+empty cell is the business of `etl.validate`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Map
+
+import polars as pl
+
+from etl.mapping import Column
+
+#: Schema of a rejections frame.
+REJECTIONS: Map[str, pl.DataType] = {
+    "row": pl.Int64(), "column": pl.String(), "code": pl.String(), "value": pl.String(), "message": pl.String(),
+    "hint": pl.String(),
+}  # fmt: skip
+
+#: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
+NUMBER = pl.Decimal(18, 4)
+
+_SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
+
+
+def clean(text: pl.Expr, column: Column) -> pl.Expr:
+    """Trimmed, composed (NFC) text; null for nothing and for the words that mean nothing."""
+    if column.trim:
+        text = text.str.strip_chars(_SPACES)
+    text = text.str.normalize("NFC")
+    nothing = ["", *column.empty]
+    return pl.when(text.is_in(nothing)).then(None).otherwise(text)
+
+
+def parse(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
+    """The typed value, or null where the text is no such thing."""
+    match column.type:
+        case "decimal":
+            return _decimal(text, column, excel=excel)
+        case "integer":
+            plain = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
+            return pl.when(plain.str.contains(r"^-?\d{1,18}$")).then(plain).cast(pl.Int64, strict=False)
+        case "boolean":
+            lower = text.str.to_lowercase()
+            return (
+                pl.when(lower.is_in([word.lower() for word in column.true]))
+                .then(True)
+                .when(lower.is_in([word.lower() for word in column.false]))
+                .then(False)
+            )
+        case "date":
+            days = [text.str.strptime(pl.Date, shape, strict=False, exact=True) for shape in column.formats]
+            if excel:
+                days.append(text.str.strptime(pl.Date, "%Y-%m-%d", strict=False, exact=True))
+                days.append(text.str.strptime(pl.Date, "%Y-%m-%d 00:00:00", strict=False, exact=True))
+            return pl.coalesce(days)
+        case "datetime":
+            times = [text.str.strptime(pl.Datetime("us"), shape, strict=False, exact=True) for shape in column.formats]
+            if excel:
+                times.append(text.str.strptime(pl.Datetime("us"), "%Y-%m-%d %H:%M:%S", strict=False, exact=True))
+            local = pl.coalesce(times).dt.replace_time_zone(column.zone, ambiguous="earliest", non_existent="null")
+            return local.dt.convert_time_zone("UTC")
+        case _:
+            return text
+
+
+def describe(column: Column) -> str:
+    """What a good cell is, in words."""
+    match column.type:
+        case "decimal":
+            mark = f' and "{column.thousands}" between thousands' if column.thousands else ""
+            return f'decimal with the mark "{column.decimal}"{mark}'
+        case "integer":
+            return "whole number"
+        case "boolean":
+            return f"yes or no ({'/'.join(column.true[:3])}, {'/'.join(column.false[:3])})"
+        case _:
+            return f"{column.type} written {' or '.join(column.formats)}"
+
+
+def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
+    """`-1234.5` from what the column writes, null where marks and groups do not fit."""
+    mark = re.escape(column.decimal)
+    group = re.escape(column.thousands) if column.thousands else ""
+    if column.thousands and column.thousands.isspace():
+        group = "[ \u00a0\u2009\u202f]"
+    shape = rf"\d{{1,3}}(?:{group}\d{{3}})+|\d+" if group else r"\d+"
+    fits = text.str.contains(rf"^[+-]?(?:{shape})(?:{mark}\d+)?-?$|^[+-]?{mark}\d+$")
+    plain = text.str.replace_all(group, "") if group else text
+    plain = plain.str.replace_all("+", "", literal=True).str.replace(r"^([^-].*)-$", "-$1")
+    plain = plain.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else plain
+    number = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
+    if excel:
+        # A number cell of a workbook has no mark of its own: it always comes with a point.
+        cell = text.str.contains(r"^-?\d+(?:\.\d+)?$")
+        number = pl.when(cell).then(text).otherwise(number)
+    return number
+
+
+def _decimal(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
+    wide = _plain_number(text, column, excel=excel).cast(pl.Decimal(38, 12), strict=False)
+    if excel and column.round is None:
+        wide = wide.round(8, mode="half_away_from_zero")  # a workbook stores binary floats: 0.1+0.2
+    if column.round is not None:
+        wide = wide.round(column.round, mode="half_away_from_zero")
+    return wide
+
+
+def digits_fit(text: pl.Expr, value: pl.Expr, column: Column) -> pl.Expr:
+    """Whether a decimal survives as it is: at most 11 digits before and 4 after the mark."""
+    fits = (value.abs() < 10**11) & (value == value.round(4))
+    if column.round is None:  # beyond 12 decimals the parser itself would have rounded
+        fits = fits & ~text.str.contains(rf"{re.escape(column.decimal)}\d{{13,}}")
+    return fits
+
+
+def settle(name: str, column: Column) -> pl.Expr:
+    """A checked column as it goes on: decimals in the scale that Connect takes."""
+    return pl.col(name).cast(NUMBER) if column.type == "decimal" else pl.col(name)

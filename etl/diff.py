@@ -1,0 +1,226 @@
+"""Records against *accepted*: which keys are new, changed and in which leaves, unchanged, or gone.
+
+Per record two sets of leaves come out, as bits in one or more integer columns: what has to be sent, and what
+could be sent (its value is known and ours to write). Everything after this works on those sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from etl.layout import Layout, Leaf
+from etl.model import ITEM, KEY, ROW, Records
+
+#: Column of *accepted*: the record was switched off by us because its source no longer had it.
+GONE = "_gone"
+NEW = "_new"
+BITS = 62  #: per word
+_OLD = "\x1fold"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """`frame` holds only records with something to send: KEY, ITEM, ROW, NEW, GONE, leaves, and the words."""
+
+    frame: pl.DataFrame
+    words: int  #: number of word columns `_c0…` (to send) and `_v0…` (could be sent)
+    unchanged: int
+    new: int
+    changed: int
+    gone: int
+    withheld: int  #: values not sent because Connect would not do what the file says (see docs/mapping.md)
+    cleared: int  #: values that will be emptied in Norce
+
+
+def compare(
+    records: Records, accepted: pl.DataFrame, layout: Layout, *, deactivate: bool = False, everything: bool = False
+) -> ChangeSet:
+    """`accepted` has KEY and, where known, GONE, ITEM and leaf columns. `everything` sends unchanged ones too."""
+    accepted = _with_gone(accepted)
+    frame = records.frame
+    known = {leaf.index: _is_known(leaf, accepted) for leaf in layout.leaves}
+    columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.column in accepted.columns))
+    old = accepted.select(
+        KEY, pl.col(GONE), *(pl.col(name).alias(name + _OLD) for name in columns), pl.lit(True).alias("_seen")
+    )
+    joined = frame.join(old, on=KEY, how="left", maintain_order="left")
+    joined = joined.with_columns(
+        (pl.col("_seen").is_null() | pl.col(GONE).fill_null(False)).alias(NEW),
+        pl.col(GONE).fill_null(False).alias("_back"),
+    )
+    joined = _revive(joined, layout)
+    present = {leaf.index: _present(leaf, layout) for leaf in layout.leaves}
+    send: dict[int, pl.Expr] = {}
+    able: dict[int, pl.Expr] = {}
+    for leaf in layout.leaves:
+        allowed = present[leaf.index] if leaf.value.own else present[leaf.index] & pl.col(NEW)
+        able[leaf.index] = allowed
+        if leaf.key or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)):
+            continue  # goes along with others, is never a change of its own
+        differs = pl.lit(True) if everything or not known[leaf.index] else _differs(leaf)
+        send[leaf.index] = allowed & (pl.col(NEW) | differs)
+    count = max(1, -(-len(layout.leaves) // BITS))
+    joined = joined.with_columns(
+        *(_word(send, word).alias(f"_c{word}") for word in range(count)),
+        *(_word(able, word).alias(f"_v{word}") for word in range(count)),
+    )
+    touched = pl.any_horizontal(pl.col(f"_c{word}") != 0 for word in range(count)) | pl.col(NEW)
+    changed = joined.filter(touched).with_columns(pl.lit(False).alias(GONE))
+    cleared = _cleared(changed, layout)
+    words = [f"_{kind}{word}" for kind in "cv" for word in range(count)]
+    keep = [*frame.columns, NEW, GONE, *words]
+    parts = [changed.select(keep)]
+    gone = 0
+    if deactivate and layout.retiring is not None:
+        left = accepted.filter(~pl.col(GONE)).join(frame.select(KEY), on=KEY, how="anti", maintain_order="left")
+        gone = left.height
+        parts.append(_retired(left, frame, layout, count).select(keep))
+    new = changed.filter(pl.col(NEW)).height
+    return ChangeSet(
+        frame=pl.concat(parts),
+        words=count,
+        unchanged=frame.height - changed.height,
+        new=new,
+        changed=changed.height - new,
+        gone=gone,
+        withheld=_withheld(joined, layout),
+        cleared=cleared,
+    )
+
+
+def missing(records: Records, accepted: pl.DataFrame) -> int:
+    """How many accepted keys the records no longer have."""
+    alive = _with_gone(accepted).filter(~pl.col(GONE))
+    return alive.join(records.frame.select(KEY), on=KEY, how="anti").height
+
+
+def value(leaf: Leaf, suffix: str = "") -> pl.Expr:
+    """A leaf's value; for a leaf inside a list made of rows, the list of its values."""
+    column = pl.col(leaf.column + suffix)
+    if leaf.inner is None:
+        return column
+    return column.list.eval(pl.element().struct.field(leaf.inner))
+
+
+def _with_gone(accepted: pl.DataFrame) -> pl.DataFrame:
+    return accepted if GONE in accepted.columns else accepted.with_columns(pl.lit(False).alias(GONE))
+
+
+def _is_known(leaf: Leaf, accepted: pl.DataFrame) -> bool:
+    """Whether *accepted* has this leaf at all; a field that the mapping gained since is a change everywhere."""
+    if leaf.column not in accepted.columns:
+        return False
+    if leaf.inner is None:
+        return True
+    kind = accepted.schema[leaf.column]
+    struct = kind.inner if isinstance(kind, pl.List) else None
+    return isinstance(struct, pl.Struct) and any(field.name == leaf.inner for field in struct.fields)
+
+
+def _differs(leaf: Leaf) -> pl.Expr:
+    return value(leaf).ne_missing(value(leaf, _OLD))
+
+
+def _present(leaf: Leaf, layout: Layout) -> pl.Expr:
+    """Whether a record has a value that may be sent."""
+    if leaf.inner is not None:
+        filled = pl.col(leaf.column).is_not_null()
+        return filled if leaf.value.empty == "clear" else filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()
+    if leaf.value.empty == "clear":
+        return pl.lit(True)
+    filled = pl.col(leaf.column).is_not_null()
+    if leaf.field.empty == "ignored":
+        filled = filled & (pl.col(leaf.column) != 0)
+    forced = _forced(leaf, layout)
+    if forced is not None:
+        filled = filled & pl.col(forced.column).fill_null(True)
+    return filled.fill_null(False)
+
+
+def _forced(leaf: Leaf, layout: Layout) -> Leaf | None:
+    """The sibling that Connect would set to true: a price must not wake up a row that the file switches off."""
+    if leaf.flag is None:
+        return None
+    sibling = layout.operation.flag(leaf.flag).forces
+    if sibling is None:
+        return None
+    place = f"{leaf.parent}.{sibling}" if leaf.parent else sibling
+    return next((other for other in layout.leaves if other.name == place and not other.silent), None)
+
+
+def _only_anchors(leaf: Leaf, layout: Layout) -> bool:
+    """A list whose elements are nothing but their code: there the code is the content."""
+    return all(other.anchor for other in layout.leaves if leaf.parent in other.parents)
+
+
+def _word(conditions: dict[int, pl.Expr], word: int) -> pl.Expr:
+    bits = [
+        pl.when(condition).then(pl.lit(1 << index % BITS, dtype=pl.UInt64)).otherwise(pl.lit(0, dtype=pl.UInt64))
+        for index, condition in conditions.items()
+        if index // BITS == word
+    ]
+    return pl.sum_horizontal(bits) if bits else pl.lit(0, dtype=pl.UInt64)
+
+
+def _revive(joined: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """A record that we switched off and that is back has to be switched on in so many words."""
+    leaf = layout.retiring
+    if leaf is None or not leaf.silent:
+        return joined
+    on = layout.operation.deactivation.on if layout.operation.deactivation else None
+    return joined.with_columns(pl.when(pl.col("_back")).then(pl.lit(on)).otherwise(pl.col(leaf.name)).alias(leaf.name))
+
+
+def _retired(left: pl.DataFrame, frame: pl.DataFrame, layout: Layout, count: int) -> pl.DataFrame:
+    """Records for what is gone: key and the switch, nothing else."""
+    leaf = layout.retiring
+    off = layout.operation.deactivation
+    assert leaf is not None
+    assert off is not None
+    bit = {leaf.index: pl.lit(True)}
+    always = {other.index: pl.lit(True) for other in layout.of(layout.always)} | bit
+    for other in layout.leaves:
+        if other.anchor and other.parent in leaf.parents or other.key:
+            always[other.index] = pl.col(other.column).is_not_null()
+    columns = []
+    for name, kind in frame.schema.items():
+        if name == leaf.column:
+            columns.append(pl.lit(off.off, dtype=kind).alias(name))
+        elif name == ITEM and ITEM not in left.columns:
+            columns.append(pl.col(KEY).alias(ITEM))
+        elif name == ROW or name not in left.columns:
+            columns.append(pl.lit(None, dtype=kind).alias(name))
+        else:
+            columns.append(pl.col(name).cast(kind, strict=False))
+    made = left.select(*columns, pl.lit(False).alias(NEW), pl.lit(True).alias(GONE))
+    return made.with_columns(
+        *(_word(bit, word).alias(f"_c{word}") for word in range(count)),
+        *(_word(always, word).alias(f"_v{word}") for word in range(count)),
+    )
+
+
+def _count(frame: pl.DataFrame, conditions: list[pl.Expr]) -> int:
+    if not conditions or frame.is_empty():
+        return 0
+    return int(frame.select(pl.sum_horizontal(c.fill_null(False).cast(pl.UInt32).sum() for c in conditions)).item())
+
+
+def _withheld(joined: pl.DataFrame, layout: Layout) -> int:
+    conditions: list[pl.Expr] = []
+    reason: Callable[[Leaf], bool] = lambda leaf: leaf.field.empty == "ignored" or _forced(leaf, layout) is not None
+    for leaf in layout.leaves:
+        if leaf.inner is None and reason(leaf):
+            conditions.append(pl.col(leaf.column).is_not_null() & ~_present(leaf, layout))
+    return _count(joined, conditions)
+
+
+def _cleared(changed: pl.DataFrame, layout: Layout) -> int:
+    conditions = []
+    for leaf in layout.leaves:
+        if leaf.value.empty == "clear" and leaf.inner is None:
+            lit = pl.col(f"_c{leaf.index // BITS}") & pl.lit(1 << leaf.index % BITS, dtype=pl.UInt64)
+            conditions.append((lit != 0) & pl.col(leaf.column).is_null())
+    return _count(changed, conditions)

@@ -1,0 +1,387 @@
+"""Good rows into records: typed leaves, rows of one record brought together, keys made sure of.
+
+What a row cannot give is a rejection, as in `etl.validate`: a value that the look-up does not know, a key
+that is empty or stands twice, two rows that say different things about one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from etl import contract as contracts
+from etl.cells import NUMBER, REJECTIONS
+from etl.contract import Field
+from etl.layout import Branch, Layout, Leaf, bind
+from etl.mapping import Mapping, Scalar, Value, matches
+from etl.model import ITEM, KEY, ROW, Records, Rejections
+
+#: Separates the parts of a key; no cell holds it, see `_key`.
+SEPARATOR = "\x1f"
+_LONGEST_KEY_PART = 200
+
+
+def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Records, Rejections]:
+    """`frame` as `validate.check` leaves it: ROW and typed columns. Every row ends in one of the two results."""
+    rejected: list[pl.DataFrame] = []
+    parts = []
+    if mapping.per:
+        for name in frame.columns:
+            found = matches(mapping.per, name)
+            if found is not None:
+                parts.append(_rows(frame, mapping, layout, (name, *found), rejected))
+    else:
+        parts.append(_rows(frame, mapping, layout, None, rejected))
+    rows = pl.concat(parts) if parts else _rows(frame.clear(), mapping, layout, None, rejected)
+    bad = pl.concat([part.select("row") for part in rejected]) if rejected else pl.DataFrame(schema={"row": pl.Int64})
+    rows = rows.join(bad.rename({"row": ROW}).unique(), on=ROW, how="anti", maintain_order="left")
+    rows = _keyed(rows, mapping, layout, rejected)
+    lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
+    rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
+    if layout.units:
+        rows = _agreed(rows, layout, rejected)
+    rows = _even(rows, layout, lists, rejected)
+    found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
+    return Records(rows), Rejections(found_bad.sort("row", maintain_order=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A leaf's value for every row, and the conditions under which it is none."""
+
+    value: pl.Expr
+    bad: tuple[tuple[pl.Expr, pl.Expr, str, str, str], ...] = ()  #: (where, shown value, code, message, hint)
+
+
+def _rows(
+    frame: pl.DataFrame, mapping: Mapping, layout: Layout, matched: tuple[str, ...] | None, rejected: list[pl.DataFrame]
+) -> pl.DataFrame:
+    """One row per source row, all leaves evaluated; rows with impossible values go to `rejected`."""
+    made = {leaf.index: _make(leaf, mapping, frame, matched) for leaf in layout.leaves if not _in_split(leaf, layout)}
+    columns: list[pl.Expr] = [pl.col(ROW)]
+    columns += [made[leaf.index].value.alias(leaf.name) for leaf in layout.leaves if leaf.inner is None]
+    for column, branch in layout.lists.items():
+        assert branch.node is not None
+        inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
+        if branch.node.kind == "split":
+            columns.append(_split(branch, inside, mapping).alias(column))
+        else:
+            given = [made[leaf.index].value for leaf in inside if not leaf.constant]
+            element = pl.struct(made[leaf.index].value.alias(str(leaf.inner)) for leaf in inside)
+            nothing = pl.all_horizontal(value.is_null() for value in given) if given else pl.lit(False)
+            columns.append(pl.when(~nothing).then(element).alias(column))
+    for leaf in layout.leaves:
+        if leaf.index in made:
+            rejected.extend(_hits(frame, leaf, made[leaf.index]))
+    return frame.select(columns)
+
+
+def _in_split(leaf: Leaf, layout: Layout) -> bool:
+    branch = layout.lists.get(leaf.column) if leaf.inner is not None else None
+    return branch is not None and branch.node is not None and branch.node.kind == "split"
+
+
+def _hits(frame: pl.DataFrame, leaf: Leaf, made: _Made) -> Iterable[pl.DataFrame]:
+    for where, shown, code, message, hint in made.bad:
+        hits = frame.filter(where).select(
+            row=pl.col(ROW),
+            column=pl.lit(leaf.value.text if leaf.value.kind == "column" else leaf.name),
+            code=pl.lit(code),
+            value=shown.cast(pl.String),
+            message=pl.lit(message),
+            hint=pl.lit(hint),
+        )
+        if hits.height:
+            yield hits
+
+
+def _make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, ...] | None) -> _Made:
+    value = bind(leaf.value, matched) if mapping.per else leaf.value
+    if value.kind == "constant":
+        return _Made(pl.lit(_wire(value.constant, leaf.field), dtype=_dtype(leaf.field)))
+    source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
+    kind = frame.select(source).schema.dtypes()[0]
+    return _converted(source, kind, value, leaf.field)
+
+
+def _converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) -> _Made:
+    """A source expression as the field's type; `map`, `replace` and `default` applied in that order."""
+    bad: list[tuple[pl.Expr, pl.Expr, str, str, str]] = []
+    result = source
+    if value.replace or value.table is not None:
+        text = _text(source, kind)
+        for old, new in value.replace:
+            text = text.str.replace_all(old, new, literal=True)
+        result, kind = text, pl.String()
+        if value.table is not None:
+            keys = list(value.table)
+            result = text.replace_strict(
+                keys, [_wire(value.table[key], field) for key in keys], default=None, return_dtype=_dtype(field)
+            )
+            known = ", ".join(keys[:6])
+            if value.default is None:
+                bad.append((text.is_not_null() & result.is_null(), text, "not-in-map", f"is not in the map ({known})",
+                            "add it to `map`, or give a `default`"))  # fmt: skip
+            kind = _dtype(field)
+    if value.table is None:
+        result = _cast(result, kind, field, bad)
+    if value.default is not None:
+        result = result.fill_null(pl.lit(_wire(value.default, field), dtype=_dtype(field)))
+    if field.max_length and field.type in ("string", "uri", "uuid"):
+        bad.append((result.str.len_chars() > field.max_length, result, "too-long",
+                    f"is longer than {field.max_length} characters, Connect's limit for {field.name}",
+                    "shorten the text"))  # fmt: skip
+    return _Made(result, tuple(bad))
+
+
+def _cast(
+    source: pl.Expr, kind: pl.DataType, field: Field, bad: list[tuple[pl.Expr, pl.Expr, str, str, str]]
+) -> pl.Expr:
+    """From a column's type to the field's; what does not go is added to `bad`."""
+    match field.type:
+        case "number":
+            if kind == pl.String:
+                result = source.str.strip_chars().cast(NUMBER, strict=False)
+            else:
+                result = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
+                result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER)
+            message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
+        case "integer":
+            result = source.cast(pl.Int64, strict=False)
+            if kind.is_decimal() or kind.is_float():
+                result = pl.when(source == result).then(result)
+            message, hint = "is no whole number", "Connect takes no fractions here"
+        case "boolean":
+            result = source if kind == pl.Boolean else source.cast(pl.Boolean, strict=False)
+            message, hint = "is neither true nor false", "declare the column: {type: boolean}"
+        case "datetime":
+            if kind == pl.Date:
+                return source.dt.strftime("%Y-%m-%dT00:00:00+00:00")
+            if isinstance(kind, pl.Datetime):
+                return source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+            result = pl.when(source.cast(pl.String).str.contains(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")).then(source)
+            message, hint = "is no time", "declare the column: {type: date}"
+        case "enum":
+            values = contracts.load().enums[str(field.of)]
+            wire: dict[str, Scalar] = {}
+            for name, number in values.items():
+                wire[name] = wire[str(number)] = name if field.wire == "name" else number
+            result = _text(source, kind).replace_strict(
+                list(wire), list(wire.values()), default=None, return_dtype=_dtype(field)
+            )
+            message, hint = f"is no {str(field.of).partition('.')[2]}", f"one of {', '.join(list(values)[:8])}"
+        case "uuid":
+            source = _text(source, kind)
+            result = pl.when(source.str.contains(r"^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")).then(source)
+            message, hint = "is no GUID", "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff"
+        case _:
+            return _text(source, kind)
+    bad.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
+    return result
+
+
+def _text(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    if kind == pl.String:
+        return source
+    if kind.is_decimal():
+        return source.cast(pl.String).str.replace(r"\.?0+$", "")
+    return source.cast(pl.String)
+
+
+def _dtype(field: Field) -> pl.DataType:
+    match field.type:
+        case "number":
+            return NUMBER
+        case "integer":
+            return pl.Int64()
+        case "boolean":
+            return pl.Boolean()
+        case "enum":
+            return pl.String() if field.wire == "name" else pl.Int64()
+        case _:
+            return pl.String()
+
+
+def _wire(constant: Scalar | None, field: Field) -> Scalar | None:
+    return str(constant) if constant is not None and _dtype(field) == pl.String else constant
+
+
+def _split(branch: Branch, inside: list[Leaf], mapping: Mapping) -> pl.Expr:
+    """A cell's parts as list elements: trimmed, empty parts and repeats left out."""
+    node = branch.node
+    assert node is not None
+    parts = pl.col(node.column).str.split(node.by).list.eval(pl.element().str.strip_chars())
+    parts = parts.list.eval(pl.element().filter(pl.element() != "")).list.unique(maintain_order=True)
+    fields = []
+    for leaf in inside:
+        if leaf.constant:
+            made = pl.lit(_wire(leaf.value.constant, leaf.field), dtype=_dtype(leaf.field))
+        else:
+            made = _converted(pl.element(), pl.String(), leaf.value, leaf.field).value
+        fields.append(made.alias(str(leaf.inner)))
+    listed = parts.list.eval(pl.struct(fields))
+    return pl.when(parts.list.len() > 0).then(listed)
+
+
+def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+    """KEY and ITEM added; rows without a key rejected."""
+    key = layout.operation.key
+    leaves = [leaf for path in key.paths for leaf in layout.leaves if leaf.path == path and leaf.inner is None]
+    texts = [pl.col(leaf.name).cast(pl.String) for leaf in leaves]
+    if key.match == "first_of":
+        # Which identifier decides is part of the key: a Code "7" is not an Id 7.
+        named = [pl.lit(leaf.field.name + "=") + text for leaf, text in zip(leaves, texts, strict=True)]
+        made = pl.coalesce(named)
+        good = made.is_not_null()
+    else:
+        filled = []
+        for leaf, text in zip(leaves, texts, strict=True):
+            default = (key.defaults or {}).get(leaf.field.name)
+            filled.append(text.fill_null(str(default)) if default is not None else text)
+        made = pl.concat_str(filled, separator=SEPARATOR)
+        good = pl.all_horizontal(
+            text.is_not_null() & (text.str.len_chars() <= _LONGEST_KEY_PART) & ~text.str.contains(r"[\x00-\x1f]")
+            for text in filled
+        )
+    rows = rows.with_columns(made.alias(KEY))
+    names = ", ".join(leaf.field.name for leaf in leaves)
+    for leaf in leaves:
+        default = (key.defaults or {}).get(leaf.field.name)
+        if default is not None:
+            rows = rows.with_columns(pl.col(leaf.name).fill_null(pl.lit(default)))
+    missing = rows.filter(~good)
+    if missing.height:
+        rejected.append(_reject(missing, names, "missing-key", "the row has no usable key",
+                                "every row needs these cells, without control characters"))  # fmt: skip
+        rows = rows.filter(good)
+    cluster = next((layout.by_path[path] for path in layout.operation.full_file.needs if path in layout.by_path), None)
+    if layout.units and cluster is not None:
+        item = pl.coalesce(pl.lit("Code=") + pl.col(cluster.name), pl.lit("Key=") + pl.col(KEY))
+        return rows.with_columns(item.alias(ITEM))
+    return rows.with_columns(pl.col(KEY).alias(ITEM))
+
+
+def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, hint: str) -> pl.DataFrame:
+    value = pl.col(KEY).str.replace_all(SEPARATOR, " / ", literal=True) if KEY in rows.columns else pl.lit(None)
+    return rows.select(
+        row=pl.col(ROW),
+        column=pl.lit(column),
+        code=pl.lit(code),
+        value=value.cast(pl.String),
+        message=pl.lit(message) if isinstance(message, str) else message,
+        hint=pl.lit(hint),
+    )
+
+
+def _single(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+    """One row per key. Equal rows count once; keys with different rows, or differing only in case, are refused."""
+    folded = pl.col(KEY).str.to_lowercase()
+    lower = rows.select(folded.alias("k"))["k"]
+    if lower.n_unique() == rows.height:
+        return rows
+    twins = rows.filter(lower.is_duplicated())
+    content = [name for name in rows.columns if name != ROW]
+    numbers = pl.col(ROW).cast(pl.String).str.join(", ")
+    facts = twins.with_columns(folded.alias("_folded"))
+    facts = facts.with_columns(
+        pl.col(ROW).rank("ordinal").over("_folded").alias("_nth"),
+        pl.struct(content).n_unique().over("_folded").alias("_kinds"),
+        pl.col(KEY).n_unique().over("_folded").alias("_spellings"),
+        numbers.over("_folded").alias("_rows"),
+    )
+    names = ", ".join(layout.operation.key.fields)
+    repeat = facts.filter((pl.col("_kinds") == 1) & (pl.col("_nth") > 1))
+    case = facts.filter(pl.col("_spellings") > 1)
+    clash = facts.filter((pl.col("_kinds") > 1) & (pl.col("_spellings") == 1))
+    for found, code, message, hint in (
+        (repeat, "repeated-row", "the same row again (rows ", "the first one is used; remove the others"),
+        (case, "key-case", "keys differ only in upper and lower case (rows ", "Connect may take them for one: correct"),
+        (clash, "duplicate-key", "the key stands twice with different values (rows ", "keep one of the rows"),
+    ):
+        if found.height:
+            sentence = pl.concat_str(pl.lit(message), pl.col("_rows"), pl.lit(")"))
+            rejected.append(_reject(found, names, code, sentence, hint))
+    bad = pl.concat([repeat.select(ROW), case.select(ROW), clash.select(ROW)])
+    return rows.join(bad.unique(), on=ROW, how="anti", maintain_order="left")
+
+
+def _gathered(
+    rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]
+) -> pl.DataFrame:
+    """Several rows per key: their list elements together, everything else must agree."""
+    names = [branch.place for branch in lists]
+    plain = [name for name in rows.columns if name not in (KEY, ITEM, ROW, *names)]
+    items = {branch.place for branch in lists if layout.units and not branch.place.startswith(layout.units)}
+    once = [name for name in names if name not in items]
+    grouped = rows.group_by(KEY, maintain_order=True).agg(
+        pl.col(ITEM).first(),
+        pl.col(ROW).first(),
+        *(pl.col(name).drop_nulls().first() for name in plain),
+        *(pl.col(name).drop_nulls().n_unique().alias(f"_n {name}") for name in plain),
+        *(pl.col(name).drop_nulls().unique(maintain_order=True) for name in once),
+        pl.col(ROW).alias("_rows"),
+    )
+    grouped = _refuse_disagreement(grouped, plain, rejected)
+    for name in items:
+        whole = rows.group_by(ITEM, maintain_order=True).agg(pl.col(name).drop_nulls().unique(maintain_order=True))
+        grouped = grouped.join(whole, on=ITEM, how="left", maintain_order="left")
+    for branch in lists:
+        order = [leaf.inner for leaf in layout.leaves if leaf.column == branch.place and leaf.anchor and leaf.inner]
+        if order:
+            by = [pl.element().struct.field(name) for name in order]
+            grouped = grouped.with_columns(pl.col(branch.place).list.eval(pl.element().sort_by(by)))
+        grouped = grouped.with_columns(pl.when(pl.col(branch.place).list.len() > 0).then(pl.col(branch.place)))
+    return grouped.select(rows.columns)
+
+
+def _refuse_disagreement(grouped: pl.DataFrame, names: list[str], rejected: list[pl.DataFrame]) -> pl.DataFrame:
+    """Drop records whose rows give different values for one field; all their rows are rejected."""
+    clash = pl.any_horizontal(pl.col(f"_n {name}") > 1 for name in names) if names else pl.lit(False)
+    bad = grouped.filter(clash)
+    if bad.height:
+        fields = pl.concat_str(
+            [pl.when(pl.col(f"_n {name}") > 1).then(pl.lit(f" {name}")).otherwise(pl.lit("")) for name in names]
+        )
+        listed = pl.col("_rows").cast(pl.List(pl.String)).list.join(", ")
+        message = pl.concat_str(pl.lit("the rows of one record ("), listed, pl.lit(") disagree on"), fields)
+        spread = bad.with_columns(message.alias("_message")).drop(ROW).explode("_rows").rename({"_rows": ROW})
+        rejected.append(_reject(spread, "", "record-conflict", pl.col("_message"), "make the rows agree"))
+    return grouped.filter(~clash)
+
+
+def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+    """Fields above the units (a product's name) are one per item: taken from its first row that has them."""
+    names = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.index in layout.item_leaves))
+    if not names or rows[ITEM].n_unique() == rows.height:
+        return rows
+    plain = [name for name in names if name not in layout.lists]
+    grouped = rows.group_by(ITEM, maintain_order=True).agg(
+        pl.col(KEY).first(),
+        pl.col(ROW).first(),
+        *(pl.col(name).drop_nulls().first() for name in names),
+        *(pl.col(name).drop_nulls().n_unique().alias(f"_n {name}") for name in plain),
+        pl.col(ROW).alias("_rows"),
+    )
+    good = _refuse_disagreement(grouped, plain, rejected)
+    return rows.drop(names).join(good.select(ITEM, *names), on=ITEM, how="inner", maintain_order="left").select(
+        rows.columns
+    )
+
+
+def _even(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]) -> pl.DataFrame:
+    """All elements of a list give the same fields: a flag speaks for every one of them."""
+    for branch in lists:
+        for leaf in layout.leaves:
+            if leaf.column != branch.place or leaf.inner is None or leaf.value.empty == "clear":
+                continue
+            holes = pl.col(branch.place).list.eval(pl.element().struct.field(leaf.inner).is_null())
+            uneven = holes.list.any() & (~holes.list.all() | pl.lit(leaf.anchor))
+            bad = rows.filter(uneven.fill_null(False))
+            if bad.height:
+                message = f"{leaf.field.name} is given for some elements of {branch.name} only"
+                rejected.append(_reject(bad, leaf.name, "uneven-list", message,
+                                        "fill the cells, or give the field a `default` or `empty: clear`"))  # fmt: skip
+                rows = rows.filter(~uneven.fill_null(False))
+    return rows

@@ -1,0 +1,222 @@
+"""A table of text against the mapping's columns and rules: typed good rows, and rejections.
+
+pandera holds the checks. They run on an eager frame that has every column twice, as text and typed, and are
+all column-level: a failing frame-level check turns each bad row into a Python object, which a million bad
+rows would not survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandera.polars as pa
+import polars as pl
+from pandera.api.polars.types import PolarsData
+from pandera.errors import SchemaErrors
+
+from etl import cells
+from etl.errors import FileRefused
+from etl.mapping import Column, Mapping, Node, Value, matches
+from etl.model import ROW, Rejections, Table
+
+#: Marks the text twin of a typed column.
+TEXT = "\x1ftext"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is left of a table: typed rows, what was refused, and what the header had besides."""
+
+    frame: pl.DataFrame  #: ROW and one typed column per source column in use
+    rejections: Rejections
+    skipped: int  #: rows that `source.keep` leaves out
+    columns: tuple[str, ...]  #: source columns in use
+    unused: tuple[str, ...]  #: columns of the file that the mapping does not mention
+
+
+@dataclass(frozen=True, slots=True)
+class _Reason:
+    column: str
+    code: str
+    message: str
+    hint: str
+
+
+def check(table: Table, mapping: Mapping) -> Checked:
+    """Raises FileRefused when the file lacks a column that the mapping needs."""
+    frame, used, unused = _columns(table, mapping)
+    twins = frame.select(
+        ROW,
+        *(cells.clean(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in used),
+    )
+    excel = mapping.source.dialect.format == "excel"
+    typed = twins.with_columns(
+        cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel).alias(name) for name in used
+    )
+    skipped = 0
+    if mapping.source.keep:
+        kept = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
+        skipped = typed.height - kept.height
+        typed = kept
+    rejections, bad = _run(typed, used, mapping)
+    good = typed.filter(~bad) if bad is not None else typed
+    return Checked(
+        frame=good.select(ROW, *(cells.settle(name, mapping.column(name)) for name in used)),
+        rejections=Rejections(pl.concat([table.malformed.frame, rejections])),
+        skipped=skipped,
+        columns=tuple(used),
+        unused=tuple(unused),
+    )
+
+
+def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """Rename aliases, find what is used; refuse a file without a needed column, naming all of them."""
+    present = list(table.columns)
+    renames: dict[str, str] = {}
+    for column in mapping.columns.values():
+        if column.name not in present:
+            alias = next((name for name in column.aliases if name in present), None)
+            if alias is not None:
+                renames[alias] = column.name
+    names = [renames.get(name, name) for name in present]
+    needed = _needed(mapping)
+    missing = [name for name in needed if name not in names and not mapping.column(name).optional]
+    if missing:
+        listed = ", ".join(f'"{name}"' for name in missing)
+        have = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+        raise FileRefused(
+            "missing-column",
+            f"the file has no column {listed}",
+            where=f"header: {have}",
+            hint="if a column was renamed, add `aliases: [new name]` to it in the mapping; "
+            "if it may be absent, `optional: true`",
+        )
+    patterns = _patterns(mapping)
+    used = [
+        name
+        for name in names
+        if name in needed or name in mapping.columns or any(matches(p, name) is not None for p in patterns)
+    ]
+    return table.frame.rename(renames), used, [name for name in names if name not in used]
+
+
+def _values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
+    for node in nodes:
+        if node.value is not None:
+            yield node.value
+        yield node
+        yield from _values(node.children.values())
+        for _, fields in node.elements:
+            yield from _values(fields.values())
+
+
+def _needed(mapping: Mapping) -> list[str]:
+    """Columns that the record, the rules or a declaration cannot do without."""
+    needed: dict[str, None] = {}
+    for found in _values(mapping.record.values()):
+        if isinstance(found, Value):
+            if found.kind == "column" and "{" not in found.text:
+                needed[found.text] = None
+            needed.update(dict.fromkeys(found.roots))
+        elif found.kind == "split":
+            needed[found.column] = None
+    for rule in mapping.rules:
+        needed.update(dict.fromkeys(rule.roots))
+    if mapping.source.keep:
+        needed.update(dict.fromkeys(pl.sql_expr(mapping.source.keep).meta.root_names()))
+    needed.update({name: None for name, column in mapping.columns.items() if not column.is_pattern})
+    return list(needed)
+
+
+def _patterns(mapping: Mapping) -> list[str]:
+    """Column patterns of the record, and column names with `{1}` in them, as patterns."""
+    found = [mapping.per] if mapping.per else []
+    for value in _values(mapping.record.values()):
+        if isinstance(value, Node) and value.pattern:
+            found.append(value.pattern)
+        elif isinstance(value, Value) and value.kind == "column" and "{" in value.text:
+            found.append(value.text.replace("{1}", "*").replace("{2}", "*").replace("{3}", "*"))
+    found.extend(column.name for column in mapping.columns.values() if column.is_pattern)
+    return found
+
+
+def _run(typed: pl.DataFrame, used: list[str], mapping: Mapping) -> tuple[pl.DataFrame, pl.Series | None]:
+    """Rejections of all checks, and which rows they hit (None: no row)."""
+    reasons: dict[str, _Reason] = {}
+    columns: dict[str, pa.Column] = {}
+
+    def add(name: str, code: str, message: str, hint: str, good: pl.Expr) -> pa.Check:
+        tag = f"{len(reasons)}:{code}"
+        reasons[tag] = _Reason(name, code, message, hint)
+        return pa.Check(_check(good), name=tag, error=tag)
+
+    for name in used:
+        column = mapping.column(name)
+        checks = [add(name, *parts) for parts in _column_checks(name, column)]
+        for rule in mapping.rules:
+            if rule.roots and rule.roots[0] == name and all(root in used for root in rule.roots):
+                good = pl.sql_expr(rule.sql).fill_null(True)
+                message = f"breaks the rule: {rule.name}"
+                checks.append(add(name, "rule", message, f"{rule.sql} must hold ({rule.where})", good))
+        if checks:
+            columns[name + TEXT] = pa.Column(pl.String, checks=checks, nullable=True)
+    empty = pl.DataFrame(schema=cells.REJECTIONS)
+    if not columns or typed.is_empty():
+        return empty, None
+    try:
+        pa.DataFrameSchema(columns).validate(typed, lazy=True)
+    except SchemaErrors as failures:
+        cases = failures.failure_cases
+        facts = pl.DataFrame(
+            [(tag, r.column, r.code, r.message, r.hint) for tag, r in reasons.items()],
+            schema=["check", "column", "code", "message", "hint"],
+            orient="row",
+        )
+        rows = typed.select(ROW).with_row_index("index").cast({"index": pl.Int64})
+        found = (
+            cases.select(pl.col("check").cast(pl.String), pl.col("index").cast(pl.Int64), value="failure_case")
+            .join(facts, on="check", how="inner")
+            .join(rows, on="index", how="inner")
+        )
+        if found.height != cases.height:
+            raise RuntimeError(f"pandera failed in another way: {cases['check'].unique().to_list()}") from failures
+        bad = pl.Series(range(typed.height)).is_in(found["index"].implode()) if found.height else None
+        rejections = found.select(
+            pl.col(ROW).alias("row"), "column", "code", pl.col("value").cast(pl.String), "message", "hint"
+        )
+        return rejections.sort("row", maintain_order=True), bad
+    return empty, None
+
+
+def _check(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
+    """A pandera check from an expression over the whole frame."""
+    return lambda data: data.lazyframe.select(good)
+
+
+def _column_checks(name: str, column: Column) -> Iterable[tuple[str, str, str, pl.Expr]]:
+    """(code, message, hint, condition) of everything that a column declaration asks for."""
+    text, typed = pl.col(name + TEXT), pl.col(name)
+    if column.required:
+        yield "empty", "is empty", "the mapping says required: true", text.is_not_null()
+    if column.type != "text":
+        yield ("type", f"is no {cells.describe(column)}", "correct the cell, or the column's type in the mapping",
+               text.is_null() | typed.is_not_null())  # fmt: skip
+    if column.type == "decimal":
+        yield ("digits", "has more digits than Connect takes (11 before and 4 after the mark)",
+               "round in the mapping: {round: 2}", cells.digits_fit(text, typed, column) | typed.is_null())  # fmt: skip
+    if column.pattern:
+        yield ("pattern", f"does not look like {column.pattern}", "correct the cell or the pattern",
+               text.is_null() | text.str.contains(f"^(?:{column.pattern})$"))  # fmt: skip
+    if column.allowed:
+        yield ("in", f"is none of {', '.join(column.allowed[:8])}", "correct the cell, or add it to `in`",
+               text.is_null() | text.is_in(list(column.allowed)))  # fmt: skip
+    if column.min is not None:
+        yield "min", f"is below {column.min}", "correct the cell or `min`", (typed >= column.min).fill_null(True)
+    if column.max is not None:
+        yield "max", f"is above {column.max}", "correct the cell or `max`", (typed <= column.max).fill_null(True)
+    if column.max_length is not None:
+        yield ("max_length", f"is longer than {column.max_length} characters", "shorten it",
+               (text.str.len_chars() <= column.max_length).fill_null(True))  # fmt: skip
+    if column.unique:
+        yield "unique", "occurs more than once", "the mapping says unique: true", text.is_null() | text.is_unique()
