@@ -1,0 +1,243 @@
+"""Finds settled files, claims them, files them away. A file is in exactly one place, and each move is one rename.
+
+Truth is a scan: events of the file system only wake it early, because they get lost, come in storms and do not
+exist on every file system. A file counts as settled when size and modification time have been still for the set
+time and it does not carry an upload name.
+
+Order of writes (numbers of the crash table): 1 `claim` renames the file into `claimed/<run>/`; the run is opened
+after it, so a crash between leaves a claimed file without a run, which `claimed_files` finds; 9 `archive` renames it
+into `archive/<date>/<run>/` after the run was closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from etl import durable
+from etl.errors import StateError
+from etl.model import SourceFile
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
+
+#: Ends of names that uploaders use while they write.
+UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".swp", "~")
+
+
+class Look(NamedTuple):
+    """A file as one scan saw it. `inode` tells a replaced file from a touched one."""
+
+    size: int
+    modified: int  #: nanoseconds
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A look and since when it has been the same, in seconds of the watching clock."""
+
+    look: Look
+    since: float
+
+
+Snapshot = Mapping[str, Seen]
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a relative name (forward slashes) may be an export: no dot files or folders, no upload names."""
+    parts = name.split("/")
+    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith(UNFINISHED)
+
+
+def settled(
+    previous: Snapshot, looks: Mapping[str, Look], now: float, settle_seconds: float
+) -> tuple[dict[str, Seen], frozenset[str]]:
+    """The new snapshot and the names that have been still long enough. Pure."""
+    current = {}
+    for name, look in looks.items():
+        before = previous.get(name)
+        current[name] = before if before is not None and before.look == look else Seen(look, now)
+    return current, frozenset(name for name, seen in current.items() if now - seen.since >= settle_seconds)
+
+
+def scan(inbox: Path) -> dict[str, Look]:
+    """Every regular file below the inbox by relative name; links are not followed. Raises StateError."""
+    found: dict[str, Look] = {}
+
+    def walk(folder: str, prefix: str) -> None:
+        try:
+            entries = list(os.scandir(folder))
+        except FileNotFoundError:
+            if prefix:
+                return  # a folder that was removed while we looked
+            raise
+        for entry in entries:
+            name = prefix + entry.name
+            if not is_wanted(name) or entry.is_symlink():
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    walk(entry.path, name + "/")
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found[name] = Look(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    try:
+        walk(str(inbox), "")
+    except OSError as error:
+        raise StateError(
+            "inbox-unreadable",
+            f"the inbox cannot be looked into: {error.strerror}",
+            where=error.filename if isinstance(error.filename, str) else str(inbox),
+            hint="create the folder named by paths.inbox, or correct its permissions",
+        ) from error
+    return found
+
+
+def watch(
+    inbox: Path,
+    settle_seconds: float,
+    rescan_seconds: float,
+    stop: threading.Event,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    events: bool = True,
+) -> Iterator[frozenset[str]]:
+    """Sets of settled names, as soon as there are any, and every `rescan_seconds` at the latest (then maybe empty).
+
+    A name comes again until its file is claimed. Ends when `stop` is set.
+    """
+    wake = threading.Event()
+    with _hints(inbox, wake) if events else contextlib.nullcontext():
+        snapshot: Snapshot = {}
+        while not stop.is_set():
+            wake.clear()
+            now = clock()
+            snapshot, ready = settled(snapshot, scan(inbox), now, settle_seconds)
+            yield ready
+            restless = [seen.since + settle_seconds - clock() for name, seen in snapshot.items() if name not in ready]
+            _rest(stop, wake, max(0.01, min([rescan_seconds, *restless])), rescan_seconds)
+
+
+def claim(inbox: Path, name: str, state: Path, run_id: str) -> SourceFile | None:
+    """Move a settled file out of the inbox; None when somebody was faster. Raises StateError."""
+    folder = claim_folder(state, run_id)
+    target = folder / name
+    try:
+        durable.move(inbox / name, target)
+    except FileNotFoundError:
+        _remove_empty(target.parent, folder.parent)
+        return None
+    except OSError as error:
+        raise _cannot_move("claimed", inbox / name, error) from error
+    return replace(look_at(target), name=name)
+
+
+def look_at(path: Path) -> SourceFile:
+    """Size, time and digest of a file that is ours. Raises StateError."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        raise _cannot_move("read", path, error) from error
+    return SourceFile(path=path, name=path.name, size=status.st_size, modified=status.st_mtime, digest=digest)
+
+
+def claim_folder(state: Path, run_id: str) -> Path:
+    """Where the file of an open run waits, under the relative name it came with."""
+    return state / "claimed" / run_id
+
+
+def claimed_files(state: Path) -> dict[str, Path]:
+    """Run ids to the files that were claimed for them and not filed away yet."""
+    found = {}
+    for folder in sorted((state / "claimed").glob("*")):
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and not file.is_symlink() and not file.name.startswith("."):
+                found[folder.name] = file
+    return found
+
+
+def archive_folder(state: Path, run_id: str, day: date) -> Path:
+    """Where a finished run's file, rejections and report are kept."""
+    return state / "archive" / day.isoformat() / run_id
+
+
+def archive(claimed: Path, folder: Path) -> Path:
+    """File a claimed file away; done already is fine. Raises StateError."""
+    target = folder / claimed.name
+    try:
+        durable.move(claimed, target)
+    except FileNotFoundError:
+        if not target.exists():
+            raise _cannot_move("filed away", claimed, FileNotFoundError(2, "it is gone")) from None
+    except OSError as error:
+        raise _cannot_move("filed away", claimed, error) from error
+    with contextlib.suppress(StopIteration):
+        _remove_empty(claimed.parent, next(up for up in claimed.parents if up.name == "claimed"))
+    return target
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove folders that became empty, up to but without `top`."""
+    while folder != top and top in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def _rest(stop: threading.Event, wake: threading.Event, seconds: float, longest: float) -> None:
+    """Sleep until it is time, an event came, or we are to stop; events are let gather for a moment."""
+    end = time.monotonic() + min(seconds, longest)
+    while not stop.is_set() and (left := end - time.monotonic()) > 0:
+        if wake.wait(min(left, 0.25)):
+            stop.wait(0.02)
+            return
+
+
+@contextlib.contextmanager
+def _hints(inbox: Path, wake: threading.Event) -> Iterator[None]:
+    """Wake the scan on changes; where that cannot be had (no inotify left), the rescan is enough."""
+    from watchdog.events import FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Waker(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            if event.event_type not in ("opened", "closed_no_write"):
+                wake.set()
+
+    observer = Observer()
+    try:
+        observer.schedule(Waker(), str(inbox), recursive=True)
+        observer.start()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join()
+
+
+def _cannot_move(what: str, path: Path, error: OSError) -> StateError:
+    return StateError(
+        "file-not-moved",
+        f"a file cannot be {what}: {error.strerror}",
+        where=str(path),
+        hint="check permissions and free space of the inbox and of the folder named by paths.state",
+    )
