@@ -29,7 +29,7 @@ NEW = 1  #: products that nobody has before the second day
 GONE = 143  #: a product that nobody has any more on the second day
 REWORDED = 42  #: a product whose text changes
 WAREHOUSES = (("01", "PLOCK"), ("02", "BUTIK"))
-SUPPLIER = "FKH"
+SUPPLIED = ("FKH", "FJV", "NLJ")  #: brands that the wholesaler behind the catalogue carries
 
 PRICE_HEADER = ("Artikelnr", "Benämning", "Prislista", "Valuta", "Pris", "Inpris", "Rekpris")
 STOCK_HEADER = ("Artikelnr", "Benämning", "Lager", "Plats", "Saldo", "På väg in", "Nästa leverans", "Ledtid")
@@ -175,7 +175,7 @@ def next_day(rng: Random, articles: Sequence[Article]) -> list[Article]:
         if rng.random() < 0.04:
             factor = Decimal(rng.choice((90, 95, 104, 108))) / 100
             article = replace(article, price=money(article.price * factor))
-        if rng.random() < 0.05 and article.brand[0] == SUPPLIER:
+        if rng.random() < 0.06 and article.brand[0] in SUPPLIED:
             article = replace(article, cost=money(article.cost * Decimal("1.03")))
         if rng.random() < 0.07:
             sold = article.stock[0] - rng.randrange(1, 4)
@@ -231,10 +231,10 @@ def stock_rows(articles: Iterable[Article], day: int) -> list[Cells]:
 
 
 def supplier_rows(articles: Iterable[Article]) -> list[Cells]:
-    """The supplier's catalogue: its own articles only, costs in its own currency."""
+    """A wholesaler's catalogue in its own currency; one article on request, one without our number."""
     rows: list[Cells] = []
     for article in articles:
-        if article.brand[0] == SUPPLIER:
+        if article.brand[0] in SUPPLIED:
             name = f"{article.name_en} {article.variant[1]}"
             prices = (comma(money(article.cost / 11)), comma(money(article.price / 11)))
             pack = str(1 if article.kind.metres else 6)

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     metres: bool = False  #: sold by length, so stock has decimals
 
 
-#: Code and name of the manufacturers; the last one is also the supplier of the catalogue.
+#: Code and name of the manufacturers.
 BRANDS = (
     ("NLJ", "Norrlyse Belysning"),
     ("FJV", "Fjällvråk Verktyg"),
