@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from etl import contract as api
 from etl.contract import Operation
 from etl.sandbox import fields, payload, records, retire
 from etl.sandbox.header import Header
 from etl.sandbox.records import Record
 from etl.sandbox.settings import Settings
 
+_RELATED = {"Companies": "Customer/ImportCompanies", "Customers": "Customer/ImportCustomers"}
 Items = Sequence[Mapping[str, Any]]
 INFORMATION, WARNING, ERROR = 1, 2, 3
 
@@ -75,7 +77,7 @@ def apply(store: Catalogue, operation: Operation, header: Header, items: Items, 
 def edit(store: Catalogue, operation: Operation, key: str, path: str, value: Any) -> None:
     """What a person did in Admin; `Cultures[sv-SE].Name` names a row by its key. KeyError when it is not there."""
     if operation.key.row and key not in store.of(operation.id):
-        key = next(name for name, record in store.of(operation.id).items() if _has_part(record, key))
+        key = next((name for name, record in store.of(operation.id).items() if key in _part_nos(record)), key)
     record = store.of(operation.id)[key]
     row, nodes = record.data, fields.tree(operation.id)
     *way, last = path.split(".")
@@ -83,7 +85,8 @@ def edit(store: Catalogue, operation: Operation, key: str, path: str, value: Any
         name, _, wanted = part.partition("[")
         node, found = nodes[name], row[name]
         if node.field.is_list:
-            found = next(r for r in found if "|".join(records.row_key(r, node)) == wanted.removesuffix("]"))
+            by_key = {"|".join(records.row_key(row, node)): row for row in found}
+            found = by_key[wanted.removesuffix("]")]
         row, nodes = found, node.children
     row[last] = value
     record.edited[path] = value
@@ -116,8 +119,12 @@ class _Import:
             if self.store.settings.log_ignored:
                 self.outcome.lines.append(Line(WARNING, f"Row ignored: {unknown}", item))
             return
-        key = self._find(item)
+        key, known = self._find(item)
         record = self.held.get(key)
+        if record is not None and not known:
+            self.outcome.refuse(f"{key}: already belongs to another record", item)
+            return
+        item = self._related(item)
         if record is None:
             lacking = missing(self.operation, item, self.mode)
             if lacking:
@@ -151,17 +158,35 @@ class _Import:
         for name in key.header_fields:
             record.data[name] = self.header.supplier_id
 
-    def _find(self, item: Mapping[str, Any]) -> str:
+    def _related(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Companies of a customer, customers of a company: they have to exist (docs.norce.io/…/connectcustomer)."""
+        if self.store.settings.known_parts == "any":
+            return item
+        for name, other in _RELATED.items():
+            if self.nodes.get(name) is None or not item.get(name):
+                continue
+            held = self.store.of(other).values()
+            ids = api.load().operations[other].key.fields
+            known = {(field, record.data[field]) for record in held for field in ids if record.data.get(field)}
+            kept = [row for row in item[name] if any((field, row.get(field)) in known for field in ids)]
+            if len(kept) < len(item[name]):
+                self.outcome.lines.append(Line(WARNING, f"{name}: unknown ones were left out", item))
+                item = {**item, name: kept}
+        return item
+
+    def _find(self, item: Mapping[str, Any]) -> tuple[str, bool]:
+        """The key of the record that the item is about, and whether it was found by its first given field."""
         if self.operation.key.match == "all":
-            return payload.keys(item, self.operation, self.header.supplier_id)[0]
+            return payload.keys(item, self.operation, self.header.supplier_id)[0], True
         switched_off = {
             path for flag in self.operation.flags if flag.name == "SearchOnlyByCode" and self.header.lists(flag)
             for path in flag.affects
         }  # fmt: skip
         for name in self.operation.key.fields:
             if item.get(name) and name not in switched_off:
-                return self.index[name].get(item[name]) or str(item.get("Code") or item[name])
-        return payload.keys(item, self.operation)[0]
+                found = self.index[name].get(item[name])
+                return (found, True) if found else (str(item.get("Code") or item[name]), False)
+        return payload.keys(item, self.operation)[0], False
 
     def _unknown(self, item: Mapping[str, Any]) -> str | None:
         """Why a row would be dropped without a word (docs.norce.io/…/product/importonhands, importskupricelists)."""
@@ -183,10 +208,6 @@ def _index(operation: Operation, held: Mapping[str, Record]) -> dict[str, dict[A
             if record.data.get(name):
                 index[name][record.data[name]] = key
     return index
-
-
-def _has_part(record: Record, part_no: str) -> bool:
-    return part_no in _part_nos(record)
 
 
 def _part_nos(record: Record) -> list[str]:

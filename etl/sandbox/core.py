@@ -17,6 +17,7 @@ from etl.sandbox import catalogue, fields, header, jobs, limits, payload, produc
 from etl.sandbox.catalogue import ERROR, WARNING, Catalogue, Line, Outcome
 from etl.sandbox.faults import Fault, Faults
 from etl.sandbox.jobs import Job
+from etl.sandbox.keep import Keep
 from etl.sandbox.settings import Settings
 from etl.sandbox.tokens import Tokens
 from etl.sandbox.wire import Answer, Call, Seen, answer, refusal
@@ -30,7 +31,12 @@ class Sandbox:
         self.contract = api.load()
         self.closing = False  #: the server is about to stop: nobody waits any longer
         self._lock = threading.RLock()
+        self._keep = Keep(self.settings.state) if self.settings.state else None
         self._start()
+        if self._keep:
+            self.store.records, kept, self.tokens.live = self._keep.load()
+            self._jobs.update(kept)
+            self._last_job = max(self._jobs, default=0)
 
     def _start(self) -> None:
         settings = self.settings
@@ -42,6 +48,7 @@ class Sandbox:
         self.unlisted_fields: Counter[str] = Counter()
         self._window = limits.Window(settings.requests, settings.per_seconds)
         self._jobs: dict[int, Job] = {}
+        self._changed_jobs: set[int] = set()
         self._last_job = 0
         self._chance = None if settings.shuffle_seed is None else random.Random(settings.shuffle_seed)
 
@@ -64,7 +71,15 @@ class Sandbox:
                     _header(call), wire.digest(call.body), len(call.body), items, job, fault.kind if fault else None,
                 )
             )  # fmt: skip
+            self._save(tokens=call.path == self.contract.token_path)
             return given
+
+    def _save(self, tokens: bool = False) -> None:
+        if self._keep and (tokens or self.store.changed or self._changed_jobs):
+            records = [(name, key, self.store.of(name).get(key)) for name, key in self.store.changed]
+            self._keep.save(records, [self._jobs[number] for number in self._changed_jobs], self.tokens.live)
+        self.store.changed.clear()
+        self._changed_jobs.clear()
 
     def _faulty(self, call: Call, fault: Fault, now: float) -> Answer:
         kind = fault.kind
@@ -93,7 +108,7 @@ class Sandbox:
 
     def _answer(self, call: Call, now: float) -> Answer:
         if call.path == self.contract.token_path:
-            return self.tokens.answer(call, now) if call.method == "POST" else refusal(405, "POST only")
+            return self._token(call, now) if call.method == "POST" else refusal(405, "POST only")
         prefix = self.contract.prefix
         if not call.path.startswith(prefix):
             return refusal(404, f"no such path: {call.path}")
@@ -109,6 +124,12 @@ class Sandbox:
         if operation:
             return self._import(call, operation, now) if call.method == "POST" else refusal(405, "POST only")
         return self._job_call(name, call, now)
+
+    def _token(self, call: Call, now: float) -> Answer:
+        wait = self.tokens.wait(call.peer, now)
+        if wait:
+            return answer(429, {"error": "too_many_requests"}, self._retry_after(wait, now))
+        return self.tokens.answer(call, now)
 
     def _retry_after(self, wait: float, now: float) -> dict[str, str]:
         if self.settings.retry_after == "seconds":
@@ -131,7 +152,7 @@ class Sandbox:
             return refusal(413, f"more than {self.settings.max_bytes} bytes")
         try:
             asked = header.parse(call.headers.get("x-stormconnect-header"), operation)
-            items = wire.load(call.body)
+            items = call.payload
         except header.HeaderRefused as refused:
             return refusal(400, *refused.messages)
         except ValueError as error:
@@ -180,6 +201,7 @@ class Sandbox:
             self._last_job, operation_id, asked, items, failures, now, validating, running, finish, effects
         )  # fmt: skip
         self._jobs[job.id] = job
+        self._changed_jobs.add(job.id)
         return job
 
     def _audit(self, operation: Operation, asked: header.Header, items: list[Any]) -> None:
@@ -200,6 +222,7 @@ class Sandbox:
 
     def _finish(self, job: Job) -> None:
         outcome = Outcome()
+        self._changed_jobs.add(job.id)
         for index, messages in job.failures.items():
             outcome.refuse(f"Validation failed: item {index}: {'; '.join(messages)}", job.items[index])
         if job.failures and self.settings.validation == "request":
@@ -283,6 +306,7 @@ class Sandbox:
         """Finish every job that can finish, without waiting for the clock."""
         with self._lock:
             self._settle(None)
+            self._save()
 
     def records(self, operation_id: str) -> dict[str, dict[str, Any]]:
         """The catalogue of one operation by key; products by part number, each variant on its own."""
@@ -325,16 +349,19 @@ class Sandbox:
         with self._lock:
             self._settle(self.settings.clock())
             catalogue.edit(self.store, self.contract.operations[operation], key, path, value)
+            self._save()
 
     def reset(self) -> None:
         """Forget everything."""
         with self._lock:
             self._start()
+            if self._keep:
+                self._keep.clear()
 
 
 def _count(call: Call) -> int:
     try:
-        items = wire.load(call.body)
+        items = call.payload
     except ValueError:
         return 0
     return len(items) if isinstance(items, list) else 0

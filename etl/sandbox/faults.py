@@ -38,11 +38,14 @@ _IMPORT_ONLY = JOB_KINDS | {"too_large"}
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One kind of trouble. `path` is a part of the request path, `times` None means until it is cleared."""
+    """One kind of trouble. `path` is a part of the request path.
+
+    `times`: None = once, or for as long as `seconds` lasts; 0 = until it is cleared.
+    """
 
     kind: HttpKind | JobKind
     path: str = ""
-    times: int | None = 1
+    times: int | None = None
     after: int = 0  #: matching requests that are spared first
     seconds: float | None = None  #: how long it lasts, from the moment it was injected
     status: int = 500
@@ -63,6 +66,8 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in HTTP_KINDS | JOB_KINDS:
             raise ValueError(f"unknown fault {self.kind}")
+        if self.times is None:
+            self.times = 1 if self.seconds is None else 0
         self.keys, self.drop = tuple(self.keys), tuple(self.drop)
 
     def headers(self, now: float) -> dict[str, str]:
@@ -130,7 +135,7 @@ class Faults:
         fault.used += 1
         if fault.used <= fault.after:
             return False
-        if fault.times is not None and fault.used >= fault.after + fault.times:
+        if fault.times and fault.used >= fault.after + fault.times:
             self.remove(fault.id)
         return True
 

@@ -169,10 +169,10 @@ def _merged(
         keep = False
     if node.field.name in ("Companies", "Customers"):
         keep = delta  # relations left out end, unless the record says that its list is a delta
-    rows = {row_key(row, node): row for row in old}
+    rows = {_key_at(row_key(row, node), position): row for position, row in enumerate(old)}
     result = dict(rows) if keep else {}
-    for item in new:
-        key = _find(item, node, rows)
+    for position, item in enumerate(new):
+        key = _key_at(_find(item, node, rows), position)
         found = rows.get(key)
         spot = f"{place}[{'|'.join(key)}]"
         if found is not None and _protected(item, node, work, spot):
@@ -186,6 +186,11 @@ def _merged(
             result[key] = row
             work.record.owners[spot] = work.header.account_id
     return list(result.values())
+
+
+def _key_at(key: tuple[str, ...], position: int) -> tuple[str, ...]:
+    """Rows without any key are told by their position."""
+    return key if any(key) else (f"#{position}",)
 
 
 def _protected(item: Mapping[str, Any], node: Node, work: Writing, spot: str) -> bool:

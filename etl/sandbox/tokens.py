@@ -26,10 +26,12 @@ class Tokens:
     def revoke(self) -> None:
         self.live.clear()
 
+    def wait(self, peer: str, now: float) -> float:
+        """0 when this address may ask for a token, else the seconds until it may."""
+        return self._bucket.take(peer, now)
+
     def answer(self, call: Call, now: float) -> Answer:
-        """The token endpoint."""
-        if self._bucket.take(call.peer, now):
-            return answer(429, {"error": "too_many_requests"})
+        """The token endpoint, once the limit let the request pass."""
         if not call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return answer(400, {"error": "invalid_request", "error_description": "the body is not a form"})
         form = {name: values[0] for name, values in parse_qs(call.body.decode("utf-8", "replace")).items()}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ def load(body: bytes) -> Any:
         raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One request. Header names are in lower case."""
 
@@ -37,6 +38,11 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     peer: str = "127.0.0.1"
+
+    @cached_property
+    def payload(self) -> Any:
+        """The body as JSON, read once; ValueError when it is not JSON."""
+        return load(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,126 @@
+"""X-StormConnect-Header, checked flag by flag."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from etl import contract
+from etl.sandbox.header import Header, HeaderRefused, parse
+
+CONTRACT = contract.load()
+STOCK = "Product/ImportOnhands"
+GOOD = {"AccountId": 7, "FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
+
+
+def read(operation: str, header: object) -> Header:
+    return parse(json.dumps(header), CONTRACT.operations[operation])
+
+
+def why(operation: str, header: object) -> str:
+    with pytest.raises(HeaderRefused) as caught:
+        read(operation, header)
+    return "\n".join(caught.value.messages)
+
+
+def whole(operation_id: str, **more: Any) -> dict[str, Any]:
+    operation = CONTRACT.operations[operation_id]
+    header: dict[str, Any] = {"AccountId": 7} | dict.fromkeys(operation.key.header_fields, 3)
+    if operation.full_file.supported:
+        header["FullFile"] = False
+    return header | {name: [] for name, array in operation.arrays.items() if array.always} | more
+
+
+def test_numbers_and_names_mean_the_same_flag() -> None:
+    """Both forms are taken."""
+    by_name = read(STOCK, {**GOOD, "SkuOnhandFieldsThatAreSet": ["OnhandValue"]})
+    assert read(STOCK, GOOD).flags == by_name.flags == {"SkuOnhandFieldsThatAreSet.OnhandValue"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"SkuOnhandFieldsThatAreSet": ["onhandvalue"]}, "no flag"),
+        ({"SkuOnhandFieldsThatAreSet": [99]}, "no flag 99"),
+        ({"SkuOnhandFieldsThatAreSet": [True]}, "no flag"),
+        ({"SkuOnhandFieldsThatAreSet": [3, "OnhandValue"]}, "listed twice"),
+        ({"SkuOnhandFieldsThatAreSet": [7]}, "deprecated"),
+        ({"SkuOnhandFieldsThatAreSet": 3}, "not an array"),
+        ({"SkuOnhandFieldsThatAreSet": None}, "required"),
+        ({"AccountId": None}, "AccountId is required"),
+        ({"AccountId": "7"}, "AccountId is required"),
+        ({"FullFile": None}, "FullFile is required"),
+        ({"FullFile": 0}, "FullFile is required"),
+        ({"JobId": 1}, "JobId must not be sent"),
+        ({"StorageName": "x"}, "StorageName must not be sent"),
+        ({"SerializationType": 0}, "SerializationType must not be sent"),
+        ({"SupplierId": 1}, "unknown header property SupplierId"),
+        ({"Dryrun": True}, "unknown header property Dryrun"),
+    ],
+)
+def test_a_wrong_header_says_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    """Unknown, missing, deprecated and ill-typed parts are each named."""
+    assert message in why(STOCK, {**GOOD, **change})
+
+
+@pytest.mark.parametrize("text", [None, "", "no", "[]", "3"])
+def test_a_header_that_is_no_object_is_refused(text: str | None) -> None:
+    """Missing, broken or another kind of JSON."""
+    with pytest.raises(HeaderRefused):
+        parse(text, CONTRACT.operations[STOCK])
+
+
+@pytest.mark.parametrize("operation", sorted(CONTRACT.operations))
+def test_every_operation_takes_its_smallest_header(operation: str) -> None:
+    """AccountId, FullFile where there is one, and the arrays that are always sent."""
+    assert read(operation, whole(operation)).account_id == 7
+
+
+@pytest.mark.parametrize("operation", sorted(CONTRACT.operations))
+def test_arrays_that_are_always_sent_must_be_there(operation: str) -> None:
+    """Leaving any of them out is refused."""
+    for name, array in CONTRACT.operations[operation].arrays.items():
+        if array.always:
+            header = whole(operation)
+            del header[name]
+            assert f"{name} is required" in why(operation, header)
+
+
+@pytest.mark.parametrize("operation", sorted(CONTRACT.operations))
+def test_every_gated_flag_needs_one_of_its_gates(operation: str) -> None:
+    """Without any gate it is refused."""
+    for flag in CONTRACT.operations[operation].flags:
+        if flag.gates and not flag.deprecated:
+            header = whole(operation)
+            header[flag.array] = [flag.number]
+            assert f"{flag.id} needs" in why(operation, header)
+
+
+def test_one_gate_of_several_is_enough() -> None:
+    """Image texts go with any of the four image flags."""
+    header = whole("Product/ImportProducts", ProductFieldsThatAreSet=[8], ImageCultureFieldsThatAreSet=[0])
+    assert len(read("Product/ImportProducts", header).flags) == 2
+
+
+def test_full_file_is_refused_where_there_is_none() -> None:
+    """Price lists, customers and companies."""
+    for operation in CONTRACT.operations.values():
+        if not operation.full_file.supported:
+            assert "has no FullFile" in why(operation.id, whole(operation.id, FullFile=False))
+
+
+def test_the_supplier_service_needs_a_supplier() -> None:
+    """SupplierId is required there."""
+    header = whole("Supplier/ImportProducts")
+    del header["SupplierId"]
+    assert "SupplierId is required" in why("Supplier/ImportProducts", header)
+
+
+def test_warehouse_arrays_go_together() -> None:
+    """One without the other is refused."""
+    header = whole("Product/ImportPriceLists", PriceListFieldsThatAreSet=[7], WarehouseFieldsThatAreSet=[1])
+    assert "goes together" in why("Product/ImportPriceLists", header)
+    header["WarehouseLocationFieldsThatAreSet"] = []
+    assert read("Product/ImportPriceLists", header).flags
