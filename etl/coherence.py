@@ -16,6 +16,8 @@ def passes(send: int, able: int, layout: Layout) -> tuple[int, ...] | None:
 
     `send` and `able` are sets as bits: what has to be sent and what could be.
     """
+    if send & ~able:
+        return None
     send = _prune(_widen(send, able, layout), layout)
     whole = close(send, able, layout)
     if whole is not None:
@@ -54,13 +56,14 @@ def close(send: int, able: int, layout: Layout) -> int | None:
         for place in inside:
             grown |= layout.anchors.get(place, 0) & able
         for flag in layout.flags(grown):
-            for leaf in layout.by_flag.get(flag, ()):
-                bit = 1 << leaf.index
-                if grown & bit or (leaf.parent and leaf.parent not in inside):
-                    continue
-                if not able & bit:
-                    return None
-                grown |= bit
+            for path in layout.operation.flag(flag).paths:
+                for place in inside:
+                    if layout.paths[place] != path.rpartition(".")[0] or path in layout.containers:
+                        continue
+                    leaf = layout.at.get((place, path))
+                    if leaf is None or not able & 1 << leaf.index:
+                        return None
+                    grown |= 1 << leaf.index
         if grown == bits:
             return bits
         bits = grown
@@ -94,7 +97,7 @@ def _prune(send: int, layout: Layout) -> int:
             continue
         content = 0
         for other in layout.leaves:
-            if leaf.parent in other.parents and not other.anchor:
+            if leaf.parent in other.parents and not (other.anchor and other.parent == leaf.parent):
                 content |= 1 << other.index
         if content and not send & content:
             kept &= ~(1 << leaf.index)

@@ -153,7 +153,7 @@ def _forced(leaf: Leaf, layout: Layout) -> Leaf | None:
 
 def _only_anchors(leaf: Leaf, layout: Layout) -> bool:
     """A list whose elements are nothing but their code: there the code is the content."""
-    return all(other.anchor for other in layout.leaves if leaf.parent in other.parents)
+    return all(other.anchor and other.parent == leaf.parent for other in layout.leaves if leaf.parent in other.parents)
 
 
 def _word(conditions: dict[int, pl.Expr], word: int) -> pl.Expr:

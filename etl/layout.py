@@ -78,6 +78,7 @@ class Layout:
     item_leaves: frozenset[int] = frozenset()  #: leaves above the units
     switches: tuple[str, ...] = ()
     lists: Map[str, Branch] = field(default_factory=dict)  #: lists made of rows or of a split cell, by column
+    paths: Map[str, str] = field(default_factory=dict)  #: contract path of every object and element, by place
 
     @cached_property
     def anchors(self) -> dict[str, int]:
@@ -96,13 +97,14 @@ class Layout:
         return found
 
     @cached_property
-    def by_flag(self) -> dict[str, tuple[Leaf, ...]]:
-        """Leaves by the flag that is exactly theirs (not by one that covers them from above)."""
-        found: dict[str, list[Leaf]] = {}
-        for leaf in self.leaves:
-            if leaf.flag and leaf.path in self.operation.flag(leaf.flag).paths:
-                found.setdefault(leaf.flag, []).append(leaf)
-        return {flag: tuple(leaves) for flag, leaves in found.items()}
+    def containers(self) -> frozenset[str]:
+        """Contract paths of objects and lists, without the `[]`: their flags are met by anything inside."""
+        return frozenset(path.removesuffix("[]") for path in self.paths.values())
+
+    @cached_property
+    def at(self) -> dict[tuple[str, str], Leaf]:
+        """Leaves by the place they are in and their contract path."""
+        return {(leaf.parent, leaf.path): leaf for leaf in self.leaves}
 
     @cached_property
     def always(self) -> int:
@@ -157,6 +159,7 @@ class _Builder:
         self.columns = columns
         self.leaves: list[Leaf] = []
         self.lists: dict[str, Branch] = {}
+        self.paths: dict[str, str] = {}
         self.contract = contracts.load()
         self.value_flags: dict[str, Flag] = {}
         for flag in self.operation.flags:
@@ -191,6 +194,7 @@ class _Builder:
             item_leaves=items,
             switches=self.mapping.switches,
             lists=self.lists,
+            paths=self.paths,
         )
 
     def branches(self, nodes: Map[str, Node], place: str, context: _Context) -> tuple[Branch, ...]:
@@ -208,6 +212,7 @@ class _Builder:
             index = self.leaf(name, node, node.value, place, context)
             return None if index is None else Branch("leaf", name, place, leaf=index)
         inside = self.enter(node, place, context)
+        self.paths[place] = node.path
         if node.kind == "object":
             inside = replace(inside, parents=(*inside.parents, place), keys=self.required(node.field))
             return Branch("object", name, place, children=self.branches(node.children, place, inside))
@@ -225,6 +230,7 @@ class _Builder:
         elements, scalar = [], False
         for code, fields, matched in self.elements(node):
             here = f"{place}[{code}]"
+            self.paths[here] = node.path
             scalar = scalar or "" in fields
             within = replace(
                 inside, parents=(*inside.parents, here), keys=self.required(node.field), matched=matched or inside.matched
