@@ -201,7 +201,7 @@ class Connect:
                 token = self._token(refused=token)
                 continue
             break
-        check_status(response.status_code, method, size)
+        check_status(response.status_code, method, size, response.text)
         return response
 
     def _exchange(self, request: httpx.Request, lane: Lane, leaving: Callable[[], None]) -> httpx.Response:
@@ -291,8 +291,11 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     )
 
 
-def check_status(status: int, method: str, size: int) -> None:
-    """Raise what an HTTP status means; silent for 2xx. 429 and the first 401 are handled before."""
+def check_status(status: int, method: str, size: int, text: str = "") -> None:
+    """Raise what an HTTP status means; silent for 2xx. 429 and the first 401 are handled before.
+
+    `text` is the answer's body: it may name what is wrong, and goes to the hint, which is shown and not logged.
+    """
     if 200 <= status < 300:
         return
     if status == 413:
@@ -324,7 +327,7 @@ def check_status(status: int, method: str, size: int) -> None:
     raise ConnectRefused(
         "connect-refused",
         f"Connect refused the request (HTTP {status})",
-        hint="the request will not become right by waiting: check the mapping and the header with `etl preview`",
+        hint=f"Connect says: {' '.join(text.split())[:300] or 'nothing'}; look at the request with `etl preview`",
     )
 
 

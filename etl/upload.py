@@ -283,7 +283,8 @@ class _Work:
             if chunk.state is ChunkState.SENDING:
                 self._ledger.unsent(chunk, None, error.message)
             raise error
-        self._fail(chunk, error.message)
+        self._ledger.fail(chunk, f"{error.message}; {error.hint}")
+        self._tell("chunk_failed", chunk=chunk.number, records=chunk.records, reason=error.message)
 
     def _job_lost(self, chunk: Chunk, error: ConnectRefused) -> None:
         """Just after the submission a job may not be visible yet; later it is gone, and the records go again."""

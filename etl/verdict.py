@@ -77,9 +77,11 @@ def reach(
     if traced.positions:
         return SendRest(traced.positions, traced.refusals, reason)
     hint = failed > 0 or traced.untraced_errors > 0 or job.status == VALIDATION_FAILED
+    everything = failed >= chunk.records and job.status == FAILED
+    if everything and chunk.repeats == 0:
+        return Repeat(reason)
     if chunk.records == 1 and hint:
         return Fail(reason, _refuse_alone(alone, bad, reason))
-    everything = failed >= chunk.records and job.status == FAILED
     if hint and not everything:
         return Halve(reason)
     return Repeat(reason) if chunk.repeats == 0 else Fail(f"{reason}, twice, without a reason")

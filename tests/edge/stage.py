@@ -1,0 +1,127 @@
+"""A real ledger, gate and HTTP client before a real sandbox; only the feed's plan is made by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from etl import upload
+from etl.config import ConnectSettings, Limits, Secret
+from etl.connect import Connect
+from etl.gate import Gate
+from etl.ledger import Ledger
+from etl.model import Chunk, Counts, Run, RunState
+from etl.sandbox import Sandbox, Settings, running
+from etl.trace import TracedRecord
+
+STOCK = "Product/ImportOnhands"
+HEADER = {"FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
+
+
+def parts(start: int, count: int) -> list[str]:
+    """Part numbers P-0001, P-0002, ..."""
+    return [f"P-{number:04}" for number in range(start, start + count)]
+
+
+class Stage:
+    """One run of stock chunks against a sandbox."""
+
+    def __init__(self, state: Path, sandbox: Sandbox, url: str, secret: str = "sandbox", **limits: Any) -> None:
+        self.state, self.sandbox = state, sandbox
+        self.limits = Limits(**{"requests": 1000, "per_seconds": 6.0, **limits})
+        self.settings = ConnectSettings(
+            base_url=url, scope="playground", application_id=7, account_id=11, client_id="sandbox"
+        )
+        self.ledger = Ledger.open(state, target=self.settings.target)
+        self.stop = threading.Event()
+        self.gate = Gate(
+            self.ledger.database,
+            limit=self.limits.requests,
+            per_seconds=self.limits.per_seconds,
+            lanes={"token": 50},
+            stopped=self.stop.is_set,
+            sleep=self.stop.wait,
+        )
+        timeout = httpx.Timeout(0.5)
+        self.connect = Connect(self.settings, Secret(secret), self.gate, self.ledger, timeout=timeout)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.keys: dict[int, list[str]] = {}
+
+    def close(self) -> None:
+        self.connect.close()
+        self.ledger.shut()
+
+    def plan(self, *chunks: Sequence[str], run: str = "r1", feed: str = "stock", value: int = 5) -> None:
+        """Open and plan a run with one chunk per sequence of part numbers, all in the first wave."""
+        self.ledger.open_run(Run(run, feed, STOCK, "stock.csv", "0" * 64, RunState.CLAIMED))
+        made = []
+        for number, names in enumerate(chunks, 1):
+            rows = [
+                {"PartNo": name, "WarehouseCode": "W1", "LocationCode": "L1", "OnhandValue": value} for name in names
+            ]
+            data = json.dumps(rows).encode()
+            payload = self.state / f"{run}-{number}.json"
+            payload.write_bytes(data)
+            self.keys[number] = list(names)
+            digest = hashlib.sha256(data).hexdigest()
+            made.append(Chunk(run, number, 1, STOCK, HEADER, payload, digest, len(rows), len(rows), origin=number))
+        self.ledger.planned(run, Counts(rows=sum(map(len, chunks))), made)
+
+    def records_of(self, chunk: Chunk) -> list[TracedRecord]:
+        keys = self.keys[chunk.origin]
+        return [TracedRecord(keys[index], (keys[index], "W1", "L1"), index + 2) for index in chunk.indexes]
+
+    def go(self, run: str = "r1", patience: float | None = 5.0) -> bool:
+        """Carry the run out; quick polls."""
+        return upload.carry_out(
+            run,
+            self.ledger,
+            self.connect,
+            self.limits,
+            self.records_of,
+            self.stop,
+            on_event=lambda name, **facts: self.events.append((name, facts)),
+            patience=patience,
+            rng=random.Random(1),
+            poll_scale=0.02,
+        )
+
+    def stored(self) -> set[str]:
+        """Part numbers that the sandbox has stock of."""
+        return {key.split("|")[0] for key in self.sandbox.records(STOCK)}
+
+    def accepted(self, feed: str = "stock") -> set[str]:
+        """Keys that the ledger counts as accepted."""
+        return {
+            self.keys[part.origin][index]
+            for overlay in self.ledger.overlays(feed)
+            for part in overlay.ranges
+            for index in part.indexes
+        } - {key for overlay in self.ledger.overlays(feed) for part in overlay.ranges for key in part.refused}
+
+    def states(self, run: str = "r1") -> list[str]:
+        return [chunk.state.value for chunk in self.ledger.chunks(run)]
+
+    def posts(self) -> int:
+        """Import requests that the sandbox saw."""
+        return sum(seen.path.endswith(STOCK) for seen in self.sandbox.requests())
+
+
+@contextlib.contextmanager
+def stage(state: Path, settings: Settings | None = None, **more: Any) -> Iterator[Stage]:
+    """A stage with its sandbox running."""
+    quick = settings or Settings(requests=1000)
+    with running(quick) as live:
+        built = Stage(state, live.sandbox, live.url, **more)
+        try:
+            yield built
+        finally:
+            built.close()
