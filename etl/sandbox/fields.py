@@ -25,7 +25,9 @@ class Node:
     path: str
     field: Field
     flags: tuple[Flag, ...]  #: that write it; empty for open fields
-    identity: bool  #: (part of) a key, or on the way to one: read for matching, listed or not
+    identity: (
+        bool  #: (part of) a key of the record or of its row, or on the way to one: read for matching, listed or not
+    )
     children: Mapping[str, Node]
     governed: bool  #: some field below has a flag of its own
 
@@ -50,16 +52,25 @@ def _identity(operation: Operation) -> frozenset[str]:
 
 
 def _nodes(
-    contract: Contract, operation: Operation, schema: str, prefix: str, identity: frozenset[str]
+    contract: Contract,
+    operation: Operation,
+    schema: str,
+    prefix: str,
+    identity: frozenset[str],
+    row_key: tuple[str, ...] = (),
 ) -> dict[str, Node]:
     nodes = {}
     for name, field in contract.schemas[schema].items():
         path = prefix + name
         below = f"{path}[]." if field.is_list else f"{path}."
-        children = _nodes(contract, operation, str(field.of), below, identity) if field.of in contract.schemas else {}
+        children = (
+            _nodes(contract, operation, str(field.of), below, identity, field.row_key)
+            if field.of in contract.schemas
+            else {}
+        )
         flags = tuple(flag for flag in operation.flags if flag.kind in _WRITING and path in flag.paths)
         governed = any(child.flags or child.governed for child in children.values())
-        nodes[name] = Node(path, field, flags, path in identity, children, governed)
+        nodes[name] = Node(path, field, flags, path in identity or name in row_key, children, governed)
     return nodes
 
 
