@@ -65,10 +65,9 @@ test: $(READY) ## run all tests (ARGS="-k word" for some)
 
 .PHONY: check
 check: $(READY) ## formatting, lint, types, import contracts
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@failed=; for tool in 'ruff format --check --quiet' 'ruff check' 'mypy' 'lint-imports --no-logo'; do \
+	    echo "-- $$tool"; $(BIN)/$$tool || failed="$$failed [$${tool}]"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 .PHONY: format
 format: $(READY) ## format the code and fix what can be fixed
