@@ -15,8 +15,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -24,8 +22,20 @@ from urllib.parse import urlsplit
 import httpx
 
 from etl import contract
+from etl.answer import (
+    RateLimited,
+    check_status,
+    garbled,
+    integer,
+    job_unknown,
+    outcome_unknown,
+    read_job,
+    read_log,
+    read_submission,
+    retry_after,
+)
 from etl.config import ConnectSettings, Secret
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, OutcomeUnknown, StateError
+from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, StateError
 from etl.gate import Gate, Lane
 from etl.model import Chunk, Job, LogRow, Submission
 
@@ -36,30 +46,6 @@ TOKEN_MARGIN, TOKEN_LIFE = 60.0, 3600.0
 TIMEOUT = httpx.Timeout(connect=10.0, read=120.0, write=60.0, pool=10.0)
 
 _BLOCK = 64 * 1024
-
-
-class RateLimited(ConnectError):
-    """429: nothing was taken; come back after `delay` seconds."""
-
-    def __init__(self, delay: float) -> None:
-        super().__init__(
-            "connect-rate-limited",
-            f"Connect asks to wait {delay:.0f} s",
-            hint="nothing to do; if it happens often, another program uses the same account: lower limits.requests",
-        )
-        self.delay = delay
-
-
-class TooLarge(ConnectError):
-    """413: the body has to be cut."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            "connect-too-large",
-            f"Connect does not take a request of {size} bytes",
-            hint="lower limits.max_bytes; it is cut by itself meanwhile",
-        )
-        self.size = size
 
 
 class Tokens(Protocol):
@@ -146,14 +132,14 @@ class Connect:
         """The jobs that Connect lists; nothing promises that all are there."""
         found = _json(self._send("GET", self._job_url("list")))
         if not isinstance(found, list):
-            raise _garbled("Job/List")
+            raise garbled("Job/List")
         return tuple(read_job(item) for item in found if isinstance(item, Mapping))
 
     def restart(self, job_id: int) -> int:
         """Let an ended job run again with its old payload; the id to follow (it may be a new one)."""
         answer = _json(self._send("POST", self._job_url("restart"), params={"id": job_id}), once_only=True)
         found = answer.get("JobId") if isinstance(answer, Mapping) else answer
-        return _integer(found) or job_id
+        return integer(found) or job_id
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -165,11 +151,11 @@ class Connect:
             response = self._send("GET", self._job_url(what), params={"id": job_id})
         except ConnectRefused as error:
             if error.code == "connect-not-found":
-                raise _job_unknown(job_id) from error
+                raise job_unknown(job_id) from error
             raise
         found = _json(response)
         if found is None:
-            raise _job_unknown(job_id)
+            raise job_unknown(job_id)
         return found
 
     def _send(
@@ -266,7 +252,7 @@ class Connect:
         check_status(response.status_code, "GET", 0)
         answer = _json(response)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("access_token"), str):
-            raise _garbled("the token endpoint")
+            raise garbled("the token endpoint")
         life = answer.get("expires_in")
         seconds = float(life) if isinstance(life, int | float) and life > 0 else TOKEN_LIFE
         self._tokens.keep_token(self._token_name, answer["access_token"], obtained, obtained + seconds)
@@ -283,7 +269,7 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
         or type(error) is httpx.LocalProtocolError
     )
     if once_only and not before_leaving:
-        return _unknown(f"the connection broke ({kind})")
+        return outcome_unknown(f"the connection broke ({kind})")
     return ConnectUnreachable(
         "connect-unreachable",
         f"Connect cannot be reached ({kind})",
@@ -291,153 +277,13 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     )
 
 
-def check_status(status: int, method: str, size: int, text: str = "") -> None:
-    """Raise what an HTTP status means; silent for 2xx. 429 and the first 401 are handled before.
-
-    `text` is the answer's body: it may name what is wrong, and goes to the hint, which is shown and not logged.
-    """
-    if 200 <= status < 300:
-        return
-    if status == 413:
-        raise TooLarge(size)
-    if status >= 500 or status == 408:
-        if method == "POST" and status != 503:
-            raise _unknown(f"Connect answered {status} to an import")
-        raise ConnectUnreachable(
-            "connect-unreachable", f"Connect answered {status}", hint="nothing to do; it is tried again"
-        )
-    if status == 401:
-        raise ConnectRefused(
-            "connect-unauthorized",
-            "Connect does not take a fresh token (HTTP 401)",
-            hint="check connect.scope and which application the OAuth client belongs to",
-        )
-    if status == 403:
-        raise ConnectRefused(
-            "connect-forbidden",
-            "the client is not allowed to do this (HTTP 403)",
-            hint="ask for the Connect rights of this application, or check connect.application_id",
-        )
-    if status == 404:
-        raise ConnectRefused(
-            "connect-not-found", "there is nothing at this address (HTTP 404)", hint="check connect.base_url"
-        )
-    if 300 <= status < 400:
-        raise ConnectRefused("connect-moved", f"Connect lives elsewhere (HTTP {status})", hint="check connect.base_url")
-    raise ConnectRefused(
-        "connect-refused",
-        f"Connect refused the request (HTTP {status})",
-        hint=f"Connect says: {' '.join(text.split())[:300] or 'nothing'}; look at the request with `etl preview`",
-    )
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds a Retry-After header asks for (a number or an HTTP date), None without a usable one."""
-    text = headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(text)
-        said = headers.get("Date")
-        since = parsedate_to_datetime(said) if said else datetime.fromtimestamp(now, UTC)
-        return max(0.0, (_zoned(until) - _zoned(since)).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def read_submission(raw: Any) -> Submission:
-    """A JobResponse. Raises OutcomeUnknown when it names no job."""
-    job_id = _integer(raw.get("JobId")) if isinstance(raw, Mapping) else None
-    if job_id is None:
-        raise _unknown("the answer to an import names no job")
-    summary = raw.get("ValidationSummary") or {}
-    messages = summary.get("Messages") or ()
-    return Submission(
-        job_id=job_id,
-        validation_failures=_integer(summary.get("NrOfValidationFailures")) or 0,
-        messages=tuple(str(message) for message in messages if message),
-    )
-
-
-def read_job(raw: Any, job_id: int | None = None) -> Job:
-    """A JobDto. `IsFinished` decides; status numbers we do not know mean that it goes on."""
-    if not isinstance(raw, Mapping):
-        raise _garbled("Job/Get")
-    found = _integer(raw.get("JobId"))
-    status = _integer(raw.get("StatusId"))
-    finished = raw.get("IsFinished")
-    if (found or job_id) is None:
-        raise _garbled("Job/Get")
-    return Job(
-        id=found or job_id or 0,
-        status=status,
-        finished=finished if isinstance(finished, bool) else status in contract.load().jobs["terminal"],
-        total=_integer(raw.get("Totals")),
-        failed=_integer(raw.get("Fail")),
-        inserted=_integer(raw.get("Insert", raw.get("Inserts"))),
-        updated=_integer(raw.get("Updates")),
-        storage_name=raw.get("StorageName") or None,
-        started=raw.get("Start") or None,
-    )
-
-
-def read_log(raw: Any) -> tuple[LogRow, ...]:
-    """A list of JobLogDto."""
-    if not isinstance(raw, list):
-        raise _garbled("Job/GetLog")
-    return tuple(
-        LogRow(
-            severity=_integer(item.get("SeverityId")) or 1,
-            message=str(item.get("Message") or ""),
-            imported_row=item.get("ImportedRow") or None,
-        )
-        for item in raw
-        if isinstance(item, Mapping)
-    )
-
-
-def _integer(value: object) -> int | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        return int(str(value))
-    except ValueError:
-        return None
-
-
 def _json(response: httpx.Response, *, once_only: bool = False) -> Any:
     try:
         return json.loads(response.content)
     except ValueError:
         if once_only:
-            raise _unknown("the answer to an import is not JSON") from None
-        raise _garbled("Connect") from None
-
-
-def _unknown(why: str) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "connect-outcome-unknown", why, hint="nothing to do; whether a job exists is found out before anything else"
-    )
-
-
-def _garbled(who: str) -> ConnectUnreachable:
-    return ConnectUnreachable(
-        "connect-garbled", f"{who} gave an answer that makes no sense", hint="nothing to do; it is asked again"
-    )
-
-
-def _job_unknown(job_id: int) -> ConnectRefused:
-    return ConnectRefused(
-        "connect-job-unknown",
-        f"Connect does not know job {job_id}",
-        hint="it may be older than two weeks, or belong to another environment",
-    )
-
-
-def _zoned(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            raise outcome_unknown("the answer to an import is not JSON") from None
+        raise garbled("Connect") from None
 
 
 def _checked_size(chunk: Chunk) -> int:

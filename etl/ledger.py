@@ -18,19 +18,18 @@ merged into it. There is no second place to update, so the two cannot disagree.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from etl import schema
-from etl.errors import Defect, StateError
+from etl import ledger_overlays, ledger_rows, schema
+from etl.errors import Defect
+from etl.ledger_keep import Keep
 from etl.model import (
-    AcceptedRange,
     Chunk,
     ChunkState,
     Counts,
@@ -45,16 +44,12 @@ from etl.model import (
 _FINAL_RUN = [state.value for state in RunState if state.is_final]
 _FINAL_CHUNK = [state.value for state in ChunkState if state.is_final]
 
-#: From this severity on a record was not, or not wholly, imported.
-NOT_TAKEN = 2
 
-
-class Ledger:
+class Ledger(Keep):
     """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
 
     def __init__(self, database: schema.Database, state: Path, clock: Callable[[], float] = time.time) -> None:
-        self.database = database
-        self.state = state
+        super().__init__(database, state)
         self._clock = clock
 
     @classmethod
@@ -66,7 +61,7 @@ class Ledger:
         ledger = cls(schema.open_database(state), state.absolute(), clock)
         try:
             if target is not None:
-                ledger._tie(target)
+                ledger.tie(target)
         except BaseException:
             ledger.shut()
             raise
@@ -86,27 +81,13 @@ class Ledger:
 
     def open_run(self, run: Run) -> None:
         """A claimed file has its run."""
-        started = run.started or datetime.fromtimestamp(self._clock(), UTC)
+        started = datetime.fromtimestamp(self._clock(), UTC)
         with self.database.write() as db:
-            db.execute(
-                insert(schema.runs).values(
-                    id=run.id,
-                    feed=run.feed,
-                    operation=run.operation,
-                    file=run.file,
-                    digest=run.digest,
-                    state=run.state.value,
-                    kind=run.kind,
-                    started=started.isoformat(),
-                    claimed=self._kept(run.claimed),
-                    merged=0,
-                    **asdict(run.counts),
-                )
-            )
+            db.execute(insert(schema.runs).values(ledger_rows.run_row(run, self.state, started)))
 
     def planned(self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED) -> None:
         """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
-        rows = [self._chunk_values(chunk) for chunk in chunks]
+        rows = [ledger_rows.chunk_row(chunk, self.state) for chunk in chunks]
         with self.database.write() as db:
             self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
             db.execute(delete(schema.chunks).where(schema.chunks.c.run == run_id))
@@ -148,7 +129,7 @@ class Ledger:
                 state,
                 ended=ended,
                 error=error,
-                archive=self._kept(archive),
+                archive=ledger_rows.kept(archive, self.state),
                 **(asdict(counts) if counts else {}),
             )
 
@@ -160,19 +141,19 @@ class Ledger:
         if state is not None:
             query = query.where(schema.runs.c.state == state.value)
         with self.database.read() as db:
-            return tuple(self._run(row) for row in db.execute(query))
+            return tuple(ledger_rows.run(row._mapping, self.state) for row in db.execute(query))
 
     def run(self, run_id: str) -> Run | None:
         """One run, or None."""
         with self.database.read() as db:
             row = db.execute(select(schema.runs).where(schema.runs.c.id == run_id)).first()
-        return self._run(row) if row else None
+        return ledger_rows.run(row._mapping, self.state) if row else None
 
     def open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended, oldest first: what a start goes on with."""
         query = select(schema.runs).where(schema.runs.c.state.not_in(_FINAL_RUN)).order_by(schema.runs.c.seq)
         with self.database.read() as db:
-            return tuple(self._run(row) for row in db.execute(query))
+            return tuple(ledger_rows.run(row._mapping, self.state) for row in db.execute(query))
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
@@ -183,7 +164,7 @@ class Ledger:
         if unfinished:
             query = query.where(c.state.not_in(_FINAL_CHUNK))
         with self.database.read() as db:
-            return tuple(self._chunk(row) for row in db.execute(query))
+            return tuple(ledger_rows.chunk(row._mapping, self.state) for row in db.execute(query))
 
     def sending(self, chunk: Chunk) -> Chunk:
         """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
@@ -313,7 +294,7 @@ class Ledger:
                 not_before=None,
             )
             if numbered:
-                db.execute(insert(schema.chunks), [self._chunk_values(part) for part in numbered])
+                db.execute(insert(schema.chunks), [ledger_rows.chunk_row(part, self.state) for part in numbered])
         return numbered
 
     def refusals(self, run_id: str) -> tuple[Refusal, ...]:
@@ -346,30 +327,8 @@ class Ledger:
 
     def overlays(self, feed: str) -> tuple[Overlay, ...]:
         """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
-        r, c, f = schema.runs.c, schema.chunks.c, schema.refusals.c
         with self.database.read() as db:
-            run_ids = db.execute(select(r.id).where(r.feed == feed, r.merged == 0).order_by(r.seq)).scalars().all()
-            accepted = db.execute(
-                select(schema.chunks)
-                .join(schema.runs, r.id == c.run)
-                .where(r.feed == feed, r.merged == 0, c.state == ChunkState.ACCEPTED.value)
-                .order_by(c.origin, c.first, c.number)
-            ).all()
-            refused = db.execute(
-                select(f.run, f.origin, f.key)
-                .join(schema.runs, r.id == f.run)
-                .where(r.feed == feed, r.merged == 0, f.severity >= NOT_TAKEN)
-            ).all()
-        keys: dict[tuple[str, int], set[str]] = defaultdict(set)
-        for row in refused:
-            keys[row.run, row.origin].add(row.key)
-        ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
-        for row in accepted:
-            chunk = self._chunk(row)
-            ranges[chunk.run].append(
-                AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[chunk.run, chunk.origin]))
-            )
-        return tuple(Overlay(run_id, tuple(ranges[run_id])) for run_id in run_ids if run_id in ranges)
+            return ledger_overlays.read(db, feed, self.state)
 
     def compacted(self, feed: str, generation: str | None, runs_merged: Iterable[str]) -> None:
         """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
@@ -391,55 +350,7 @@ class Ledger:
                 db.execute(insert(schema.feeds).values(feed=feed, generation=generation))
             db.execute(update(schema.runs).where(r.feed == feed, r.id.in_(merged)).values(merged=1))
 
-    # -- tokens and limits --------------------------------------------------------------------------------------
-
-    def token(self, name: str) -> tuple[str, float, float] | None:
-        """A kept access token with the times it was obtained and ends (epoch seconds)."""
-        t = schema.tokens.c
-        with self.database.read() as db:
-            row = db.execute(select(t.value, t.obtained, t.expires).where(t.name == name)).first()
-        return (row.value, row.obtained, row.expires) if row else None
-
-    def keep_token(self, name: str, value: str, obtained: float, expires: float) -> None:
-        """Share an access token with the other processes of this folder."""
-        with self.database.write() as db:
-            db.execute(delete(schema.tokens).where(schema.tokens.c.name == name))
-            db.execute(insert(schema.tokens).values(name=name, value=value, obtained=obtained, expires=expires))
-
-    def size_limit(self, operation: str) -> int | None:
-        """Largest body in bytes worth trying, learnt from 413 answers; None when none was seen."""
-        with self.database.read() as db:
-            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == f"limit:{operation}")).first()
-        return int(found.value) if found else None
-
-    def learn_size_limit(self, operation: str, size: int) -> None:
-        """A body of this many bytes was too large; the smallest such size counts."""
-        key = f"limit:{operation}"
-        with self.database.write() as db:
-            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).first()
-            if found is None:
-                db.execute(insert(schema.meta).values(key=key, value=str(size - 1)))
-            elif size - 1 < int(found.value):
-                db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(size - 1)))
-
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _tie(self, target: str) -> None:
-        with self.database.read() as db:
-            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).first()
-        if found is None:
-            with self.database.write() as db:
-                found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).first()
-                if found is None:
-                    db.execute(insert(schema.meta).values(key="target", value=target))
-                    return
-        if found.value != target:
-            raise StateError(
-                "state-other-target",
-                f"this state folder belongs to {found.value}, the settings name {target}",
-                where=str(self.state),
-                hint="give each catalogue its own paths.state",
-            )
 
     def _step_run(
         self, db: Connection, run_id: str, allowed: tuple[RunState, ...], state: RunState, **values: Any
@@ -456,7 +367,7 @@ class Ledger:
     def _step(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
         c = schema.chunks.c
         updated = replace(chunk, **values)
-        stored = {name: self._chunk_values(updated)[name] for name in values}
+        stored = {name: ledger_rows.chunk_row(updated, self.state)[name] for name in values}
         done = db.execute(
             update(schema.chunks)
             .where(c.run == chunk.run, c.number == chunk.number, c.state.in_([item.value for item in allowed]))
@@ -471,57 +382,3 @@ class Ledger:
         rows = [{"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals]
         if rows:
             db.execute(insert(schema.refusals), rows)
-
-    def _kept(self, path: Path | None) -> str | None:
-        """Paths inside the state folder are stored relative to it, so that the folder can be moved."""
-        if path is None:
-            return None
-        whole = path.absolute()
-        return str(whole.relative_to(self.state)) if whole.is_relative_to(self.state) else str(whole)
-
-    def _found(self, kept: str | None) -> Path | None:
-        return None if kept is None else self.state / kept
-
-    def _chunk_values(self, chunk: Chunk) -> dict[str, Any]:
-        values = {item.name: getattr(chunk, item.name) for item in fields(Chunk)}
-        values.update(
-            header=dict(chunk.header),
-            payload=self._kept(chunk.payload),
-            state=chunk.state.value,
-            origin=chunk.origin or chunk.number,
-            without=list(chunk.without),
-            messages=list(chunk.messages),
-        )
-        return values
-
-    def _chunk(self, row: Any) -> Chunk:
-        values = dict(row._mapping)
-        values.update(
-            payload=self._found(values["payload"]),
-            state=ChunkState(values["state"]),
-            without=tuple(values["without"]),
-            messages=tuple(values["messages"]),
-        )
-        return Chunk(**values)
-
-    def _run(self, row: Any) -> Run:
-        values = row._mapping
-        return Run(
-            id=values["id"],
-            feed=values["feed"],
-            operation=values["operation"],
-            file=values["file"],
-            digest=values["digest"],
-            state=RunState(values["state"]),
-            counts=Counts(**{item.name: values[item.name] for item in fields(Counts)}),
-            kind=values["kind"],
-            started=_moment(values["started"]),
-            ended=_moment(values["ended"]),
-            error=values["error"],
-            claimed=self._found(values["claimed"]),
-            archive=self._found(values["archive"]),
-        )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

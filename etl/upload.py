@@ -19,8 +19,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 from etl import contract, cut, schedule, settle, verdict
+from etl.answer import RateLimited, TooLarge
 from etl.config import Limits
-from etl.connect import RateLimited, TooLarge
 from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, OutcomeUnknown
 from etl.gate import Stopped
 from etl.ledger import Ledger

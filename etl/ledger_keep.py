@@ -1,0 +1,65 @@
+"""What the ledger keeps besides runs: whose folder it is, access tokens, limits learnt from answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import delete, insert, select, update
+
+from etl import schema
+from etl.errors import StateError
+
+
+class Keep:
+    """Base of the ledger; knows its database and its state folder."""
+
+    def __init__(self, database: schema.Database, state: Path) -> None:
+        self.database = database
+        self.state = state
+
+    def token(self, name: str) -> tuple[str, float, float] | None:
+        """A kept access token with the times it was obtained and ends (epoch seconds)."""
+        t = schema.tokens.c
+        with self.database.read() as db:
+            row = db.execute(select(t.value, t.obtained, t.expires).where(t.name == name)).first()
+        return (row.value, row.obtained, row.expires) if row else None
+
+    def keep_token(self, name: str, value: str, obtained: float, expires: float) -> None:
+        """Share an access token with the other processes of this folder."""
+        with self.database.write() as db:
+            db.execute(delete(schema.tokens).where(schema.tokens.c.name == name))
+            db.execute(insert(schema.tokens).values(name=name, value=value, obtained=obtained, expires=expires))
+
+    def size_limit(self, operation: str) -> int | None:
+        """Largest body in bytes worth trying, learnt from 413 answers; None when none was seen."""
+        with self.database.read() as db:
+            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == f"limit:{operation}")).first()
+        return int(found.value) if found else None
+
+    def learn_size_limit(self, operation: str, size: int) -> None:
+        """A body of this many bytes was too large; the smallest such size counts."""
+        key = f"limit:{operation}"
+        with self.database.write() as db:
+            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).first()
+            if found is None:
+                db.execute(insert(schema.meta).values(key=key, value=str(size - 1)))
+            elif size - 1 < int(found.value):
+                db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(size - 1)))
+
+    def tie(self, target: str) -> None:
+        """Bind the folder to one catalogue. Raises StateError when it belongs to another."""
+        with self.database.read() as db:
+            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).first()
+        if found is None:
+            with self.database.write() as db:
+                found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).first()
+                if found is None:
+                    db.execute(insert(schema.meta).values(key="target", value=target))
+                    return
+        if found.value != target:
+            raise StateError(
+                "state-other-target",
+                f"this state folder belongs to {found.value}, the settings name {target}",
+                where=str(self.state),
+                hint="give each catalogue its own paths.state",
+            )
