@@ -109,6 +109,7 @@ class _Import:
         self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
         self.nodes = fields.tree(operation.id)
         self.mode = fields.modes(operation.id, header.flags)
+        self.switches = records.switches(operation, header)
         self.held = store.of(operation.id)
         self.index = _index(operation, self.held) if operation.key.match == "first_of" else {}
         self.parts = _parts(store) if store.settings.known_parts == "required" else frozenset()
@@ -135,7 +136,7 @@ class _Import:
     def _write(self, key: str, record: Record | None, item: Mapping[str, Any]) -> None:
         created = record is None
         record = record or Record(records.create(self.nodes))
-        work = records.writing(self.operation, self.mode, self.header, record, self.store.settings.create_only)
+        work = records.Writing(self.mode, self.header, record, self.store.settings.create_only, self.switches)
         price = self.operation.item == "Product.SkuPriceList"
         writer = records.write_price if price else records.write
         if writer(record.data, item, self.nodes, work, "", created) is False:

@@ -44,6 +44,7 @@ class _Products:
     def __init__(self, store: Catalogue, operation: Operation, header: Header, outcome: Outcome) -> None:
         self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
         self.mode = fields.modes(operation.id, header.flags)
+        self.switches = records.switches(operation, header)
         nodes = fields.tree(operation.id)
         self.variant_nodes = nodes["Variants"].children
         self.product_nodes = {name: node for name, node in nodes.items() if name != "Variants"}
@@ -72,7 +73,7 @@ class _Products:
                 return
         key, created = self._cluster(item, named[0][0], [known for known in found if known])
         record = self.held.get(key) or Record({**records.create(self.product_nodes), "Variants": []})
-        work = records.writing(self.operation, self.mode, self.header, record, self.store.settings.create_only)
+        work = records.Writing(self.mode, self.header, record, self.store.settings.create_only, self.switches)
         records.write(record.data, item, self.product_nodes, work, "", created)
         if item.get("Code") and "Code" not in record.data:
             record.data["Code"] = item["Code"]

@@ -33,6 +33,29 @@ class Record:
     owners: dict[str, int] = field(default_factory=dict)  #: AccountId that wrote a row last
 
 
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Flags without a field of their own: paths by what is done to them."""
+
+    cleaned: frozenset[str]
+    preserved: frozenset[str]
+    limited: frozenset[str]
+    guards: frozenset[str]
+
+
+def switches(operation: Operation, header: Header) -> Switches:
+    """The switches and row guards of the header."""
+    listed = [flag for flag in operation.flags if header.lists(flag)]
+
+    def affected(ending: str) -> frozenset[str]:
+        return frozenset(
+            path for flag in listed if flag.kind == "switch" and flag.name.endswith(ending) for path in flag.affects
+        )
+
+    guards = frozenset(path for flag in listed if flag.kind == "row_guard" for path in flag.paths)
+    return Switches(affected("Cleanup"), affected("PreserveFlags"), affected("LimitedUpdate"), guards)
+
+
 @dataclass(slots=True)
 class Writing:
     """One import at work on one record; counts rows as the job does."""
@@ -41,10 +64,7 @@ class Writing:
     header: Header
     record: Record
     create_only: Literal["created", "empty"]
-    cleaned: frozenset[str] = frozenset()
-    preserved: frozenset[str] = frozenset()
-    limited: frozenset[str] = frozenset()
-    guards: frozenset[str] = frozenset()
+    switches: Switches
     inserts: int = 0
     updates: int = 0
 
@@ -53,24 +73,6 @@ class Writing:
             self.inserts += 1
         else:
             self.updates += 1
-
-
-def writing(
-    operation: Operation, mode: Mapping[str, Mode], header: Header, record: Record, create_only: Any
-) -> Writing:
-    """The switches of the header, sorted by what they do."""
-    groups: dict[str, set[str]] = {"Cleanup": set(), "PreserveFlags": set(), "LimitedUpdate": set(), "guard": set()}
-    for flag in operation.flags:
-        if not header.lists(flag):
-            continue
-        if flag.kind == "row_guard":
-            groups["guard"].update(flag.paths)
-        elif flag.kind == "switch":
-            for ending in ("Cleanup", "PreserveFlags", "LimitedUpdate"):
-                if flag.name.endswith(ending):
-                    groups[ending].update(flag.affects)
-    cleaned, preserved, limited, guards = (frozenset(group) for group in groups.values())
-    return Writing(mode, header, record, create_only, cleaned, preserved, limited, guards)
 
 
 def create(nodes: Mapping[str, Node]) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def _write_row(row: dict[str, Any], item: Mapping[str, Any], node: Node, work: W
 
 def _kept(old: Mapping[str, Any], node: Node, work: Writing) -> dict[str, Any]:
     """What stays of an object that comes again: all of it where its fields have flags of their own."""
-    if node.path in work.cleaned:
+    if node.path in work.switches.cleaned:
         return create(node.children)
     if node.governed:
         return dict(old)
@@ -164,8 +166,8 @@ def _stays(kind: Field) -> bool:
 def _merged(
     old: list[dict[str, Any]], new: list[dict[str, Any]], node: Node, work: Writing, place: str, delta: bool
 ) -> list[dict[str, Any]]:
-    keep = node.field.list_rule == "merge" or node.path in work.preserved
-    if node.path in work.cleaned:
+    keep = node.field.list_rule == "merge" or node.path in work.switches.preserved
+    if node.path in work.switches.cleaned:
         keep = False
     if node.field.name in ("Companies", "Customers"):
         keep = delta  # relations left out end, unless the record says that its list is a delta
@@ -197,7 +199,7 @@ def _protected(item: Mapping[str, Any], node: Node, work: Writing, spot: str) ->
     """Rows that are written once, or only by the account that wrote them last (docs.norce.io/…/schemas/flag)."""
     if item.get("IsCreateOnly"):
         return True
-    limited = bool(item.get("IsLimitedUpdate")) or node.path in work.limited
+    limited = bool(item.get("IsLimitedUpdate")) or node.path in work.switches.limited
     return limited and work.record.owners.get(spot) != work.header.account_id
 
 
@@ -233,7 +235,7 @@ def write_price(
     """
     for name, node in nodes.items():
         empty = item.get(name) is None or (node.field.type == "number" and item[name] == 0)
-        if node.path in work.guards and empty:
+        if node.path in work.switches.guards and empty:
             return False
     if work.mode[nodes["PriceSale"].path] == "off" or not item.get("PriceSale"):
         write(target, item, nodes, work, at, created)
