@@ -260,7 +260,8 @@ class Sandbox:
                 outcome.refuse(f"{about}{fault.message or 'the record was not imported'}", shown)
                 return None
             outcome.lines.append(Line(WARNING, f"{about}{fault.message or 'part of the record was dropped'}", shown))
-            item = {name: value for name, value in item.items() if name not in fault.drop}
+            nodes = fields.tree(operation.id)  # a key cannot be dropped
+            item = {name: value for name, value in item.items() if name not in fault.drop or nodes[name].identity}
         return item
 
     # ---- the Job service

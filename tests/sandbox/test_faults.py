@@ -94,7 +94,7 @@ def test_answers_can_be_nonsense(client: Client) -> None:
 def test_a_job_can_fail_or_be_stuck_or_unknown_or_slow(client: Client, clock: Clock) -> None:
     """Each with the job that comes next."""
     for kind in ("job_failed", "job_stuck", "job_unknown", "job_slow"):
-        client.sandbox.inject(Fault(kind=kind, delay=60))  # type: ignore[arg-type]
+        client.sandbox.inject(Fault(kind=kind, delay=60))
         client.post(STOCK, client.header(STOCK, FLAGS), [stock(kind)])
     clock.now += 30
     assert [client.call("GET", "Job/Get", id=number).status for number in (1, 2, 3, 4)] == [200, 200, 404, 200]
@@ -118,8 +118,9 @@ def test_records_can_be_refused(client: Client, name_row: bool) -> None:
 
 def test_part_of_a_record_can_be_dropped(client: Client) -> None:
     """With a row of severity 2; the record does not count as failed."""
-    client.sandbox.inject(Fault(kind="warn", keys=("*",), drop=("OnhandValue",)))
+    client.sandbox.inject(Fault(kind="warn", keys=("*",), drop=("OnhandValue", "PartNo")))
     client.send(STOCK, FLAGS, [stock("1")])
+    assert client.records(STOCK)["1|W|L"] == {**stock("1"), "OnhandValue": 0}
     client.sandbox.inject(Fault(kind="warn", keys=("1|W|L",)))
     assert client.send(STOCK, FLAGS, [stock("1")])["Fail"] == 0
     assert [row["SeverityId"] for row in client.log(2)] == [1, 2, 1]

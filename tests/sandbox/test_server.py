@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from etl.sandbox import Fault, Running, Settings, running
+from etl.sandbox import Fault, Running, Sandbox, Settings, app, running
 
 STOCK = "/commerce/connect/4.0/Product/ImportOnhands"
 HEADER = {"AccountId": 1, "FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
@@ -94,3 +96,40 @@ def test_reset_forgets_everything_over_http() -> None:
         httpx.post(server.url + "/_sandbox/reset")
         assert httpx.get(server.url + "/_sandbox/jobs").json() == []
         assert httpx.get(server.url + "/_sandbox/catalogue").json() == {}
+
+
+def test_control_is_for_this_machine_only() -> None:
+    """Another address gets 403."""
+
+    async def ask(address: str) -> int:
+        transport = httpx.ASGITransport(app(Sandbox()), client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http:
+            return (await http.get("/_sandbox/jobs")).status_code
+
+    assert asyncio.run(ask("10.0.0.1")) == 403
+    assert asyncio.run(ask("127.0.0.1")) == 200
+
+
+def test_many_clients_at_once_get_a_job_each() -> None:
+    """No request is lost, and no two share a job."""
+    with running() as server, ThreadPoolExecutor(8) as pool:
+        headers = log_in(server)
+
+        def send(number: int) -> str:
+            row = {**ROW, "PartNo": str(number)}
+            return str(httpx.post(server.url + STOCK, json=[row], headers=headers).json()["JobId"])
+
+        assert len(set(pool.map(send, range(24)))) == 24
+        server.sandbox.settle()
+        assert len(server.sandbox.records("Product/ImportOnhands")) == 24
+
+
+def test_a_value_is_edited_by_hand_over_http() -> None:
+    """As a person in Admin would; unknown records are refused."""
+    with running() as server:
+        httpx.post(server.url + STOCK, json=[ROW], headers=log_in(server))
+        server.sandbox.settle()
+        words = {"operation": "Product/ImportOnhands", "key": "00123|W|L", "path": "OnhandValue", "value": 9}
+        assert httpx.post(server.url + "/_sandbox/edit", json=words).status_code == 200
+        assert server.sandbox.records("Product/ImportOnhands")["00123|W|L"]["OnhandValue"] == 9
+        assert httpx.post(server.url + "/_sandbox/edit", json={**words, "key": "no"}).status_code == 400
