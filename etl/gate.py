@@ -38,6 +38,10 @@ PAUSES = (1 / 6, 1 / 3, 2 / 3, 1.0, 2.0, 5.0)
 LONGEST_PAUSE = 3600.0
 
 
+#: Boot of a machine that does not tell: then a monotonic clock that went back means another boot.
+UNKNOWN = "unknown"
+
+
 class Stopped(Exception):
     """The gate was asked to stop waiting: nothing was sent."""
 
@@ -71,7 +75,7 @@ class MachineClock:
         try:
             self._boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         except OSError:
-            self._boot = "unknown"
+            self._boot = UNKNOWN
 
     def now(self) -> Moment:
         return Moment(self._boot, time.monotonic(), time.time())
@@ -79,8 +83,8 @@ class MachineClock:
 
 def age(then: Moment, now: Moment) -> float:
     """Seconds from `then` to `now`, never more than truly passed when the wall clock was stepped within a boot."""
-    if then.boot == now.boot and now.mono >= then.mono:
-        return now.mono - then.mono
+    if then.boot == now.boot and (now.mono >= then.mono or now.boot != UNKNOWN):
+        return max(0.0, now.mono - then.mono)
     return min(max(0.0, now.wall - then.wall), now.mono)
 
 

@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"[\w\-./+#@&*%$~!?§°^]+")
 _TRAILING = ".!?"
 _INNER = r"\w\-/+#@&*%$~§°^"
 _UNQUOTED_SHORT = re.compile(r"\d{1,2}")
-_ESCAPED = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
+_ESCAPED = re.compile(r'(?:\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))+')
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ def reach(
     everything = failed >= chunk.records and job.status == FAILED
     if everything and chunk.repeats == 0:
         return Repeat(reason)
+    if 1 < chunk.records <= chunk.validation_failures:
+        return Fail(f"{reason}: all {chunk.records} records failed validation")
     if chunk.records == 1 and hint:
         return Fail(reason, _refuse_alone(alone, bad, reason))
     if hint and not everything:

@@ -1,0 +1,118 @@
+"""Settings: strict, with the place of every mistake, and no secret anywhere."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etl import config
+from etl.errors import SettingsError
+
+GOOD = """
+[connect]
+base_url = "https://acme.api-se.playground.norce.tech/"
+scope = "playground"
+application_id = 1234
+account_id = 7
+client_id = "abc"
+
+[paths]
+inbox = "in"
+
+[limits]
+max_records = 500
+per_seconds = 30
+"""
+
+
+def test_a_whole_file_is_read() -> None:
+    """Given values are taken, the others are defaults."""
+    settings = config.parse(GOOD)
+    assert settings.connect is not None
+    assert settings.connect.token_endpoint == ("https://acme.api-se.playground.norce.tech/identity/1.0/connect/token")
+    assert settings.connect.target == "https://acme.api-se.playground.norce.tech application 1234"
+    assert (settings.limits.requests, settings.limits.max_records, settings.limits.per_seconds) == (60, 500, 30.0)
+    assert settings.watch.settle_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "parts"),
+    [
+        (("max_records", "max_record"), "settings-unknown-key", ["etl.toml:13", 'did you mean "max_records"']),
+        (("[paths]", "[path]"), "settings-unknown-key", ["etl.toml:9", 'did you mean "paths"']),
+        (("scope", "client_secret"), "settings-secret", ["etl.toml:4", "ETL_CLIENT_SECRET"]),
+        (("account_id = 7", ""), "settings-missing-key", ["connect.account_id is missing"]),
+        (("max_records = 500", "max_records = 0"), "settings-value", ["etl.toml:13", "limits.max_records"]),
+        (("max_records = 500", 'max_records = "500"'), "settings-value", ["expected `int`"]),
+        (("https://acme", "http://acme"), "settings-url-plain", ["etl.toml:3", "unencrypted"]),
+        (("https://acme", "ftp://acme"), "settings-url", ["not a web address"]),
+        (("https://acme", "https://user:pw@acme"), "settings-url", ["more than an address"]),
+        (('"in"', "in"), "settings-syntax", ["etl.toml:10"]),
+    ],
+)
+def test_mistakes_are_named_with_place_and_hint(change: tuple[str, str], code: str, parts: list[str]) -> None:
+    """Every mistake has a code, the line, and what to do."""
+    with pytest.raises(SettingsError) as caught:
+        config.parse(GOOD.replace(*change))
+    assert caught.value.code == code
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_plain_http_is_for_this_machine() -> None:
+    """Loopback addresses may be plain, for the sandbox."""
+    text = GOOD.replace("https://acme.api-se.playground.norce.tech/", "http://127.0.0.1:8700")
+    settings = config.parse(text)
+    assert settings.connect is not None
+    assert settings.connect.token_endpoint.startswith("http://127.0.0.1:8700/identity")
+
+
+def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
+    """Relative paths are anchored at the folder of the file, wherever the command was started."""
+    file = tmp_path / "conf" / "etl.toml"
+    file.parent.mkdir()
+    file.write_text(GOOD)
+    for settings in (config.load(file, {}), config.load(None, {"ETL_CONFIG": str(file)})):
+        assert settings.paths.inbox == file.parent / "in"
+        assert settings.paths.state == file.parent / "var"
+
+
+def test_without_a_file_there_is_no_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No etl.toml: defaults and connect None; a file that was named must exist."""
+    monkeypatch.chdir(tmp_path)
+    assert config.load(None, {}).connect is None
+    with pytest.raises(SettingsError, match="no settings file"):
+        config.load(None, {"ETL_CONFIG": "gone.toml"})
+
+
+def test_the_secret_comes_from_environment_or_file(tmp_path: Path) -> None:
+    """The variable wins, else the named file without its last line break."""
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    assert config.secret({"ETL_CLIENT_SECRET": "direct"}).reveal() == "direct"
+    assert config.secret({"ETL_CLIENT_SECRET_FILE": str(file)}).reveal() == "s3cret"
+    file.write_text("\n")
+    for environ in ({}, {"ETL_CLIENT_SECRET_FILE": str(file)}, {"ETL_CLIENT_SECRET_FILE": str(tmp_path / "no")}):
+        with pytest.raises(SettingsError):
+            config.secret(environ)
+
+
+def test_a_secret_never_shows_itself() -> None:
+    """Not in repr, str, formatting or pickles."""
+    secret = config.Secret("hidden")
+    assert "hidden" not in f"{secret} {secret!r} {[secret]}"
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+
+
+def test_status_needs_neither_polars_nor_httpx() -> None:
+    """Settings and ledger load without the heavy modules."""
+    code = (
+        "import sys, etl.config, etl.ledger;"
+        "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""

@@ -1,0 +1,70 @@
+"""Cutting requests: nothing lost, nothing changed, order kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl import cut
+from etl.errors import Defect
+from etl.model import Chunk, ChunkState
+
+
+def made(folder: Path, elements: list[bytes]) -> Chunk:
+    data = cut.join(elements)
+    path = folder / "1.json"
+    path.write_bytes(data)
+    count = len(elements)
+    return Chunk("r", 3, 2, "op", {"a": 1}, path, hashlib.sha256(data).hexdigest(), count, count * 2, origin=3)
+
+
+def elements(count: int) -> list[bytes]:
+    """Objects whose text would change if they were read and written."""
+    return [b'{"PartNo": "%d",  "PriceSale":10.10}' % n for n in range(count)]
+
+
+@given(count=st.integers(1, 12), drops=st.lists(st.sets(st.integers(0, 11)), max_size=4))
+def test_repeated_cuts_keep_bytes_and_indexes(count: int, drops: list[set[int]]) -> None:
+    """After any sequence of leaving out and halving, each payload holds exactly the elements its indexes name."""
+    with TemporaryDirectory() as name:
+        original = elements(count)
+        chunks = [made(Path(name), original)]
+        kept = set(range(count))
+        for drop in drops:
+            following = []
+            for chunk in chunks:
+                rest = cut.rest(chunk, drop)
+                kept -= {chunk.indexes[position] for position in drop if position < chunk.records}
+                following += [] if rest is None else list(cut.halves(rest)) if rest.records > 1 else [rest]
+            chunks = following
+        assert sorted(index for chunk in chunks for index in chunk.indexes) == sorted(kept)
+        for chunk in chunks:
+            data = chunk.payload.read_bytes()
+            assert data == cut.join([original[index] for index in chunk.indexes])
+            assert chunk.digest == hashlib.sha256(data).hexdigest()
+            assert (chunk.origin, chunk.wave, chunk.state, chunk.header) == (3, 2, ChunkState.PLANNED, {"a": 1})
+
+
+def test_cutting_again_writes_the_same_files(tmp_path: Path) -> None:
+    """A cut repeated after a crash gives the same names and bytes."""
+    chunk = made(tmp_path, elements(5))
+    assert cut.halves(chunk) == cut.halves(chunk)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_single_record_is_not_halved(tmp_path: Path) -> None:
+    """That would be our own mistake."""
+    with pytest.raises(Defect):
+        cut.halves(made(tmp_path, elements(1)))
+
+
+def test_the_same_again_counts_its_repeats(tmp_path: Path) -> None:
+    """A repeat is a chunk of its own over the same payload."""
+    chunk = made(tmp_path, elements(2))
+    assert cut.same(chunk).repeats == 1
+    assert cut.same(chunk).payload == chunk.payload

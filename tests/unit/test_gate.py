@@ -1,0 +1,200 @@
+"""The gate: never above the limit in any window as the server counts it, and nearly all of it used."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import deque
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl import schema
+from etl.gate import Gate, Moment, Stamp, Stopped, Ticket, admit, age, pause_for, wait_for
+
+DAY = 86_400.0
+
+
+def most_in_window(times: list[float], window: float) -> int:
+    """The largest number of times in any half-open window of this length."""
+    ordered = sorted(times)
+    return max((bisect_right(ordered, at + window - 1e-9) - n for n, at in enumerate(ordered)), default=0)
+
+
+@given(
+    sent=st.lists(st.floats(0, 1000), max_size=80),
+    now=st.floats(0, 1000),
+    limit=st.integers(1, 20),
+    window=st.floats(0.1, 100),
+)
+def test_after_the_wait_the_limit_holds(sent: list[float], now: float, limit: int, window: float) -> None:
+    """Waiting exactly as long as told leaves room for one more, and no shorter wait would."""
+    past = [at for at in sent if at <= now]
+    wait = admit(now, past, limit, window)
+    assert wait >= 0
+    later = now + wait + 1e-6
+    assert sum(later - at < window for at in past) < limit
+    if wait > 1e-3:
+        assert sum(now + wait - 1e-3 - at < window for at in past) >= limit
+
+
+def simulate(seed: int, seconds: float, lost: float, travel: float) -> list[float]:
+    """Arrivals at the server of three processes with a backlog; restarts lose second stamps, clocks are stepped."""
+    chance = random.Random(seed)
+    stamps: deque[Stamp] = deque()
+    arrivals: list[float] = []
+    mono, wall_step, boot_at, boot = 0.0, 0.0, 0.0, 0
+
+    def moment() -> Moment:
+        return Moment(str(boot), mono - boot_at, 1e9 + mono + wall_step)
+
+    while mono < seconds:
+        wait = wait_for(stamps, moment(), 60, 60.0)
+        if wait > 0:
+            mono += max(wait, 1e-6)
+            continue
+        journey = chance.random() * travel
+        if chance.random() < lost:  # killed between the stamps; the request may still arrive
+            stamps.append(Stamp(moment(), False))
+        else:
+            started = moment()
+            stamps.append(Stamp(Moment(started.boot, started.mono + journey, started.wall + journey), True))
+        arrivals.append(mono + journey + chance.random() * 0.05)
+        mono += 0.001 if chance.random() < 0.7 else chance.random() * 0.5
+        if chance.random() < 0.0005:
+            wall_step += chance.choice([-3600.0, -90.0, 30.0, 7200.0])
+        while stamps and age(stamps[0].at, moment()) > 92:
+            stamps.popleft()
+    return arrivals
+
+
+@pytest.mark.slow
+def test_a_day_with_a_backlog_keeps_the_limit_and_uses_it() -> None:
+    """24 hours, clock steps included: at most 60 arrive in any 60 s, and at least 97 % of them do."""
+    arrivals = simulate(seed=1, seconds=DAY, lost=0.0, travel=0.2)
+    assert most_in_window(arrivals, 60.0) <= 60
+    assert len(arrivals) >= 0.97 * DAY
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kills_and_slow_journeys_never_break_the_limit(seed: int) -> None:
+    """Lost second stamps and bodies that travel for seconds cost throughput, not the promise."""
+    arrivals = simulate(seed=seed, seconds=1800, lost=0.05, travel=8.0)
+    assert most_in_window(arrivals, 60.0) <= 60
+
+
+def test_age_ignores_steps_of_the_wall_clock_within_a_boot() -> None:
+    """Within one boot only the monotonic clock counts."""
+    assert age(Moment("a", 10, 5000), Moment("a", 15, 99)) == 5
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "expected"),
+    [
+        (Moment("a", 900, 1000), Moment("b", 500, 1030), 30),
+        (Moment("a", 900, 1000), Moment("b", 20, 9000), 20),
+        (Moment("a", 900, 1000), Moment("b", 500, 400), 0),
+        (Moment("unknown", 900, 1000), Moment("unknown", 20, 1030), 20),
+        (Moment("a", 900, 1000), Moment("a", 899, 8000), 0),
+    ],
+)
+def test_age_over_a_reboot_is_never_more_than_the_uptime(then: Moment, now: Moment, expected: float) -> None:
+    """After a reboot the wall clock is believed only as far as this boot is long."""
+    assert age(then, now) == expected
+
+
+def test_pauses_without_a_named_time_grow() -> None:
+    """Each further 429 without Retry-After waits longer, up to a bound."""
+    pauses = [pause_for(strikes, 60) for strikes in range(1, 10)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 10
+    assert pauses[-1] == 300
+
+
+class FakeClock:
+    """A clock that sleeps instantly."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+        self.boot = "one"
+
+    def now(self) -> Moment:
+        return Moment(self.boot, self.at, 1e9 + self.at)
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def gates(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[Gate]:
+    return [
+        Gate(schema.open_database(tmp_path), limit=5, per_seconds=60, clock=clock, sleep=clock.sleep, lanes=more)
+        for _ in range(count)
+    ]
+
+
+def test_processes_share_one_log(tmp_path: Path) -> None:
+    """Gates of several processes on one state folder together keep the limit, also after a restart."""
+    clock = FakeClock()
+    passed = []
+    for _round in range(4):
+        opened = gates(tmp_path, clock, 3)
+        for gate in opened * 3:
+            gate.left(gate.enter())
+            passed.append(clock.at)
+        for gate in opened:
+            gate._database.close()
+    assert most_in_window(passed, 60.0) == 5
+    assert passed[-1] - passed[0] <= 36 / 5 * 60.5
+
+
+def test_token_lane_has_its_own_limit_within_the_common_one(tmp_path: Path) -> None:
+    """Token requests stop at their own limit while others may still go, and they use up the common one."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock, token=2)
+    assert isinstance(gate.try_enter("token"), Ticket)
+    assert isinstance(gate.try_enter("token"), Ticket)
+    assert isinstance(gate.try_enter("token"), float)
+    assert [isinstance(gate.try_enter(), Ticket) for _ in range(4)] == [True, True, True, False]
+    gate._database.close()
+
+
+def test_a_429_blocks_every_process_for_the_named_time(tmp_path: Path) -> None:
+    """Retry-After holds for all gates of the folder; the next answer forgets the strikes."""
+    clock = FakeClock()
+    one, two = gates(tmp_path, clock, 2)
+    ticket = one.enter()
+    assert one.refused(ticket, 17.0) == 17.0
+    assert two.try_enter() == pytest.approx(17.0)
+    clock.at += 17.0
+    again = two.enter()
+    assert two.refused(again, None) == 20.0
+    clock.at += 20.0
+    two.answered(again)
+    assert one.refused(again, None) == 10.0
+    for gate in (one, two):
+        gate._database.close()
+
+
+def test_old_stamps_are_forgotten(tmp_path: Path) -> None:
+    """The log stays bounded over many requests."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock)
+    for _ in range(120):
+        gate.left(gate.enter())
+    with gate._database.read() as db:
+        assert len(db.execute(schema.sends.select()).all()) < 40
+    gate._database.close()
+
+
+def test_waiting_ends_when_stopped(tmp_path: Path) -> None:
+    """A full gate gives up as soon as a stop is asked for."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock)
+    gate._stopped = lambda: clock.at > 1000.0
+    for _ in range(5):
+        gate.enter()
+    with pytest.raises(Stopped):
+        gate.enter()
+    gate._database.close()

@@ -1,0 +1,53 @@
+"""The inbox: settled by stillness, nothing unfinished, nothing foreign."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.inbox import Look, is_wanted, settled
+
+
+@pytest.mark.parametrize("name", ["a.csv", "sub/a.xlsx", "a.tmp.csv", "part", "å ä.csv"])
+def test_exports_are_wanted(name: str) -> None:
+    """Ordinary names, also in folders."""
+    assert is_wanted(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.csv.part", "a.tmp", "a.FILEPART", "a.crdownload", "a.csv~", ".a.csv", ".hidden/a.csv", "sub/.git/x", "s/.x"],
+)
+def test_uploads_and_dot_files_are_not(name: str) -> None:
+    """Whatever an uploader or an editor leaves while it works."""
+    assert not is_wanted(name)
+
+
+def test_a_file_settles_after_being_still() -> None:
+    """Time counts from the last change, and a replaced file starts anew."""
+    one, two, other = Look(1, 5, 9), Look(2, 6, 9), Look(2, 6, 10)
+    snapshot, ready = settled({}, {"a": one}, 0, 2)
+    assert not ready
+    snapshot, ready = settled(snapshot, {"a": two}, 1.9, 2)
+    snapshot, ready = settled(snapshot, {"a": two}, 3.8, 2)
+    assert not ready
+    snapshot, ready = settled(snapshot, {"a": two}, 3.9, 2)
+    assert ready == {"a"}
+    snapshot, ready = settled(snapshot, {"a": other}, 4.0, 2)
+    assert not ready
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))), max_size=20))
+def test_ready_files_were_unchanged_for_the_whole_time(steps: list[tuple[float, dict[str, int]]]) -> None:
+    """No history of changes makes a file ready that was seen otherwise within the settle time."""
+    now, snapshot = 0.0, {}
+    history: list[tuple[float, dict[str, int]]] = []
+    for pause, sizes in steps:
+        now += pause
+        history.append((now, sizes))
+        snapshot, ready = settled(snapshot, {name: Look(size, 0, 0) for name, size in sizes.items()}, now, 2.0)
+        for name in ready:
+            since = max((at for at, seen in history if seen.get(name) != sizes[name]), default=-1.0)
+            first_same = min(at for at, seen in history if at > since and seen.get(name) == sizes[name])
+            assert now - first_same >= 2.0

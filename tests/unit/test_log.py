@@ -1,0 +1,45 @@
+"""Logging: JSON lines, and a net below the rule that no secret is logged."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from etl import log
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_events_are_json_lines_without_secrets_or_cells() -> None:
+    """Facts stay, secrets and cell values go, debug is silent unless asked for."""
+    out = io.StringIO()
+    log.set_up(stream=out)
+    logger = log.logger(run="r1")
+    logger.debug("not_shown")
+    logger.info(
+        "request_sent", access_token="abc", value="cell", text="Bearer abcdefgh123", url="x?client_secret=s&a=1"
+    )
+    (line,) = out.getvalue().splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["run"], event["level"]) == ("request_sent", "r1", "info")
+    assert "abc" not in line
+    assert "cell" not in line
+    assert "client_secret=s&" not in line
+    assert "a=1" in line
+
+
+def test_debug_may_show_values_but_no_secrets() -> None:
+    """At debug a cell may be seen; a secret never."""
+    out = io.StringIO()
+    log.set_up(stream=out, verbose=True)
+    log.logger().debug("row_read", value="cell", password="pw")
+    assert "cell" in out.getvalue()
+    assert '"pw"' not in out.getvalue()

@@ -1,0 +1,59 @@
+"""Settling an unknown outcome: adopt only what certainly is ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from etl.model import Chunk, Job
+from etl.settle import epoch, fitting_job
+
+SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
+CHUNK = Chunk("r", 1, 1, "op", {}, Path("p"), "d", 10, 10, sent_at=SENT)
+JOB = Job(5, 1, False, total=10, started="2026-03-01T12:00:01.5")
+
+
+def test_the_only_fitting_job_is_adopted() -> None:
+    """Right count, right time, unknown id."""
+    assert fitting_job(CHUNK, [JOB, replace(JOB, id=6, total=11)], {}) == JOB
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        replace(JOB, total=9),
+        replace(JOB, total=None),
+        replace(JOB, started="2026-03-01T11:59:00"),
+        replace(JOB, started="2026-03-01T12:30:00"),
+        replace(JOB, started=None),
+        replace(JOB, started="yesterday"),
+    ],
+)
+def test_a_job_that_does_not_fit_is_left_alone(job: Job) -> None:
+    """Another count, another time or no time: not ours."""
+    assert fitting_job(CHUNK, [job], {}) is None
+
+
+def test_known_jobs_and_pairs_are_not_adopted() -> None:
+    """A job of another chunk is never taken, and of two that fit neither is."""
+    assert fitting_job(CHUNK, [JOB], {5: SENT}) is None
+    assert fitting_job(CHUNK, [JOB, replace(JOB, id=6)], {}) is None
+    assert fitting_job(replace(CHUNK, sent_at=None), [JOB], {}) is None
+
+
+def test_the_zone_is_learnt_from_our_own_jobs() -> None:
+    """Times without a zone are read in the zone our known jobs show."""
+    local = replace(JOB, started="2026-03-01T13:00:01")
+    ours = Job(4, 2, True, total=3, started="2026-03-01T12:50:02")
+    assert fitting_job(CHUNK, [local], {}) is None
+    assert fitting_job(CHUNK, [local, ours], {4: SENT - 600}) == local
+
+
+def test_times_are_read_with_and_without_zone() -> None:
+    """A zone in the text is believed; seven digits of a second are cut."""
+    assert epoch("2026-03-01T13:00:00+01:00") == SENT
+    assert epoch("2026-03-01T12:00:00Z") == SENT
+    assert epoch("2026-03-01T12:00:00.1234567") == pytest.approx(SENT + 0.123456, abs=1e-5)
