@@ -1,0 +1,224 @@
+"""The translation of everything HTTP can do into what has to happen next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from etl import schema
+from etl.answer import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
+from etl.config import ConnectSettings, Secret
+from etl.connect import Connect, translate
+from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, OutcomeUnknown
+from etl.gate import Gate
+from etl.model import Chunk, LogRow
+
+SETTINGS = ConnectSettings(
+    base_url="https://norce.test", scope="stage", application_id=12, account_id=3, client_id="c", job_prefix="/jobs/"
+)
+BEFORE = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "LocalProtocolError"}
+FINAL = {"UnsupportedProtocol", "TooManyRedirects"}
+
+
+def concrete(kind: type[httpx.HTTPError]) -> list[type[httpx.HTTPError]]:
+    """A class of httpx errors and all below it."""
+    return [kind, *(found for below in kind.__subclasses__() for found in concrete(below))]
+
+
+@pytest.mark.parametrize("kind", concrete(httpx.RequestError), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("once_only", [True, False])
+def test_every_httpx_error_is_mapped(kind: type[httpx.RequestError], once_only: bool) -> None:
+    """What certainly did not leave can go again; what may have left, for an import, is an unknown outcome."""
+    made = translate(kind("boom"), once_only=once_only)
+    if kind.__name__ in FINAL:
+        assert isinstance(made, ConnectRefused)
+    elif once_only and kind.__name__ not in BEFORE:
+        assert isinstance(made, OutcomeUnknown)
+    else:
+        assert isinstance(made, ConnectUnreachable)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "expected"),
+    [
+        (400, "POST", ConnectRefused),
+        (401, "GET", ConnectRefused),
+        (403, "POST", ConnectRefused),
+        (404, "GET", ConnectRefused),
+        (302, "POST", ConnectRefused),
+        (422, "POST", ConnectRefused),
+        (408, "POST", OutcomeUnknown),
+        (408, "GET", ConnectUnreachable),
+        (413, "POST", TooLarge),
+        (500, "POST", OutcomeUnknown),
+        (502, "POST", OutcomeUnknown),
+        (504, "POST", OutcomeUnknown),
+        (503, "POST", ConnectUnreachable),
+        (500, "GET", ConnectUnreachable),
+        (599, "GET", ConnectUnreachable),
+    ],
+)
+def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: type[ConnectError]) -> None:
+    """Final, try again, find out first, or cut."""
+    with pytest.raises(expected):
+        check_status(status, method, 10)
+    check_status(204, method, 10)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "17"}, 17.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:10 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:10 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-4"}, 0.0),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], expected: float | None) -> None:
+    """A date counts from the server's own clock where it tells it."""
+    assert retry_after(headers, 1.7e9) == expected
+
+
+def test_answers_are_read_tolerantly() -> None:
+    """Both spellings of inserts, ids as text, unknown statuses as unfinished."""
+    assert read_submission({"JobId": "12", "ValidationSummary": None}).job_id == 12
+    summary = {"NrOfItemsInTotal": 3, "NrOfValidationFailures": 1, "Messages": ["a", None]}
+    assert read_submission({"JobId": 12, "ValidationSummary": summary}).messages == ("a",)
+    assert read_job({"JobId": 1, "StatusId": 6}).finished is False
+    assert read_job({"JobId": 1, "StatusId": 3}).finished is True
+    assert read_job({"JobId": 1, "StatusId": 2, "IsFinished": False, "Inserts": 4}).inserted == 4
+    assert read_log([{"SeverityId": 2, "Message": None, "ImportedRow": ""}, 5]) == (LogRow(2, "", None),)
+    for raw in ({}, None, [], {"JobId": "x"}, "1"):
+        with pytest.raises(OutcomeUnknown):
+            read_submission(raw)
+    for read in (read_log, read_job):
+        with pytest.raises(ConnectUnreachable):
+            read("html")
+
+
+class World:
+    """A Connect over a server made of a function, with a real gate and token store."""
+
+    def __init__(self, state: Path, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+        from etl.ledger import Ledger
+
+        self.seen: list[httpx.Request] = []
+        self.tokens = 0
+        self.ledger = Ledger.open(state)
+        self._answer = answer
+        gate = Gate(self.ledger.database, limit=1000, lanes={"token": 100}, sleep=lambda _: None)
+        transport = httpx.MockTransport(self.respond)
+        self.connect = Connect(SETTINGS, Secret("s3cret"), gate, self.ledger, transport=transport)
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.seen.append(request)
+        if request.url.path.endswith("connect/token"):
+            self.tokens += 1
+            return httpx.Response(200, json={"access_token": f"t{self.tokens}", "expires_in": 100})
+        return self._answer(request)
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connect.close()
+        self.ledger.shut()
+
+
+def chunk(folder: Path, data: bytes = b'[{"PartNo":"\xc3\xa5"}]') -> Chunk:
+    path = folder / "payload.json"
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    return Chunk("r", 1, 1, "Product/ImportOnhands", {"FullFile": False, "Note": "å"}, path, digest, 1, 1)
+
+
+def test_an_import_carries_what_connect_asks_for(tmp_path: Path) -> None:
+    """Path, headers, one-line ASCII header object, body byte for byte, no compression; the mark comes just before."""
+    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": "5"})) as world:
+        marks: list[int] = []
+        assert world.connect.submit(chunk(tmp_path), lambda: marks.append(len(world.seen))).job_id == 5
+        token, sent = world.seen
+        assert marks == [1]
+        assert b"grant_type=client_credentials" in token.content
+        assert sent.url == "https://norce.test/commerce/connect/4.0/Product/ImportOnhands"
+        assert sent.content == b'[{"PartNo":"\xc3\xa5"}]'
+        assert sent.headers["authorization"] == "Bearer t1"
+        assert sent.headers["application-id"] == "12"
+        assert sent.headers["content-type"] == "application/json"
+        assert sent.headers["content-length"] == str(len(sent.content))
+        assert "content-encoding" not in sent.headers
+        assert "transfer-encoding" not in sent.headers
+        header = sent.headers["x-stormconnect-header"]
+        assert header.isascii()
+        assert "\n" not in header
+        assert json.loads(header) == {"AccountId": 3, "FullFile": False, "Note": "å"}
+
+
+def test_the_job_prefix_is_a_setting(tmp_path: Path) -> None:
+    """Job calls go where the settings say."""
+    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 5, "StatusId": 1})) as world:
+        world.connect.job(5)
+        assert world.seen[-1].url == "https://norce.test/jobs/Job/Get?id=5"
+
+
+def test_a_token_is_shared_and_renewed_once(tmp_path: Path) -> None:
+    """One token for all; after a 401 one new one; a second 401 is final."""
+    fine = httpx.Response(200, json=[])
+    answers = {"Bearer t1": 401, "Bearer t2": 200}
+    with World(tmp_path, lambda r: httpx.Response(answers[r.headers["authorization"]], json=[])) as world:
+        world.connect.jobs()
+        world.connect.jobs()
+        assert world.tokens == 2
+    with World(tmp_path, lambda _: fine) as other:
+        other.connect.jobs()
+        assert other.tokens == 0
+    with World(tmp_path, lambda _: httpx.Response(401)) as third, pytest.raises(ConnectRefused) as caught:
+        third.connect.jobs()
+    assert caught.value.code == "connect-unauthorized"
+    assert third.tokens == 1
+
+
+def test_a_429_tells_the_gate(tmp_path: Path) -> None:
+    """The named time comes back with the error and blocks the gate."""
+    with World(tmp_path, lambda _: httpx.Response(429, headers={"Retry-After": "7"})) as world:
+        with pytest.raises(RateLimited) as caught:
+            world.connect.jobs()
+        assert caught.value.delay == 7
+        with world.ledger.database.read() as db:
+            assert db.execute(schema.pauses.select()).one().seconds == 7
+
+
+def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
+    """What was planned is sent, or nothing."""
+    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 1})) as world:
+        planned = chunk(tmp_path)
+        planned.payload.write_bytes(b"[]")
+        with pytest.raises(Defect):
+            world.connect.submit(planned)
+        assert world.seen == []
+
+
+def test_an_unknown_job_is_told_apart_from_a_wrong_address(tmp_path: Path) -> None:
+    """404 or null for a job id means that Connect does not know the job."""
+    for answer in (httpx.Response(404), httpx.Response(200, text="null")):
+        with World(tmp_path, lambda _, given=answer: given) as world:  # type: ignore[misc]
+            with pytest.raises(ConnectRefused) as caught:
+                world.connect.job(5)
+            assert caught.value.code == "connect-job-unknown"
+
+
+def test_restart_follows_the_id_in_the_answer(tmp_path: Path) -> None:
+    """Whether Restart keeps the id is not documented: the answer decides."""
+    new = random.Random(3).randrange(100)
+    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": str(new)})) as world:
+        assert world.connect.restart(5) == new
