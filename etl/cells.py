@@ -91,7 +91,7 @@ def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     plain = text.str.replace_all(group, "") if group else text
     plain = plain.str.replace_all("+", "", literal=True).str.replace(r"^([^-].*)-$", "-$1")
     plain = plain.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else plain
-    number = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
+    number: pl.Expr = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
     if excel:
         # A number cell of a workbook has no mark of its own: it always comes with a point.
         cell = text.str.contains(r"^-?\d+(?:\.\d+)?$")

@@ -8,7 +8,7 @@ each would take more minutes than the records need anyway.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -54,6 +54,78 @@ def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batc
     return batches, rejections
 
 
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch cut in two between array elements."""
+    numbered = batch.frame.with_columns(_item_number(batch.frame))
+    middle = batch.records // 2
+    first = numbered.filter(pl.col("_i") < middle).drop("_i")
+    rest = numbered.filter(pl.col("_i") >= middle).drop("_i")
+    return replace(batch, frame=first, records=middle), replace(batch, frame=rest, records=batch.records - middle)
+
+
+def delayed(batch: Batch, waves: int) -> Batch:
+    """The same, so many waves later."""
+    return replace(batch, wave=batch.wave + waves)
+
+
+def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], ChangeSet]:
+    """For FullFile=true: each scope whole under one header of what all its records have, and what remains to send.
+
+    Scopes share a request while there is room; a scope that has none alone is left whole, for the caller to refuse.
+    """
+    names = scope_columns(layout)
+    send = [f"_c{word}" for word in range(changes.words)]
+    able = [f"_v{word}" for word in range(changes.words)]
+    frame = changes.frame
+    parts = frame.partition_by(names, maintain_order=True) if names else [frame]
+    made: dict[int, list[pl.DataFrame]] = {}
+    for part in parts:
+        if part.is_empty():
+            continue
+        common = unpack(part.select(pl.col(name).bitwise_and() for name in able).row(0))
+        key = layout.retiring
+        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0)) & common
+        if key is not None and common & 1 << key.index:
+            wanted |= 1 << key.index
+        bits = coherence.close(wanted, common, layout)
+        if bits is None:
+            bits = coherence.close(layout.always, common, layout) or layout.always
+        made.setdefault(bits, []).append(part)
+    batches: list[Batch] = []
+    for bits, group in made.items():
+        room: list[pl.DataFrame] = []
+        count = 0
+        for part in group:
+            items = part[ITEM].n_unique()
+            if room and count + items > limits.max_records:
+                batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
+                room, count = [], 0
+            room.append(part)
+            count += items
+        batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
+    done = pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches]) if batches else None
+    if done is None:
+        return [], changes
+    rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
+        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}").fill_null(0)).alias(f"_c{word}") for word in range(changes.words)
+    )
+    left = rest.filter(pl.any_horizontal(pl.col(name) != 0 for name in send)).select(frame.columns)
+    return batches, replace(changes, frame=left)
+
+
+def scope_columns(layout: Layout) -> list[str]:
+    """Columns whose values name the scope of a FullFile request; none where everything is one scope."""
+    full_file = layout.operation.full_file
+    fields = full_file.scope if full_file.split == "scope" else ()
+    return [layout.by_path[path].name for path in fields or ()]
+
+
+def _mask(bits: int, words: int) -> list[pl.Expr]:
+    return [
+        pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)
+    ]
+
+
 def unpack(words: tuple[int, ...]) -> int:
     """Word columns of one row as one set."""
     bits = 0
@@ -89,10 +161,10 @@ def _assign(changes: ChangeSet, layout: Layout) -> tuple[pl.DataFrame, list[int]
     hopeless = frame.filter(pl.col("_s") < 0)
     frame = frame.filter(pl.col("_s") >= 0)
     # The rows of one item, and the passes of one row, share keys: their jobs must follow one another.
-    order = pl.col("_pass") * (1 << 32) + pl.col("_s")
+    turn = pl.col("_pass") * (1 << 32) + pl.col("_s")
     if frame[ITEM].n_unique() == frame.height:
         return frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave")), sets, hopeless
-    wave = (order.rank("dense").over(ITEM) - 1).cast(pl.Int64)
+    wave = (turn.rank("dense").over(ITEM) - 1).cast(pl.Int64)
     return frame.with_columns(wave.alias("_wave")), sets, hopeless
 
 

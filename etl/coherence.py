@@ -60,10 +60,10 @@ def close(send: int, able: int, layout: Layout) -> int | None:
                 for place in inside:
                     if layout.paths[place] != path.rpartition(".")[0] or path in layout.containers:
                         continue
-                    leaf = layout.at.get((place, path))
-                    if leaf is None or not able & 1 << leaf.index:
+                    asked = layout.at.get((place, path))
+                    if asked is None or not able & 1 << asked.index:
                         return None
-                    grown |= 1 << leaf.index
+                    grown |= 1 << asked.index
         if grown == bits:
             return bits
         bits = grown

@@ -91,10 +91,10 @@ def compare(
     )
 
 
-def missing(records: Records, accepted: pl.DataFrame) -> int:
-    """How many accepted keys the records no longer have."""
+def missing(records: Records, accepted: pl.DataFrame) -> pl.DataFrame:
+    """Accepted records, not switched off, that the file no longer has."""
     alive = _with_gone(accepted).filter(~pl.col(GONE))
-    return alive.join(records.frame.select(KEY), on=KEY, how="anti").height
+    return alive.join(records.frame.select(KEY), on=KEY, how="anti", maintain_order="left")
 
 
 def value(leaf: Leaf, suffix: str = "") -> pl.Expr:

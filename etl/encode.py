@@ -78,10 +78,10 @@ def _padded(branches: Iterable[Branch], wanted: set[int]) -> set[str]:
     names: set[str] = set()
     for branch in branches:
         if branch.kind == "elements":
-            shapes = [{parts for child in element for parts in _shape(child, wanted)} for element in branch.elements]
+            shapes: list[set[tuple[str, ...]]] = [{parts for child in element for parts in _shape(child, wanted)} for element in branch.elements]
             given = [shape for shape in shapes if shape]
             if given:
-                uneven = set.union(*given) - set.intersection(*given)
+                uneven = {parts for shape in given for parts in shape if any(parts not in other for other in given)}
                 names.update(part for parts in uneven for part in parts)
         for group in (branch.children, *branch.elements):
             names |= _padded(group, wanted)

@@ -105,6 +105,14 @@ def scan(inbox: Path) -> dict[str, Look]:
     return found
 
 
+def scan_time(path: Path) -> float:
+    """Modification time of a waiting file, epoch seconds; 0 when it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def watch(
     inbox: Path,
     settle_seconds: float,

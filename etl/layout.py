@@ -177,7 +177,7 @@ class _Builder:
     def layout(self) -> Layout:
         tree = self.branches(self.mapping.record, "", _Context())
         off = self.operation.deactivation
-        if self.mapping.gone == "deactivate" and off and off.on is not None:
+        if off and off.on is not None:
             if all(leaf.path != off.path for leaf in self.leaves):
                 # Nobody maps it, so nothing is said of it except when a record goes or comes back.
                 field = self.contract.field(self.operation, off.path)

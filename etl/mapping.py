@@ -6,8 +6,9 @@ a value came from except by its `where`, the `file:line:column` that errors and 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -91,7 +92,7 @@ class Node:
     path: str  #: as in the contract: `Variants[].Skus`
     where: str
     value: Value | None = None
-    children: Map[str, Node] = field(default_factory=dict)  #: of an object, or of a list's element template
+    children: Map[str, Node] = dataclasses.field(default_factory=dict)  #: of an object, or of a list's element template
     elements: tuple[tuple[str, Map[str, Node]], ...] = ()  #: keyed and listed: (code or index, fields)
     pattern: str = ""  #: columns
     column: str = ""  #: split

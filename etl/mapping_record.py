@@ -278,5 +278,7 @@ class RecordReader:
                 where = f"{self.problems.place(raw, key)}, {shown}.{key}"
                 self.problems.unknown("unknown-key", f'"{key}" means nothing here', str(key), known, where=where)
 
-    def wrong(self, where: str, message: str, hint: str) -> None:
+    def wrong(self, where: str, message: str, hint: str) -> Node | None:
+        """Note the problem; gives None, so that a reader can end with it."""
         self.problems.add("value", message, where=where, hint=hint)
+        return None

@@ -86,6 +86,7 @@ class Records:
     """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout."""
 
     frame: pl.DataFrame
+    rows: pl.Series  #: numbers of all source rows that are in it
 
 
 class RunState(StrEnum):
@@ -232,6 +233,7 @@ class Counts:
     records_sent: int = 0
     values_sent: int = 0
     refused: int = 0  #: records that Connect refused
+    skipped: int = 0  #: rows that the mapping leaves out (`keep`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl import contract as contracts
-from etl.cells import NUMBER, REJECTIONS
+from etl.cells import NUMBER, REJECTIONS, parse, settle
 from etl.contract import Field
 from etl.layout import Branch, Layout, Leaf, bind
 from etl.mapping import Mapping, Scalar, Value, matches
@@ -38,13 +38,29 @@ def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Record
     bad = pl.concat([part.select("row") for part in rejected]) if rejected else pl.DataFrame(schema={"row": pl.Int64})
     rows = rows.join(bad.rename({"row": ROW}).unique(), on=ROW, how="anti", maintain_order="left")
     rows = _keyed(rows, mapping, layout, rejected)
+    origin = rows.select(KEY, ROW)
     lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
     rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
     if layout.units:
         rows = _agreed(rows, layout, rejected)
     rows = _even(rows, layout, lists, rejected)
     found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
-    return Records(rows), Rejections(found_bad.sort("row", maintain_order=True))
+    contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
+    return Records(rows, contained[ROW].unique()), Rejections(found_bad.sort("row", maintain_order=True))
+
+
+def empty(mapping: Mapping, layout: Layout) -> pl.DataFrame:
+    """No rows, but every column of the records with its type."""
+    names = {leaf.value.text: pl.String for leaf in layout.leaves if leaf.value.kind == "column"}
+    for leaf in layout.leaves:
+        names.update(dict.fromkeys(leaf.value.roots, pl.String))
+    for branch in layout.lists.values():
+        if branch.node is not None and branch.node.kind == "split":
+            names[branch.node.column] = pl.String
+    typed = {name: parse(pl.lit(None, dtype=pl.String), mapping.column(name), excel=False) for name in names}
+    frame = pl.DataFrame({ROW: [0]}).with_columns(expr.alias(name) for name, expr in typed.items())
+    frame = frame.with_columns(settle(name, mapping.column(name)) for name in typed)
+    return apply(frame.clear(), mapping, layout)[0].frame
 
 
 @dataclass(frozen=True, slots=True)

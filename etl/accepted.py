@@ -1,0 +1,156 @@
+"""What Norce confirmed, per feed: an immutable Parquet base and the records of runs laid over it.
+
+The ledger says which base counts and which records of which run were accepted; the files hold the values.
+Bringing the two together in a new base (`compact`) is only speed: a crash in it changes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from etl import durable
+from etl.diff import BITS, GONE
+from etl.layout import Layout
+from etl.model import ITEM, KEY, ROW, Overlay
+
+#: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
+CHUNK, RECORD = "_chunk", "_record"
+_FIXED = (KEY, ITEM, ROW, GONE, CHUNK, RECORD)
+
+
+def columns(layout: Layout) -> list[str]:
+    """The data columns of a layout, in order; bit n of a sent record stands for the n-th."""
+    return list(dict.fromkeys(leaf.column for leaf in layout.leaves))
+
+
+def sent(
+    frame: pl.DataFrame, bits: int, number: int, layout: Layout, retired: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The rows of one request as they are kept beside the run until Connect has answered.
+
+    `retired` are records that the request switches off by leaving them out (FullFile=true).
+    """
+    names = columns(layout)
+    going = {leaf.column for leaf in layout.of(bits)}
+    mask = sum(1 << place for place, name in enumerate(names) if name in going)
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
+    words = range(-(-len(names) // BITS) or 1)
+    rows = frame.join(order, on=ITEM, how="left", maintain_order="left").select(
+        KEY,
+        ITEM,
+        ROW,
+        GONE,
+        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
+        RECORD,
+        *(pl.lit(mask >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
+        *(pl.when(name in going).then(pl.col(name)).alias(name) for name in names),
+    )
+    if retired is None or retired.is_empty():
+        return rows
+    off = retired.select(
+        KEY,
+        ITEM,
+        pl.lit(True).alias(GONE),
+        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
+        pl.lit(0, dtype=pl.Int64).alias(RECORD),
+        *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
+    )
+    return pl.concat([rows, off], how="diagonal")
+
+
+def write(path: Path, frame: pl.DataFrame) -> None:
+    """Whole or not at all, synced. Raises OSError."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=1)
+    durable.write(path, buffer.getvalue())
+
+
+def base_path(state: Path, feed: str, generation: str) -> Path:
+    return state / "accepted" / feed / generation
+
+
+def sent_path(state: Path, run: str) -> Path:
+    return state / "runs" / run / "sent.parquet"
+
+
+def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
+    """All records that Norce has from this feed: KEY, ITEM, GONE and the data columns."""
+    base = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+    if generation is not None:
+        base = pl.read_parquet(base_path(state, feed, generation))
+    for overlay in overlays:
+        base = lay_over(base, taken(pl.read_parquet(sent_path(state, overlay.run)), overlay))
+    return base
+
+
+def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect took."""
+    parts = []
+    for part in overlay.ranges:
+        rows = frame.filter(
+            (pl.col(CHUNK) == part.origin)
+            & pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode())
+            & ~pl.col(ITEM).is_in(pl.Series(sorted(part.refused), dtype=pl.String).implode())
+        )
+        parts.append(rows)
+    return pl.concat(parts) if parts else frame.clear()
+
+
+def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
+    """`base` with the sent values of `patch` in place of the old ones; new keys behind the old."""
+    if patch.is_empty():
+        return base
+    words = sum(1 for name in patch.columns if name.startswith("_m") and name[2:].isdigit())
+    masks = [f"_m{word}" for word in range(words)]
+    names = [name for name in patch.columns if name not in _FIXED and name not in masks]
+
+    def went(name: str) -> pl.Expr:
+        place = names.index(name)
+        return pl.col(f"_m{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0
+
+    if patch[KEY].n_unique() < patch.height:  # records of several passes
+        patch = patch.group_by(KEY, maintain_order=True).agg(
+            pl.col(ITEM).last(),
+            pl.col(GONE).last(),
+            *(pl.col(name).filter(went(name)).last() for name in names),
+            *(pl.col(mask).bitwise_or() for mask in masks),
+        )
+    for name in names:
+        if name in base.columns and base.schema[name] != patch.schema[name]:
+            base = base.with_columns(_as(base, name, patch.schema[name]))
+    patch = patch.select(
+        KEY, pl.col(ITEM).alias("\x1fitem"), pl.col(GONE).alias("\x1fgone"), *masks,
+        *(pl.col(name).alias("\x1f" + name) for name in names),
+    )  # fmt: skip
+    both = base.join(patch, on=KEY, how="full", coalesce=True, maintain_order="left_right")
+    values = []
+    for name in dict.fromkeys([*(n for n in base.columns if n not in (KEY, ITEM, GONE)), *names]):
+        if name not in names:
+            values.append(pl.col(name))
+            continue
+        old = pl.col(name) if name in base.columns else pl.lit(None)
+        values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(old).alias(name))
+    return both.select(
+        KEY, pl.coalesce("\x1fitem", ITEM).alias(ITEM), pl.coalesce("\x1fgone", GONE).alias(GONE), *values
+    )
+
+
+def _as(base: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Expr:
+    """The old values in the type the mapping has given the field since; what does not fit is unknown."""
+    try:
+        base.select(pl.col(name).cast(kind, strict=False))
+    except pl.exceptions.PolarsError:
+        return pl.lit(None, dtype=kind).alias(name)
+    return pl.col(name).cast(kind, strict=False)
+
+
+def compact(state: Path, feed: str, name: str, frame: pl.DataFrame) -> str:
+    """Write a new base; its file name. Nothing counts before the ledger says so. Raises OSError."""
+    path = base_path(state, feed, f"{name}.parquet")
+    durable.make_folder(path.parent)
+    write(path, frame)
+    return path.name

@@ -1,0 +1,254 @@
+"""The `etl` command: parses, wires, prints, exits. The one place where an error becomes text and a status.
+
+Everything heavy is imported inside the commands: `etl --help`, `status` and `show` have to be quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from etl import __version__
+from etl.errors import EtlError, Exit
+
+P = ParamSpec("P")
+
+
+class Main(click.Group):
+    """Commands in the order of their use, and errors as sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def guarded(command: Callable[P, Exit | None]) -> Callable[P, NoReturn]:
+    """The error boundary: a command returns its status, or raises."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        try:
+            status = command(*args, **kwargs)
+        except EtlError as error:
+            click.echo(str(error), err=True)
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(Exit.INTERRUPTED)
+        except BrokenPipeError:
+            sys.exit(Exit.OK)
+        except click.ClickException:
+            raise
+        except Exception as error:
+            _defect(error)
+        sys.exit(status or Exit.OK)
+
+    return run
+
+
+def _defect(error: Exception) -> NoReturn:
+    """What we did not foresee: a sentence on the terminal, the traceback in a file without cell values."""
+    import tempfile
+    import traceback
+
+    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    with tempfile.NamedTemporaryFile("w", prefix="etl-defect-", suffix=".txt", delete=False) as file:
+        file.write(f"connect-etl {__version__}\n{frames}{type(error).__name__}\n")
+    click.echo(
+        f"error[defect]: something happened that we did not foresee ({type(error).__name__})\n"
+        f"  where: {file.name}\n"
+        "  hint:  nothing is lost; please report it with that file",
+        err=True,
+    )
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    sys.exit(Exit.DEFECT)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ETL_CONFIG, or etl.toml).")
+@click.option("--verbose", is_flag=True, help="More in the log.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a defect.")
+@click.version_option(__version__, prog_name="etl")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, verbose: bool, debug: bool) -> None:
+    """Keeps Norce Commerce in step with export files: drop a file, only what changed is sent.
+
+    Exit status: 0 all accepted, 1 cannot go on, 2 wrong usage, 3 our defect, 4 some rows rejected,
+    5 Connect refused or failed, 6 held for approval, 130 interrupted.
+    """
+    ctx.obj = {"config": config, "verbose": verbose}
+
+
+def _settings(ctx: click.Context) -> Any:
+    from etl import config
+
+    return config.load(ctx.obj["config"])
+
+
+@main.command()
+@click.pass_context
+@guarded
+def run(ctx: click.Context) -> Exit:
+    """Watch the inbox and process files until stopped."""
+    from etl import work
+
+    return work.run(_settings(ctx), verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+@click.pass_context
+@guarded
+def once(ctx: click.Context, as_json: bool) -> Exit:
+    """Process what is in the inbox, wait for its jobs, exit."""
+    from etl import work
+
+    return work.once(_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--feed", help="The feed, where the file's name does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.pass_context
+@guarded
+def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool) -> Exit:
+    """Show what FILE would send; nothing is sent."""
+    from etl import preview
+
+    return preview.show(_settings(ctx), file, feed, as_json=as_json)
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def rerun(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Process the file of RUN again, with the mapping as it is now."""
+    from etl import work
+
+    return work.rerun(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def full(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+    """Send everything of FEED again, from its newest file."""
+    from etl import work
+
+    return work.full(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def approve(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Send a held RUN, exactly as it was planned."""
+    from etl import work
+
+    return work.approve(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.pass_context
+@guarded
+def discard(ctx: click.Context, run_id: str) -> Exit:
+    """File a held RUN away without sending it."""
+    from etl import work
+
+    return work.discard(_settings(ctx), run_id)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_context
+@guarded
+def status(ctx: click.Context, as_json: bool) -> Exit:
+    """Show the newest runs, what is open and what waits."""
+    from etl import screens
+
+    return screens.status(_settings(ctx), as_json=as_json)
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.pass_context
+@guarded
+def show(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Show one RUN: counts, requests, and every record that was refused."""
+    from etl import screens
+
+    return screens.show(_settings(ctx), run_id, as_json=as_json)
+
+
+@main.command()
+@click.argument("mappings", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.pass_context
+@guarded
+def check(ctx: click.Context, mappings: tuple[Path, ...]) -> Exit:
+    """Hold mapping files against the contract (default: all in the mappings folder)."""
+    from etl import mapping_file
+    from etl.errors import MappingInvalid, UsageError
+
+    folder = _settings(ctx).paths.mappings
+    good: list[Any] = []
+    bad: list[MappingInvalid] = []
+    for path in mappings or (folder,):
+        if path.is_dir():
+            more, worse = mapping_file.read_all(path)
+            good += more
+            bad += worse
+        else:
+            try:
+                good.append(mapping_file.read(path))
+            except MappingInvalid as error:
+                bad.append(error)
+    for mapping in good:
+        click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}")
+    for problems in bad:
+        click.echo(str(problems), err=True)
+    if not good and not bad:
+        raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
+    return Exit.CANNOT_GO_ON if bad else Exit.OK
+
+
+@main.command()
+@click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")
+@click.pass_context
+@guarded
+def sandbox(ctx: click.Context, port: int, state: Path | None) -> Exit:
+    """Start a local server that behaves as the Connect documentation says."""
+    from etl import sandbox as server
+
+    if state is not None:
+        state.mkdir(parents=True, exist_ok=True)
+    click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
+    server.serve(server.Sandbox(server.Settings(state=state)), port)
+    return Exit.OK
+
+
+@main.command()
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Work in this folder and keep it.")
+@click.pass_context
+@guarded
+def demo(ctx: click.Context, keep: Path | None) -> Exit:
+    """Run the demonstration: two days of exports against the sandbox."""
+    from etl.demo import show
+
+    return show.run(_settings(ctx).paths.mappings, keep)
+
+

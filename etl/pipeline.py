@@ -1,0 +1,376 @@
+"""One file from the inbox to filed away, and whatever a crash has left of that.
+
+Order of writes, by the numbers of the crash table in docs/ARCHITECTURE.md: 1 the file is claimed (rename); 2 a run
+is opened for each feed it belongs to, then the plan is made: payloads, sent records and rejections are synced, then
+the chunks are in the ledger; 3-7 are `etl.upload`'s; 8 report written, run closed; 9 file filed away. A start looks
+at what there is and goes on from there; nothing is remembered anywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from etl import durable, inbox, report, upload
+from etl.config import Settings
+from etl.errors import FileRefused, StateError
+from etl.ledger import Ledger
+from etl.mapping import Mapping
+from etl.model import Chunk, Run, RunState
+from etl.trace import TracedRecord
+
+if TYPE_CHECKING:
+    from etl.plan import Plan
+
+#: Imports that others build on go first: lists before prices, products before what is said of them.
+ORDER = (
+    "Product/ImportPriceLists",
+    "Supplier/ImportProducts",
+    "Product/ImportProducts",
+    "Product/ImportOnhands",
+    "Product/ImportSkuPriceLists",
+    "Product/ImportRelations",
+    "Product/ImportCompetitorSkus",
+    "Customer/ImportCompanies",
+    "Customer/ImportCustomers",
+)
+
+
+def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
+    """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
+    found = [m for m in mappings if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
+    return sorted(found, key=lambda m: (ORDER.index(m.operation.id), m.feed))
+
+
+class Pipeline:
+    """Carries files through. One per state folder at a time; see `etl.session`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        account_id: int,
+        ledger: Ledger,
+        connect: upload.Service,
+        mappings: Sequence[Mapping],
+        stop: threading.Event,
+        tell: Callable[..., None],
+        *,
+        patience: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._account_id = account_id
+        self._ledger = ledger
+        self._connect = connect
+        self._mappings = {mapping.feed: mapping for mapping in mappings}
+        self._stop = stop
+        self._tell = tell
+        self._patience = patience
+        self._state = settings.paths.state
+
+    # -- what there is to do ------------------------------------------------------------------------------------
+
+    def claim(self, name: str) -> list[Run]:
+        """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed."""
+        feeds = routes(name, self._mappings.values())
+        if not feeds:
+            return []
+        base = new_id()
+        source = inbox.claim(self._settings.paths.inbox, name, self._state, base)
+        if source is None:
+            return []
+        self._tell("file_claimed", file=name, bytes=source.size)
+        return self._open(base, source.path, name, source.digest, feeds)
+
+    def leftovers(self) -> list[Run]:
+        """What a crash or a stop has left: claimed files without runs get them, open runs come back in order."""
+        for base, path in inbox.claimed_files(self._state).items():
+            name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
+            feeds = routes(name, self._mappings.values())
+            known = [run for m in feeds if (run := self._ledger.run(f"{base}-{m.feed}")) is not None]
+            if len(known) < len(feeds) and not base.endswith(("-full", "-rerun")):
+                missing = [m for m in feeds if self._ledger.run(f"{base}-{m.feed}") is None]
+                self._open(base, path, name, inbox.look_at(path).digest, missing)
+            for run in known:
+                if run.state.is_final:
+                    self._file_away(run)
+        return [run for run in self._ledger.open_runs() if run.state is not RunState.HELD]
+
+    def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
+        """A new run over the file of an older one. Raises StateError when that file is no longer there."""
+        path = archived_file(source)
+        if path is None:
+            raise StateError(
+                "file-not-kept", f"the file of run {source.id} is not in the archive",
+                where=str(source.archive or self._state), hint="drop the file into the inbox again",
+            )  # fmt: skip
+        base = f"{new_id()}-{kind}"
+        target = inbox.claim_folder(self._state, base) / path.name
+        durable.make_folder(target.parent)
+        shutil.copyfile(path, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        durable.sync_folder(target.parent)
+        return self._open(base, target, source.file, source.digest, [self._mappings[feed]], kind)[0]
+
+    def _open(
+        self, base: str, path: Path, name: str, digest: str, feeds: Iterable[Mapping],
+        kind: Literal["file", "full", "rerun"] = "file",
+    ) -> list[Run]:  # fmt: skip
+        runs = []
+        for mapping in feeds:
+            run = Run(
+                id=f"{base}-{mapping.feed}", feed=mapping.feed, operation=mapping.operation.id, file=name,
+                digest=digest, state=RunState.CLAIMED, kind=kind, started=datetime.now(UTC), claimed=path,
+            )  # fmt: skip
+            self._ledger.open_run(run)
+            runs.append(run)
+        return runs
+
+    def rank(self, name: str) -> tuple[int, str] | None:
+        """Where a file stands in the order of work; None when its name fits no mapping."""
+        feeds = routes(name, self._mappings.values())
+        return (ORDER.index(feeds[0].operation.id), feeds[0].feed) if feeds else None
+
+    def discard(self, run: Run) -> None:
+        """File a held run away unsent."""
+        self._end(run, RunState.DISCARDED, {}, None)
+
+    # -- one run ------------------------------------------------------------------------------------------------
+
+    def work(self, run: Run) -> Run:
+        """Bring a run to its end, or as far as it goes: held, or open when stopped. Raises EtlError when Connect
+        cannot be reached or refuses everything; the run stays open then and is gone on with later."""
+        if run.state is RunState.CLAIMED:
+            run = self._plan(run)
+        if run.state in (RunState.PLANNED, RunState.SENDING):
+            done = upload.carry_out(
+                run.id, self._ledger, self._connect, self._settings.limits,
+                lambda chunk: records_of(self._state, chunk), self._stop,
+                on_event=lambda event, **facts: self._tell(event, run=run.id, **facts), patience=self._patience,
+            )  # fmt: skip
+            if done:
+                run = self._finish(run)
+        return run
+
+    def _plan(self, run: Run) -> Run:
+        mapping = self._mappings.get(run.feed)
+        if mapping is None:
+            raise StateError(
+                "feed-unknown", f"run {run.id} waits for the feed {run.feed}, which has no usable mapping",
+                where=str(self._settings.paths.mappings), hint="bring the mapping back, or correct it; see `etl check`",
+            )  # fmt: skip
+        try:
+            plan = self._made(run, mapping)
+            chunks, facts = self._store(run, plan)
+        except FileRefused as error:
+            self._tell("run_refused", run=run.id, code=error.code)
+            self._end(run, RunState.REFUSED, {}, str(error))
+            return self._again(run)
+        counts = replace(
+            plan.counts,
+            requests=len(chunks),
+            records_sent=sum(chunk.records for chunk in chunks),
+            values_sent=sum(chunk.values for chunk in chunks),
+        )
+        state = RunState.HELD if plan.over_limit else RunState.PLANNED
+        self._ledger.planned(run.id, counts, chunks, state)
+        self._tell("plan_made", run=run.id, state=state.value, rows=counts.rows, rejected=counts.rejected,
+                   new=counts.new, changed=counts.changed, requests=len(chunks), **facts)  # fmt: skip
+        return self._again(run)
+
+    def _made(self, run: Run, mapping: Mapping) -> Plan:
+        from etl import formats, plan
+
+        assert run.claimed is not None
+        accepted = read_accepted(self._ledger, self._state, run.feed)
+        terms = self.terms()
+        if run.kind == "full" and mapping.source.content == "changes":
+            columns = self._columns_of(run.feed)
+            return plan.again(mapping, columns, accepted, terms)
+        table = formats.read(run.claimed, mapping.source.dialect)
+        return plan.make(table, mapping, accepted, terms, full=run.kind == "full")
+
+    def terms(self) -> Any:
+        """What plans depend on besides file, mapping and *accepted*."""
+        return terms(self._settings, self._account_id)
+
+    def _columns_of(self, feed: str) -> list[str]:
+        """Source columns of the feed's newest planned run."""
+        for run in self._ledger.runs(50, feed):
+            if run.archive is not None:
+                with contextlib.suppress(OSError, ValueError, KeyError):
+                    made = json.loads((run.archive / "report.json").read_bytes())
+                    return list(made["plan"]["columns"])
+        return []
+
+    def _store(self, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any]]:
+        """Everything that sending needs, synced before the ledger hears of it."""
+        import polars as pl
+
+        from etl import accepted
+        from etl import plan as plans
+
+        folder = self._state / "runs" / run.id
+        durable.make_folder(folder)
+        chunks: list[Chunk] = []
+        parts: list[pl.DataFrame] = []
+        for request in plans.requests(plan):
+            payload = folder / f"{request.number:05}.json"
+            durable.write(payload, request.payload)
+            parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
+            chunks.append(
+                Chunk(
+                    run=run.id, number=request.number, wave=request.wave, operation=run.operation,
+                    header=request.header, payload=payload, digest=request.digest, records=request.records,
+                    values=request.values, origin=request.number,
+                )  # fmt: skip
+            )
+        if parts:
+            accepted.write(accepted.sent_path(self._state, run.id), pl.concat(parts, how="diagonal"))
+        rejections = plan.rejections.frame
+        if rejections.height:
+            durable.write(folder / "rejections.csv", report.rejections_csv(rejections.iter_rows()))
+        facts = {
+            "withheld": plan.withheld,
+            "cleared": plan.cleared,
+            "merged": sum(batch.merged - 1 for batch in plan.batches),
+            "columns": list(plan.columns),
+            "unused_columns": list(plan.unused),
+        }
+        durable.write(folder / "plan.json", json.dumps(facts, ensure_ascii=False).encode())
+        return chunks, {key: facts[key] for key in ("withheld", "cleared", "merged")}
+
+    def _finish(self, run: Run) -> Run:
+        run = self._again(run)
+        chunks = self._ledger.chunks(run.id)
+        refusals = self._ledger.refusals(run.id)
+        counts = report.totals(run.counts, chunks, refusals)
+        folder = self._state / "runs" / run.id
+        facts = json.loads((folder / "plan.json").read_bytes())
+        self._end(replace(run, counts=counts), RunState.DONE, facts, None)
+        run = self._again(run)
+        self._compact(run.feed)
+        self._tell("run_finished", run=run.id, rows=counts.rows, rejected=counts.rejected, refused=counts.refused,
+                   unchanged=counts.unchanged, new=counts.new, changed=counts.changed, gone=counts.gone,
+                   requests=counts.requests)  # fmt: skip
+        return run
+
+    def _end(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
+        """Report written, run closed, file filed away, in this order."""
+        day = (run.started or datetime.now(UTC)).date()
+        archive = inbox.archive_folder(self._state, run.id, day)
+        durable.make_folder(archive)
+        rejections = self._state / "runs" / run.id / "rejections.csv"
+        if rejections.exists():
+            durable.write(archive / "rejections.csv", rejections.read_bytes())
+        ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
+        made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
+        durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
+        self._ledger.close(run.id, state, run.counts, error, archive)
+        self._file_away(ended)
+
+    def _file_away(self, run: Run) -> None:
+        """Into the run's archive; while another open run needs the file, a second name of it."""
+        if run.claimed is None or run.archive is None or not run.claimed.exists():
+            return
+        sharing = [other for other in self._ledger.open_runs() if other.claimed == run.claimed and other.id != run.id]
+        if sharing:
+            target = run.archive / run.claimed.name
+            with contextlib.suppress(FileExistsError):
+                os.link(run.claimed, target)
+            durable.sync_folder(run.archive)
+        else:
+            inbox.archive(run.claimed, run.archive)
+
+    def _compact(self, feed: str) -> None:
+        """Bring the closed runs of a feed into a new base; what they needed on disk goes."""
+        from etl import accepted
+
+        overlays = self._ledger.overlays(feed)
+        closed = [o.run for o in overlays if (r := self._ledger.run(o.run)) is not None and r.state.is_final]
+        if not closed or len(closed) < len(overlays):
+            return
+        frame = accepted.read(self._state, feed, self._ledger.generation(feed), overlays)
+        before = self._ledger.generation(feed)
+        name = accepted.compact(self._state, feed, closed[-1], frame)
+        self._ledger.compacted(feed, name, closed)
+        for run in closed:
+            shutil.rmtree(self._state / "runs" / run, ignore_errors=True)
+        if before is not None and before != name:
+            accepted.base_path(self._state, feed, before).unlink(missing_ok=True)
+
+    def _again(self, run: Run) -> Run:
+        found = self._ledger.run(run.id)
+        if found is None:
+            raise StateError("run-lost", f"run {run.id} is no longer in the ledger", hint="restore the state folder")
+        return found
+
+
+def terms(settings: Settings, account_id: int) -> Any:
+    """The plan's terms out of the settings."""
+    from etl.plan import Terms
+
+    limits = settings.limits
+    return Terms(
+        account_id=account_id,
+        max_records=limits.max_records,
+        max_bytes=limits.max_bytes,
+        requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
+    )
+
+
+def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
+    """What Norce has from a feed, as a frame."""
+    from etl import accepted
+
+    return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+
+
+def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:
+    """The records of a chunk as a job's log may name them, in the order of its payload."""
+    import polars as pl
+
+    from etl import accepted
+    from etl.model import ITEM, KEY, ROW
+
+    frame = pl.read_parquet(accepted.sent_path(state, chunk.run), columns=[KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD])
+    rows = frame.filter(
+        (pl.col(accepted.CHUNK) == chunk.origin) & pl.col(accepted.RECORD).is_in(list(chunk.indexes)) & pl.col(ROW).is_not_null()
+    )
+    rows = frame.filter(
+        (pl.col(accepted.CHUNK) == chunk.origin) & pl.col(accepted.RECORD).is_in(list(chunk.indexes))
+    ) if rows.is_empty() else rows
+    items = rows.group_by(accepted.RECORD, maintain_order=True).agg(pl.col(ITEM).first(), KEY, pl.col(ROW).min())
+    items = items.sort(accepted.RECORD)
+    made = []
+    for item, keys, row in items.select(ITEM, KEY, ROW).iter_rows():
+        parts = [part for key in keys for part in str(key).split("\x1f")]
+        if str(item).startswith("Code="):
+            parts.append(str(item)[5:])
+        named = [part.partition("=")[2] if part.startswith(("Id=", "Code=", "EmailAddress=", "OrganizationNo=")) else part
+                 for part in parts]  # fmt: skip
+        made.append(TracedRecord(item, tuple(named), row))
+    return made
+
+
+def archived_file(run: Run) -> Path | None:
+    """Where the file of a finished run is kept."""
+    if run.archive is None:
+        return None
+    path = run.archive / Path(run.file).name
+    return path if path.exists() else None
+
+
+def new_id() -> str:
+    """Sortable by time, unique without asking anyone."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -1,0 +1,242 @@
+"""Everything that would happen to a file: pure, so that a preview is the plan and not a guess at it.
+
+The same table, mapping, accepted state and limits give the same requests, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from etl import chunk, diff, encode, transform, validate
+from etl.chunk import Batch
+from etl.errors import Defect, FileRefused
+from etl.layout import Layout, build
+from etl.mapping import Mapping
+from etl.cells import REJECTIONS
+from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan depends on besides file, mapping and *accepted*."""
+
+    account_id: int
+    max_records: int = 1000
+    max_bytes: int = 4_000_000
+    requests_per_minute: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, complete."""
+
+    number: int
+    wave: int
+    header: dict[str, Any]
+    payload: bytes
+    digest: str
+    records: int
+    values: int
+    merged: int
+    bits: int
+    frame: pl.DataFrame
+    retired: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a file comes to. Requests are made one by one by `requests`, so that only one is in memory."""
+
+    mapping: Mapping
+    layout: Layout
+    terms: Terms
+    counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
+    rejections: Rejections
+    batches: tuple[Batch, ...]
+    retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
+    withheld: int
+    cleared: int
+    full: bool = False
+    columns: tuple[str, ...] = ()  #: source columns in use
+    unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether more rows were rejected than the mapping lets pass."""
+        return self.mapping.rejects.exceeded(self.counts.rejected, self.counts.rows - self.counts.skipped)
+
+
+def make(
+    table: Table,
+    mapping: Mapping,
+    accepted: pl.DataFrame,
+    terms: Terms,
+    *,
+    full: bool = False,
+) -> Plan:
+    """Raises FileRefused for a file that lacks columns, or a scope that no request holds."""
+    checked = validate.check(table, mapping)
+    layout = build(mapping, checked.columns)
+    records, refused = transform.apply(checked.frame, mapping, layout)
+    _balance(table, checked, records, refused)
+    rejections = pl.concat([checked.rejections.frame, refused.frame])
+    counts = Counts(rows=table.rows, skipped=checked.skipped)
+    plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full)
+    return replace(plan, columns=checked.columns, unused=checked.unused)
+
+
+def again(mapping: Mapping, columns: Sequence[str], accepted: pl.DataFrame, terms: Terms) -> Plan:
+    """Everything that was accepted, sent again: the full feed of a source that only exports changes."""
+    layout = build(mapping, columns)
+    alive = diff.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
+    names = dict.fromkeys(leaf.column for leaf in layout.leaves)
+    kinds = transform.empty(mapping, layout).schema
+    frame = alive.select(
+        KEY,
+        ITEM,
+        pl.lit(None, dtype=pl.Int64).alias(ROW),
+        *((pl.col(name) if name in alive.columns else pl.lit(None, dtype=kinds[name]).alias(name)) for name in names),
+    )
+    records = Records(frame, pl.Series(dtype=pl.Int64))
+    nothing = pl.DataFrame(schema=REJECTIONS)
+    return _planned(records, layout, mapping, accepted, terms, nothing, Counts(rows=frame.height), full=True)
+
+
+def _planned(
+    records: Records,
+    layout: Layout,
+    mapping: Mapping,
+    accepted: pl.DataFrame,
+    terms: Terms,
+    rejections: pl.DataFrame,
+    counts: Counts,
+    *,
+    full: bool,
+) -> Plan:
+    whole = mapping.source.content == "full"
+    deactivate = whole and mapping.gone == "deactivate" and not (full and full_file_possible(mapping))
+    changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full)
+    limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
+    batches: list[Batch] = []
+    if full and full_file_possible(mapping):
+        scopes, changes = chunk.scopes(changes, layout, limits)
+        for batch in scopes:
+            if batch.records > terms.max_records:
+                raise too_large(mapping, batch.records, 0, terms.max_records, terms.max_bytes)
+        batches.extend(scopes)
+    more, uneven = chunk.split(changes, layout, limits)
+    batches.extend(_later(more, 1) if batches else more)
+    found = Rejections(pl.concat([rejections, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
+    left = diff.missing(records, accepted) if whole and not deactivate else accepted.clear()
+    counts = replace(
+        counts,
+        rejected=found.rows,
+        unchanged=changes.unchanged,
+        new=changes.new,
+        changed=changes.changed,
+        gone=changes.gone + left.height,
+    )
+    return Plan(
+        mapping=mapping,
+        layout=layout,
+        terms=terms,
+        counts=counts,
+        rejections=found,
+        batches=tuple(batches),
+        retired=left,
+        withheld=changes.withheld,
+        cleared=changes.cleared,
+        full=full,
+    )
+
+
+def full_file_possible(mapping: Mapping) -> bool:
+    """Whether `FullFile=true` may be used: the operation has it, the file is whole, and its scope is clear.
+
+    Where the scope is not stated, or is the whole catalogue, the mapping's author has to say that it is meant.
+    """
+    full_file = mapping.operation.full_file
+    if not full_file.supported or mapping.source.content != "full":
+        return False
+    return full_file.split == "scope" or mapping.destructive is not None
+
+
+def requests(plan: Plan) -> Iterator[Request]:
+    """The requests in the order in which they are sent; batches are cut where they are too large in bytes."""
+    number = 0
+    for batch in plan.batches:
+        for part, payload in _cut(plan, batch):
+            number += 1
+            keys = {leaf.index for leaf in plan.layout.leaves if leaf.key or leaf.anchor}
+            keys |= {leaf.index for leaf in plan.layout.of(plan.layout.always)}
+            fields = sum(1 for leaf in plan.layout.of(part.bits) if leaf.index not in keys)
+            yield Request(
+                number=number,
+                wave=part.wave,
+                header=encode.header(
+                    plan.layout, part.bits, account_id=plan.terms.account_id, supplier=plan.mapping.supplier,
+                    full_file=part.whole,
+                ),
+                payload=payload,
+                digest=hashlib.sha256(payload).hexdigest(),
+                records=part.records,
+                values=fields * part.frame.height,
+                merged=part.merged,
+                bits=part.bits,
+                frame=part.frame,
+                retired=_retired(plan, part) if part.whole else None,
+            )  # fmt: skip
+
+
+def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
+    """What leaves its scope because this request, which holds the scope whole, does not name it."""
+    names = [name for name in chunk.scope_columns(plan.layout) if name in plan.retired.columns]
+    if not names:
+        return plan.retired
+    return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
+
+
+def _cut(plan: Plan, batch: Batch) -> Iterator[tuple[Batch, bytes]]:
+    payload = encode.payload(batch.frame, batch.bits, plan.layout)
+    if len(payload) <= plan.terms.max_bytes or batch.records == 1:
+        yield batch, payload
+        return
+    if batch.whole:
+        raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
+    for half in chunk.halves(batch):
+        yield from _cut(plan, half)
+
+
+def too_large(mapping: Mapping, records: int, size: int, max_records: int, max_bytes: int) -> FileRefused:
+    """A FullFile scope that one request does not hold; cut in two, each half would retire the other's rows."""
+    what = f"{records} records" + (f" in {size} bytes" if size else "")
+    return FileRefused(
+        "full-scope-too-large",
+        f"a full feed of {mapping.feed} needs a scope in one request, and one has {what}",
+        where=f"limits.max_records = {max_records}, limits.max_bytes = {max_bytes}",
+        hint="use `gone: deactivate` in the mapping and a normal run: it switches off what is gone, row by row",
+    )
+
+
+def _later(batches: list[Batch], waves: int) -> list[Batch]:
+    return [chunk.delayed(batch, waves) for batch in batches]
+
+
+def _balance(table: Table, checked: validate.Checked, records: Records, refused: Rejections) -> None:
+    """Every row of the file is in the records, or rejected, or left out on purpose. Raises Defect."""
+    read = table.frame.height + table.malformed.frame["row"].n_unique()
+    if read != table.rows:
+        raise Defect(f"the file has {table.rows} rows, of which {read} were read")
+    good = table.rows - checked.skipped - checked.rejections.rows
+    if good != checked.frame.height:
+        raise Defect(f"{good} rows passed the checks, {checked.frame.height} went on")
+    bad = refused.frame["row"].unique()
+    ended = records.rows.len() + bad.filter(~bad.is_in(records.rows.implode())).len()
+    if ended != good:
+        raise Defect(f"of {good} good rows {ended} ended in a record or a rejection")
+

@@ -1,0 +1,98 @@
+"""What a run came to, for people and programs: the run as JSON, its rejections as CSV, its report.
+
+The JSON of a run is documented in docs/cli.md and stable. No polars here: `etl status` and `etl show` are quick.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from etl.model import REJECTION_COLUMNS, Chunk, ChunkState, Counts, Refusal, Run
+
+#: Spreadsheets run a cell that starts like this as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """One run, as `etl status --json` and `etl show --json` give it."""
+    counts = run.counts
+    return {
+        "run": run.id,
+        "feed": run.feed,
+        "operation": run.operation,
+        "file": run.file,
+        "kind": run.kind,
+        "state": run.state.value,
+        "rows": counts.rows,
+        "rejected": counts.rejected,
+        "skipped": counts.skipped,
+        "unchanged": counts.unchanged,
+        "new": counts.new,
+        "changed": counts.changed,
+        "gone": counts.gone,
+        "refused": counts.refused,
+        "requests": counts.requests,
+        "records_sent": counts.records_sent,
+        "values_sent": counts.values_sent,
+        "jobs": [
+            {"id": chunk.job_id, "status": chunk.job_status, "records": chunk.records, "state": chunk.state.value}
+            for chunk in chunks
+            if chunk.job_id is not None
+        ],
+        "started": run.started.isoformat() if run.started else None,
+        "ended": run.ended.isoformat() if run.ended else None,
+        "error": run.error,
+    }
+
+
+def report_json(run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]) -> dict[str, Any]:
+    """The whole report: the run, what was remarkable about the plan, and every record that Connect refused."""
+    made = run_json(run, chunks)
+    made["plan"] = facts
+    made["refusals"] = [
+        {"key": shown(refusal.key), "row": refusal.source_row, "severity": refusal.severity, "message": refusal.message}
+        for refusal in refusals
+    ]
+    made["failures"] = [
+        {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}
+        for chunk in chunks
+        if chunk.state is ChunkState.FAILED
+    ]
+    return made
+
+
+def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal]) -> Counts:
+    """The counts of a run at its end: what was really sent and taken."""
+    from dataclasses import replace
+
+    went = [chunk for chunk in chunks if chunk.attempts > 0]
+    return replace(
+        counts,
+        requests=sum(chunk.attempts for chunk in went),
+        records_sent=sum(chunk.records for chunk in went),
+        values_sent=sum(chunk.values for chunk in went),
+        refused=len(refusals),
+    )
+
+
+def shown(key: str) -> str:
+    """A key for people's eyes."""
+    return key.replace("\x1f", " / ")
+
+
+def safe(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "'" + cell if cell.startswith(_FORMULA) else cell
+
+
+def rejections_csv(rows: Iterable[tuple[Any, ...]]) -> bytes:
+    """Rejections as a spreadsheet opens them: one line per reason."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(REJECTION_COLUMNS)
+    for row in rows:
+        writer.writerow(["" if cell is None else cell if isinstance(cell, int) else safe(str(cell)) for cell in row])
+    return stream.getvalue().encode("utf-8-sig")

@@ -1,0 +1,127 @@
+"""Brings settings, ledger, gate and Connect together, for as long as a command needs them.
+
+Without settings for Connect the built-in sandbox is used, with a state of its own: what a sandbox accepted must
+never count as accepted by Norce.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from etl import config, durable, log
+from etl.config import ConnectSettings, Secret, Settings
+from etl.errors import StateError
+from etl.ledger import Ledger
+from etl.mapping import Mapping
+from etl.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with."""
+
+    settings: Settings
+    ledger: Ledger
+    pipeline: Pipeline
+    stop: threading.Event
+    sandbox: bool
+
+
+def state_settings(settings: Settings) -> Settings:
+    """The settings with the state folder that is really meant: the sandbox has one of its own."""
+    if settings.connect is not None:
+        return settings
+    paths = msgspec.structs.replace(settings.paths, state=settings.paths.state / "sandbox")
+    return msgspec.structs.replace(settings, paths=paths)
+
+
+@contextlib.contextmanager
+def opened(
+    settings: Settings,
+    mappings: Sequence[Mapping],
+    *,
+    stop: threading.Event | None = None,
+    tell: Callable[..., None] | None = None,
+    patience: float | None = None,
+    sandbox_settings: object | None = None,
+) -> Iterator[Session]:
+    """Raises SettingsError, StateError."""
+    from etl.connect import Connect
+    from etl.gate import Gate
+
+    stop = stop or threading.Event()
+    sandbox = settings.connect is None
+    settings = state_settings(settings)
+    state = settings.paths.state
+    with contextlib.ExitStack() as stack:
+        durable.make_folder(state)
+        stack.enter_context(_alone(state))
+        target, connect_settings, secret = "sandbox", settings.connect, None
+        if connect_settings is None:
+            connect_settings, secret = _sandbox(stack, state, sandbox_settings)
+        else:
+            target, secret = connect_settings.target, config.secret()
+        ledger = stack.enter_context(Ledger.open(state, target=target))
+        gate = Gate(
+            ledger.database,
+            limit=settings.limits.requests,
+            per_seconds=settings.limits.per_seconds,
+            sleep=stop.wait,
+            stopped=stop.is_set,
+        )
+        connect = stack.enter_context(Connect(connect_settings, secret, gate, ledger))
+        pipeline = Pipeline(
+            settings, connect_settings.account_id, ledger, connect, mappings, stop, tell or _log, patience=patience
+        )
+        yield Session(settings, ledger, pipeline, stop, sandbox)
+
+
+def account_id(settings: Settings) -> int:
+    """The account that writes are attributed to; the sandbox's own where there are no settings."""
+    return settings.connect.account_id if settings.connect is not None else 1
+
+
+def _log(event: str, **facts: object) -> None:
+    log.logger().info(event, **facts)
+
+
+def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> tuple[ConnectSettings, Secret]:
+    from etl import sandbox
+
+    chosen = given if isinstance(given, sandbox.Settings) else sandbox.Settings(state=state / "norce")
+    if chosen.state is not None:
+        durable.make_folder(chosen.state)
+    running = stack.enter_context(sandbox.running(chosen))
+    made = ConnectSettings(
+        base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id
+    )
+    return made, Secret(chosen.client_secret)
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One working process per state folder. The lock is the system's, so it ends with its process."""
+    path = state / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
+            raise StateError(
+                "state-in-use", f"the state folder is worked on by {holder}", where=str(state),
+                hint="wait for it to end, or stop it; `etl status` and `etl preview` work meanwhile",
+            ) from None  # fmt: skip
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

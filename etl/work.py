@@ -1,0 +1,203 @@
+"""The commands that work: watch, once, again. Each ends with a status that says how it went."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from etl import inbox, log, mapping_file, pipeline, report, screens, session
+from etl.config import Settings
+from etl.errors import EtlError, Exit, StateError, UsageError
+from etl.model import Chunk, ChunkState, Run, RunState
+from etl.progress import Progress
+from etl.session import Session
+
+#: Seconds without any answer from Connect after which `once` leaves the rest for later.
+PATIENCE = 120.0
+
+#: What counts most when several runs ended differently.
+WORST = (Exit.DEFECT, Exit.CANNOT_GO_ON, Exit.CONNECT, Exit.HELD, Exit.ROWS_REJECTED, Exit.OK)
+
+
+def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
+    """What is in the inbox, to its end."""
+    with _working(settings, verbose, PATIENCE) as (work, progress):
+        runs = work.pipeline.leftovers()
+        ended, trouble = _work_all(work, runs, progress)
+        seen: set[str] = set()
+        folder, watch = settings.paths.inbox, settings.watch
+        for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
+            names = _ordered(ready - seen, work, seen)
+            more, worse = _work_all(work, (run for name in names for run in work.pipeline.claim(name)), progress)
+            ended += more
+            trouble += worse
+            if worse or not (inbox.scan(folder).keys() - seen):
+                break
+    return _conclude(work, ended, trouble, as_json=as_json)
+
+
+def run(settings: Settings, *, verbose: bool) -> Exit:
+    """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
+    with _working(settings, verbose, None) as (work, progress):
+        unknown: set[str] = set()
+        folder, watch = settings.paths.inbox, settings.watch
+        for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
+            _work_all(work, work.pipeline.leftovers(), progress)
+            names = _ordered(ready - unknown, work, unknown)
+            _work_all(work, (run for name in names for run in work.pipeline.claim(name)), progress)
+            unknown &= inbox.scan(folder).keys()
+        log.logger().info("service_stopped")
+    return Exit.OK
+
+
+def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
+    """The file of an earlier run, once more."""
+    with _working(settings, verbose, PATIENCE) as (work, progress):
+        old = screens.find_run(work.ledger, run_id)
+        newest = next((r for r in work.ledger.runs(1000, old.feed, RunState.DONE) if r.kind != "full"), old)
+        if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
+            raise StateError(
+                "older-file", f"run {newest.id} has brought a newer file of {old.feed} since",
+                where=old.id, hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
+            )  # fmt: skip
+        again = work.pipeline.again(old.feed, old, "rerun")
+        ended, trouble = _work_all(work, [again], progress)
+    return _conclude(work, ended, trouble, as_json=as_json)
+
+
+def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit:
+    """Everything of a feed, whatever was accepted."""
+    with _working(settings, verbose, PATIENCE) as (work, progress):
+        newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if pipeline.archived_file(r)), None)
+        if newest is None:
+            raise UsageError(
+                "feed-without-file", f'no file of the feed "{feed}" has been processed yet',
+                hint="drop its export into the inbox; `etl status` lists what has been",
+            )  # fmt: skip
+        again = work.pipeline.again(feed, newest, "full")
+        ended, trouble = _work_all(work, [again], progress)
+    return _conclude(work, ended, trouble, as_json=as_json)
+
+
+def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
+    """Send what was held, as it was planned."""
+    with _working(settings, verbose, PATIENCE) as (work, progress):
+        held = _held(work, run_id)
+        work.ledger.release(held.id)
+        ended, trouble = _work_all(work, [screens.find_run(work.ledger, held.id)], progress)
+    return _conclude(work, ended, trouble, as_json=as_json)
+
+
+def discard(settings: Settings, run_id: str) -> Exit:
+    """File a held run away unsent."""
+    with _working(settings, False, PATIENCE) as (work, _):
+        held = _held(work, run_id)
+        work.pipeline.discard(held)
+        click.echo(f"{held.id} is discarded; its file is kept in the archive")
+    return Exit.OK
+
+
+def _held(work: Session, run_id: str) -> Run:
+    found = screens.find_run(work.ledger, run_id)
+    if found.state is not RunState.HELD:
+        raise UsageError("run-not-held", f"run {found.id} is {found.state.value}, not held", hint="`etl status`")
+    return found
+
+
+@contextmanager
+def _working(settings: Settings, verbose: bool, patience: float | None) -> Iterator[tuple[Session, Progress]]:
+    """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
+    log.set_up(verbose=verbose)
+    good, bad = mapping_file.read_all(settings.paths.mappings)
+    for error in bad:
+        click.echo(str(error), err=True)
+    if not good:
+        raise bad[0] if bad else UsageError(
+            "no-mappings", "there is no mapping file", where=str(settings.paths.mappings),
+            hint="write one (docs/mapping.md), and check it with `etl check`",
+        )  # fmt: skip
+    settings.paths.inbox.mkdir(parents=True, exist_ok=True)
+    if settings.connect is None:
+        click.echo("no etl.toml: working against the built-in sandbox, nothing reaches Norce", err=True)
+    stop = threading.Event()
+    progress = Progress()
+    before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with session.opened(settings, good, stop=stop, tell=progress.tell, patience=patience) as work, progress:
+            yield work, progress
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str]) -> list[str]:
+    """Files in the order of what they feed; what feeds nothing is left where it is and said once."""
+    ranked = []
+    for name in names:
+        rank = work.pipeline.rank(name)
+        if rank is None:
+            unknown.add(name)
+            log.logger().warning("file_unclaimed", file=name, reason="its name fits no mapping; it stays where it is")
+        else:
+            ranked.append((rank, inbox.scan_time(work.settings.paths.inbox / name), name))
+    return [name for *_, name in sorted(ranked)]
+
+
+def _work_all(work: Session, runs: Iterator[Run] | Sequence[Run], progress: Progress) -> tuple[list[Run], list[EtlError]]:
+    """Bring runs to their ends, one after the other; stop at trouble that concerns them all."""
+    ended: list[Run] = []
+    for opened in runs:
+        if work.stop.is_set():
+            break
+        try:
+            ended.append(work.pipeline.work(opened))
+        except EtlError as error:
+            click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
+            return [*ended, opened], [error]
+    return ended, []
+
+
+def _conclude(work: Session, ended: Sequence[Run], trouble: Sequence[EtlError], *, as_json: bool) -> Exit:
+    """Print how it went; the status."""
+    from etl.ledger import Ledger
+
+    with Ledger.open(work.settings.paths.state) as ledger:
+        pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in ended]
+    if as_json:
+        screens.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
+    elif pairs:
+        screens.runs_table(pairs)
+        for run, chunks in pairs:
+            _advise(run, chunks)
+    else:
+        click.echo("nothing to do")
+    states = {status_of(run, chunks) for run, chunks in pairs} | {error.exit_status for error in trouble}
+    if work.stop.is_set():
+        return Exit.INTERRUPTED
+    return next((status for status in WORST if status in states), Exit.OK)
+
+
+def _advise(run: Run, chunks: Sequence[Chunk]) -> None:
+    if run.state is RunState.REFUSED and run.error:
+        click.echo(f"{run.file}: {run.error}", err=True)
+    if run.state is RunState.HELD:
+        click.echo(f"held: too many rejected rows; `etl show {run.id}`, then `etl approve` or `etl discard` it")
+    if run.counts.rejected or run.counts.refused or any(c.state is ChunkState.FAILED for c in chunks):
+        click.echo(f"{run.feed}: see `etl show {run.id}`" + (f" and {run.archive}" if run.archive else ""))
+
+
+def status_of(run: Run, chunks: Sequence[Chunk]) -> Exit:
+    """How one run went."""
+    if run.state is RunState.REFUSED:
+        return Exit.CANNOT_GO_ON
+    if run.state is RunState.HELD:
+        return Exit.HELD
+    if any(chunk.state is ChunkState.FAILED for chunk in chunks) or run.counts.refused:
+        return Exit.CONNECT
+    return Exit.ROWS_REJECTED if run.counts.rejected else Exit.OK
+
+
