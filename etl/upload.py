@@ -242,9 +242,9 @@ class _Work:
     def _end(self, chunk: Chunk, job: Job, log: tuple[LogRow, ...]) -> None:
         facts = {"chunk": chunk.number, "job": job.id, "status": job.status, "failed": job.failed}
         match verdict.reach(chunk, job, log, lambda rows: self._trace(chunk, rows), lambda: self._alone(chunk)):
-            case verdict.Accept(refusals):
+            case verdict.Accept(refusals, untraced):
                 self._ledger.accept(chunk, refusals, job.status)
-                self._tell("job_finished", **facts, refused=len(refusals))
+                self._tell("job_finished", **facts, refused=len(refusals), untraced=untraced)
             case verdict.Halve(reason):
                 self._tell("job_finished", **facts)
                 self._halve(chunk, reason, job.status)

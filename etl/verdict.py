@@ -22,6 +22,7 @@ class Accept:
     """Norce has all records but the refused ones."""
 
     refusals: tuple[Refusal, ...] = ()
+    untraced: int = 0  #: complaints that name no record of ours, to be reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _after_success(
     missed = failed > traced.errors or (failed > traced.sure and traced.untraced_errors > 0)
     unnamed = missed or (traced.untraced_errors > 0 and failed == 0 and traced.errors == 0)
     if not unnamed:
-        return Accept(traced.refusals)
+        return Accept(traced.refusals, traced.untraced_errors + traced.untraced_warnings)
     reason = f"job {job.id} dropped records that its log does not name"
     if chunk.records == 1:
         return Accept(_refuse_alone(alone, bad, reason))

@@ -54,8 +54,8 @@ def test_warnings_keep_their_record_unaccepted() -> None:
 
 
 def test_untraceable_warnings_are_only_reported() -> None:
-    """A warning that names nobody refuses nobody."""
-    assert judge(2, 0, LogRow(2, "something")) == Accept()
+    """A warning that names nobody refuses nobody, and is counted."""
+    assert judge(2, 0, LogRow(2, "something")) == Accept(untraced=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""The gate between real processes on one state folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LIMIT, SECONDS, EACH, PROCESSES = 20, 0.5, 30, 3
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from etl import schema
+from etl.gate import Gate
+gate = Gate(schema.open_database(Path(sys.argv[1])), limit=int(sys.argv[2]), per_seconds=float(sys.argv[3]))
+for _ in range(int(sys.argv[4])):
+    ticket = gate.enter()
+    print(time.monotonic(), flush=True)
+    gate.left(ticket)
+"""
+
+
+@pytest.mark.slow
+def test_processes_together_keep_the_limit_and_use_it(tmp_path: Path) -> None:
+    """Three processes with a backlog: never above the limit in any window, and nearly all of it used."""
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(LIMIT), str(SECONDS), str(EACH)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+    times = sorted(float(line) for process in started for line in process.communicate()[0].split())
+    assert [process.returncode for process in started] == [0] * PROCESSES
+    assert len(times) == EACH * PROCESSES
+    assert all(later - first >= SECONDS for first, later in zip(times, times[LIMIT:], strict=False))
+    rounds = EACH * PROCESSES / LIMIT
+    assert times[-1] - times[0] <= SECONDS * rounds * 1.5
+    assert time.monotonic() >= times[-1]
