@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from etl import ledger_overlays, ledger_rows, schema
 from etl.errors import Defect
@@ -317,6 +317,22 @@ class Ledger(Keep):
                 row.job_id: row.sent_at
                 for row in db.execute(select(c.job_id, c.sent_at).where(c.job_id.in_(list(job_ids))))
             }
+
+    def has_rivals(self, chunk: Chunk) -> bool:
+        """Whether an unknown job of this size may be another chunk's: its answer is out, or was lost within the hour."""
+        c = schema.chunks.c
+        query = (
+            select(c.number)
+            .where(
+                c.records == chunk.records,
+                or_(c.run != chunk.run, c.number != chunk.number),
+                or_(c.state == ChunkState.SENDING.value, c.settled.is_not(None)),
+                c.sent_at >= (chunk.sent_at or 0.0) - 3600.0,
+            )
+            .limit(1)
+        )
+        with self.database.read() as db:
+            return db.execute(query).first() is not None
 
     # -- accepted -----------------------------------------------------------------------------------------------
 

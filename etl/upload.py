@@ -42,6 +42,10 @@ MOST_ATTEMPTS = 12
 #: A job that Connect does not know any more is asked for so often before its chunk is sent again.
 MOST_UNKNOWN = 3
 
+#: A planned chunk is halved so often in search of unnamed bad records (some ten of them in 1000); then what is left
+#: of it fails, because finding more would use up the budget of everybody else.
+MOST_HALVES = 100
+
 #: Refusals that concern every request, not this one: the run stays as it is until the operator has acted.
 _CONCERNS_ALL = frozenset(
     {
@@ -201,7 +205,10 @@ class _Work:
             self._ledger.postpone(chunk, self._failed(error), error.message)
             return
         self._answered()
-        found = settle.fitting_job(chunk, jobs, self._ledger.jobs_known([job.id for job in jobs]))
+        # Rivals are looked for before the known ids: an answer stored in between makes its job known.
+        rivals = self._ledger.has_rivals(chunk)
+        known = self._ledger.jobs_known([job.id for job in jobs])
+        found = None if rivals else settle.fitting_job(chunk, jobs, known)
         if found is not None:
             self._ledger.submitted(chunk, Submission(found.id), settled="adopted")
             self._tell("doubt_settled", chunk=chunk.number, how="adopted", job=found.id)
@@ -247,7 +254,10 @@ class _Work:
                 self._tell("job_finished", **facts, refused=len(refusals), untraced=untraced)
             case verdict.Halve(reason):
                 self._tell("job_finished", **facts)
-                self._halve(chunk, reason, job.status)
+                if self._halves_of(chunk) >= MOST_HALVES:
+                    self._fail(chunk, f"{reason}; given up after {MOST_HALVES} halvings", (), job.status)
+                else:
+                    self._halve(chunk, reason, job.status)
             case verdict.SendRest(positions, refusals, reason):
                 self._tell("job_finished", **facts, refused=len(refusals))
                 rest = cut.rest(chunk, positions)
@@ -272,6 +282,10 @@ class _Work:
         else:
             self._ledger.split(chunk, cut.halves(chunk), error=reason, job_status=job_status)
             self._tell("chunk_halved", chunk=chunk.number, records=chunk.records, reason=reason)
+
+    def _halves_of(self, chunk: Chunk) -> int:
+        chunks = self._ledger.chunks(chunk.run)
+        return sum(other.origin == chunk.origin and other.state is ChunkState.SPLIT for other in chunks)
 
     def _fail(self, chunk: Chunk, reason: str, refusals: Sequence[Refusal] = (), job_status: int | None = None) -> None:
         self._ledger.fail(chunk, reason, refusals, job_status)

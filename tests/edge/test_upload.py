@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from etl import upload
 from etl.errors import ConnectRefused, ConnectUnreachable
 from etl.model import ChunkState, RunState
 from etl.sandbox import Fault, Settings
@@ -47,6 +48,17 @@ def test_unnamed_bad_row_is_found_by_halving(tmp_path: Path) -> None:
         assert on.go()
         assert [item.key for item in on.ledger.refusals("r1")] == ["P-0006"]
         assert on.accepted() == set(parts(1, 8)) - {"P-0006"} == on.stored()
+
+
+def test_the_search_for_unnamed_rows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the set number of halvings the rest fails, unaccepted, instead of eating the budget."""
+    monkeypatch.setattr(upload, "MOST_HALVES", 1)
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0006",), name_row=False, times=0))
+        on.plan(parts(1, 8))
+        assert on.go()
+        assert on.states() == ["split", "accepted", "failed"]
+        assert on.accepted() == set(parts(1, 4))
 
 
 def test_validation_failure_sends_the_rest_again(tmp_path: Path) -> None:
@@ -135,6 +147,17 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
         assert on.go()
         assert on.posts() == 1
         assert on.ledger.chunks("r1")[0].settled == "adopted"
+
+
+def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
+    """While a second request of the same size is in doubt, a fitting job may be either's: both go again."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
+        on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
+        on.plan(parts(1, 6), parts(7, 6))
+        assert on.go()
+        assert {chunk.settled for chunk in on.ledger.chunks("r1")} == {"sent again"}
+        assert on.accepted() == on.stored() == set(parts(1, 12))
 
 
 def test_request_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
