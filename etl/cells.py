@@ -118,4 +118,4 @@ def digits_fit(text: pl.Expr, value: pl.Expr, column: Column) -> pl.Expr:
 
 def settle(name: str, column: Column) -> pl.Expr:
     """A checked column as it goes on: decimals in the scale that Connect takes."""
-    return pl.col(name).cast(NUMBER) if column.type == "decimal" else pl.col(name)
+    return pl.col(name).cast(NUMBER, strict=False) if column.type == "decimal" else pl.col(name)

@@ -36,9 +36,18 @@ class ChangeSet:
 
 
 def compare(
-    records: Records, accepted: pl.DataFrame, layout: Layout, *, deactivate: bool = False, everything: bool = False
+    records: Records,
+    accepted: pl.DataFrame,
+    layout: Layout,
+    *,
+    deactivate: bool = False,
+    everything: bool = False,
+    mentioned: pl.Series | None = None,
 ) -> ChangeSet:
-    """`accepted` has KEY and, where known, GONE, ITEM and leaf columns. `everything` sends unchanged ones too."""
+    """`accepted` has KEY and, where known, GONE, ITEM and leaf columns. `everything` sends unchanged ones too.
+
+    `deactivate` switches off what the records lack, except what rejected rows mention (see `missing`).
+    """
     accepted = _with_gone(accepted)
     frame = records.frame
     known = {leaf.index: _is_known(leaf, accepted) for leaf in layout.leaves}
@@ -75,7 +84,7 @@ def compare(
     parts = [changed.select(keep)]
     gone = 0
     if deactivate and layout.retiring is not None:
-        left = accepted.filter(~pl.col(GONE)).join(frame.select(KEY), on=KEY, how="anti", maintain_order="left")
+        left = missing(records, accepted, layout, mentioned)
         gone = left.height
         parts.append(_retired(left, frame, layout, count).select(keep))
     new = changed.filter(pl.col(NEW)).height
@@ -91,10 +100,19 @@ def compare(
     )
 
 
-def missing(records: Records, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Accepted records, not switched off, that the file no longer has."""
+def missing(
+    records: Records, accepted: pl.DataFrame, layout: Layout | None = None, mentioned: pl.Series | None = None
+) -> pl.DataFrame:
+    """Accepted records, not switched off, that the file no longer has.
+
+    `mentioned`: leading key values of rejected rows; what they are about is in the file, if not in good shape.
+    """
     alive = _with_gone(accepted).filter(~pl.col(GONE))
-    return alive.join(records.frame.select(KEY), on=KEY, how="anti", maintain_order="left")
+    left = alive.join(records.frame.select(KEY), on=KEY, how="anti", maintain_order="left")
+    lead = layout.lead if layout is not None else None
+    if mentioned is None or lead is None or lead.column not in left.columns or lead.inner is not None:
+        return left
+    return left.filter(~pl.col(lead.column).cast(pl.String).is_in(mentioned.implode()).fill_null(False))
 
 
 def value(leaf: Leaf, suffix: str = "") -> pl.Expr:

@@ -123,6 +123,12 @@ class Layout:
         return self.by_path.get(off.path) if off else None
 
     @cached_property
+    def lead(self) -> Leaf | None:
+        """The most telling part of the key."""
+        paths = self.operation.key.paths
+        return next((self.by_path[path] for path in paths if path in self.by_path), None)
+
+    @cached_property
     def by_path(self) -> dict[str, Leaf]:
         """First leaf of each contract path."""
         found: dict[str, Leaf] = {}

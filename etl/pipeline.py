@@ -182,7 +182,7 @@ class Pipeline:
             records_sent=sum(chunk.records for chunk in chunks),
             values_sent=sum(chunk.values for chunk in chunks),
         )
-        state = RunState.HELD if plan.over_limit else RunState.PLANNED
+        state = RunState.HELD if plan.doubts else RunState.PLANNED
         self._ledger.planned(run.id, counts, chunks, state)
         self._tell("plan_made", run=run.id, state=state.value, rows=counts.rows, rejected=counts.rejected,
                    new=counts.new, changed=counts.changed, requests=len(chunks), **facts)  # fmt: skip
@@ -243,6 +243,7 @@ class Pipeline:
         facts = {
             "withheld": plan.withheld,
             "cleared": plan.cleared,
+            "doubts": list(plan.doubts),
             "merged": sum(batch.merged - 1 for batch in plan.batches),
             "columns": list(plan.columns),
             "unused_columns": list(plan.unused),

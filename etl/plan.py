@@ -21,6 +21,10 @@ from etl.cells import REJECTIONS
 from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
 
 
+#: Share of a feed's records that may be switched off without asking.
+MOST_GONE = 0.2
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a plan depends on besides file, mapping and *accepted*."""
@@ -58,6 +62,7 @@ class Plan:
     counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
     rejections: Rejections
     batches: tuple[Batch, ...]
+    alive: int  #: accepted records, not switched off, before this run
     retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
     withheld: int
     cleared: int
@@ -66,9 +71,16 @@ class Plan:
     unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
 
     @property
-    def over_limit(self) -> bool:
-        """Whether more rows were rejected than the mapping lets pass."""
-        return self.mapping.rejects.exceeded(self.counts.rejected, self.counts.rows - self.counts.skipped)
+    def doubts(self) -> tuple[str, ...]:
+        """Why the run has to wait for a person's yes; empty when it may go."""
+        found = []
+        counts = self.counts
+        if self.mapping.rejects.exceeded(counts.rejected, counts.rows - counts.skipped):
+            found.append(f"{counts.rejected} of {counts.rows} rows were rejected, more than the mapping lets pass")
+        off = self.mapping.gone == "deactivate" or (self.full and full_file_possible(self.mapping))
+        if off and counts.gone > max(10, self.alive * MOST_GONE):
+            found.append(f"{counts.gone} of {self.alive} records would be switched off: is the file whole?")
+        return tuple(found)
 
 
 def make(
@@ -86,7 +98,9 @@ def make(
     _balance(table, checked, records, refused)
     rejections = pl.concat([checked.rejections.frame, refused.frame])
     counts = Counts(rows=table.rows, skipped=checked.skipped)
-    plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full)
+    bad = checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))
+    unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
+    plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full, mentioned=unsure)
     return replace(plan, columns=checked.columns, unused=checked.unused)
 
 
@@ -117,13 +131,25 @@ def _planned(
     counts: Counts,
     *,
     full: bool,
+    mentioned: pl.Series | None = None,
 ) -> Plan:
     whole = mapping.source.content == "full"
     deactivate = whole and mapping.gone == "deactivate" and not (full and full_file_possible(mapping))
-    changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full)
+    changes = diff.compare(
+        records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned
+    )
+    absent = diff.missing(records, accepted)
+    left = diff.missing(records, accepted, layout, mentioned)
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
     batches: list[Batch] = []
     if full and full_file_possible(mapping):
+        if absent.height > left.height:
+            raise FileRefused(
+                "full-with-rejections",
+                f"{absent.height - left.height} records whose rows were rejected would be switched off",
+                where=mapping.feed,
+                hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
+            )
         scopes, changes = chunk.scopes(changes, layout, limits)
         for batch in scopes:
             if batch.records > terms.max_records:
@@ -132,14 +158,13 @@ def _planned(
     more, uneven = chunk.split(changes, layout, limits)
     batches.extend(_later(more, 1) if batches else more)
     found = Rejections(pl.concat([rejections, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
-    left = diff.missing(records, accepted) if whole and not deactivate else accepted.clear()
     counts = replace(
         counts,
         rejected=found.rows,
         unchanged=changes.unchanged,
         new=changes.new,
         changed=changes.changed,
-        gone=changes.gone + left.height,
+        gone=left.height if whole else 0,
     )
     return Plan(
         mapping=mapping,
@@ -149,6 +174,7 @@ def _planned(
         rejections=found,
         batches=tuple(batches),
         retired=left,
+        alive=diff.missing(Records(accepted.clear(), records.rows), accepted).height,
         withheld=changes.withheld,
         cleared=changes.cleared,
         full=full,

@@ -141,6 +141,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"  {row}: {report.shown(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
+    for doubt in facts.get("doubts", []):
+        click.echo(f"{'held' if run.state is RunState.HELD else 'was held'}: {doubt}")
     if facts.get("withheld"):
         click.echo(f"{facts['withheld']} values were not sent: Connect ignores a price of 0, and a price would "
                    "switch an inactive row on")  # fmt: skip

@@ -63,6 +63,19 @@ def empty(mapping: Mapping, layout: Layout) -> pl.DataFrame:
     return apply(frame.clear(), mapping, layout)[0].frame
 
 
+def mentioned(frame: pl.DataFrame, malformed: Rejections, mapping: Mapping, layout: Layout) -> pl.Series:
+    """What rejected rows may be about: their leading key values, and every piece of the rows that fell apart.
+
+    A record whose row was rejected is in the file all the same; it must not count as gone.
+    """
+    pieces = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
+    leaf = layout.lead
+    if leaf is None or frame.is_empty() or leaf.value.kind not in ("column", "sql"):
+        return pieces.drop_nulls()
+    made = _make(leaf, mapping, frame, None)
+    return pl.concat([pieces, frame.select(made.value.cast(pl.String).alias("v"))["v"]]).drop_nulls()
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     """A leaf's value for every row, and the conditions under which it is none."""

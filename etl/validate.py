@@ -29,6 +29,7 @@ class Checked:
     """What is left of a table: typed rows, what was refused, and what the header had besides."""
 
     frame: pl.DataFrame  #: ROW and one typed column per source column in use
+    refused: pl.DataFrame  #: the rows that were rejected here, in the same columns
     rejections: Rejections
     skipped: int  #: rows that `source.keep` leaves out
     columns: tuple[str, ...]  #: source columns in use
@@ -61,8 +62,11 @@ def check(table: Table, mapping: Mapping) -> Checked:
         typed = kept
     rejections, bad = _run(typed, used, mapping)
     good = typed.filter(~bad) if bad is not None else typed
+    refused = typed.filter(bad) if bad is not None else typed.clear()
+    settled = [pl.col(ROW), *(cells.settle(name, mapping.column(name)) for name in used)]
     return Checked(
-        frame=good.select(ROW, *(cells.settle(name, mapping.column(name)) for name in used)),
+        frame=good.select(settled),
+        refused=refused.select(settled),
         rejections=Rejections(pl.concat([table.malformed.frame, rejections])),
         skipped=skipped,
         columns=tuple(used),

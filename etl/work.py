@@ -185,7 +185,7 @@ def _advise(run: Run, chunks: Sequence[Chunk]) -> None:
     if run.state is RunState.REFUSED and run.error:
         click.echo(f"{run.file}: {run.error}", err=True)
     if run.state is RunState.HELD:
-        click.echo(f"held: too many rejected rows; `etl show {run.id}`, then `etl approve` or `etl discard` it")
+        click.echo(f"held: see why with `etl show {run.id}`, then `etl approve` or `etl discard` it")
     if run.counts.rejected or run.counts.refused or any(c.state is ChunkState.FAILED for c in chunks):
         click.echo(f"{run.feed}: see `etl show {run.id}`" + (f" and {run.archive}" if run.archive else ""))
 

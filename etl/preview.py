@@ -1,0 +1,172 @@
+"""`etl preview`: the real plan of a file, shown and not sent."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from etl import formats, mapping_file, pipeline, plan, screens, session
+from etl.config import Settings
+from etl.errors import Exit, FileRefused, UsageError
+from etl.ledger import Ledger
+from etl.mapping import Mapping
+from etl.plan import Plan
+
+#: Records of each request that are shown, and rejections per reason.
+RECORDS, EXAMPLES = 3, 3
+
+
+def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> Exit:
+    """Counts, rejections, every request's header and first records, and the minutes they need."""
+    mapping = _mapping(settings, file, feed)
+    settings = session.state_settings(settings)
+    state = settings.paths.state
+    if (state / "ledger.sqlite").exists():
+        with Ledger.open(state) as ledger:
+            accepted = pipeline.read_accepted(ledger, state, mapping.feed)
+    else:
+        from etl import accepted as store
+
+        accepted = store.read(state, mapping.feed, None, ())
+    table = formats.read(file, mapping.source.dialect)
+    terms = pipeline.terms(settings, session.account_id(settings))
+    made = plan.make(table, mapping, accepted, terms)
+    shown = describe(made, file.name)
+    if as_json:
+        screens.print_json(shown)
+    else:
+        _print(shown)
+    if shown["held"]:
+        return Exit.HELD
+    return Exit.ROWS_REJECTED if made.counts.rejected else Exit.OK
+
+
+def describe(made: Plan, name: str) -> dict[str, Any]:
+    """The plan as `etl preview --json` gives it; see docs/cli.md."""
+    requests = []
+    records = values = size = 0
+    for request in plan.requests(made):
+        records += request.records
+        values += request.values
+        size += len(request.payload)
+        requests.append(
+            {
+                "number": request.number,
+                "wave": request.wave,
+                "operation": made.mapping.operation.id,
+                "header": request.header,
+                "records": request.records,
+                "values": request.values,
+                "bytes": len(request.payload),
+                "digest": request.digest,
+                "merged": request.merged,
+                "first": json.loads(request.payload)[:RECORDS],
+            }
+        )
+    counts = made.counts
+    return {
+        "file": name,
+        "feed": made.mapping.feed,
+        "operation": made.mapping.operation.id,
+        "rows": counts.rows,
+        "rejected": counts.rejected,
+        "skipped": counts.skipped,
+        "unchanged": counts.unchanged,
+        "new": counts.new,
+        "changed": counts.changed,
+        "gone": counts.gone,
+        "withheld": made.withheld,
+        "cleared": made.cleared,
+        "unused_columns": list(made.unused),
+        "requests": len(requests),
+        "records_sent": records,
+        "values_sent": values,
+        "bytes": size,
+        "minutes": math.ceil(len(requests) / made.terms.requests_per_minute),
+        "held": list(made.doubts),
+        "rejections": _grouped(made),
+        "plan": requests,
+    }
+
+
+def _grouped(made: Plan) -> list[dict[str, Any]]:
+    """Rejections by column and reason: all counted, some shown."""
+    import polars as pl
+
+    frame = made.rejections.frame
+    if frame.is_empty():
+        return []
+    groups = frame.group_by("column", "code", "hint", maintain_order=True).agg(
+        pl.len().alias("count"),
+        pl.col("message").first(),
+        pl.col("row").head(EXAMPLES).alias("rows"),
+        pl.col("value").head(EXAMPLES).alias("values"),
+    )
+    return groups.sort("count", descending=True, maintain_order=True).to_dicts()
+
+
+def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
+    good, bad = mapping_file.read_all(settings.paths.mappings)
+    if feed is not None:
+        found = [mapping for mapping in good if mapping.feed == feed]
+        if found:
+            return found[0]
+        for problems in bad:
+            click.echo(str(problems), err=True)
+        raise UsageError("feed-unknown", f'there is no usable mapping for the feed "{feed}"',
+                         where=str(settings.paths.mappings), hint=f"feeds: {', '.join(m.feed for m in good)}")  # fmt: skip
+    names = [file.name]
+    path = file.resolve()
+    for depth in range(2, min(5, len(path.parts)) + 1):
+        names.append("/".join(path.parts[-depth:]))
+    for name in names:
+        matching = pipeline.routes(name, good)
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise UsageError("feed-needed", f"{file.name} belongs to several feeds", where=str(file),
+                             hint=f"choose with --feed: {', '.join(m.feed for m in matching)}")  # fmt: skip
+    for problems in bad:
+        click.echo(str(problems), err=True)
+    raise FileRefused("feed-needed", f"the name of {file.name} fits no mapping", where=str(file),
+                      hint=f"choose with --feed: {', '.join(m.feed for m in good) or 'there are no mappings'}")  # fmt: skip
+
+
+def _print(shown: dict[str, Any]) -> None:
+    number = "{:,}".format
+    click.echo(f"{shown['file']} as {shown['feed']} ({shown['operation']}): nothing is sent")
+    for word in ("rows", "rejected", "skipped", "unchanged", "new", "changed", "gone", "cleared", "withheld"):
+        if shown[word] or word == "rows":
+            click.echo(f"  {word:10} {number(shown[word]).replace(',', ' '):>10}")
+    for group in shown["rejections"]:
+        rows = ", ".join(str(row) for row in group["rows"])
+        more = " …" if group["count"] > len(group["rows"]) else ""
+        place = f"{group['column']}: " if group["column"] else ""
+        click.echo(f"  rejected {group['count']}: {place}{group['message']} (rows {rows}{more}); {group['hint']}")
+    if shown["unused_columns"]:
+        click.echo(f"  columns not mentioned in the mapping: {', '.join(shown['unused_columns'])}")
+    minutes = shown["minutes"]
+    click.echo(
+        f"  {shown['requests']} requests with {shown['records_sent']} records and {shown['values_sent']} values, "
+        + (f"{minutes} minute{'s' if minutes != 1 else ''} at the limit" if minutes else "nothing to send")
+    )
+    for request in itertools.islice(shown["plan"], 20):
+        merged = f", {request['merged']} change sets put together to save requests" if request["merged"] > 1 else ""
+        wave = f", after the jobs before it (wave {request['wave']})" if request["wave"] else ""
+        click.echo(f"\nrequest {request['number']}: {request['records']} records, {request['bytes']} bytes{merged}{wave}")
+        click.echo(f"  header {json.dumps(request['header'])}")
+        for record in request["first"]:
+            click.echo(f"  {json.dumps(record, ensure_ascii=False)}")
+        if request["records"] > RECORDS:
+            click.echo(f"  and {request['records'] - RECORDS} more")
+    if len(shown["plan"]) > 20:
+        click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
+    for doubt in shown["held"]:
+        click.echo(f"would be held: {doubt}")
+
+
