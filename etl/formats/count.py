@@ -23,7 +23,7 @@ def rows(lines: Iterable[str], dialect: Dialect, delimiter: str) -> int:
     scan = _Scanner(delimiter, quote, escape)
     total = 0
     for line in lines:
-        if not scan.inside and not any(mark in line for mark in marks):
+        if not scan.inside and not scan.middle and not any(mark in line for mark in marks):
             if line.strip(blank) or scan.filled:
                 total += 1
             scan.filled = False
@@ -31,7 +31,7 @@ def rows(lines: Iterable[str], dialect: Dialect, delimiter: str) -> int:
         if scan.feed(line):
             total += scan.filled
             scan.filled = False
-    return total + (scan.pending and scan.filled)
+    return total + (scan.pending and (scan.filled or scan.inside))
 
 
 class _Scanner:
@@ -43,6 +43,7 @@ class _Scanner:
         self.inside = False  #: within a quoted cell
         self.filled = False  #: the record has a cell that is not empty
         self.pending = False
+        self.middle = False  #: within a cell without quotes whose line end is escaped
         skip = rf"|{re.escape(escape)}." if escape else ""
         stop = re.escape(escape) if escape else ""
         quoted = re.escape(quote) if quote else ""
@@ -54,7 +55,7 @@ class _Scanner:
         at, size, start = 0, len(line), not self.inside
         self.pending = True
         while True:
-            if start and self.quote and line.startswith(self.quote, at):
+            if start and not self.middle and self.quote and line.startswith(self.quote, at):
                 self.inside, at = True, at + 1
             if self.inside:
                 found = self.closing.match(line, at)
@@ -69,7 +70,10 @@ class _Scanner:
                 found = self.plain.match(line, at)
                 assert found
                 self.filled = self.filled or found.end() > at
-                at = found.end()
+                at, self.middle = found.end(), False
+                if at >= size and line.endswith(("\r", "\n")):
+                    self.middle = True
+                    return False
             if at < size and line.startswith(self.delimiter, at):
                 at, start = at + 1, True
                 continue

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import polars as pl
 
-from etl.formats import count, fast, header
+from etl.formats import count, fast, fixed, header, text
 from etl.formats.feed import Feed, open_feed
 from etl.formats.limits import Limits
 from etl.formats.records import Malformed, Reader
 from etl.model import ROW, Dialect, Rejections, Table
 
+MANY = 3  #: rows with bad bytes that make one ask whether the whole file is in another code page
+
 
 def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
     """A delimited file as a table."""
+    if dialect.format == "fixed":
+        return fixed.read(path, dialect, limits)
     with open_feed(path, dialect, limits) as feed:
         names = header.names_of(feed, iter(feed))
         found = fast.read(feed, names, feed.given)
@@ -33,6 +37,8 @@ def read_tolerantly(path: Path, dialect: Dialect, limits: Limits) -> Table:
         names = header.names_of(feed, lines)
         frame = pl.concat(Reader(feed, lines, names, malformed).frames())
         header.check_quotes(path.name, dialect, dialect.header + 1, frame.head(header.SAMPLE).drop(ROW).rows())
+        if malformed.count("bad-bytes") >= MANY:
+            text.refuse_other_code_page(path, dialect.encoding, feed.codecs)
         rows = _count(path, dialect, limits)
         feed.check_trailer(rows)
     return Table(frame, Rejections(malformed.frame()), rows)

@@ -15,6 +15,7 @@ from etl.model import Dialect
 
 #: Stands for a delimiter of several characters; like MARK, no honest text holds it.
 JOINT = "\udcfe"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 
 
 @dataclass(slots=True)
@@ -80,6 +81,8 @@ class Feed:
                 continue
             if escape is not None and escape[0] in line:
                 line = escape[1].sub(escape[2], line)
+                if line.endswith(escape[0] + "\r\n"):
+                    line = line[:-2] + "\n"  # an escaped CRLF: Python's csv would end the record at its LF
             yield line if joint is None else line.replace(joint, JOINT)
 
     def check_trailer(self, rows: int) -> None:
@@ -126,6 +129,14 @@ def open_feed(path: Path, dialect: Dialect, limits: Limits) -> Iterator[Feed]:
         raise refusals.empty(path.name)
     if size > limits.unpacked:
         raise refusals.too_big(path.name, "the size", limits.unpacked, unit=" bytes")
+    with path.open("rb") as raw:
+        if raw.read(8).startswith(WORKBOOKS):
+            raise FileRefused(
+                "format-mismatch",
+                "the mapping expects a text file, this is a workbook",
+                where=path.name,
+                hint="if the source has changed for good, write in the mapping: format: excel",
+            )
     found, skip = text.check(path, dialect.encoding)
     if size == skip:
         raise refusals.empty(path.name)

@@ -27,7 +27,9 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
     """Reads up to and including the header, checks the dialect on it, and gives the column names."""
     dialect, where = feed.dialect, feed.path.name
     if dialect.header == 0:
-        return unique(dialect.columns or _missing_columns(where), where, 0, feed.limits.columns)
+        if not dialect.columns:
+            raise refusals.columns_missing(where)
+        return unique(dialect.columns, where, 0, feed.limits.columns)
     skipped = sum(1 for _ in islice(lines, dialect.header - 1))
     feed.recent.clear()
     reader = csv.reader(lines, **options(dialect, feed.delimiter))
@@ -54,6 +56,9 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
         )
     cells = feed.restored(cells)
     check_delimiter(where, dialect, dialect.header, raw.replace(JOINT, dialect.delimiter))
+    for quote in QUOTES:
+        if quote != dialect.quote and all(_wrapped(cell, quote) for cell in cells):
+            raise refusals.wrong_quote(where, dialect.header, dialect.quote, quote)
     if dialect.final_newline and not raw.endswith(("\n", "\r")):
         raise FileRefused(
             "cut-off",
@@ -69,15 +74,6 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
             hint="give `columns:` one name per column of the file",
         )
     return unique(dialect.columns or cells, where, dialect.header, feed.limits.columns)
-
-
-def _missing_columns(where: str) -> tuple[str, ...]:
-    raise FileRefused(
-        "columns-missing",
-        "the file has no header, and the mapping does not name its columns",
-        where=where,
-        hint="name them in the mapping: columns: [first, second]",
-    )
 
 
 def unique(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
@@ -100,10 +96,15 @@ def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
         raise refusals.wrong_delimiter(where, line, dialect.delimiter, found)
 
 
-def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequence[str]]) -> None:
-    """Cells that keep their quotes were written with quotes that the mapping does not know."""
+def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequence[str | None]]) -> None:
+    """Where no quotes are declared, a column whose every cell is wrapped in them was written with quotes."""
+    if dialect.quote is not None:
+        return
     for cells in zip(*rows, strict=False):
         filled = [cell for cell in cells if cell]
-        for quote in QUOTES:
-            if len(filled) > 1 and all(len(c) > 1 and c[0] == c[-1] == quote for c in filled):
-                raise refusals.wrong_quote(where, first, dialect.quote, quote)
+        if len(filled) > 1 and all(_wrapped(cell, '"') for cell in filled):
+            raise refusals.wrong_quote(where, first, None, '"')
+
+
+def _wrapped(cell: str, quote: str) -> bool:
+    return len(cell) > 2 and cell[0] == cell[-1] == quote

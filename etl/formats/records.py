@@ -12,6 +12,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -32,14 +33,17 @@ REJECTION_SCHEMA = {name: pl.Int64 if name == "row" else pl.String for name in R
 class Malformed:
     """Rows whose cells could not be told apart."""
 
-    found: list[tuple[int, None, str, str, str, str]] = field(default_factory=list)
+    found: list[tuple[int, str | None, str, str, str, str]] = field(default_factory=list)
 
-    def add(self, row: int, code: str, value: str, message: str, hint: str) -> None:
+    def add(self, row: int, code: str, value: str, message: str, hint: str, *, column: str | None = None) -> None:
         shown = value[:EXCERPT].replace(MARK, "�").replace(JOINT, "").rstrip("\r\n")
-        self.found.append((row, None, code, shown.encode(errors="replace").decode(), message, hint))
+        self.found.append((row, column, code, shown.encode(errors="replace").decode(), message, hint))
+
+    def count(self, code: str) -> int:
+        return sum(found[2] == code for found in self.found)
 
     def frame(self) -> pl.DataFrame:
-        return pl.DataFrame(sorted(self.found), schema=REJECTION_SCHEMA, orient="row")
+        return pl.DataFrame(sorted(self.found, key=itemgetter(0)), schema=REJECTION_SCHEMA, orient="row")
 
 
 def options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
@@ -101,6 +105,7 @@ class Reader:
             except StopIteration:
                 break
             except csv.Error as error:
+                self.start = start
                 self._broken(start, str(error))
                 continue
             self.start = start
@@ -260,6 +265,8 @@ class Reader:
         if self.feed.last.endswith(("\n", "\r")) or self.numbers[-1] != self.start:
             return
         row, cells = self.numbers.pop(), self.rows.pop()
+        if not any(cells):
+            return
         self.malformed.add(
             row,
             "cut-off",

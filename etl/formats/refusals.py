@@ -106,3 +106,12 @@ def open_quote(where: str, line: int, last: int) -> FileRefused:
         where=f"{where}:{line}",
         hint='double the quote inside the cell ("") in the source, or set `quote: null` if cells are never quoted',
     )
+
+
+def columns_missing(where: str) -> FileRefused:
+    return FileRefused(
+        "columns-missing",
+        "the file has no header, and the mapping does not name its columns",
+        where=where,
+        hint="name them in the mapping: columns: [first, second]",
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
@@ -96,7 +97,39 @@ def check(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
         if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
             side = "le" if head[0] else "be"
             return (f"{found[0]}-{side}",), 0
+    if all(is_single_byte(codec) for codec in found) and _is_utf8(path):
+        raise refusals.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
     return found, 0
+
+
+def _is_utf8(path: Path) -> bool:
+    """UTF-8 with something beyond ASCII in it. Text of a code page is found out by its first accented letter."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    beyond = False
+    with path.open("rb") as raw:
+        while chunk := raw.read(HEAD):
+            if beyond or not chunk.isascii():
+                beyond = True
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError:
+                    return False
+    return beyond and decoder.getstate()[0] == b""
+
+
+#: Two bytes that only UTF-8 puts beside each other.
+SEQUENCE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]")
+
+
+def refuse_other_code_page(path: Path, encoding: str, found: tuple[str, ...]) -> None:
+    """Many bad bytes and not one valid sequence: the file as a whole is not UTF-8."""
+    if found != ("utf-8",):
+        return
+    with path.open("rb") as raw:
+        while chunk := raw.read(1 << 20):
+            if SEQUENCE.search(chunk):
+                return
+    raise refusals.wrong_encoding(path.name, encoding, "windows-1252", "not one character beyond ASCII is valid UTF-8")
 
 
 def lines(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:

@@ -1,0 +1,147 @@
+"""Packed files: .gz and the members of a .zip, unpacked within bounds into a temporary file.
+
+A zip that is a workbook is a workbook. Sizes in an archive's directory may lie, so what comes out is counted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from etl.errors import FileRefused
+from etl.formats import refusals
+from etl.formats.limits import Limits
+
+CHUNK = 1 << 20
+WORKBOOK_PARTS = frozenset(("[content_types].xml", "content.xml", "_rels/.rels", "xl/workbook.xml", "xl/workbook.bin"))
+
+
+def kind(path: Path) -> str:
+    """ "gz", "zip" or "" by the first bytes: names lie."""
+    with path.open("rb") as raw:
+        head = raw.read(4)
+    if head[:2] == b"\x1f\x8b":
+        return "gz"
+    if head != b"PK\x03\x04" and head != b"PK\x05\x06":
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.replace("\\", "/").lower() for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+        return "zip"
+    return "" if names & WORKBOOK_PARTS else "zip"
+
+
+def members(path: Path, limits: Limits) -> tuple[str, ...]:
+    """Names of the files in an archive; () for a file that is not packed in one."""
+    if kind(path) != "zip":
+        return ()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for part in archive.infolist() if not part.is_dir()]
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+        raise _damaged(path.name) from None
+    names = tuple(part.filename for part in parts if not _is_clutter(part.filename))
+    if len(names) > limits.members:
+        raise refusals.too_big(path.name, f"the number of its members ({len(names):,})", limits.members)
+    return names
+
+
+def _is_clutter(name: str) -> bool:
+    """What packers of desktops leave behind."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "__MACOSX" in parts or parts[-1:] == ("Thumbs.db",) or (bool(parts) and parts[-1].startswith("."))
+
+
+@contextmanager
+def unpacked(path: Path, member: str | None, limits: Limits) -> Iterator[Path]:
+    """The file itself, or what is packed in it under its own name."""
+    packed = kind(path)
+    if not packed:
+        if member is not None:
+            raise FileRefused(
+                "member-missing", "the file is no archive", where=path.name, hint="ask for the file without a member"
+            )
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="etl-unpacked-") as folder:
+        try:
+            if packed == "gz":
+                name = path.name.removesuffix(".gz") or path.name
+                with gzip.open(path) as stream:
+                    inner = _copy(stream, Path(folder, name), path, path.stat().st_size, limits)
+            else:
+                inner = _member(path, member, Path(folder), limits)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            if isinstance(error, RuntimeError) and "password" in str(error):
+                raise FileRefused(
+                    "archive-encrypted",
+                    "the archive is protected by a password",
+                    where=path.name,
+                    hint="pack it without a password",
+                ) from None
+            raise _damaged(path.name) from None
+        yield inner
+
+
+def _member(path: Path, member: str | None, folder: Path, limits: Limits) -> Path:
+    names = members(path, limits)
+    if member is None and len(names) == 1:
+        member = names[0]
+    if member is None or member not in names:
+        what = f"there is no member {member!r}" if member else f"the archive holds {len(names)} files"
+        raise FileRefused(
+            "archive-members",
+            f"{what}: {', '.join(names[:10])}",
+            where=path.name,
+            hint="every member is a file of its own: name one of them",
+        )
+    with zipfile.ZipFile(path) as archive:
+        packed = archive.getinfo(member).compress_size
+        with archive.open(member) as stream:
+            name = PurePosixPath(member.replace("\\", "/")).name
+            return _copy(stream, folder / name, path, packed, limits)
+
+
+def _copy(source: IO[bytes] | gzip.GzipFile, target: Path, path: Path, packed: int, limits: Limits) -> Path:
+    size = 0
+    with target.open("wb") as out:
+        while piece := source.read(CHUNK):
+            size += len(piece)
+            check_unpacked(path.name, size, packed, limits)
+            out.write(piece)
+    return target
+
+
+def check_unpacked(name: str, unpacked_size: int, packed: int, limits: Limits) -> None:
+    """Refuses what is far bigger than it looks."""
+    if unpacked_size > limits.unpacked:
+        raise refusals.too_big(name, "its unpacked size", limits.unpacked, unit=" bytes")
+    if unpacked_size > limits.ratio_from and unpacked_size > packed * limits.ratio:
+        raise refusals.too_big(name, "the ratio of its unpacked to its packed size", limits.ratio)
+
+
+def _damaged(name: str) -> FileRefused:
+    return FileRefused(
+        "archive-unreadable",
+        "the archive is damaged or cut off",
+        where=name,
+        hint="ask the source to pack and send it again",
+    )
+
+
+__all__ = ["check_unpacked", "kind", "members", "unpacked"]

@@ -1,0 +1,145 @@
+"""Reads .xlsx and .xlsm: every cell with its own number format, which whole-column readers lose.
+
+Only what is needed is parsed: the list of sheets, number formats, shared strings, one sheet. Row and column numbers
+come from the cells; the sheet's own claim about its dimension is not looked at.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import zipfile
+from pathlib import Path
+
+from etl.formats import cells, xml
+from etl.formats.limits import Limits
+from etl.formats.sheet import Sheet, Tab, Unreadable
+
+ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+REFERENCE = re.compile(r"([A-Z]+)(\d+)")
+
+
+def tabs(archive: zipfile.ZipFile) -> tuple[list[Tab], bool, str]:
+    """Sheets, whether days count from 1904, and the folder of the workbook part."""
+    main = next((t for kind, t in relations(archive, "").values() if kind == "officeDocument"), "xl/workbook.xml")
+    targets = relations(archive, main)
+    found: list[Tab] = []
+    epoch = [False]
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == "workbookPr":
+            epoch[0] = attributes.get("date1904", "0") in ("1", "true", "on")
+        elif name == "sheet":
+            kind, target = targets.get(xml.attribute(attributes, "id") or "", ("", ""))
+            if kind == "worksheet":
+                visible = attributes.get("state", "visible") == "visible"
+                found.append(Tab(attributes.get("name", ""), target, visible))
+
+    xml.parse(archive, main, start)
+    return found, epoch[0], main
+
+
+def relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]:
+    """Relation id -> (last word of its type, path of the target)."""
+    folder, name = posixpath.split(part)
+    found: dict[str, tuple[str, str]] = {}
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        if tag == "Relationship" and attributes.get("TargetMode") != "External":
+            target = attributes.get("Target", "").replace("\\", "/")
+            path = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
+            found[attributes.get("Id", "")] = (attributes.get("Type", "").rsplit("/", 1)[-1], _member(archive, path))
+
+    xml.parse(archive, posixpath.join(folder, "_rels", f"{name}.rels"), start)
+    return found
+
+
+def _member(archive: zipfile.ZipFile, path: str) -> str:
+    """The archive's spelling of a path: some writers use other capitals or back slashes."""
+    names = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
+    return names.get(path.lower(), path)
+
+
+def formats(archive: zipfile.ZipFile, part: str) -> list[str]:
+    """Number format of every cell style."""
+    custom: dict[int, str] = {}
+    styles: list[int] = []
+    inside = [False]
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == "numFmt":
+            custom[int(attributes.get("numFmtId", 0))] = attributes.get("formatCode", "")
+        elif name == "cellXfs":
+            inside[0] = True
+        elif name == "xf" and inside[0]:
+            styles.append(int(attributes.get("numFmtId", 0)))
+
+    def end(name: str) -> None:
+        inside[0] = inside[0] and name != "cellXfs"
+
+    xml.parse(archive, part, start, end)
+    return [custom.get(style, cells.BUILTIN.get(style, "")) for style in styles]
+
+
+def strings(archive: zipfile.ZipFile, part: str, limits: Limits) -> list[str]:
+    """Shared strings, without the reading aids of East Asian text."""
+    found: list[str] = []
+    piece: list[str] = []
+    state = {"t": False, "aid": False}
+
+    def start(name: str, _: dict[str, str]) -> None:
+        if name == "si":
+            piece.clear()
+        elif name == "t":
+            state["t"] = not state["aid"]
+        elif name == "rPh":
+            state["aid"] = True
+
+    def end(name: str) -> None:
+        if name == "si":
+            found.append(unescape("".join(piece)))
+        elif name == "t":
+            state["t"] = False
+        elif name == "rPh":
+            state["aid"] = False
+
+    def text(data: str) -> None:
+        if state["t"]:
+            piece.append(data)
+
+    xml.parse(archive, part, start, end, text)
+    return found
+
+
+def unescape(text: str) -> str:
+    """Characters that XML cannot carry are written as _x000D_."""
+    return ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
+
+
+def column(letters: str) -> int:
+    """A -> 1, AA -> 27."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - 64
+    return number
+
+
+def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
+    """One sheet."""
+    from etl.formats.sheet import choose
+    from etl.formats.xlsx_cells import SheetParser, count_rows
+
+    with zipfile.ZipFile(path) as archive:
+        found, epoch, main = tabs(archive)
+        if len(found) > limits.sheets:
+            raise Unreadable(f"it has {len(found)} sheets, more than {limits.sheets}")
+        tab = choose(found, wanted, path.name)
+        parts = dict(relations(archive, main).values())
+        names = set(archive.namelist())
+        styles = formats(archive, parts["styles"]) if parts.get("styles") in names else []
+        shared = strings(archive, parts["sharedStrings"], limits) if parts.get("sharedStrings") in names else []
+        sheet = Sheet(tab.name, found)
+        SheetParser(sheet, styles, shared, epoch, limits).run(archive, tab.place)
+        empties = frozenset(str(at).encode() for at, text in enumerate(shared) if not text)
+        sheet.counted = count_rows(archive, tab.place, header, empties)
+    return sheet

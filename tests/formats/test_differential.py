@@ -1,0 +1,103 @@
+"""The fast reader and the tolerant one agree wherever both apply, and the count agrees with both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from etl import formats
+from etl.errors import FileRefused
+from etl.formats import delimited, fast, header
+from etl.formats.feed import open_feed
+from etl.model import Dialect, Table
+
+LIMITS = formats.Limits()
+EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PIECES = st.sampled_from(
+    [b";", b";", b"\n", b"\n", b"\r\n", b"\r", b'"', b'""', b"a", b"1", b" ", b"\xc3\xa5", b"\xe5", b"\x00", b"\x1a",
+     b"\\", b"'", b"x;y\n", b'"a";"b"\n', b'1;"x\ny"\n', b"1;2\n", b"\xef\xbb\xbf"]
+)  # fmt: skip
+CELLS = st.text(st.sampled_from("abåßŁ€ 0;,\"\n\r\t'\\|") | st.characters(codec="utf-8", exclude_characters="\0"))
+
+
+def check_balance(table: Table) -> None:
+    """Every row is in the frame or malformed, and no row is in both."""
+    assert table.rows == table.frame.height + table.malformed.rows
+    assert not set(table.frame["_row"]) & set(table.malformed.frame["row"])
+    assert table.frame["_row"].is_sorted()
+
+
+@EXAMPLES
+@given(body=st.lists(PIECES, max_size=40), encoding=st.sampled_from(["utf-8", "windows-1252", "latin-1", "cp850"]))
+@example([b"1;2\n", b'"a";"b"\n'], "utf-8")
+@example([b"1;2\n", b"3\n", b"4;5\r\n"], "utf-8")
+def test_fast_and_tolerant_agree_on_any_bytes(tmp_path: Path, body: list[bytes], encoding: str) -> None:
+    """Whatever the fast reader dares to read, the tolerant one reads the same; both balance."""
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"a;b\n" + b"".join(body))
+    for final in (True, False):
+        dialect = Dialect(delimiter=";", encoding=encoding, final_newline=final)
+        try:
+            safe = delimited.read_tolerantly(path, dialect, LIMITS)
+        except FileRefused as error:
+            with pytest.raises(FileRefused, match=re.escape(error.message)):
+                formats.read(path, dialect)
+            continue
+        check_balance(safe)
+        table = formats.read(path, dialect)
+        assert table.frame.equals(safe.frame)
+        assert table.malformed.frame.equals(safe.malformed.frame)
+        assert table.rows == safe.rows
+
+
+@EXAMPLES
+@given(
+    rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=8),
+    delimiter=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_what_was_written_is_read(
+    tmp_path: Path, rows: list[list[str]], delimiter: str, end: str, quoting: int, encoding: str
+) -> None:
+    """Properly quoted cells come back as they were, in any dialect; a doubtful row is refused and never changed."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerows([["x", "y", "z"], *rows])
+    path = tmp_path / "x.csv"
+    path.write_bytes(out.getvalue().encode(encoding))
+    table = formats.read(path, Dialect(delimiter=delimiter, encoding=encoding))
+    check_balance(table)
+    wanted = [tuple(cell or None for cell in row) for row in rows if any(row)]
+    got = [row[1:] for row in table.frame.iter_rows()]
+    if table.malformed.rows:
+        assert set(table.malformed.frame["code"]) <= {"open-quote", "broken-quote"}
+        assert all(row in wanted for row in got)
+    else:
+        assert got == wanted
+
+
+@pytest.mark.parametrize("quote", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252", "cp850", "utf-16"])
+def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, quote: bool) -> None:
+    """Clean files are read by the fast reader, and equal to what the tolerant one reads."""
+    mark = '"' if quote else ""
+    lines = ["no;name;price", *(f"{n:05d};{mark}blå {n}{mark};{n},50" if n % 3 else f"{n:05d};;" for n in range(5000))]
+    path = tmp_path / "x.csv"
+    path.write_bytes((end.join(lines) + end).encode(encoding))
+    dialect = Dialect(delimiter=";", encoding=encoding)
+    with open_feed(path, dialect, LIMITS) as feed:
+        names = header.names_of(feed, iter(feed))
+        found = fast.read(feed, names, feed.given)
+    assert found is not None
+    safe = delimited.read_tolerantly(path, dialect, LIMITS)
+    assert found[0].equals(safe.frame)
+    assert found[1] == safe.rows == 5000

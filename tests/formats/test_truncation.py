@@ -1,0 +1,62 @@
+"""A file cut anywhere is refused, or gives exactly the complete rows before the cut."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from etl import formats
+from etl.errors import FileRefused
+from etl.formats import delimited
+from etl.model import Dialect
+
+
+def export(end: str, quoting: int) -> tuple[bytes, list[tuple[str | None, ...]]]:
+    """200 rows with umlauts, quotes and line breaks in cells."""
+    rows = [
+        (f"{n:05d}", f"Blå {n}", 'a "b"\nc;d;e\nf' if n % 7 == 0 else "x", f"{n},50", "" if n % 2 else "ja")
+        for n in range(200)
+    ]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerows([("no", "name", "text", "price", "flag"), *rows])
+    return out.getvalue().encode(), [tuple(cell or None for cell in row) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_sweep(tmp_path: Path, end: str, quoting: int) -> None:
+    """At every byte: refused, or a prefix of the rows and at most one malformed row, the one that was cut."""
+    data, rows = export(end, quoting)
+    path = tmp_path / "cut.csv"
+    dialect = Dialect(delimiter=";")
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        try:
+            table = delimited.read_tolerantly(path, dialect, formats.Limits())
+        except FileRefused:
+            continue
+        got = [row[1:] for row in table.frame.iter_rows()]
+        assert got == rows[: len(got)], cut
+        assert table.malformed.rows <= 1, cut
+        assert table.rows == len(got) + table.malformed.rows, cut
+        if not table.malformed.rows:
+            before = data[:cut]
+            assert before.endswith((b"\n", b"\r")), cut
+
+
+def test_sweep_by_the_fast_reader(tmp_path: Path) -> None:
+    """The same for the way that production takes, at every byte of the last rows of a plain file."""
+    lines = ["no;name;price"] + [f"{n:05d};Blå {n};{n},50" for n in range(200)]
+    data = ("\n".join(lines) + "\n").encode()
+    path = tmp_path / "cut.csv"
+    for cut in range(len(data) - 60, len(data) + 1):
+        path.write_bytes(data[:cut])
+        table = formats.read(path, Dialect(delimiter=";"))
+        complete = data[:cut].count(b"\n") - 1
+        assert table.frame.height == complete
+        assert table.malformed.rows == (not data[:cut].endswith(b"\n"))
