@@ -319,7 +319,7 @@ class Ledger(Keep):
             }
 
     def has_rivals(self, chunk: Chunk) -> bool:
-        """Whether an unknown job of this size may be another chunk's: its answer is out, or was lost within the hour."""
+        """Whether an unknown job of this size may be another chunk's: answer out, or lost within the hour."""
         c = schema.chunks.c
         query = (
             select(c.number)
