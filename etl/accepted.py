@@ -19,7 +19,10 @@ from etl.model import ITEM, KEY, ROW, Overlay
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
 CHUNK, RECORD = "_chunk", "_record"
-_FIXED = (KEY, ITEM, ROW, GONE, CHUNK, RECORD)
+
+#: Not in the payload: switched off by being left out of a FullFile request.
+SILENT = "_silent"
+_FIXED = (KEY, ITEM, ROW, GONE, CHUNK, RECORD, SILENT)
 
 
 def columns(layout: Layout) -> list[str]:
@@ -46,6 +49,7 @@ def sent(
         GONE,
         pl.lit(number, dtype=pl.Int64).alias(CHUNK),
         RECORD,
+        pl.lit(False).alias(SILENT),
         *(pl.lit(mask >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
         *(pl.when(name in going).then(pl.col(name)).alias(name) for name in names),
     )
@@ -57,6 +61,7 @@ def sent(
         pl.lit(True).alias(GONE),
         pl.lit(number, dtype=pl.Int64).alias(CHUNK),
         pl.lit(0, dtype=pl.Int64).alias(RECORD),
+        pl.lit(True).alias(SILENT),
         *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
     )
     return pl.concat([rows, off], how="diagonal")
@@ -123,9 +128,12 @@ def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
         if name in base.columns and base.schema[name] != patch.schema[name]:
             base = base.with_columns(_as(base, name, patch.schema[name]))
     patch = patch.select(
-        KEY, pl.col(ITEM).alias("\x1fitem"), pl.col(GONE).alias("\x1fgone"), *masks,
+        KEY,
+        pl.col(ITEM).alias("\x1fitem"),
+        pl.col(GONE).alias("\x1fgone"),
+        *masks,
         *(pl.col(name).alias("\x1f" + name) for name in names),
-    )  # fmt: skip
+    )
     both = base.join(patch, on=KEY, how="full", coalesce=True, maintain_order="left_right")
     values = []
     for name in dict.fromkeys([*(n for n in base.columns if n not in (KEY, ITEM, GONE)), *names]):

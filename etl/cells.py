@@ -15,9 +15,13 @@ from etl.mapping import Column
 
 #: Schema of a rejections frame.
 REJECTIONS: Map[str, pl.DataType] = {
-    "row": pl.Int64(), "column": pl.String(), "code": pl.String(), "value": pl.String(), "message": pl.String(),
+    "row": pl.Int64(),
+    "column": pl.String(),
+    "code": pl.String(),
+    "value": pl.String(),
+    "message": pl.String(),
     "hint": pl.String(),
-}  # fmt: skip
+}
 
 #: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
 NUMBER = pl.Decimal(18, 4)

@@ -103,7 +103,11 @@ def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Bat
             room.append(part)
             count += items
         batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
-    done = pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches]) if batches else None
+    done = (
+        pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches])
+        if batches
+        else None
+    )
     if done is None:
         return [], changes
     rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
@@ -121,9 +125,7 @@ def scope_columns(layout: Layout) -> list[str]:
 
 
 def _mask(bits: int, words: int) -> list[pl.Expr]:
-    return [
-        pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)
-    ]
+    return [pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)]
 
 
 def unpack(words: tuple[int, ...]) -> int:

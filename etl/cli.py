@@ -250,5 +250,3 @@ def demo(ctx: click.Context, keep: Path | None) -> Exit:
     from etl.demo import show
 
     return show.run(_settings(ctx).paths.mappings, keep)
-
-

@@ -73,9 +73,9 @@ def _companion(leaf: Leaf, layout: Layout) -> int:
     """Fields that Connect only reads together: a rule's value with the rule."""
     found = 0
     for other in layout.leaves:
-        if other.parents == leaf.parents and leaf.name.rpartition(".")[0] == other.name.rpartition(".")[0]:
-            if other.field.name == leaf.field.companion or other.field.companion == leaf.field.name:
-                found |= 1 << other.index
+        together = other.field.name == leaf.field.companion or other.field.companion == leaf.field.name
+        if together and leaf.name.rpartition(".")[0] == other.name.rpartition(".")[0]:
+            found |= 1 << other.index
     return found
 
 

@@ -6,7 +6,6 @@ could be sent (its value is known and ours to write). Everything after this work
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -146,7 +145,11 @@ def _present(leaf: Leaf, layout: Layout) -> pl.Expr:
     """Whether a record has a value that may be sent."""
     if leaf.inner is not None:
         filled = pl.col(leaf.column).is_not_null()
-        return filled if leaf.value.empty == "clear" else filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()
+        return (
+            filled
+            if leaf.value.empty == "clear"
+            else filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()
+        )
     if leaf.value.empty == "clear":
         return pl.lit(True)
     filled = pl.col(leaf.column).is_not_null()
@@ -201,7 +204,7 @@ def _retired(left: pl.DataFrame, frame: pl.DataFrame, layout: Layout, count: int
     bit = {leaf.index: pl.lit(True)}
     always = {other.index: pl.lit(True) for other in layout.of(layout.always)} | bit
     for other in layout.leaves:
-        if other.anchor and other.parent in leaf.parents or other.key:
+        if (other.anchor and other.parent in leaf.parents) or other.key:
             always[other.index] = pl.col(other.column).is_not_null()
     columns = []
     for name, kind in frame.schema.items():
@@ -227,12 +230,13 @@ def _count(frame: pl.DataFrame, conditions: list[pl.Expr]) -> int:
 
 
 def _withheld(joined: pl.DataFrame, layout: Layout) -> int:
-    conditions: list[pl.Expr] = []
-    reason: Callable[[Leaf], bool] = lambda leaf: leaf.field.empty == "ignored" or _forced(leaf, layout) is not None
-    for leaf in layout.leaves:
-        if leaf.inner is None and reason(leaf):
-            conditions.append(pl.col(leaf.column).is_not_null() & ~_present(leaf, layout))
-    return _count(joined, conditions)
+    """Values that a row gives and that are not sent, because Connect would ignore them or do more than asked."""
+    kept_back = [
+        leaf
+        for leaf in layout.leaves
+        if leaf.inner is None and (leaf.field.empty == "ignored" or _forced(leaf, layout) is not None)
+    ]
+    return _count(joined, [pl.col(leaf.column).is_not_null() & ~_present(leaf, layout) for leaf in kept_back])
 
 
 def _cleared(changed: pl.DataFrame, layout: Layout) -> int:

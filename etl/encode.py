@@ -40,8 +40,9 @@ def header(layout: Layout, bits: int, *, account_id: int, supplier: int | None, 
     for name, array in operation.arrays.items():
         numbers = sorted(flag.number for flag in array.flags.values() if flag.id in lit)
         partner = array.together_with
-        with_partner = partner is not None and any(flag in lit for flag in (f"{partner}.{n}" for n in
-                                                   operation.arrays[partner].flags))  # fmt: skip
+        with_partner = partner is not None and any(
+            flag in lit for flag in (f"{partner}.{n}" for n in operation.arrays[partner].flags)
+        )
         if numbers or array.always or with_partner:
             made[name] = numbers
     return made
@@ -57,19 +58,23 @@ def _above(path: str) -> Iterable[str]:
 def payload(frame: pl.DataFrame, bits: int, layout: Layout) -> bytes:
     """The JSON array for these rows: exactly the leaves of the set, every record all of them."""
     wanted = {leaf.index for leaf in layout.of(bits)}
-    top = [(branch.name, expr) for branch in layout.tree if branch.kind != "units"
-           and (expr := _branch(branch, wanted, layout, _column)) is not None]  # fmt: skip
+    top = [
+        (branch.name, expr)
+        for branch in layout.tree
+        if branch.kind != "units" and (expr := _branch(branch, wanted, layout, _column)) is not None
+    ]
     units = next((branch for branch in layout.tree if branch.kind == "units"), None)
     padded = _padded(layout.tree, wanted)
     if units is None:
         return _strip(frame.select(expr.alias(name) for name, expr in top).write_json(), padded)
-    inside = pl.struct(expr.alias(child.name) for child in units.children
-                       if (expr := _branch(child, wanted, layout, _column)) is not None)  # fmt: skip
+    inside = pl.struct(
+        expr.alias(child.name)
+        for child in units.children
+        if (expr := _branch(child, wanted, layout, _column)) is not None
+    )
     order = [branch.name for branch in layout.tree if branch.kind == "units" or branch.name in dict(top)]
     rows = frame.select(pl.col(ITEM), *(expr.alias(name) for name, expr in top), inside.alias(units.name))
-    items = rows.group_by(ITEM, maintain_order=True).agg(
-        *(pl.col(name).first() for name, _ in top), pl.col(units.name)
-    )
+    items = rows.group_by(ITEM, maintain_order=True).agg(*(pl.col(name).first() for name, _ in top), pl.col(units.name))
     return _strip(items.select(order).write_json(), padded)
 
 
@@ -78,7 +83,9 @@ def _padded(branches: Iterable[Branch], wanted: set[int]) -> set[str]:
     names: set[str] = set()
     for branch in branches:
         if branch.kind == "elements":
-            shapes: list[set[tuple[str, ...]]] = [{parts for child in element for parts in _shape(child, wanted)} for element in branch.elements]
+            shapes: list[set[tuple[str, ...]]] = [
+                {parts for child in element for parts in _shape(child, wanted)} for element in branch.elements
+            ]
             given = [shape for shape in shapes if shape]
             if given:
                 uneven = {parts for shape in given for parts in shape if any(parts not in other for other in given)}

@@ -11,7 +11,8 @@ that diff and chunk only handle sets of leaves, as bits of an integer:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping as Map
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Map
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -173,9 +174,7 @@ class _Builder:
                 for path in flag.paths:
                     if flag.kind == "value" or path not in self.value_flags:
                         self.value_flags[path] = flag
-        self.replaced = {
-            path for switch in mapping.switches for path in self.operation.flag(switch).affects
-        }
+        self.replaced = {path for switch in mapping.switches for path in self.operation.flag(switch).affects}
         row = self.operation.key.row.partition("[]")[0]
         node = mapping.record.get(row)
         self.unit_list = row if row and node is not None and node.kind == "rows" else None
@@ -183,12 +182,11 @@ class _Builder:
     def layout(self) -> Layout:
         tree = self.branches(self.mapping.record, "", _Context())
         off = self.operation.deactivation
-        if off and off.on is not None:
-            if all(leaf.path != off.path for leaf in self.leaves):
-                # Nobody maps it, so nothing is said of it except when a record goes or comes back.
-                field = self.contract.field(self.operation, off.path)
-                silent = Node("value", field, off.path, "gone", value=Value("constant", silent=True))
-                tree += self.branches({off.path: silent}, "", _Context())
+        if off and off.on is not None and all(leaf.path != off.path for leaf in self.leaves):
+            # Nobody maps it, so nothing is said of it except when a record goes or comes back.
+            field = self.contract.field(self.operation, off.path)
+            silent = Node("value", field, off.path, "gone", value=Value("constant", silent=True))
+            tree += self.branches({off.path: silent}, "", _Context())
         items = frozenset(
             leaf.index for leaf in self.leaves if self.unit_list and not leaf.path.startswith(self.unit_list + "[]")
         )
@@ -228,9 +226,13 @@ class _Builder:
         if node.kind in ("rows", "split"):
             inside = replace(inside, column=place, keys=self.required(node.field), parents=(*inside.parents, place))
             branch = Branch(
-                "rows", name, place, children=self.branches(node.children, place + "[]", inside),
-                scalar="" in node.children, node=node,
-            )  # fmt: skip
+                "rows",
+                name,
+                place,
+                children=self.branches(node.children, place + "[]", inside),
+                scalar="" in node.children,
+                node=node,
+            )
             self.lists[place] = branch
             return branch
         elements, scalar = [], False
@@ -239,8 +241,11 @@ class _Builder:
             self.paths[here] = node.path
             scalar = scalar or "" in fields
             within = replace(
-                inside, parents=(*inside.parents, here), keys=self.required(node.field), matched=matched or inside.matched
-            )  # fmt: skip
+                inside,
+                parents=(*inside.parents, here),
+                keys=self.required(node.field),
+                matched=matched or inside.matched,
+            )
             if node.kind == "keyed":
                 fields = {node.field.row_key[0]: self.code_node(node, code), **fields}
             children = self.branches(fields, here, within)
@@ -283,9 +288,9 @@ class _Builder:
         up = (*context.up, flag) if flag else context.up
         bundle = context.bundle
         unit = place == self.unit_list or path in (p.removesuffix("[]") for p in self.key_lists())
-        if bundle is None and node.field.is_list and not unit:
-            if node.field.list_rule != "merge" or path in self.replaced:
-                bundle = place
+        replaced = node.field.list_rule != "merge" or path in self.replaced
+        if bundle is None and node.field.is_list and not unit and replaced:
+            bundle = place
         covered = flag or context.covered if (flag or path in self.operation.unflagged) else context.covered
         if path in self.operation.unflagged:
             covered = None

@@ -22,11 +22,43 @@ from etl.mapping_record import RecordReader
 from etl.mapping_yaml import Problems, load, sql_columns
 from etl.model import Dialect
 
-KEYS = ("feed", "operation", "source", "columns", "rules", "rejects", "record", "per", "switches", "gone",
-        "supplier", "after", "destructive")  # fmt: skip
+KEYS = (
+    "feed",
+    "operation",
+    "source",
+    "columns",
+    "rules",
+    "rejects",
+    "record",
+    "per",
+    "switches",
+    "gone",
+    "supplier",
+    "after",
+    "destructive",
+)
 SOURCE_KEYS = ("files", "content", "keep")
-COLUMN_KEYS = ("type", "required", "optional", "aliases", "pattern", "in", "min", "max", "max_length", "unique",
-               "decimal", "thousands", "round", "true", "false", "format", "zone", "trim", "empty")  # fmt: skip
+COLUMN_KEYS = (
+    "type",
+    "required",
+    "optional",
+    "aliases",
+    "pattern",
+    "in",
+    "min",
+    "max",
+    "max_length",
+    "unique",
+    "decimal",
+    "thousands",
+    "round",
+    "true",
+    "false",
+    "format",
+    "zone",
+    "trim",
+    "empty",
+)
 FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 
 
@@ -191,8 +223,14 @@ def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     for word in ("required", "optional", "unique", "trim"):
         if word in spec:
             settings[word] = spec[word] is True
-    for word, target in (("aliases", "aliases"), ("in", "allowed"), ("true", "true"), ("false", "false"),
-                         ("format", "formats"), ("empty", "empty")):  # fmt: skip
+    for word, target in (
+        ("aliases", "aliases"),
+        ("in", "allowed"),
+        ("true", "true"),
+        ("false", "false"),
+        ("format", "formats"),
+        ("empty", "empty"),
+    ):
         if word in spec:
             settings[target] = tuple(str(item) for item in _list(spec[word]))
     for word in ("min", "max"):
@@ -314,15 +352,15 @@ def _check_whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
     cleanups = [name for name in mapping.switches if "Cleanup" in name or "Reset" in name]
     if cleanups and not mapping.destructive:
         message = f"{', '.join(cleanups)} deletes what a file leaves out"
-        hint = "say that it is meant: destructive: \"why this is safe here\""
+        hint = 'say that it is meant: destructive: "why this is safe here"'
         problems.add("destructive", message, where=problems.place(raw, "switches"), hint=hint)
     contract = contracts.load()
     for relation, delta in (("Companies[]", "IsCompanyListDelta"), ("Customers[]", "IsCustomerListDelta")):
-        if relation in paths and delta in contract.schemas[operation.item] and delta not in paths:
-            if not mapping.destructive:
-                message = f"without {delta} Connect detaches every relation that a record does not list"
-                hint = f"add `{delta}: {{value: true}}`, or say that it is meant: destructive: \"…\""
-                problems.add("destructive", message, where=where, hint=hint)
+        bare = relation in paths and delta in contract.schemas[operation.item] and delta not in paths
+        if bare and not mapping.destructive:
+            message = f"without {delta} Connect detaches every relation that a record does not list"
+            hint = f'add `{delta}: {{value: true}}`, or say that it is meant: destructive: "…"'
+            problems.add("destructive", message, where=where, hint=hint)
 
 
 def _check_required(node: Node, problems: Problems) -> None:
@@ -332,8 +370,11 @@ def _check_required(node: Node, problems: Problems) -> None:
     for fields in groups:
         inside = contracts.load().fields_of(node.field)
         keyed = node.field.row_key if node.kind == "keyed" else ()
-        missing = [name for name, field in inside.items()
-                   if field.required == "true" and name not in fields and name not in keyed]  # fmt: skip
+        missing = [
+            name
+            for name, field in inside.items()
+            if field.required == "true" and name not in fields and name not in keyed
+        ]
         for name in missing:
             hint = f"add `{name}: …` there"
             problems.add("required", f"{node.path} needs {name}", where=node.where, hint=hint)

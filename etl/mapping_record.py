@@ -34,9 +34,7 @@ LIST_KEYS = ("rows", "columns", "each", "split", "by", "flag")
 class RecordReader:
     """Turns the YAML tree below `record:` into nodes; problems go to the collector, never up."""
 
-    def __init__(
-        self, contract: Contract, operation: Operation, columns: Map[str, Column], problems: Problems
-    ) -> None:
+    def __init__(self, contract: Contract, operation: Operation, columns: Map[str, Column], problems: Problems) -> None:
         self.contract = contract
         self.operation = operation
         self.columns = columns
@@ -104,9 +102,15 @@ class RecordReader:
             if each is None:
                 return self.wrong(where, "`split` needs `each`", 'write each: {Code: "{item}"}')
             return Node(
-                "split", field, path, where, children=element(each, shown), column=column, by=str(raw.get("by", "|")),
+                "split",
+                field,
+                path,
+                where,
+                children=element(each, shown),
+                column=column,
+                by=str(raw.get("by", "|")),
                 flag=flag,
-            )  # fmt: skip
+            )
         if isinstance(raw, dict) and "rows" in raw:
             self.only(raw, ("rows", "flag"), shown)
             return Node("rows", field, path, where, children=element(raw["rows"], f"{shown}.rows"), flag=flag)
@@ -116,9 +120,14 @@ class RecordReader:
             if "*" not in pattern:
                 return self.wrong(where, f'"{pattern}" names one column only', 'use a star, as in columns: "attr_*"')
             return Node(
-                "columns", field, path, where, children=element(raw.get("each", {}), f"{shown}.each"),
-                pattern=pattern, flag=flag,
-            )  # fmt: skip
+                "columns",
+                field,
+                path,
+                where,
+                children=element(raw.get("each", {}), f"{shown}.each"),
+                pattern=pattern,
+                flag=flag,
+            )
         if isinstance(raw, list):
             parts = tuple((str(i), element(part, f"{shown}[{i}]")) for i, part in enumerate(raw))
             return Node("listed", field, path, where, elements=parts, flag=flag)
@@ -159,16 +168,21 @@ class RecordReader:
         default = self.constant(spec["default"], field, where) if "default" in spec else None
         empty = str(spec.get("empty", "leave"))
         if empty not in ("leave", "clear"):
-            self.problems.unknown("empty", f'"{empty}" is no way to treat an empty cell', empty, ("leave", "clear"),
-                                  where=where)  # fmt: skip
+            self.problems.unknown(
+                "empty", f'"{empty}" is no way to treat an empty cell', empty, ("leave", "clear"), where=where
+            )
             empty = "leave"
         if empty == "clear":
             self.clearable(field, where)
         own = spec.get("own", True)
         common: dict[str, Any] = {
-            "table": table, "replace": replace, "default": default, "empty": empty, "own": own is not False,
+            "table": table,
+            "replace": replace,
+            "default": default,
+            "empty": empty,
+            "own": own is not False,
             "where": where,
-        }  # fmt: skip
+        }
         if kind == "value":
             if "{" in text and "}" in text and isinstance(spec.get("value", text), str):
                 return Value("constant", text=text, **common)
@@ -265,8 +279,11 @@ class RecordReader:
 
     def flag(self, name: str, path: str, where: str) -> str | None:
         """A flag chosen by name must be one that writes this very field."""
-        candidates = {flag.name: flag.id for flag in self.operation.flags if flag.kind not in ("switch", "none")
-                      and (path in flag.paths or path + "[]" in flag.paths)}  # fmt: skip
+        candidates = {
+            flag.name: flag.id
+            for flag in self.operation.flags
+            if flag.kind not in ("switch", "none") and (path in flag.paths or path + "[]" in flag.paths)
+        }
         if name not in candidates:
             self.problems.unknown("unknown-flag", f'no flag "{name}" writes {path}', name, candidates, where=where)
             return None

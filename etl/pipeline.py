@@ -21,13 +21,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from etl import durable, inbox, report, upload
+from etl import durable, inbox, report, run_folder, upload
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import Chunk, Run, RunState
-from etl.trace import TracedRecord
+from etl.model import Run, RunState
 
 if TYPE_CHECKING:
     from etl.plan import Plan
@@ -110,9 +109,11 @@ class Pipeline:
         path = archived_file(source)
         if path is None:
             raise StateError(
-                "file-not-kept", f"the file of run {source.id} is not in the archive",
-                where=str(source.archive or self._state), hint="drop the file into the inbox again",
-            )  # fmt: skip
+                "file-not-kept",
+                f"the file of run {source.id} is not in the archive",
+                where=str(source.archive or self._state),
+                hint="drop the file into the inbox again",
+            )
         base = f"{new_id()}-{kind}"
         target = inbox.claim_folder(self._state, base) / path.name
         durable.make_folder(target.parent)
@@ -123,15 +124,27 @@ class Pipeline:
         return self._open(base, target, source.file, source.digest, [self._mappings[feed]], kind)[0]
 
     def _open(
-        self, base: str, path: Path, name: str, digest: str, feeds: Iterable[Mapping],
+        self,
+        base: str,
+        path: Path,
+        name: str,
+        digest: str,
+        feeds: Iterable[Mapping],
         kind: Literal["file", "full", "rerun"] = "file",
-    ) -> list[Run]:  # fmt: skip
+    ) -> list[Run]:
         runs = []
         for mapping in feeds:
             run = Run(
-                id=f"{base}-{mapping.feed}", feed=mapping.feed, operation=mapping.operation.id, file=name,
-                digest=digest, state=RunState.CLAIMED, kind=kind, started=datetime.now(UTC), claimed=path,
-            )  # fmt: skip
+                id=f"{base}-{mapping.feed}",
+                feed=mapping.feed,
+                operation=mapping.operation.id,
+                file=name,
+                digest=digest,
+                state=RunState.CLAIMED,
+                kind=kind,
+                started=datetime.now(UTC),
+                claimed=path,
+            )
             self._ledger.open_run(run)
             runs.append(run)
         return runs
@@ -154,10 +167,15 @@ class Pipeline:
             run = self._plan(run)
         if run.state in (RunState.PLANNED, RunState.SENDING):
             done = upload.carry_out(
-                run.id, self._ledger, self._connect, self._settings.limits,
-                lambda chunk: records_of(self._state, chunk), self._stop,
-                on_event=lambda event, **facts: self._tell(event, run=run.id, **facts), patience=self._patience,
-            )  # fmt: skip
+                run.id,
+                self._ledger,
+                self._connect,
+                self._settings.limits,
+                lambda chunk: run_folder.records_of(self._state, chunk),
+                self._stop,
+                on_event=lambda event, **facts: self._tell(event, run=run.id, **facts),
+                patience=self._patience,
+            )
             if done:
                 run = self._finish(run)
         return run
@@ -166,12 +184,14 @@ class Pipeline:
         mapping = self._mappings.get(run.feed)
         if mapping is None:
             raise StateError(
-                "feed-unknown", f"run {run.id} waits for the feed {run.feed}, which has no usable mapping",
-                where=str(self._settings.paths.mappings), hint="bring the mapping back, or correct it; see `etl check`",
-            )  # fmt: skip
+                "feed-unknown",
+                f"run {run.id} waits for the feed {run.feed}, which has no usable mapping",
+                where=str(self._settings.paths.mappings),
+                hint="bring the mapping back, or correct it; see `etl check`",
+            )
         try:
             plan = self._made(run, mapping)
-            chunks, facts = self._store(run, plan)
+            chunks, facts = run_folder.store(self._state, run, plan)
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)
             self._end(run, RunState.REFUSED, {}, str(error))
@@ -184,8 +204,17 @@ class Pipeline:
         )
         state = RunState.HELD if plan.doubts else RunState.PLANNED
         self._ledger.planned(run.id, counts, chunks, state)
-        self._tell("plan_made", run=run.id, state=state.value, rows=counts.rows, rejected=counts.rejected,
-                   new=counts.new, changed=counts.changed, requests=len(chunks), **facts)  # fmt: skip
+        self._tell(
+            "plan_made",
+            run=run.id,
+            state=state.value,
+            rows=counts.rows,
+            rejected=counts.rejected,
+            new=counts.new,
+            changed=counts.changed,
+            requests=len(chunks),
+            **facts,
+        )
         return self._again(run)
 
     def _made(self, run: Run, mapping: Mapping) -> Plan:
@@ -213,57 +242,28 @@ class Pipeline:
                     return list(made["plan"]["columns"])
         return []
 
-    def _store(self, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any]]:
-        """Everything that sending needs, synced before the ledger hears of it."""
-        import polars as pl
-
-        from etl import accepted
-        from etl import plan as plans
-
-        folder = self._state / "runs" / run.id
-        durable.make_folder(folder)
-        chunks: list[Chunk] = []
-        parts: list[pl.DataFrame] = []
-        for request in plans.requests(plan):
-            payload = folder / f"{request.number:05}.json"
-            durable.write(payload, request.payload)
-            parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
-            chunks.append(
-                Chunk(
-                    run=run.id, number=request.number, wave=request.wave, operation=run.operation,
-                    header=request.header, payload=payload, digest=request.digest, records=request.records,
-                    values=request.values, origin=request.number,
-                )  # fmt: skip
-            )
-        if parts:
-            accepted.write(accepted.sent_path(self._state, run.id), pl.concat(parts, how="diagonal"))
-        rejections = plan.rejections.frame
-        if rejections.height:
-            durable.write(folder / "rejections.csv", report.rejections_csv(rejections.iter_rows()))
-        facts = {
-            "withheld": plan.withheld,
-            "cleared": plan.cleared,
-            "doubts": list(plan.doubts),
-            "merged": sum(batch.merged - 1 for batch in plan.batches),
-            "columns": list(plan.columns),
-            "unused_columns": list(plan.unused),
-        }
-        durable.write(folder / "plan.json", json.dumps(facts, ensure_ascii=False).encode())
-        return chunks, {key: facts[key] for key in ("withheld", "cleared", "merged")}
-
     def _finish(self, run: Run) -> Run:
         run = self._again(run)
         chunks = self._ledger.chunks(run.id)
         refusals = self._ledger.refusals(run.id)
         counts = report.totals(run.counts, chunks, refusals)
-        folder = self._state / "runs" / run.id
+        folder = run_folder.path(self._state, run.id)
         facts = json.loads((folder / "plan.json").read_bytes())
         self._end(replace(run, counts=counts), RunState.DONE, facts, None)
         run = self._again(run)
         self._compact(run.feed)
-        self._tell("run_finished", run=run.id, rows=counts.rows, rejected=counts.rejected, refused=counts.refused,
-                   unchanged=counts.unchanged, new=counts.new, changed=counts.changed, gone=counts.gone,
-                   requests=counts.requests)  # fmt: skip
+        self._tell(
+            "run_finished",
+            run=run.id,
+            rows=counts.rows,
+            rejected=counts.rejected,
+            refused=counts.refused,
+            unchanged=counts.unchanged,
+            new=counts.new,
+            changed=counts.changed,
+            gone=counts.gone,
+            requests=counts.requests,
+        )
         return run
 
     def _end(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
@@ -271,7 +271,7 @@ class Pipeline:
         day = (run.started or datetime.now(UTC)).date()
         archive = inbox.archive_folder(self._state, run.id, day)
         durable.make_folder(archive)
-        rejections = self._state / "runs" / run.id / "rejections.csv"
+        rejections = run_folder.path(self._state, run.id) / "rejections.csv"
         if rejections.exists():
             durable.write(archive / "rejections.csv", rejections.read_bytes())
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
@@ -306,7 +306,7 @@ class Pipeline:
         name = accepted.compact(self._state, feed, closed[-1], frame)
         self._ledger.compacted(feed, name, closed)
         for run in closed:
-            shutil.rmtree(self._state / "runs" / run, ignore_errors=True)
+            shutil.rmtree(run_folder.path(self._state, run), ignore_errors=True)
         if before is not None and before != name:
             accepted.base_path(self._state, feed, before).unlink(missing_ok=True)
 
@@ -335,33 +335,6 @@ def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
     from etl import accepted
 
     return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
-
-
-def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:
-    """The records of a chunk as a job's log may name them, in the order of its payload."""
-    import polars as pl
-
-    from etl import accepted
-    from etl.model import ITEM, KEY, ROW
-
-    frame = pl.read_parquet(accepted.sent_path(state, chunk.run), columns=[KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD])
-    rows = frame.filter(
-        (pl.col(accepted.CHUNK) == chunk.origin) & pl.col(accepted.RECORD).is_in(list(chunk.indexes)) & pl.col(ROW).is_not_null()
-    )
-    rows = frame.filter(
-        (pl.col(accepted.CHUNK) == chunk.origin) & pl.col(accepted.RECORD).is_in(list(chunk.indexes))
-    ) if rows.is_empty() else rows
-    items = rows.group_by(accepted.RECORD, maintain_order=True).agg(pl.col(ITEM).first(), KEY, pl.col(ROW).min())
-    items = items.sort(accepted.RECORD)
-    made = []
-    for item, keys, row in items.select(ITEM, KEY, ROW).iter_rows():
-        parts = [part for key in keys for part in str(key).split("\x1f")]
-        if str(item).startswith("Code="):
-            parts.append(str(item)[5:])
-        named = [part.partition("=")[2] if part.startswith(("Id=", "Code=", "EmailAddress=", "OrganizationNo=")) else part
-                 for part in parts]  # fmt: skip
-        made.append(TracedRecord(item, tuple(named), row))
-    return made
 
 
 def archived_file(run: Run) -> Path | None:

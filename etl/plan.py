@@ -13,13 +13,12 @@ from typing import Any
 import polars as pl
 
 from etl import chunk, diff, encode, transform, validate
+from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout, build
 from etl.mapping import Mapping
-from etl.cells import REJECTIONS
 from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
-
 
 #: Share of a feed's records that may be switched off without asking.
 MOST_GONE = 0.2
@@ -135,9 +134,7 @@ def _planned(
 ) -> Plan:
     whole = mapping.source.content == "full"
     deactivate = whole and mapping.gone == "deactivate" and not (full and full_file_possible(mapping))
-    changes = diff.compare(
-        records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned
-    )
+    changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned)
     absent = diff.missing(records, accepted)
     left = diff.missing(records, accepted, layout, mentioned)
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
@@ -205,7 +202,10 @@ def requests(plan: Plan) -> Iterator[Request]:
                 number=number,
                 wave=part.wave,
                 header=encode.header(
-                    plan.layout, part.bits, account_id=plan.terms.account_id, supplier=plan.mapping.supplier,
+                    plan.layout,
+                    part.bits,
+                    account_id=plan.terms.account_id,
+                    supplier=plan.mapping.supplier,
                     full_file=part.whole,
                 ),
                 payload=payload,
@@ -216,7 +216,7 @@ def requests(plan: Plan) -> Iterator[Request]:
                 bits=part.bits,
                 frame=part.frame,
                 retired=_retired(plan, part) if part.whole else None,
-            )  # fmt: skip
+            )
 
 
 def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
@@ -265,4 +265,3 @@ def _balance(table: Table, checked: validate.Checked, records: Records, refused:
     ended = records.rows.len() + bad.filter(~bad.is_in(records.rows.implode())).len()
     if ended != good:
         raise Defect(f"of {good} good rows {ended} ended in a record or a rejection")
-

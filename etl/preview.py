@@ -118,23 +118,34 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
             return found[0]
         for problems in bad:
             click.echo(str(problems), err=True)
-        raise UsageError("feed-unknown", f'there is no usable mapping for the feed "{feed}"',
-                         where=str(settings.paths.mappings), hint=f"feeds: {', '.join(m.feed for m in good)}")  # fmt: skip
+        raise UsageError(
+            "feed-unknown",
+            f'there is no usable mapping for the feed "{feed}"',
+            where=str(settings.paths.mappings),
+            hint=f"feeds: {', '.join(m.feed for m in good)}",
+        )
     names = [file.name]
     path = file.resolve()
-    for depth in range(2, min(5, len(path.parts)) + 1):
-        names.append("/".join(path.parts[-depth:]))
+    names += ["/".join(path.parts[-depth:]) for depth in range(2, min(5, len(path.parts)) + 1)]
     for name in names:
         matching = pipeline.routes(name, good)
         if len(matching) == 1:
             return matching[0]
         if matching:
-            raise UsageError("feed-needed", f"{file.name} belongs to several feeds", where=str(file),
-                             hint=f"choose with --feed: {', '.join(m.feed for m in matching)}")  # fmt: skip
+            raise UsageError(
+                "feed-needed",
+                f"{file.name} belongs to several feeds",
+                where=str(file),
+                hint=f"choose with --feed: {', '.join(m.feed for m in matching)}",
+            )
     for problems in bad:
         click.echo(str(problems), err=True)
-    raise FileRefused("feed-needed", f"the name of {file.name} fits no mapping", where=str(file),
-                      hint=f"choose with --feed: {', '.join(m.feed for m in good) or 'there are no mappings'}")  # fmt: skip
+    raise FileRefused(
+        "feed-needed",
+        f"the name of {file.name} fits no mapping",
+        where=str(file),
+        hint=f"choose with --feed: {', '.join(m.feed for m in good) or 'there are no mappings'}",
+    )
 
 
 def _print(shown: dict[str, Any]) -> None:
@@ -158,7 +169,9 @@ def _print(shown: dict[str, Any]) -> None:
     for request in itertools.islice(shown["plan"], 20):
         merged = f", {request['merged']} change sets put together to save requests" if request["merged"] > 1 else ""
         wave = f", after the jobs before it (wave {request['wave']})" if request["wave"] else ""
-        click.echo(f"\nrequest {request['number']}: {request['records']} records, {request['bytes']} bytes{merged}{wave}")
+        click.echo(
+            f"\nrequest {request['number']}: {request['records']} records, {request['bytes']} bytes{merged}{wave}"
+        )
         click.echo(f"  header {json.dumps(request['header'])}")
         for record in request["first"]:
             click.echo(f"  {json.dumps(record, ensure_ascii=False)}")
@@ -168,5 +181,3 @@ def _print(shown: dict[str, Any]) -> None:
         click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
     for doubt in shown["held"]:
         click.echo(f"would be held: {doubt}")
-
-

@@ -48,7 +48,9 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
     }
 
 
-def report_json(run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]) -> dict[str, Any]:
+def report_json(
+    run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]
+) -> dict[str, Any]:
     """The whole report: the run, what was remarkable about the plan, and every record that Connect refused."""
     made = run_json(run, chunks)
     made["plan"] = facts

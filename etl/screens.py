@@ -98,9 +98,12 @@ def _status_table(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
         table.add_column(name, justify="right")
     for run, _ in pairs:
         c = run.counts
-        table.add_row(run.id, run.file, run.state.value, *(
-            str(n) for n in (c.rows, c.rejected, c.new, c.changed, c.refused, c.requests)
-        ))  # fmt: skip
+        table.add_row(
+            run.id,
+            run.file,
+            run.state.value,
+            *(str(n) for n in (c.rows, c.rejected, c.new, c.changed, c.refused, c.requests)),
+        )
     Console(width=None if sys.stdout.isatty() else 118, highlight=False).print(table)
 
 
@@ -144,8 +147,10 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     for doubt in facts.get("doubts", []):
         click.echo(f"{'held' if run.state is RunState.HELD else 'was held'}: {doubt}")
     if facts.get("withheld"):
-        click.echo(f"{facts['withheld']} values were not sent: Connect ignores a price of 0, and a price would "
-                   "switch an inactive row on")  # fmt: skip
+        click.echo(
+            f"{facts['withheld']} values were not sent: Connect ignores a price of 0, and a price would "
+            "switch an inactive row on"
+        )
     if facts.get("cleared"):
         click.echo(f"{facts['cleared']} values were cleared in Norce")
     if facts.get("unused_columns"):
@@ -163,5 +168,8 @@ def find_run(ledger: Ledger, run_id: str) -> Run:
     found = [run for run in ledger.runs(1000) if run.id.startswith(run_id)]
     if len(found) == 1:
         return found[0]
-    raise UsageError("run-unknown", f'there is no run "{run_id}"' if not found else f'several runs begin with "{run_id}"',
-                     hint="`etl status` lists them")  # fmt: skip
+    raise UsageError(
+        "run-unknown",
+        f'there is no run "{run_id}"' if not found else f'several runs begin with "{run_id}"',
+        hint="`etl status` lists them",
+    )

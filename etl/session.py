@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,7 @@ class Session:
     ledger: Ledger
     pipeline: Pipeline
     stop: threading.Event
-    sandbox: bool
+    server: Any  #: the built-in sandbox that runs for this session, or None
 
 
 def state_settings(settings: Settings) -> Settings:
@@ -58,15 +59,14 @@ def opened(
     from etl.gate import Gate
 
     stop = stop or threading.Event()
-    sandbox = settings.connect is None
     settings = state_settings(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
         durable.make_folder(state)
         stack.enter_context(_alone(state))
-        target, connect_settings, secret = "sandbox", settings.connect, None
+        server, target, connect_settings = None, "sandbox", settings.connect
         if connect_settings is None:
-            connect_settings, secret = _sandbox(stack, state, sandbox_settings)
+            server, connect_settings, secret = _sandbox(stack, state, sandbox_settings)
         else:
             target, secret = connect_settings.target, config.secret()
         ledger = stack.enter_context(Ledger.open(state, target=target))
@@ -81,7 +81,7 @@ def opened(
         pipeline = Pipeline(
             settings, connect_settings.account_id, ledger, connect, mappings, stop, tell or _log, patience=patience
         )
-        yield Session(settings, ledger, pipeline, stop, sandbox)
+        yield Session(settings, ledger, pipeline, stop, server)
 
 
 def account_id(settings: Settings) -> int:
@@ -93,7 +93,7 @@ def _log(event: str, **facts: object) -> None:
     log.logger().info(event, **facts)
 
 
-def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> tuple[ConnectSettings, Secret]:
+def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> tuple[Any, ConnectSettings, Secret]:
     from etl import sandbox
 
     chosen = given if isinstance(given, sandbox.Settings) else sandbox.Settings(state=state / "norce")
@@ -103,7 +103,7 @@ def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> 
     made = ConnectSettings(
         base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id
     )
-    return made, Secret(chosen.client_secret)
+    return running.sandbox, made, Secret(chosen.client_secret)
 
 
 @contextlib.contextmanager
@@ -117,9 +117,11 @@ def _alone(state: Path) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
             raise StateError(
-                "state-in-use", f"the state folder is worked on by {holder}", where=str(state),
+                "state-in-use",
+                f"the state folder is worked on by {holder}",
+                where=str(state),
                 hint="wait for it to end, or stop it; `etl status` and `etl preview` work meanwhile",
-            ) from None  # fmt: skip
+            ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
         yield

@@ -7,15 +7,13 @@ that is empty or stands twice, two rows that say different things about one reco
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import polars as pl
 
-from etl import contract as contracts
-from etl.cells import NUMBER, REJECTIONS, parse, settle
-from etl.contract import Field
-from etl.layout import Branch, Layout, Leaf, bind
-from etl.mapping import Mapping, Scalar, Value, matches
+from etl import convert
+from etl.cells import REJECTIONS, parse, settle
+from etl.layout import Branch, Layout, Leaf
+from etl.mapping import Mapping, matches
 from etl.model import ITEM, KEY, ROW, Records, Rejections
 
 #: Separates the parts of a key; no cell holds it, see `_key`.
@@ -43,7 +41,7 @@ def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Record
     rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
     if layout.units:
         rows = _agreed(rows, layout, rejected)
-    rows = _even(rows, layout, lists, rejected)
+    rows = _even(rows, layout, rejected)
     found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
     return Records(rows, contained[ROW].unique()), Rejections(found_bad.sort("row", maintain_order=True))
@@ -72,23 +70,16 @@ def mentioned(frame: pl.DataFrame, malformed: Rejections, mapping: Mapping, layo
     leaf = layout.lead
     if leaf is None or frame.is_empty() or leaf.value.kind not in ("column", "sql"):
         return pieces.drop_nulls()
-    made = _make(leaf, mapping, frame, None)
+    made = convert.make(leaf, mapping, frame, None)
     return pl.concat([pieces, frame.select(made.value.cast(pl.String).alias("v"))["v"]]).drop_nulls()
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A leaf's value for every row, and the conditions under which it is none."""
-
-    value: pl.Expr
-    bad: tuple[tuple[pl.Expr, pl.Expr, str, str, str], ...] = ()  #: (where, shown value, code, message, hint)
 
 
 def _rows(
     frame: pl.DataFrame, mapping: Mapping, layout: Layout, matched: tuple[str, ...] | None, rejected: list[pl.DataFrame]
 ) -> pl.DataFrame:
     """One row per source row, all leaves evaluated; rows with impossible values go to `rejected`."""
-    made = {leaf.index: _make(leaf, mapping, frame, matched) for leaf in layout.leaves if not _in_split(leaf, layout)}
+    outside = [leaf for leaf in layout.leaves if not _in_split(leaf, layout)]
+    made = {leaf.index: convert.make(leaf, mapping, frame, matched) for leaf in outside}
     columns: list[pl.Expr] = [pl.col(ROW)]
     columns += [made[leaf.index].value.alias(leaf.name) for leaf in layout.leaves if leaf.inner is None]
     for column, branch in layout.lists.items():
@@ -112,7 +103,7 @@ def _in_split(leaf: Leaf, layout: Layout) -> bool:
     return branch is not None and branch.node is not None and branch.node.kind == "split"
 
 
-def _hits(frame: pl.DataFrame, leaf: Leaf, made: _Made) -> Iterable[pl.DataFrame]:
+def _hits(frame: pl.DataFrame, leaf: Leaf, made: convert.Made) -> Iterable[pl.DataFrame]:
     for where, shown, code, message, hint in made.bad:
         hits = frame.filter(where).select(
             row=pl.col(ROW),
@@ -126,117 +117,6 @@ def _hits(frame: pl.DataFrame, leaf: Leaf, made: _Made) -> Iterable[pl.DataFrame
             yield hits
 
 
-def _make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, ...] | None) -> _Made:
-    value = bind(leaf.value, matched) if mapping.per else leaf.value
-    if value.kind == "constant":
-        return _Made(pl.lit(_wire(value.constant, leaf.field), dtype=_dtype(leaf.field)))
-    source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
-    kind = frame.select(source).schema.dtypes()[0]
-    return _converted(source, kind, value, leaf.field)
-
-
-def _converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) -> _Made:
-    """A source expression as the field's type; `map`, `replace` and `default` applied in that order."""
-    bad: list[tuple[pl.Expr, pl.Expr, str, str, str]] = []
-    result = source
-    if value.replace or value.table is not None:
-        text = _text(source, kind)
-        for old, new in value.replace:
-            text = text.str.replace_all(old, new, literal=True)
-        result, kind = text, pl.String()
-        if value.table is not None:
-            keys = list(value.table)
-            result = text.replace_strict(
-                keys, [_wire(value.table[key], field) for key in keys], default=None, return_dtype=_dtype(field)
-            )
-            known = ", ".join(keys[:6])
-            if value.default is None:
-                bad.append((text.is_not_null() & result.is_null(), text, "not-in-map", f"is not in the map ({known})",
-                            "add it to `map`, or give a `default`"))  # fmt: skip
-            kind = _dtype(field)
-    if value.table is None:
-        result = _cast(result, kind, field, bad)
-    if value.default is not None:
-        result = result.fill_null(pl.lit(_wire(value.default, field), dtype=_dtype(field)))
-    if field.max_length and field.type in ("string", "uri", "uuid"):
-        bad.append((result.str.len_chars() > field.max_length, result, "too-long",
-                    f"is longer than {field.max_length} characters, Connect's limit for {field.name}",
-                    "shorten the text"))  # fmt: skip
-    return _Made(result, tuple(bad))
-
-
-def _cast(
-    source: pl.Expr, kind: pl.DataType, field: Field, bad: list[tuple[pl.Expr, pl.Expr, str, str, str]]
-) -> pl.Expr:
-    """From a column's type to the field's; what does not go is added to `bad`."""
-    match field.type:
-        case "number":
-            if kind == pl.String:
-                result = source.str.strip_chars().cast(NUMBER, strict=False)
-            else:
-                result = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
-                result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER)
-            message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
-        case "integer":
-            result = source.cast(pl.Int64, strict=False)
-            if kind.is_decimal() or kind.is_float():
-                result = pl.when(source == result).then(result)
-            message, hint = "is no whole number", "Connect takes no fractions here"
-        case "boolean":
-            result = source if kind == pl.Boolean else source.cast(pl.Boolean, strict=False)
-            message, hint = "is neither true nor false", "declare the column: {type: boolean}"
-        case "datetime":
-            if kind == pl.Date:
-                return source.dt.strftime("%Y-%m-%dT00:00:00+00:00")
-            if isinstance(kind, pl.Datetime):
-                return source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
-            result = pl.when(source.cast(pl.String).str.contains(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")).then(source)
-            message, hint = "is no time", "declare the column: {type: date}"
-        case "enum":
-            values = contracts.load().enums[str(field.of)]
-            wire: dict[str, Scalar] = {}
-            for name, number in values.items():
-                wire[name] = wire[str(number)] = name if field.wire == "name" else number
-            result = _text(source, kind).replace_strict(
-                list(wire), list(wire.values()), default=None, return_dtype=_dtype(field)
-            )
-            message, hint = f"is no {str(field.of).partition('.')[2]}", f"one of {', '.join(list(values)[:8])}"
-        case "uuid":
-            source = _text(source, kind)
-            result = pl.when(source.str.contains(r"^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")).then(source)
-            message, hint = "is no GUID", "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff"
-        case _:
-            return _text(source, kind)
-    bad.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
-    return result
-
-
-def _text(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    if kind == pl.String:
-        return source
-    if kind.is_decimal():
-        return source.cast(pl.String).str.replace(r"\.?0+$", "")
-    return source.cast(pl.String)
-
-
-def _dtype(field: Field) -> pl.DataType:
-    match field.type:
-        case "number":
-            return NUMBER
-        case "integer":
-            return pl.Int64()
-        case "boolean":
-            return pl.Boolean()
-        case "enum":
-            return pl.String() if field.wire == "name" else pl.Int64()
-        case _:
-            return pl.String()
-
-
-def _wire(constant: Scalar | None, field: Field) -> Scalar | None:
-    return str(constant) if constant is not None and _dtype(field) == pl.String else constant
-
-
 def _split(branch: Branch, inside: list[Leaf], mapping: Mapping) -> pl.Expr:
     """A cell's parts as list elements: trimmed, empty parts and repeats left out."""
     node = branch.node
@@ -246,9 +126,9 @@ def _split(branch: Branch, inside: list[Leaf], mapping: Mapping) -> pl.Expr:
     fields = []
     for leaf in inside:
         if leaf.constant:
-            made = pl.lit(_wire(leaf.value.constant, leaf.field), dtype=_dtype(leaf.field))
+            made = pl.lit(convert.wire(leaf.value.constant, leaf.field), dtype=convert.dtype(leaf.field))
         else:
-            made = _converted(pl.element(), pl.String(), leaf.value, leaf.field).value
+            made = convert.converted(pl.element(), pl.String(), leaf.value, leaf.field).value
         fields.append(made.alias(str(leaf.inner)))
     listed = parts.list.eval(pl.struct(fields))
     return pl.when(parts.list.len() > 0).then(listed)
@@ -282,8 +162,15 @@ def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[
             rows = rows.with_columns(pl.col(leaf.name).fill_null(pl.lit(default)))
     missing = rows.filter(~good)
     if missing.height:
-        rejected.append(_reject(missing, names, "missing-key", "the row has no usable key",
-                                "every row needs these cells, without control characters"))  # fmt: skip
+        rejected.append(
+            _reject(
+                missing,
+                names,
+                "missing-key",
+                "the row has no usable key",
+                "every row needs these cells, without control characters",
+            )
+        )
         rows = rows.filter(good)
     cluster = next((layout.by_path[path] for path in layout.operation.full_file.needs if path in layout.by_path), None)
     if layout.units and cluster is not None:
@@ -336,9 +223,7 @@ def _single(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
     return rows.join(bad.unique(), on=ROW, how="anti", maintain_order="left")
 
 
-def _gathered(
-    rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]
-) -> pl.DataFrame:
+def _gathered(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]) -> pl.DataFrame:
     """Several rows per key: their list elements together, everything else must agree."""
     names = [branch.place for branch in lists]
     plain = [name for name in rows.columns if name not in (KEY, ITEM, ROW, *names)]
@@ -394,23 +279,31 @@ def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
         pl.col(ROW).alias("_rows"),
     )
     good = _refuse_disagreement(grouped, plain, rejected)
-    return rows.drop(names).join(good.select(ITEM, *names), on=ITEM, how="inner", maintain_order="left").select(
-        rows.columns
+    return (
+        rows.drop(names)
+        .join(good.select(ITEM, *names), on=ITEM, how="inner", maintain_order="left")
+        .select(rows.columns)
     )
 
 
-def _even(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _even(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
     """All elements of a list give the same fields: a flag speaks for every one of them."""
-    for branch in lists:
-        for leaf in layout.leaves:
-            if leaf.column != branch.place or leaf.inner is None or leaf.value.empty == "clear":
-                continue
-            holes = pl.col(branch.place).list.eval(pl.element().struct.field(leaf.inner).is_null())
-            uneven = holes.list.any() & (~holes.list.all() | pl.lit(leaf.anchor))
-            bad = rows.filter(uneven.fill_null(False))
-            if bad.height:
-                message = f"{leaf.field.name} is given for some elements of {branch.name} only"
-                rejected.append(_reject(bad, leaf.name, "uneven-list", message,
-                                        "fill the cells, or give the field a `default` or `empty: clear`"))  # fmt: skip
-                rows = rows.filter(~uneven.fill_null(False))
+    for leaf in layout.leaves:
+        branch = layout.lists.get(leaf.column)
+        if branch is None or branch.node is None or leaf.inner is None or leaf.value.empty == "clear":
+            continue
+        holes = pl.col(branch.place).list.eval(pl.element().struct.field(leaf.inner).is_null())
+        must = leaf.anchor or branch.node.kind == "split"
+        uneven = (holes.list.any() & (~holes.list.all() | pl.lit(must))).fill_null(False)
+        bad = rows.filter(uneven)
+        if bad.is_empty():
+            continue
+        if branch.node.kind == "split":
+            message = f"a part of the cell gives no {leaf.field.name}"
+            hint = "correct the part, or add it to the field's `map`"
+        else:
+            message = f"{leaf.field.name} is given for some elements of {branch.name} only"
+            hint = "fill the cells, or give the field a `default` or `empty: clear`"
+        rejected.append(_reject(bad, leaf.name, "uneven-list", message, hint))
+        rows = rows.filter(~uneven)
     return rows

@@ -204,23 +204,43 @@ def _column_checks(name: str, column: Column) -> Iterable[tuple[str, str, str, p
     if column.required:
         yield "empty", "is empty", "the mapping says required: true", text.is_not_null()
     if column.type != "text":
-        yield ("type", f"is no {cells.describe(column)}", "correct the cell, or the column's type in the mapping",
-               text.is_null() | typed.is_not_null())  # fmt: skip
+        yield (
+            "type",
+            f"is no {cells.describe(column)}",
+            "correct the cell, or the column's type in the mapping",
+            text.is_null() | typed.is_not_null(),
+        )
     if column.type == "decimal":
-        yield ("digits", "has more digits than Connect takes (11 before and 4 after the mark)",
-               "round in the mapping: {round: 2}", cells.digits_fit(text, typed, column) | typed.is_null())  # fmt: skip
+        yield (
+            "digits",
+            "has more digits than Connect takes (11 before and 4 after the mark)",
+            "round in the mapping: {round: 2}",
+            cells.digits_fit(text, typed, column) | typed.is_null(),
+        )
     if column.pattern:
-        yield ("pattern", f"does not look like {column.pattern}", "correct the cell or the pattern",
-               text.is_null() | text.str.contains(f"^(?:{column.pattern})$"))  # fmt: skip
+        yield (
+            "pattern",
+            f"does not look like {column.pattern}",
+            "correct the cell or the pattern",
+            text.is_null() | text.str.contains(f"^(?:{column.pattern})$"),
+        )
     if column.allowed:
-        yield ("in", f"is none of {', '.join(column.allowed[:8])}", "correct the cell, or add it to `in`",
-               text.is_null() | text.is_in(list(column.allowed)))  # fmt: skip
+        yield (
+            "in",
+            f"is none of {', '.join(column.allowed[:8])}",
+            "correct the cell, or add it to `in`",
+            text.is_null() | text.is_in(list(column.allowed)),
+        )
     if column.min is not None:
         yield "min", f"is below {column.min}", "correct the cell or `min`", (typed >= column.min).fill_null(True)
     if column.max is not None:
         yield "max", f"is above {column.max}", "correct the cell or `max`", (typed <= column.max).fill_null(True)
     if column.max_length is not None:
-        yield ("max_length", f"is longer than {column.max_length} characters", "shorten it",
-               (text.str.len_chars() <= column.max_length).fill_null(True))  # fmt: skip
+        yield (
+            "max_length",
+            f"is longer than {column.max_length} characters",
+            "shorten it",
+            (text.str.len_chars() <= column.max_length).fill_null(True),
+        )
     if column.unique:
         yield "unique", "occurs more than once", "the mapping says unique: true", text.is_null() | text.is_unique()

@@ -61,9 +61,11 @@ def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> E
         newest = next((r for r in work.ledger.runs(1000, old.feed, RunState.DONE) if r.kind != "full"), old)
         if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
             raise StateError(
-                "older-file", f"run {newest.id} has brought a newer file of {old.feed} since",
-                where=old.id, hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
-            )  # fmt: skip
+                "older-file",
+                f"run {newest.id} has brought a newer file of {old.feed} since",
+                where=old.id,
+                hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
+            )
         again = work.pipeline.again(old.feed, old, "rerun")
         ended, trouble = _work_all(work, [again], progress)
     return _conclude(work, ended, trouble, as_json=as_json)
@@ -75,9 +77,10 @@ def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit
         newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if pipeline.archived_file(r)), None)
         if newest is None:
             raise UsageError(
-                "feed-without-file", f'no file of the feed "{feed}" has been processed yet',
+                "feed-without-file",
+                f'no file of the feed "{feed}" has been processed yet',
                 hint="drop its export into the inbox; `etl status` lists what has been",
-            )  # fmt: skip
+            )
         again = work.pipeline.again(feed, newest, "full")
         ended, trouble = _work_all(work, [again], progress)
     return _conclude(work, ended, trouble, as_json=as_json)
@@ -116,10 +119,16 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
     for error in bad:
         click.echo(str(error), err=True)
     if not good:
-        raise bad[0] if bad else UsageError(
-            "no-mappings", "there is no mapping file", where=str(settings.paths.mappings),
-            hint="write one (docs/mapping.md), and check it with `etl check`",
-        )  # fmt: skip
+        raise (
+            bad[0]
+            if bad
+            else UsageError(
+                "no-mappings",
+                "there is no mapping file",
+                where=str(settings.paths.mappings),
+                hint="write one (docs/mapping.md), and check it with `etl check`",
+            )
+        )
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
         click.echo("no etl.toml: working against the built-in sandbox, nothing reaches Norce", err=True)
@@ -147,7 +156,9 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
     return [name for *_, name in sorted(ranked)]
 
 
-def _work_all(work: Session, runs: Iterator[Run] | Sequence[Run], progress: Progress) -> tuple[list[Run], list[EtlError]]:
+def _work_all(
+    work: Session, runs: Iterator[Run] | Sequence[Run], progress: Progress
+) -> tuple[list[Run], list[EtlError]]:
     """Bring runs to their ends, one after the other; stop at trouble that concerns them all."""
     ended: list[Run] = []
     for opened in runs:
@@ -199,5 +210,3 @@ def status_of(run: Run, chunks: Sequence[Chunk]) -> Exit:
     if any(chunk.state is ChunkState.FAILED for chunk in chunks) or run.counts.refused:
         return Exit.CONNECT
     return Exit.ROWS_REJECTED if run.counts.rejected else Exit.OK
-
-

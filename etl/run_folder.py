@@ -1,0 +1,99 @@
+"""What a run keeps on disk while it is open: payloads, what was sent, rejections, facts of the plan.
+
+All of it is synced before the ledger hears of it, and nothing of it counts before that.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl import durable, report
+from etl.model import Chunk, Run
+from etl.trace import TracedRecord
+
+if TYPE_CHECKING:
+    from etl.plan import Plan
+
+#: How the key of a record begins where the first identifier given decides.
+_NAMED = ("Id=", "Code=", "EmailAddress=", "OrganizationNo=")
+
+
+def path(state: Path, run: str) -> Path:
+    """The folder of an open run."""
+    return state / "runs" / run
+
+
+def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any]]:
+    """Everything that sending needs, synced before the ledger hears of it."""
+    import polars as pl
+
+    from etl import accepted
+    from etl import plan as plans
+
+    folder = path(state, run.id)
+    durable.make_folder(folder)
+    chunks: list[Chunk] = []
+    parts: list[pl.DataFrame] = []
+    for request in plans.requests(plan):
+        payload = folder / f"{request.number:05}.json"
+        durable.write(payload, request.payload)
+        parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
+        chunks.append(
+            Chunk(
+                run=run.id,
+                number=request.number,
+                wave=request.wave,
+                operation=run.operation,
+                header=request.header,
+                payload=payload,
+                digest=request.digest,
+                records=request.records,
+                values=request.values,
+                origin=request.number,
+            )
+        )
+    if parts:
+        accepted.write(accepted.sent_path(state, run.id), pl.concat(parts, how="diagonal"))
+    rejections = plan.rejections.frame
+    if rejections.height:
+        durable.write(folder / "rejections.csv", report.rejections_csv(rejections.iter_rows()))
+    facts = {
+        "withheld": plan.withheld,
+        "cleared": plan.cleared,
+        "doubts": list(plan.doubts),
+        "merged": sum(batch.merged - 1 for batch in plan.batches),
+        "columns": list(plan.columns),
+        "unused_columns": list(plan.unused),
+    }
+    durable.write(folder / "plan.json", json.dumps(facts, ensure_ascii=False).encode())
+    return chunks, {key: facts[key] for key in ("withheld", "cleared", "merged")}
+
+
+def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:
+    """The records of a chunk as a job's log may name them, in the order of its payload.
+
+    Records are told apart by ITEM: a product with several variants is one record with several part numbers.
+    """
+    import polars as pl
+
+    from etl import accepted
+    from etl.model import ITEM, KEY, ROW
+
+    names = [KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD, accepted.SILENT]
+    frame = pl.read_parquet(accepted.sent_path(state, chunk.run), columns=names)
+    rows = frame.filter(
+        (pl.col(accepted.CHUNK) == chunk.origin)
+        & pl.col(accepted.RECORD).is_in(list(chunk.indexes))
+        & ~pl.col(accepted.SILENT)
+    )
+    items = rows.group_by(accepted.RECORD).agg(pl.col(ITEM).first(), KEY, pl.col(ROW).min()).sort(accepted.RECORD)
+    made = []
+    for item, keys, row in items.select(ITEM, KEY, ROW).iter_rows():
+        parts = [part for key in keys for part in str(key).split("\x1f")]
+        if str(item).startswith("Code=") and parts != [item]:
+            parts.append(str(item))
+        values = [part.partition("=")[2] if part.startswith(_NAMED) else part for part in parts]
+        made.append(TracedRecord(item, tuple(values), row))
+    return made
