@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,18 +107,34 @@ def _marks(shown: str) -> tuple[str, str | None, str | None, str]:
         delimiter = max(DELIMITERS, key=taste.count) if any(mark in taste for mark in DELIMITERS) else ","
         why = "it is the most frequent of the usual ones" if delimiter in taste else "none was seen: one column"
         return delimiter, '"', None, f"delimiter {NAMES.get(delimiter, repr(delimiter))}: {why}"
-    quote = found.quotechar or '"'
-    if quote not in ('"', "'"):
-        quote = '"'
-    escape = found.escapechar if found.escapechar and found.escapechar in "\\" else None
+    quote, escape = _wrapping(taste, found.delimiter, found.quotechar or '"', found.escapechar or None)
     first = taste.split("\n", 1)[0].count(found.delimiter)
     why = f"delimiter {NAMES.get(found.delimiter, repr(found.delimiter))}: clevercsv, {first} in the first line"
-    wrapped = taste.count(quote)
-    if wrapped:
-        why += f"; quote {quote}, seen {wrapped} times"
+    if quote is None:
+        why += "; quotes are text here"
+    elif quote in taste:
+        why += f"; quote {quote}, seen {taste.count(quote)} times"
     if escape:
         why += f"; escape {escape}"
-    return found.delimiter, quote, escape or None, why
+    return found.delimiter, quote, escape, why
+
+
+def _wrapping(taste: str, delimiter: str, quote: str, escape: str | None) -> tuple[str | None, str | None]:
+    """Quote and escape with which most records come out equally wide; clevercsv's own on a tie."""
+    first = quote if quote in ('"', "'") else '"'
+    choices: list[tuple[str | None, str | None]] = [(first, escape if escape == "\\" else None), (first, None)]
+    if "\\" in taste:
+        choices += [(first, "\\"), (None, "\\")]
+    if first in taste:
+        choices.append((None, None))
+
+    def merit(choice: tuple[str | None, str | None]) -> int:
+        draft = Dialect(delimiter=delimiter, quote=choice[0], escape=choice[1])
+        widths = Counter(len(cells) for _, cells in _rows(taste, draft) if cells)
+        usual = widths.most_common(1)[0][1] if widths else 0
+        return usual - 2 * (sum(widths.values()) - usual)
+
+    return max(choices, key=merit)
 
 
 def _rows(shown: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
@@ -132,7 +149,7 @@ def _rows(shown: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error:
-            continue
+            yield line, [""]  # a record of no width
 
 
 def _line_ends(shown: str) -> str:

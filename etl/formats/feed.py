@@ -31,6 +31,7 @@ class Feed:
     recent: list[str] = field(default_factory=list)  #: lines given out since the reader last cleared it
     given: int = 0  #: lines given out
     last: str = ""
+    zeros: bool = False  #: a zero byte was seen
     trailer: re.Match[str] | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -39,6 +40,8 @@ class Feed:
             size = size + len(line) if self.recent else len(line)
             if size > self.limits.cell:
                 raise self._too_long()
+            if "\0" in line:
+                self.zeros = True
             self.recent.append(line)
             self.given += 1
             self.last = line

@@ -66,7 +66,8 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
             where=f"{where}:{dialect.header}",
             hint="ask the source to send it again; if it never ends its last line, set `final_newline: false`",
         )
-    if dialect.columns and len(dialect.columns) != len(cells):
+    more = dialect.short_rows == "empty" and len(dialect.columns) > len(cells)
+    if dialect.columns and len(dialect.columns) != len(cells) and not more:
         raise FileRefused(
             "columns-count",
             f"the mapping names {len(dialect.columns)} columns, the header has {len(cells)}",

@@ -15,7 +15,7 @@ class Limits:
     """Bounds of one read; what is above them is refused, never cut."""
 
     rows: int = 20_000_000
-    columns: int = 5_000
+    columns: int = 16_384  #: as many as Excel has
     cell: int = 4 * MIB  #: characters of one record, and so of any cell
     sheets: int = 256
     members: int = 1_000  #: files in an archive

@@ -140,11 +140,11 @@ class Reader:
             clean = [self._decoded(number, cells) for number, cells in zip(numbers, rows, strict=True)]
             numbers = [number for number, good in zip(numbers, clean, strict=True) if good]
             frame = frame_of(numbers, [cells for cells, good in zip(rows, clean, strict=True) if good], self.names)
-        zero = frame.select(pl.any_horizontal(pl.exclude(ROW).str.contains("\0", literal=True).fill_null(False)))
-        if zero.height and zero.to_series().any():
-            for row in frame.filter(zero.to_series())[ROW]:
+        if self.feed.zeros:
+            zero = pl.any_horizontal(pl.exclude(ROW).str.contains("\0", literal=True).fill_null(False))
+            for row in frame.filter(zero)[ROW]:
                 self._bad_bytes(row, "")
-            frame = frame.filter(~zero.to_series())
+            frame = frame.filter(~zero)
         return frame
 
     def _decoded(self, row: int, cells: list[str]) -> bool:

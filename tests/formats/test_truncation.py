@@ -14,24 +14,23 @@ from etl.formats import delimited
 from etl.model import Dialect
 
 
-def export(end: str, quoting: int) -> tuple[bytes, list[tuple[str | None, ...]]]:
-    """200 rows with umlauts, quotes and line breaks in cells."""
+def export(end: str, quoting: int, count: int) -> tuple[bytes, list[tuple[str | None, ...]]]:
+    """Rows with umlauts, quotes and line breaks in cells."""
     rows = [
-        (f"{n:05d}", f"Blå {n}", 'a "b"\nc;d;e\nf' if n % 7 == 0 else "x", f"{n},50", "" if n % 2 else "ja")
-        for n in range(200)
+        (f"{n}", "å" if n % 3 else "", 'a "b"\nc;d;e\nf' if n % 20 == 0 else "x", "" if n % 2 else "ja")
+        for n in range(count)
     ]
     out = io.StringIO()
     writer = csv.writer(out, delimiter=";", lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
-    writer.writerows([("no", "name", "text", "price", "flag"), *rows])
+    writer.writerows([("no", "å", "text", "flag"), *rows])
     return out.getvalue().encode(), [tuple(cell or None for cell in row) for row in rows]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_sweep(tmp_path: Path, end: str, quoting: int) -> None:
+@pytest.mark.parametrize(("end", "quoting", "count"), [("\n", csv.QUOTE_MINIMAL, 200), ("\r\n", csv.QUOTE_ALL, 45)])
+def test_sweep(tmp_path: Path, end: str, quoting: int, count: int) -> None:
     """At every byte: refused, or a prefix of the rows and at most one malformed row, the one that was cut."""
-    data, rows = export(end, quoting)
+    data, rows = export(end, quoting, count)
     path = tmp_path / "cut.csv"
     dialect = Dialect(delimiter=";")
     for cut in range(len(data)):

@@ -1,22 +1,223 @@
-"""Excel sheets as tables of text."""
+"""Excel and OpenDocument sheets as tables of text."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
+from datetime import date, datetime, time
 from pathlib import Path
+from typing import Any
 
+import pytest
 import xlsxwriter
 
 from etl import formats
-from etl.model import Dialect
+from etl.errors import FileRefused
+from etl.formats import cells
+from etl.model import Dialect, Table
+
+EXCEL = Dialect(format="excel")
+Fill = Callable[[Any, Any], None]
 
 
-def test_header_in_any_row(tmp_path: Path) -> None:
-    """Rows above the header are skipped, and rows keep their sheet row."""
-    path = tmp_path / "prices.xlsx"
-    with xlsxwriter.Workbook(path) as book:
-        sheet = book.add_worksheet()
-        for row, cells in enumerate([["Price list"], [], [], ["no", "price"], ["00123", 5], [], ["x", 1.5]]):
-            sheet.write_row(row, 0, cells)
-    table = formats.read(path, Dialect(format="excel", header=4))
+@pytest.fixture
+def book(tmp_path: Path) -> Callable[..., Path]:
+    def make(fill: Fill, **options: Any) -> Path:
+        path = tmp_path / "book.xlsx"
+        with xlsxwriter.Workbook(path, options) as workbook:
+            fill(workbook, workbook.add_worksheet("Prices"))
+        return path
+
+    return make
+
+
+def codes(table: Table) -> list[tuple[int, str, str, str]]:
+    return list(table.malformed.frame.select("row", "column", "code", "value").iter_rows())
+
+
+def test_header_in_any_row(book: Callable[..., Path]) -> None:
+    """Rows above the header are skipped, rows keep their sheet row, empty ones are no rows."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        for row, line in enumerate([["Price list"], [], [], ["no", "price"], ["00123", 5], [], ["x", 1.5]]):
+            sheet.write_row(row, 0, line)
+
+    table = formats.read(book(fill), Dialect(format="excel", header=4))
     assert table.frame.rows() == [(5, "00123", "5"), (7, "x", "1.5")]
     assert table.rows == 2
+
+
+@pytest.mark.parametrize("epoch", [False, True])
+def test_cells_come_as_people_see_them(book: Callable[..., Path], epoch: bool) -> None:
+    """Leading zeros from formats, ISO dates of both epochs, no `.0`, whole EANs, full prices."""
+
+    def fill(workbook: Any, sheet: Any) -> None:
+        style = {code: workbook.add_format({"num_format": code}) for code in ("00000", "dd.mm.yyyy", "hh:mm", "0.00")}
+        style["both"] = workbook.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        sheet.write_row(0, 0, ["zip", "day", "at", "when", "n", "ean", "price", "yes"])
+        sheet.write(1, 0, 123, style["00000"])
+        sheet.write_datetime(1, 1, date(2024, 2, 29), style["dd.mm.yyyy"])
+        sheet.write_datetime(1, 2, time(8, 30), style["hh:mm"])
+        sheet.write_datetime(1, 3, datetime(2024, 1, 2, 3, 4, 5), style["both"])
+        sheet.write_row(1, 4, [5.0, 4038990000123])
+        sheet.write(1, 6, 1.239, style["0.00"])
+        sheet.write_boolean(1, 7, True)
+
+    row = formats.read(book(fill, date_1904=epoch), EXCEL).frame.row(0)
+    assert row == (
+        *(2, "00123", "2024-02-29", "08:30:00", "2024-01-02T03:04:05", "5"),
+        *("4038990000123", "1.239", "TRUE"),
+    )
+
+
+def test_error_cells_and_uncalculated_formulas_are_malformed(book: Callable[..., Path]) -> None:
+    """A row with #DIV/0!, or with a formula whose result is not stored, is named and not read."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["no", "price"])
+        sheet.write_row(1, 0, ["a", 1])
+        sheet.write(2, 0, "b")
+        sheet.write_formula(2, 1, "=1/0", None, "#DIV/0!")
+        sheet.write(3, 0, "c")
+
+    path = book(fill)
+    rewrite(path, "xl/worksheets/sheet1.xml", b"</row></sheetData>", b'<c r="B4"><f>A1</f></c></row></sheetData>')
+    table = formats.read(path, EXCEL)
+    assert table.frame.rows() == [(2, "a", "1")]
+    assert [line[:3] for line in codes(table)] == [(3, "price", "excel-error"), (4, "price", "excel-no-value")]
+    assert table.rows == 3
+
+
+def rewrite(path: Path, part: str, old: bytes, new: bytes) -> None:
+    """Changes one part of a zip."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    assert old in parts[part]
+    parts[part] = parts[part].replace(old, new)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+
+
+def test_hidden_sheets_are_read_only_when_named(book: Callable[..., Path]) -> None:
+    """The first visible sheet is the default."""
+
+    def fill(workbook: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["secret"])
+        sheet.hide()
+        other = workbook.add_worksheet("Shown")
+        other.write_row(0, 0, ["no"])
+        other.write_row(1, 0, ["1"])
+        other.activate()
+        other.set_first_sheet()
+
+    path = book(fill)
+    assert formats.read(path, EXCEL).columns == ("no",)
+    assert formats.read(path, Dialect(format="excel", sheet="Prices")).columns == ("secret",)
+    with pytest.raises(FileRefused, match="no sheet 'Pricse'"):
+        formats.read(path, Dialect(format="excel", sheet="Pricse"))
+
+
+def test_a_merged_header_over_two_rows(book: Callable[..., Path]) -> None:
+    """A header cell merged with the one above it shows that one's text."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        sheet.merge_range(0, 0, 1, 0, "no")
+        sheet.merge_range(0, 1, 0, 2, "price")
+        sheet.write_row(1, 1, ["SEK", "EUR"])
+        sheet.write_row(2, 0, ["a", 10, 1])
+
+    assert formats.read(book(fill), Dialect(format="excel", header=2)).columns == ("no", "SEK", "EUR")
+
+
+def test_a_wrong_dimension_is_survived(book: Callable[..., Path]) -> None:
+    """The sheet's own claim about its size is not believed."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["a", "b"])
+        sheet.write_row(1, 0, ["1", "2"])
+
+    path = book(fill)
+    rewrite(path, "xl/worksheets/sheet1.xml", b'<dimension ref="A1:B2"/>', b'<dimension ref="A1"/>')
+    assert formats.read(path, EXCEL).frame.rows() == [(2, "1", "2")]
+
+
+def test_entities_are_refused(book: Callable[..., Path]) -> None:
+    """A workbook that declares XML entities costs one refusal."""
+    path = book(lambda _, sheet: sheet.write(0, 0, "a"))
+    rewrite(path, "xl/worksheets/sheet1.xml", b"<worksheet", b'<!DOCTYPE x [<!ENTITY a "aaaa">]><worksheet')
+    with pytest.raises(FileRefused, match="entities"):
+        formats.read(path, EXCEL)
+
+
+def test_a_zip_bomb_is_refused(book: Callable[..., Path]) -> None:
+    """A workbook that unpacks to far more than it weighs is refused before it is parsed."""
+    path = book(lambda _, sheet: sheet.write(0, 0, "a"))
+    rewrite(path, "xl/worksheets/sheet1.xml", b"<sheetData>", b"<sheetData>" + b" " * 4_000_000)
+    with pytest.raises(FileRefused, match="ratio"):
+        formats.read(path, EXCEL, limits=formats.Limits(ratio_from=1_000_000, ratio=50))
+
+
+def test_memory_and_time_are_bounded(book: Callable[..., Path]) -> None:
+    """A workbook that needs too much costs one refusal."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        for row in range(3000):
+            sheet.write_row(row, 0, [f"text {row} {col}" for col in range(30)])
+
+    with pytest.raises(FileRefused) as caught:
+        formats.read(book(fill), EXCEL, limits=formats.Limits(memory=300 << 20))
+    assert caught.value.code == "workbook-unreadable"
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 cut", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 cut", b"<html>", b"a;b\n"])
+def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
+    """Damaged, cut and misnamed files are refused with a reason."""
+    path = tmp_path / "x.xlsx"
+    path.write_bytes(data)
+    with pytest.raises(FileRefused) as caught:
+        formats.read(path, EXCEL)
+    assert caught.value.code in ("file-empty", "workbook-unreadable", "archive-unreadable")
+
+
+def test_a_workbook_cut_anywhere_is_refused(book: Callable[..., Path], tmp_path: Path) -> None:
+    """A cut workbook never looks like a smaller one."""
+    data = book(lambda _, sheet: [sheet.write_row(row, 0, [row, "x"]) for row in range(50)]).read_bytes()
+    for cut in (10, len(data) // 3, len(data) // 2, len(data) - 30, len(data) - 1):
+        path = tmp_path / "cut.xlsx"
+        path.write_bytes(data[:cut])
+        with pytest.raises(FileRefused):
+            formats.read(path, EXCEL)
+
+
+@pytest.mark.parametrize(
+    ("stored", "code", "shown"),
+    [
+        ("5", "", "5"),
+        ("5.0", "", "5"),
+        ("0.30000000000000004", "", "0.3"),
+        ("1E+20", "", "1" + "0" * 20),
+        ("4.03899E+12", "", "4038990000000"),
+        ("42", "000-000", "000-042"),
+        ("1234567", "00000", "1234567"),
+        ("42", '"SKU-"0000', "SKU-0042"),
+        ("-42", "0000", "-42"),
+        ("12.5", "0.00", "12.5"),
+        ("5", '0 "kr"', "5"),
+        ("45351.5", "[$-409]d/m/yy h:mm", "2024-02-29T12:00:00"),
+        ("1.5", "[h]:mm", "36:00:00"),
+        ("1", "yyyy-mm-dd", "1900-01-01"),
+        ("61", "yyyy-mm-dd", "1900-03-01"),
+        ("0.5", "General", "0.5"),
+        ("3", '"day "0', "3"),
+    ],
+)
+def test_number_formats(stored: str, code: str, shown: str) -> None:
+    """What a stored number looks like under a number format."""
+    assert cells.number(stored, code, epoch_1904=False) == shown
+
+
+def test_a_day_that_never_was() -> None:
+    """Excel's 29 February 1900 is refused and not moved."""
+    with pytest.raises(ValueError):
+        cells.number("60", "yyyy-mm-dd", epoch_1904=False)
