@@ -26,13 +26,14 @@ REJECTIONS: Map[str, pl.DataType] = {
 #: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
 NUMBER = pl.Decimal(18, 4)
 
-_SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
+#: What surrounds a cell without being part of it.
+SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
 
 
 def clean(text: pl.Expr, column: Column) -> pl.Expr:
     """Trimmed, composed (NFC) text; null for nothing and for the words that mean nothing."""
     if column.trim:
-        text = text.str.strip_chars(_SPACES)
+        text = text.str.strip_chars(SPACES)
     text = text.str.normalize("NFC")
     nothing = ["", *column.empty]
     return pl.when(text.is_in(nothing)).then(None).otherwise(text)

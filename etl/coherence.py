@@ -70,11 +70,15 @@ def close(send: int, able: int, layout: Layout) -> int | None:
 
 
 def _companion(leaf: Leaf, layout: Layout) -> int:
-    """Fields that Connect only reads together: a rule's value with the rule."""
+    """What Connect only reads together: a rule's value with the rule, a list with the word how it is meant."""
     found = 0
-    for other in layout.leaves:
-        together = other.field.name == leaf.field.companion or other.field.companion == leaf.field.name
-        if together and leaf.name.rpartition(".")[0] == other.name.rpartition(".")[0]:
+    if leaf.field.companion is not None:
+        target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
+        for other in layout.leaves:
+            if other.name == target:
+                found |= 1 << other.index
+    for other, target in layout.companions:
+        if leaf.name == target or leaf.name.startswith((target + "[", target + ".")):
             found |= 1 << other.index
     return found
 

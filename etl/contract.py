@@ -52,7 +52,8 @@ class Field:
     row_key: tuple[str, ...] = ()
     list_rule: Literal["merge", "replace", "unknown"] | None = None
     empty: Literal["ignored", "inherit", "reset", "no_change"] | None = None
-    companion: str | None = None  #: only read together with this sibling field
+    companion: str | None = None  #: sibling field or list that this one is read together with
+    always: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
     deprecated: bool = False
     note: str | None = None
 
@@ -183,6 +184,7 @@ def _field(name: str, raw: Mapping[str, Any]) -> Field:
         list_rule=raw.get("list"),
         empty=raw.get("empty"),
         companion=raw.get("with"),
+        always=raw.get("always", False),
         deprecated=raw.get("deprecated", False),
         note=raw.get("note"),
     )

@@ -91,6 +91,15 @@ class Layout:
         return found
 
     @cached_property
+    def companions(self) -> tuple[tuple[Leaf, str], ...]:
+        """Leaves that go along with another place, and that place."""
+        return tuple(
+            (leaf, leaf.name.removesuffix(leaf.field.name) + leaf.field.companion)
+            for leaf in self.leaves
+            if leaf.field.companion is not None
+        )
+
+    @cached_property
     def bundles(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for leaf in self.leaves:
@@ -278,7 +287,7 @@ class _Builder:
     def required(self, field: Field) -> frozenset[str]:
         """Names of the fields that tell an object or element of this kind apart, or that it cannot be without."""
         inside = self.contract.fields_of(field)
-        must = {name for name, inner in inside.items() if inner.required == "true"}
+        must = {name for name, inner in inside.items() if inner.required == "true" or inner.always}
         return frozenset(must.union(name for name in field.row_key if name in inside))
 
     def enter(self, node: Node, place: str, context: _Context) -> _Context:

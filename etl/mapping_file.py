@@ -373,7 +373,7 @@ def _check_required(node: Node, problems: Problems) -> None:
         missing = [
             name
             for name, field in inside.items()
-            if field.required == "true" and name not in fields and name not in keyed
+            if (field.required == "true" or field.always) and name not in fields and name not in keyed
         ]
         for name in missing:
             hint = f"add `{name}: …` there"

@@ -76,7 +76,8 @@ def check(table: Table, mapping: Mapping) -> Checked:
 
 def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], list[str]]:
     """Rename aliases, find what is used; refuse a file without a needed column, naming all of them."""
-    present = list(table.columns)
+    bare = {name: name.strip(cells.SPACES) for name in table.columns}
+    present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():
         if column.name not in present:
@@ -88,7 +89,7 @@ def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], l
     missing = [name for name in needed if name not in names and not mapping.column(name).optional]
     if missing:
         listed = ", ".join(f'"{name}"' for name in missing)
-        have = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+        have = ", ".join(name[:40] for name in names[:12]) + (" …" if len(names) > 12 else "")
         raise FileRefused(
             "missing-column",
             f"the file has no column {listed}",
@@ -102,7 +103,19 @@ def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], l
         for name in names
         if name in needed or name in mapping.columns or any(matches(p, name) is not None for p in patterns)
     ]
-    return table.frame.rename(renames), used, [name for name in names if name not in used]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FileRefused(
+            "duplicate-column",
+            f'the file has two columns "{twice}"',
+            where=f"header: {', '.join(name[:40] for name in names[:12])}",
+            hint="rename one of them at its source, or drop an alias from the mapping",
+        )
+    return (
+        table.frame.rename({raw: renames.get(name, name) for raw, name in bare.items()}),
+        used,
+        [name for name in names if name not in used],
+    )
 
 
 def _values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
