@@ -199,6 +199,8 @@ def _wave(
     frame: pl.DataFrame, wave: int, sets: list[int], words: int, layout: Layout, limits: Limits
 ) -> Iterator[Batch]:
     able = [f"_v{word}" for word in range(words)]
+    if layout.units:  # a variant that is new does not tear its product apart
+        frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
     facts = (
         frame.group_by("_s", NEW, maintain_order=True)
         .agg(pl.col(ITEM).n_unique().alias("_n"), *(pl.col(name).bitwise_and() for name in able))
@@ -208,17 +210,35 @@ def _wave(
         Group(sets[row["_s"]], unpack(tuple(row[name] for name in able)), row["_n"], row[NEW])
         for row in facts.iter_rows(named=True)
     ]
-    targets = pack(groups, layout, limits.max_records, limits.requests_per_minute)
-    target_ids = list(dict.fromkeys((target, group.new) for target, group in zip(targets, groups, strict=True)))
-    by_id = {pair: number for number, pair in enumerate(target_ids)}
-    assigned = facts.select("_s", NEW).with_columns(
-        pl.Series("_t", [by_id[target, group.new] for target, group in zip(targets, groups, strict=True)])
+    shares = pack(groups, layout, limits.max_records, limits.requests_per_minute)
+    targets = list(
+        dict.fromkeys((share.bits, group.new) for group, its in zip(groups, shares, strict=True) for share in its)
     )
-    routed = frame.join(assigned, on=["_s", NEW], how="left", maintain_order="left")
-    for number, (bits, new) in enumerate(target_ids):
+    by_id = {pair: number for number, pair in enumerate(targets)}
+    merged = dict.fromkeys(targets, 0)
+    routes: list[tuple[int, bool, int, int, int]] = []
+    for row, group, its in zip(facts.select("_s", NEW).iter_rows(), groups, shares, strict=True):
+        start = 0
+        for share in its:
+            target = share.bits, group.new
+            routes.append((*row, start, start + share.records, by_id[target]))
+            start += share.records
+        for target in {(share.bits, group.new) for share in its}:
+            merged[target] += 1
+    table = pl.DataFrame(
+        routes,
+        schema={"_s": pl.Int64, NEW: pl.Boolean, "_from": pl.Int64, "_to": pl.Int64, "_t": pl.Int64},
+        orient="row",
+    )
+    numbered = frame.with_columns(_item_number(frame))
+    numbered = numbered.with_columns((pl.col("_i").rank("dense").over("_s", NEW) - 1).cast(pl.Int64))
+    routed = numbered.join(table, on=["_s", NEW], how="left", maintain_order="left")
+    routed = routed.filter((pl.col("_i") >= pl.col("_from")) & (pl.col("_i") < pl.col("_to"))).drop(
+        "_i", "_from", "_to"
+    )
+    for number, target in enumerate(targets):
         part = routed.filter(pl.col("_t") == number).drop("_t")
-        merged = sum(1 for target, group in zip(targets, groups, strict=True) if (target, group.new) == (bits, new))
-        yield from _slices(part, bits, wave, merged, limits.max_records)
+        yield from _slices(part, target[0], wave, merged[target], limits.max_records)
 
 
 def _slices(frame: pl.DataFrame, bits: int, wave: int, merged: int, size: int) -> Iterator[Batch]:

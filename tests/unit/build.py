@@ -1,0 +1,209 @@
+"""Plain values for the tests of the core: mappings from text, tables from CSV text, plans, and what they send."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import textwrap
+from collections.abc import Iterable, Mapping as Map
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from etl import accepted as kept, mapping_file, plan as planner, transform
+from etl.cells import REJECTIONS
+from etl.contract import Flag
+from etl.diff import GONE
+from etl.layout import Layout, build
+from etl.mapping import Mapping
+from etl.model import ITEM, KEY, ROW, Rejections, Table
+from etl.plan import Plan, Request, Terms
+from etl.sandbox import fields, header, payload, wire
+
+TERMS = Terms(account_id=7)
+
+PRICES = """
+feed: prices
+operation: Product/ImportSkuPriceLists
+source: {files: "*.csv", content: full}
+columns:
+  price: {type: decimal}
+  cost: {type: decimal}
+record:
+  PartNo: part
+  PriceListCode: {value: B2C}
+  CurrencyCode: {value: SEK}
+  PriceSale: price
+  CostPurchase: cost
+"""
+
+
+@lru_cache(maxsize=256)
+def mapping(text: str) -> Mapping:
+    """The mapping that a YAML text says."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "feed.yaml"
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return mapping_file.read(path)
+
+
+def table(source: str | Iterable[Map[str, str | None]], delimiter: str = ",") -> Table:
+    """A table from CSV text (header in its first line) or from rows; row numbers as in a CSV file."""
+    if isinstance(source, str):
+        rows: list[dict[str, str | None]] = []
+        reader = csv.DictReader(io.StringIO(textwrap.dedent(source).strip()), delimiter=delimiter)
+        names = list(reader.fieldnames or ())
+        rows.extend({name: cell or None for name, cell in row.items()} for row in reader)
+    else:
+        rows = [dict(row) for row in source]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+    frame = pl.DataFrame(
+        {ROW: list(range(2, len(rows) + 2)), **{name: [row.get(name) for row in rows] for name in names}},
+        schema={ROW: pl.Int64, **dict.fromkeys(names, pl.String)},
+    )
+    return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), frame.height)
+
+
+def nothing() -> pl.DataFrame:
+    """*accepted* of a feed that has never run."""
+    return pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request with its JSON decoded and its flags by name."""
+
+    request: Request
+    flags: dict[str, list[str]]
+    records: list[dict[str, Any]]
+
+    @property
+    def names(self) -> set[str]:
+        """The listed flags, of all arrays."""
+        return {f"{array}.{name}" for array, names in self.flags.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan with everything it would send, and *accepted* after Connect has taken all of it."""
+
+    plan: Plan
+    sent: list[Sent]
+    accepted: pl.DataFrame
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [record for sent in self.sent for record in sent.records]
+
+    @property
+    def codes(self) -> list[tuple[int, str]]:
+        """(row, code) of every rejection."""
+        return list(self.plan.rejections.frame.select("row", "code").iter_rows())
+
+
+def run(
+    mapping: Mapping,
+    table: Table,
+    accepted: pl.DataFrame | None = None,
+    terms: Terms = TERMS,
+    *,
+    full: bool = False,
+) -> Outcome:
+    """Plan a file, encode all requests, and lay what they carry over *accepted*."""
+    before = nothing() if accepted is None else accepted
+    made = planner.make(table, mapping, before, terms, full=full)
+    return carried(made, before)
+
+
+def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
+    """What a plan sends, and *accepted* after it."""
+    after = before
+    sent: list[Sent] = []
+    for request in planner.requests(plan):
+        sent.append(Sent(request, flag_names(plan.layout, request), wire.load(request.payload)))
+        after = kept.lay_over(
+            after, kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired)
+        )
+    return Outcome(plan, sent, after)
+
+
+def days(mapping: Mapping, *files: str | Table, terms: Terms = TERMS) -> list[Outcome]:
+    """One file after the other, each taken by Connect before the next."""
+    made: list[Outcome] = []
+    accepted = nothing()
+    for file in files:
+        made.append(run(mapping, file if isinstance(file, Table) else table(file), accepted, terms))
+        accepted = made[-1].accepted
+    return made
+
+
+def flag_names(layout: Layout, request: Request) -> dict[str, list[str]]:
+    """The header's arrays with names for numbers; empty arrays left out."""
+    named: dict[str, list[str]] = {}
+    for array in layout.operation.arrays.values():
+        by_number: dict[int, Flag] = {flag.number: flag for flag in array.flags.values()}
+        numbers = request.header.get(array.name)
+        if numbers:
+            named[array.name] = [by_number[number].name for number in numbers]
+    return named
+
+
+def complaints(outcome: Outcome) -> list[str]:
+    """What the strict sandbox has against the requests: header, payload, and where the two disagree."""
+    operation = outcome.plan.mapping.operation
+    found: list[str] = []
+    for sent in outcome.sent:
+        place = f"request {sent.request.number}: "
+        try:
+            asked = header.parse(wire.dump(sent.request.header).decode(), operation)
+        except header.HeaderRefused as refused:
+            found += [place + message for message in refused.messages]
+            continue
+        bad = payload.check(sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id)
+        found += [place + message for messages in bad.values() for message in messages]
+        mode, nodes = fields.modes(operation.id, asked.flags), fields.tree(operation.id)
+        for record in sent.records:
+            found += [f"{place}{miss.kind} {miss.path}" for miss in fields.mismatches(record, nodes, mode)]
+    return found
+
+
+def planner_contract() -> Any:
+    from etl import contract
+
+    return contract.load()
+
+
+def leaves(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    """*accepted* after the run as plain values: key to leaf to value, nulls left out."""
+    return plain(outcome.accepted)
+
+
+def plain(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in frame.drop(ITEM, ROW, strict=False).iter_rows(named=True):
+        key = row.pop(KEY)
+        found[key] = {name: value for name, value in row.items() if value is not None and value is not False}
+    return found
+
+
+def from_json(rows: list[dict[str, Any]], mapping: Mapping, columns: tuple[str, ...]) -> pl.DataFrame:
+    """*accepted* from flat rows: leaf name to value, besides `_key`, `_item` (the key unless given) and `_gone`."""
+    layout = build(mapping, columns)
+    kinds = transform.empty(mapping, layout).schema
+    made = [{ITEM: row[KEY], GONE: False, **row} for row in rows]
+    names = list(dict.fromkeys(name for row in made for name in row))
+    schema = {
+        name: {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean()}.get(name) or kinds[name] for name in names
+    }
+    exact = [{name: exactly(row.get(name), schema[name]) for name in names} for row in made]
+    return pl.DataFrame(exact, schema=schema, orient="row")
+
+
+def exactly(value: Any, kind: pl.DataType) -> Any:
+    """JSON numbers as decimals where the column holds decimals."""
+    return Decimal(str(value)) if value is not None and kind.is_decimal() else value
