@@ -37,7 +37,7 @@ def read(feed: Feed, names: tuple[str, ...], first: int) -> tuple[pl.DataFrame, 
     frame = _parse(source, dialect, names, first, found.quoted)
     if frame is None or frame.height != rows or not _balanced(frame, found, head, rows, dialect):
         return None
-    if max(size or 0 for size in frame.select(pl.all().str.len_bytes().max()).row(0)) > feed.limits.cell:
+    if found.longest > feed.limits.cell:
         return None  # the other reader knows the line
     if found.quoted:
         if not _well_quoted(source, dialect, first):

@@ -29,13 +29,18 @@ class Scan:
     returns: int = 0
     quotes: int = 0
     quoted: bool = False  #: a cell may begin with a quote
+    longest: int = 0  #: no line is longer, give or take two chunks
+    run: int = 0  #: bytes since the chunk with the latest line end began
     last: bytes = b""
     data: bytes | None = None  #: UTF-8, when the file itself is not
     parts: list[bytes] = field(default_factory=list)
 
     def look(self, chunk: bytes, quote: bytes, openers: tuple[bytes, ...]) -> None:
         self.size += len(chunk)
-        self.newlines += chunk.count(b"\n")
+        newlines = chunk.count(b"\n")
+        self.newlines += newlines
+        self.run = len(chunk) if newlines else self.run + len(chunk)
+        self.longest = max(self.longest, self.run + CHUNK if newlines else self.run)
         if b"\r" in chunk:
             self.returns += chunk.count(b"\r")
         if quote and quote in chunk:
