@@ -30,13 +30,17 @@ NUMBER = pl.Decimal(18, 4)
 SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
 
 
-def clean(text: pl.Expr, column: Column) -> pl.Expr:
-    """Trimmed, composed (NFC) text; null for nothing and for the words that mean nothing."""
+def clean(text: pl.Expr, column: Column, *, ascii_only: bool) -> pl.Expr:
+    """Trimmed and composed (NFC) text; composing is left out where there is nothing to compose: it is slow."""
     if column.trim:
         text = text.str.strip_chars(SPACES)
-    text = text.str.normalize("NFC")
+    return text if ascii_only else text.str.normalize("NFC")
+
+
+def blank(text: pl.Expr, column: Column) -> pl.Expr:
+    """Null for nothing and for the words that mean nothing."""
     nothing = ["", *column.empty]
-    return pl.when(text.is_in(nothing)).then(None).otherwise(text)
+    return pl.when(~text.is_in(nothing)).then(text)
 
 
 def parse(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:

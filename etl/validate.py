@@ -47,10 +47,7 @@ class _Reason:
 def check(table: Table, mapping: Mapping) -> Checked:
     """Raises FileRefused when the file lacks a column that the mapping needs."""
     frame, used, unused = _columns(table, mapping)
-    twins = frame.select(
-        ROW,
-        *(cells.clean(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in used),
-    )
+    twins = _cleaned(frame, used, mapping)
     excel = mapping.source.dialect.format == "excel"
     typed = twins.with_columns(
         cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel).alias(name) for name in used
@@ -72,6 +69,20 @@ def check(table: Table, mapping: Mapping) -> Checked:
         columns=tuple(used),
         unused=tuple(unused),
     )
+
+
+def _cleaned(frame: pl.DataFrame, used: list[str], mapping: Mapping) -> pl.DataFrame:
+    """ROW and the text twins. In two steps, because an eager frame computes a shared expression every time."""
+    if not used:
+        return frame.select(ROW)
+    sizes = frame.select(
+        (pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum()).alias(name) for name in used
+    ).row(0, named=True)
+    tidy = frame.select(
+        ROW,
+        *(cells.clean(pl.col(name), mapping.column(name), ascii_only=bool(sizes[name])) for name in used),
+    )
+    return tidy.select(ROW, *(cells.blank(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in used))
 
 
 def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], list[str]]:
