@@ -45,7 +45,7 @@ def passes(send: int, able: int, layout: Layout) -> tuple[int, ...] | None:
 
 def close(send: int, able: int, layout: Layout) -> int | None:
     """The smallest set around `send` that a header can name; None when `able` does not allow one."""
-    bits = (send | layout.always) & able
+    bits = (send | layout.always | layout.identity(able)) & able
     while True:
         grown = bits
         inside: set[str] = set()

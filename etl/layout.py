@@ -118,13 +118,21 @@ class Layout:
 
     @cached_property
     def always(self) -> int:
-        """Bits that every record carries whatever changed: the key, and what a cluster is told by."""
+        """Bits that every record carries whatever changed: key, what a cluster is told by, what Connect requires."""
         needs = set(self.operation.full_file.needs)
         bits = 0
         for leaf in self.leaves:
-            if leaf.path in needs or (leaf.key and self.operation.key.match == "all"):
+            required = leaf.field.required == "true" and "." not in leaf.path
+            if leaf.path in needs or required or (leaf.key and self.operation.key.match == "all"):
                 bits |= 1 << leaf.index
         return bits
+
+    def identity(self, able: int) -> int:
+        """The key's bit where the first key field that a record has decides; nothing where all of them make the key."""
+        if self.operation.key.match == "all":
+            return 0
+        bits = (1 << self.by_path[path].index for path in self.operation.key.paths if path in self.by_path)
+        return next((bit for bit in bits if able & bit), 0)
 
     @cached_property
     def retiring(self) -> Leaf | None:

@@ -15,9 +15,10 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
+from etl import mapping_check
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
-from etl.mapping import Column, ColumnType, Mapping, Node, RejectLimit, Rule, Source
+from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, Source
 from etl.mapping_record import RecordReader
 from etl.mapping_yaml import Problems, load, sql_columns
 from etl.model import Dialect
@@ -102,7 +103,7 @@ def read(path: Path) -> Mapping:
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-    _check_whole(mapping, raw, problems)
+    mapping_check.whole(mapping, raw, problems)
     problems.finish()
     return mapping
 
@@ -315,79 +316,3 @@ def _switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, 
             message = f'{operation.id} has no switch "{name}"'
             problems.unknown("switch", message, str(name), known, where=problems.place(raw, "switches"))
     return tuple(found)
-
-
-def _check_whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
-    """What only shows when everything is known: keys, what Connect requires, destructive settings."""
-    operation = mapping.operation
-    paths = set(_paths(mapping.record.values()))
-    where = problems.place(raw, "record")
-    wanted = operation.key.paths
-    if operation.key.match == "first_of":
-        if not paths.intersection(wanted):
-            hint = f"map one of {', '.join(wanted)}"
-            problems.add("key", f"{operation.id} needs a key to find records by", where=where, hint=hint)
-    else:
-        for path in wanted:
-            if path not in paths and path not in (operation.key.defaults or {}):
-                hint = f"add {path.replace('[]', '')} below `record:`"
-                problems.add("key", f"{operation.id} needs {path}, part of the key", where=where, hint=hint)
-    for node in _nodes(mapping.record.values()):
-        _check_required(node, problems)
-    if operation.key.header_fields and mapping.supplier is None:
-        hint = "supplier: 123 (the supplier's id in Norce Admin)"
-        problems.add("supplier", f"{operation.id} needs the supplier's id", where=problems.place(raw), hint=hint)
-    if mapping.gone == "deactivate" and mapping.source.content != "full":
-        message = "`gone: deactivate` needs `content: full`: a file of changes says nothing about what is gone"
-        problems.add("gone", message, where=problems.place(raw, "gone"), hint="gone: ignore")
-    off = operation.deactivation
-    if mapping.gone == "deactivate":
-        where_gone = problems.place(raw, "gone")
-        if off is None:
-            message = f"{operation.id} has no field that switches a record off"
-            problems.add("gone", message, where=where_gone, hint="gone: ignore")
-        elif off.on is None and off.path not in paths:
-            message = f"a record that comes back needs its {off.path}, which the mapping does not give"
-            problems.add("gone", message, where=where_gone, hint=f"map {off.path.replace('[]', '')}, or gone: ignore")
-    cleanups = [name for name in mapping.switches if "Cleanup" in name or "Reset" in name]
-    if cleanups and not mapping.destructive:
-        message = f"{', '.join(cleanups)} deletes what a file leaves out"
-        hint = 'say that it is meant: destructive: "why this is safe here"'
-        problems.add("destructive", message, where=problems.place(raw, "switches"), hint=hint)
-    contract = contracts.load()
-    for relation, delta in (("Companies[]", "IsCompanyListDelta"), ("Customers[]", "IsCustomerListDelta")):
-        bare = relation in paths and delta in contract.schemas[operation.item] and delta not in paths
-        if bare and not mapping.destructive:
-            message = f"without {delta} Connect detaches every relation that a record does not list"
-            hint = f'add `{delta}: {{value: true}}`, or say that it is meant: destructive: "…"'
-            problems.add("destructive", message, where=where, hint=hint)
-
-
-def _check_required(node: Node, problems: Problems) -> None:
-    """Objects and elements carry what Connect needs to read them at all."""
-    groups = [node.children] if node.children and "" not in node.children else []
-    groups += [fields for _, fields in node.elements if "" not in fields]
-    for fields in groups:
-        inside = contracts.load().fields_of(node.field)
-        keyed = node.field.row_key if node.kind == "keyed" else ()
-        missing = [
-            name
-            for name, field in inside.items()
-            if (field.required == "true" or field.always) and name not in fields and name not in keyed
-        ]
-        for name in missing:
-            hint = f"add `{name}: …` there"
-            problems.add("required", f"{node.path} needs {name}", where=node.where, hint=hint)
-
-
-def _nodes(nodes: Iterable[Node]) -> Iterable[Node]:
-    for node in nodes:
-        yield node
-        yield from _nodes(node.children.values())
-        for _, fields in node.elements:
-            yield from _nodes(fields.values())
-
-
-def _paths(nodes: Iterable[Node]) -> Iterable[str]:
-    for node in _nodes(nodes):
-        yield node.path
