@@ -60,22 +60,22 @@ def compare(
         pl.col(GONE).fill_null(False).alias("_back"),
     )
     joined = _revive(joined, layout)
-    present = {leaf.index: _present(leaf, layout) for leaf in layout.leaves}
+    able = _able(layout)
     send: dict[int, pl.Expr] = {}
-    able: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
-        allowed = present[leaf.index] if leaf.value.own else present[leaf.index] & pl.col(NEW)
-        able[leaf.index] = allowed
-        if leaf.key or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)):
-            continue  # goes along with others, is never a change of its own
+        goes_along = leaf.key and layout.operation.key.match == "all"
+        if goes_along or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)):
+            continue  # is never a change of its own
         differs = pl.lit(True) if everything or not known[leaf.index] else _differs(leaf)
-        send[leaf.index] = allowed & (pl.col(NEW) | differs)
+        content = [able[other.index] for other in layout.leaves if other.is_content_of(leaf)]
+        filled = pl.any_horizontal(content) if leaf.anchor and not leaf.key and content else pl.lit(True)
+        send[leaf.index] = able[leaf.index] & filled & (pl.col(NEW) | differs)
     count = max(1, -(-len(layout.leaves) // BITS))
     joined = joined.with_columns(
         *(_word(send, word).alias(f"_c{word}") for word in range(count)),
         *(_word(able, word).alias(f"_v{word}") for word in range(count)),
     )
-    touched = pl.any_horizontal(pl.col(f"_c{word}") != 0 for word in range(count)) | pl.col(NEW)
+    touched = pl.any_horizontal(pl.col(f"_c{word}") != 0 for word in range(count))
     changed = joined.filter(touched).with_columns(pl.lit(False).alias(GONE))
     cleared = _cleared(changed, layout)
     words = [f"_{kind}{word}" for kind in "cv" for word in range(count)]
@@ -141,18 +141,34 @@ def _differs(leaf: Leaf) -> pl.Expr:
     return value(leaf).ne_missing(value(leaf, _OLD))
 
 
-def _present(leaf: Leaf, layout: Layout) -> pl.Expr:
-    """Whether a record has a value that may be sent."""
+def _able(layout: Layout) -> dict[int, pl.Expr]:
+    """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read."""
+    filled = {leaf.index: _filled(leaf, layout) for leaf in layout.leaves}
+    able: dict[int, pl.Expr] = {}
+    for leaf in layout.leaves:
+        conditions = [filled[leaf.index]]
+        for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
+            anchors = layout.of(layout.anchors.get(place, 0))
+            conditions += [filled[other.index] for other in anchors if not other.constant and other is not leaf]
+        if leaf.field.companion is not None:
+            target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
+            partners = [o for o in layout.leaves if o.name == target or o.name.startswith((target + "[", target + "."))]
+            conditions.append(pl.any_horizontal(filled[o.index] for o in partners) if partners else pl.lit(True))
+        if not leaf.value.own:
+            conditions.append(pl.col(NEW))
+        able[leaf.index] = pl.all_horizontal(conditions)
+    return able
+
+
+def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
+    """Whether a record has a value that Connect would take as one."""
+    filled = pl.col(leaf.column).is_not_null()
     if leaf.inner is not None:
-        filled = pl.col(leaf.column).is_not_null()
-        return (
-            filled
-            if leaf.value.empty == "clear"
-            else filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()
-        )
+        if leaf.value.empty == "clear":
+            return filled
+        return (filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()).fill_null(False)
     if leaf.value.empty == "clear":
         return pl.lit(True)
-    filled = pl.col(leaf.column).is_not_null()
     if leaf.field.empty == "ignored":
         filled = filled & (pl.col(leaf.column) != 0)
     forced = _forced(leaf, layout)
@@ -236,7 +252,7 @@ def _withheld(joined: pl.DataFrame, layout: Layout) -> int:
         for leaf in layout.leaves
         if leaf.inner is None and (leaf.field.empty == "ignored" or _forced(leaf, layout) is not None)
     ]
-    return _count(joined, [pl.col(leaf.column).is_not_null() & ~_present(leaf, layout) for leaf in kept_back])
+    return _count(joined, [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back])
 
 
 def _cleared(changed: pl.DataFrame, layout: Layout) -> int:

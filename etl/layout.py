@@ -49,6 +49,10 @@ class Leaf:
         """Never given by a row; only used to switch a record off and on."""
         return self.value.silent
 
+    def is_content_of(self, anchor: Leaf) -> bool:
+        """Whether this is more than identity in the place that `anchor` tells apart."""
+        return anchor.parent in self.parents and not (self.anchor and self.parent == anchor.parent)
+
     @property
     def parent(self) -> str:
         return self.parents[-1] if self.parents else ""

@@ -95,7 +95,31 @@ def _rows(
     for leaf in layout.leaves:
         if leaf.index in made:
             rejected.extend(_hits(frame, leaf, made[leaf.index]))
-    return frame.select(columns)
+    made_rows = frame.select(columns)
+    rejected.extend(_incomplete(made_rows, layout))
+    return made_rows
+
+
+def _incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
+    """Rows that lack what Connect requires of a record, or what tells a filled object or element apart."""
+    plain = [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.silent]
+    for leaf in plain:
+        if leaf.constant or leaf.key:
+            continue
+        empty = pl.col(leaf.name).is_null()
+        if not leaf.parents and leaf.field.required == "true":
+            hits, code, message = rows.filter(empty), "missing-required", f"Connect requires {leaf.field.name}"
+        elif leaf.anchor:
+            content = [pl.col(o.name).is_not_null() for o in plain if o.is_content_of(leaf) and not o.constant]
+            if not content:
+                continue
+            hits = rows.filter(empty & pl.any_horizontal(content))
+            code, message = "missing-code", f"{leaf.parent} has values, but no {leaf.field.name} to tell it by"
+        else:
+            continue
+        if hits.height:
+            column = leaf.value.text if leaf.value.kind == "column" else leaf.name
+            yield _reject(hits, column, code, message, "fill the cell, or give the field a `default`")
 
 
 def _in_split(leaf: Leaf, layout: Layout) -> bool:
