@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from etl import coherence
+from etl import coherence, layers
 from etl.cells import REJECTIONS
 from etl.diff import BITS, NEW, ChangeSet
 from etl.layout import Layout
@@ -45,7 +45,7 @@ def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batc
 
     Records that no header can carry come back as rejections.
     """
-    frame, sets, hopeless = _assign(changes, layout)
+    frame, sets, hopeless = _assign(changes, layout, limits)
     rejections = _uneven(hopeless)
     batches: list[Batch] = []
     waves = sorted(frame["_wave"].unique().to_list()) if frame.height else []
@@ -136,7 +136,7 @@ def unpack(words: tuple[int, ...]) -> int:
     return bits
 
 
-def _assign(changes: ChangeSet, layout: Layout) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
+def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
     """Each row with its set (`_s`) and wave; rows of several passes several times."""
     c = [f"_c{word}" for word in range(changes.words)]
     v = [f"_v{word}" for word in range(changes.words)]
@@ -163,11 +163,34 @@ def _assign(changes: ChangeSet, layout: Layout) -> tuple[pl.DataFrame, list[int]
     hopeless = frame.filter(pl.col("_s") < 0)
     frame = frame.filter(pl.col("_s") >= 0)
     # The rows of one item, and the passes of one row, share keys: their jobs must follow one another.
-    turn = pl.col("_pass") * (1 << 32) + pl.col("_s")
     if frame[ITEM].n_unique() == frame.height:
-        return frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave")), sets, hopeless
+        return _layered(frame, sets, layout, limits), sets, hopeless
+    turn = pl.col("_pass") * (1 << 32) + pl.col("_s")
     wave = (turn.rank("dense").over(ITEM) - 1).cast(pl.Int64)
     return frame.with_columns(wave.alias("_wave")), sets, hopeless
+
+
+def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limits) -> pl.DataFrame:
+    """One row per item and one pass per row: all in the first wave, but new records with gaps in layers."""
+    flat = frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave"))
+    counts = frame.filter(pl.col(NEW)).group_by("_s").len().sort("_s")
+    by_set = {sets[number]: records for number, records in counts.iter_rows()}
+    made = layers.layered(by_set, layout, limits.max_records, limits.requests_per_minute)
+    if not made:
+        return flat
+    number_of = {bits: number for number, bits in enumerate(sets)}
+    rows: list[tuple[int, int, int]] = []
+    for bits, its in made.items():
+        for layer in its:
+            if layer.bits not in number_of:
+                number_of[layer.bits] = len(sets)
+                sets.append(layer.bits)
+            rows.append((number_of[bits], number_of[layer.bits], layer.order))
+    table = pl.DataFrame(rows, schema={"_s": pl.Int64, "_to": pl.Int64, "_w": pl.Int64}, orient="row")
+    concerned = pl.col(NEW) & pl.col("_s").is_in(table["_s"].unique().implode())
+    spread = flat.filter(concerned).join(table, on="_s", how="left", maintain_order="left")
+    spread = spread.with_columns(pl.col("_to").alias("_s"), pl.col("_w").alias("_wave")).drop("_to", "_w")
+    return pl.concat([flat.filter(~concerned), spread])
 
 
 def _agree(frame: pl.DataFrame, c: list[str], v: list[str], layout: Layout) -> pl.DataFrame:
