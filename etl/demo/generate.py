@@ -4,32 +4,23 @@ The files are committed, so that the demonstration needs nothing but itself; thi
 and a test says that they still come about. Everything follows from one seed. The shop is ordinary on purpose: an
 ERP that writes `;`, decimal commas and windows-1252, a PIM that writes Excel, a supplier with headers in German,
 part numbers that begin with zeros, a few rows nobody checked, and three articles which the ERP knows a day before
-the PIM does.
+the PIM does. `etl.demo.shop` is the shop itself, `etl.demo.business` the rows of its smaller systems.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
 
 import xlsxwriter
 
-from etl.demo.words import BRANDS, KINDS, SERIES, Kind
-
-SEED = 19580612
-DAYS = (date(2026, 3, 2), date(2026, 3, 3))
-PRODUCTS = 150
-LATE = 2  #: products that the ERP has on the first day and the PIM only on the second
-NEW = 1  #: products that nobody has before the second day
-GONE = 143  #: a product that nobody has any more on the second day
-REWORDED = 42  #: a product whose text changes
-WAREHOUSES = (("01", "PLOCK"), ("02", "BUTIK"))
-SUPPLIED = ("FKH", "FJV", "NLJ")  #: brands that the wholesaler behind the catalogue carries
+from etl.demo import business
+from etl.demo.shop import DAYS, LATE, PRODUCTS, SEED, SUPPLIED, WAREHOUSES, Article, comma, money, next_day, shop
+from etl.demo.words import BRANDS
 
 PRICE_HEADER = ("Artikelnr", "Benämning", "Prislista", "Valuta", "Pris", "Inpris", "Rekpris")
 STOCK_HEADER = ("Artikelnr", "Benämning", "Lager", "Plats", "Saldo", "På väg in", "Nästa leverans", "Ledtid")
@@ -65,127 +56,6 @@ PRODUCT_HEADER = (
 )
 
 Cells = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Article:
-    """One variant of one product, with everything that any of the systems knows of it."""
-
-    product: int
-    part_no: str
-    model: str
-    brand: tuple[str, str]
-    brand_part_no: str
-    ean: str
-    status: str
-    name_sv: str
-    name_en: str
-    text_sv: str
-    text_en: str
-    variant: tuple[str, str]
-    kind: Kind
-    weight: Decimal
-    material: str
-    series: str
-    warranty: str
-    price: Decimal
-    cost: Decimal
-    recommended: Decimal | None
-    b2b: Decimal | None
-    stock: tuple[Decimal, ...]  #: per warehouse
-    incoming: tuple[Decimal, ...]
-    delivery: tuple[date | None, ...]
-    lead_days: int
-
-
-def ean13(body: str) -> str:
-    """Twelve digits and their check digit; the bodies lie in the range kept for use inside a shop."""
-    total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(body))
-    return f"{body}{-total % 10}"
-
-
-def money(amount: Decimal) -> Decimal:
-    return amount.quantize(Decimal("0.01"))
-
-
-def comma(amount: Decimal | None) -> str:
-    return "" if amount is None else str(amount).replace(".", ",")
-
-
-def shop(rng: Random) -> list[Article]:
-    """Every article the shop has on either day."""
-    articles: list[Article] = []
-    for product in range(PRODUCTS + LATE + NEW):
-        kind = KINDS[product % len(KINDS)]
-        series = SERIES[product // len(KINDS) % len(SERIES)]
-        brand = BRANDS[rng.randrange(len(BRANDS))]
-        material = kind.materials[rng.randrange(len(kind.materials))]
-        status = "Utgående" if rng.random() < 0.04 else "Aktiv"
-        warranty = f"{rng.choice((1, 2, 5))} år"
-        base = Decimal(kind.price) * (80 + rng.randrange(45)) / 100
-        for place, variant in enumerate(kind.variants[: 1 + rng.randrange(len(kind.variants))]):
-            price = money(base * (100 + 15 * place) / 100)
-            number = 10400 + len(articles) * 7
-            stock = tuple(_quantity(rng, kind) for _ in WAREHOUSES)
-            coming = tuple(Decimal(rng.randrange(1, 8) * 10) if rng.random() < 0.2 else Decimal(0) for _ in WAREHOUSES)
-            articles.append(
-                Article(
-                    product=product,
-                    part_no=f"{number:07d}",
-                    model=f"M{1000 + product}",
-                    brand=brand,
-                    brand_part_no=f"{3 * number % 100000:06d}-{place + 1}",
-                    ean=ean13(f"200{number:09d}"),
-                    status=status,
-                    name_sv=f"{kind.sv} {series}",
-                    name_en=f"{kind.en} {series}",
-                    text_sv=f"{kind.text_sv} Utförd i {material[0]}.",
-                    text_en=f"{kind.text_en} Made of {material[1]}.",
-                    variant=variant,
-                    kind=kind,
-                    weight=Decimal(kind.grams + 60 * place) / 1000,
-                    material=material[0],
-                    series=series,
-                    warranty=warranty,
-                    price=price,
-                    cost=money(price * (45 + rng.randrange(20)) / 100),
-                    recommended=money(price * Decimal("1.25")) if rng.random() < 0.85 else None,
-                    b2b=money(price * Decimal("0.82")) if rng.random() < 0.36 else None,
-                    stock=stock,
-                    incoming=coming,
-                    delivery=tuple(DAYS[0] + timedelta(3 + rng.randrange(40)) if some else None for some in coming),
-                    lead_days=rng.choice((2, 5, 10, 21)),
-                )
-            )
-    return articles
-
-
-def _quantity(rng: Random, kind: Kind) -> Decimal:
-    if rng.random() < 0.12:
-        return Decimal(0)
-    return Decimal(rng.randrange(5, 900)) / 2 if kind.metres else Decimal(rng.randrange(1, 180))
-
-
-def next_day(rng: Random, articles: Sequence[Article]) -> list[Article]:
-    """The same shop a day later: some prices, much stock, one text, one product gone."""
-    changed: list[Article] = []
-    for article in articles:
-        if article.product == GONE:
-            continue
-        if rng.random() < 0.04:
-            factor = Decimal(rng.choice((90, 95, 104, 108))) / 100
-            article = replace(article, price=money(article.price * factor))
-        if rng.random() < 0.06 and article.brand[0] in SUPPLIED:
-            article = replace(article, cost=money(article.cost * Decimal("1.03")))
-        if rng.random() < 0.07:
-            sold = article.stock[0] - rng.randrange(1, 4)
-            article = replace(article, stock=(max(sold, Decimal(0)), *article.stock[1:]))
-        if rng.random() < 0.02 and article.delivery[1]:
-            article = replace(article, delivery=(article.delivery[0], article.delivery[1] + timedelta(7)))
-        if article.product == REWORDED:
-            article = replace(article, text_sv=article.text_sv + " Ny förpackning utan plast.")
-        changed.append(article)
-    return changed
 
 
 def price_rows(articles: Iterable[Article], day: int) -> list[Cells]:
@@ -292,11 +162,13 @@ def product_rows(articles: Iterable[Article]) -> list[tuple[str | float, ...]]:
     return rows
 
 
-def write_csv(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
-    """Write as the systems in question do: windows-1252, `;`, and line ends of two characters."""
+def write_csv(
+    path: Path, header: Cells, rows: Iterable[Cells], delimiter: str = ";", encoding: str = "windows-1252"
+) -> None:
+    """Write as the ERP does, if not told otherwise: windows-1252, `;`, and line ends of two characters."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [";".join(cells) for cells in (header, *rows)]
-    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode("windows-1252"))
+    lines = [delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in cells) for cells in (header, *rows)]
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode(encoding))
 
 
 def write_excel(path: Path, title: str, header: Cells, rows: Iterable[Sequence[str | float]]) -> None:
@@ -332,6 +204,17 @@ def write(folder: Path) -> None:
         write_csv(into / "supplier" / f"catalogue_{stamp}.csv", SUPPLIER_HEADER, supplier_rows(known))
         title = f"Produktexport {DAYS[day]:%Y-%m-%d}"
         write_excel(into / "pim" / "products.xlsx", title, PRODUCT_HEADER, product_rows(known))
+        lists = business.price_list_rows(day)
+        write_csv(into / "erp" / f"pricelists_{stamp}.csv", business.PRICE_LIST_HEADER, lists)
+        relations = business.relation_rows(known, day)
+        write_csv(into / "pim" / f"relations_{stamp}.txt", business.RELATION_HEADER, relations, "\t", "utf-8")
+        watched = business.competitor_rows(known, day)
+        write_csv(into / "watch" / f"competitors_{stamp}.csv", business.COMPETITOR_HEADER, watched, ",", "utf-8")
+        assortment = business.assortment_rows(known, day)
+        write_csv(into / "wholesale" / f"assortment_{stamp}.csv", business.ASSORTMENT_HEADER, assortment)
+        companies, people = business.company_rows(day), business.customer_rows(day)
+        write_csv(into / "crm" / f"companies_{stamp}.csv", business.COMPANY_HEADER, companies, encoding="utf-8")
+        write_csv(into / "crm" / f"customers_{stamp}.csv", business.CUSTOMER_HEADER, people, encoding="utf-8")
 
 
 if __name__ == "__main__":

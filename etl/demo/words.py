@@ -201,3 +201,9 @@ KINDS = (
         SIZES[1:],
     ),
 )
+
+#: People and places of the CRM, put together at random; nobody is meant.
+FIRST_NAMES = ("Åsa", "Björn", "Cecilia", "David", "Elsa", "Fredrik", "Gun", "Hjalmar", "Ingrid", "Jöns", "Karin")
+LAST_NAMES = ("Lindqvist", "Åkerby", "Mörk", "Nordgren", "Öberg", "Palm", "Rosén", "Sjöblad", "Tall", "Ulvskog")
+STREETS = ("Storgatan", "Kvarnvägen", "Norra Älvgatan", "Björkstigen", "Hamngatan", "Ängsvägen", "Smedjegränd")
+TOWNS = ("Åmål", "Skövde", "Härnösand", "Ystad", "Örebro", "Kiruna")
