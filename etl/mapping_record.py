@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
 from etl.contract import Contract, Field, Operation
 from etl.mapping import Column, Node, Scalar, Value, matches
-from etl.mapping_yaml import Problems, sql_columns
+from etl.mapping_yaml import Problems, sql_columns, yes
 
 #: Column types that may feed a field type without a look-up table.
 FEEDS = {
@@ -27,8 +29,32 @@ DECLARE = {
     "boolean": "boolean",
     "datetime": "date",
 }
+SHAPES = {
+    "number": "at most 11 digits before and 4 after a point, without spaces",
+    "integer": "digits only",
+    "datetime": "write 2026-12-31 or 2026-12-31T23:59:00+01:00",
+    "uuid": "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff",
+}
 VALUE_KEYS = ("column", "value", "sql", "cell", "item", "map", "replace", "default", "empty", "own", "flag")
 LIST_KEYS = ("rows", "columns", "each", "split", "by", "flag")
+
+
+def written(raw: Any) -> str:
+    """A constant as its author wrote it: YAML reads 007 as 7 and true as a bool."""
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    width = getattr(raw, "_width", None)
+    return str(raw).zfill(width) if isinstance(width, int) and isinstance(raw, int) else str(raw)
+
+
+def number(text: str) -> Decimal:
+    """ValueError for what Connect would not take."""
+    value = Decimal(text)
+    if not value.is_finite() or abs(value) >= 10**11 or value != round(value, 4):
+        raise ValueError(text)
+    return value
 
 
 class RecordReader:
@@ -39,6 +65,7 @@ class RecordReader:
         self.operation = operation
         self.columns = columns
         self.problems = problems
+        self.gathering = False  #: inside a list made of rows or of a cell's parts
 
     def record(self, raw: Any, where: str) -> dict[str, Node]:
         if not isinstance(raw, dict):
@@ -83,11 +110,17 @@ class RecordReader:
 
     def list(self, raw: Any, field: Field, path: str, shown: str, where: str, flag: str | None) -> Node | None:
         inside = self.contract.fields_of(field)
+        gathered = isinstance(raw, dict) and bool({"rows", "split"}.intersection(raw))
+        if not self.placed(raw, path, where, gathered):
+            return None
 
         def element(part: Any, at: str) -> dict[str, Node]:
             if inside:
-                if isinstance(part, dict):
-                    return self.fields(part, str(field.of), path, at)
+                if isinstance(part, dict) and part:
+                    outer, self.gathering = self.gathering, gathered and not self.carries_key(path)
+                    made = self.fields(part, str(field.of), path, at)
+                    self.gathering = outer
+                    return made
                 self.wrong(where, f"an element of {field.name} is an object", "write its fields as key: value")
                 return {}
             scalar = Field(field.name, str(field.of), nullable=True)
@@ -137,12 +170,31 @@ class RecordReader:
                 return self.wrong(where, f"{field.name} has no single code to name its elements by", hint)
             codes = [code for code in raw if code != "flag"]
             for code in codes:
-                if field.row_key[0] in (raw[code] or {}):
+                if isinstance(raw[code], dict) and field.row_key[0] in raw[code]:
                     message = f'{field.row_key[0]} stands twice: as "{code}" and in the fields below'
                     self.problems.add("twice", message, where=self.problems.place(raw, code), hint="drop the latter")
             keyed = tuple((str(code), element(raw[code], f"{shown}.{code}")) for code in codes)
             return Node("keyed", field, path, where, elements=keyed, flag=flag)
         return self.wrong(where, f"{field.name} is a list", "write `- …`, codes, `rows:`, `columns:` or `split:`")
+
+    def carries_key(self, path: str) -> bool:
+        """Whether the record's key lies in the elements of this list."""
+        return f"{self.operation.key.row}.".startswith(f"{path}.")
+
+    def placed(self, raw: Any, path: str, where: str, gathered: bool) -> bool:
+        """Whether a list may be made like this at this place."""
+        if gathered and self.gathering:
+            message = "a list made of rows or of a cell's parts cannot stand inside another one"
+            self.wrong(where, message, "name its elements: `- …`, or their codes")
+            return False
+        if not self.carries_key(path):
+            return True
+        one = isinstance(raw, list) and len(raw) == 1
+        if one or ("[]." not in path and isinstance(raw, dict) and "rows" in raw):
+            return True
+        hint = "write one element: `- …`" + ("" if "[]." in path else ", or `rows:` for one element per row")
+        self.wrong(where, "the key lies in this list, so a row of the file gives one element of it", hint)
+        return False
 
     def value(self, raw: Any, field: Field, where: str) -> Value | None:
         """A column name, `"{1}"`, `"{cell}"`, `"{item}"`, or an object that says more."""
@@ -164,7 +216,11 @@ class RecordReader:
         elif kind == "column" and len(text) == 3 and text[0] == "{" and text[1].isdigit() and text[2] == "}":
             kind = "value"
         table = self.table(spec["map"], field, where) if "map" in spec else None
-        replace = tuple((str(a), str(b)) for a, b in dict(spec.get("replace", {})).items())
+        pairs = spec.get("replace", {})
+        if not isinstance(pairs, dict):
+            self.wrong(where, "`replace` holds no pairs", 'write replace: {"old": "new"}')
+            pairs = {}
+        replace = tuple((str(a), str(b)) for a, b in pairs.items())
         default = self.constant(spec["default"], field, where) if "default" in spec else None
         empty = str(spec.get("empty", "leave"))
         if empty not in ("leave", "clear"):
@@ -174,13 +230,13 @@ class RecordReader:
             empty = "leave"
         if empty == "clear":
             self.clearable(field, where)
-        own = spec.get("own", True)
+        own = yes(spec, "own", where, self.problems) if "own" in spec else True
         common: dict[str, Any] = {
             "table": table,
             "replace": replace,
             "default": default,
             "empty": empty,
-            "own": own is not False,
+            "own": own,
             "where": where,
         }
         if kind == "value":
@@ -210,18 +266,25 @@ class RecordReader:
                 with path.open(encoding="utf-8-sig", newline="") as stream:
                     lines = [line for line in csv.reader(stream, strict=True) if line]
             except (OSError, UnicodeDecodeError, csv.Error) as error:
-                self.wrong(where, f"look-up file {path.name} cannot be read: {error}", "UTF-8 CSV with two columns")
+                self.wrong(
+                    where,
+                    f"look-up file {path.name} cannot be read: {getattr(error, 'strerror', None) or error}",
+                    "UTF-8 CSV with two columns",
+                )
                 return None
             bad = [number for number, line in enumerate(lines, 1) if len(line) != 2]
             if bad:
                 self.wrong(where, f"line {bad[0]} of {path.name} has not two cells", "each line: from,to")
                 return None
             pairs = dict(lines[1:])
-        return {str(k): v for k, raw_v in pairs.items() if (v := self.constant(raw_v, field, where)) is not None}
+        return {written(k): v for k, raw_v in pairs.items() if (v := self.constant(raw_v, field, where)) is not None}
 
     def constant(self, raw: Any, field: Field, where: str) -> Scalar | None:
         """A value written in the mapping, as the field wants it on the wire."""
-        text = str(raw)
+        text = written(raw)
+        if not text:
+            self.wrong(where, "a constant says nothing", "write a value, or leave the field out")
+            return None
         if field.type == "enum":
             values = self.contract.enums[str(field.of)]
             by_number = {str(number): name for name, number in values.items()}
@@ -233,11 +296,15 @@ class RecordReader:
             return name if field.wire == "name" else values[name]
         try:
             if field.type == "number":
-                return Decimal(text)
+                return number(text)
             if field.type == "integer":
                 return int(text)
+            if field.type == "datetime":
+                datetime.fromisoformat(text)
+            if field.type == "uuid":
+                UUID(text)
         except (InvalidOperation, ValueError):
-            self.wrong(where, f'"{text}" is no {field.type}', "write it with a point and without spaces")
+            self.wrong(where, f'"{text}" is no {field.type}', SHAPES[field.type])
             return None
         if field.type == "boolean":
             if text.lower() in ("true", "false"):

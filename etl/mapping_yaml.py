@@ -82,3 +82,32 @@ def sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
         text = str(error).partition("\n")[0]
         problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')
         return ()
+
+
+def time_format(shape: str) -> bool:
+    """Whether polars can read dates or times written like this."""
+    import polars as pl
+
+    try:
+        pl.select(pl.lit("").str.strptime(pl.Datetime("us"), shape, strict=False))
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def bad_pattern(pattern: str) -> str:
+    """What polars has against a regular expression; empty when it can be used."""
+    import polars as pl
+
+    try:
+        pl.select(pl.lit("").str.contains(f"^(?:{pattern})$"))
+    except pl.exceptions.PolarsError as error:
+        return " ".join(str(error).split())[-120:]
+    return ""
+
+
+def yes(node: Any, key: Any, where: str, problems: Problems) -> bool:
+    """A switch of the mapping; in YAML 1.2 only `true` and `false` are one, `yes` and `no` are texts."""
+    if not isinstance(node[key], bool):
+        problems.add("switch", f"`{key}` is neither true nor false", where=where, hint=f"{key}: true")
+    return node[key] is True

@@ -6,7 +6,8 @@ import csv
 import io
 import tempfile
 import textwrap
-from collections.abc import Iterable, Mapping as Map
+from collections.abc import Iterable
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -15,7 +16,9 @@ from typing import Any
 
 import polars as pl
 
-from etl import accepted as kept, mapping_file, plan as planner, transform
+from etl import accepted as kept
+from etl import mapping_file, transform
+from etl import plan as planner
 from etl.cells import REJECTIONS
 from etl.contract import Flag
 from etl.diff import GONE

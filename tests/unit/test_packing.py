@@ -198,7 +198,8 @@ def test_close_to_the_optimum(seed: int) -> None:
             sets.add(sum(1 << field for field in FLAT if chance.random() < 0.4) or 1 << FLAT[0])
         groups = [Group(bits | LAYOUT.always, ABLE, chance.randint(1, 9), False) for bits in sorted(sets)]
         per_minute = chance.choice([1, 2, 3])
-        allowed = per_minute * -(-(-(-sum(one.records for one in groups) // 10)) // per_minute)
+        fewest = -(-sum(one.records for one in groups) // 10)
+        allowed = -(-fewest // per_minute) * per_minute
         shares = pack(groups, LAYOUT, 10, per_minute)
         sound(groups, shares)
         assert requests(shares, 10) <= allowed
