@@ -143,7 +143,10 @@ class Mapping:
     switches: tuple[str, ...] = ()  #: flag ids without a field
     gone: Literal["ignore", "deactivate"] = "ignore"
     supplier: int | None = None
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()  #: feeds that have to be done before, besides the order of their operations
+    references: Map[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    #: field to (feed, field): its values have to be accepted there before the record is sent
+    full: str | None = None  #: cron expression, local time: when everything is sent again
     destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
     digest: str = ""
 

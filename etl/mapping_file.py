@@ -15,12 +15,12 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
-from etl import mapping_check
+from etl import mapping_check, mapping_links
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, Source
 from etl.mapping_record import RecordReader
-from etl.mapping_yaml import Problems, load, sql_columns
+from etl.mapping_yaml import Problems, bad_pattern, load, sql_columns, time_format, yes
 from etl.model import Dialect
 
 KEYS = (
@@ -36,6 +36,8 @@ KEYS = (
     "gone",
     "supplier",
     "after",
+    "references",
+    "full",
     "destructive",
 )
 SOURCE_KEYS = ("files", "content", "keep")
@@ -100,6 +102,8 @@ def read(path: Path) -> Mapping:
         gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
         supplier=_integer(raw, "supplier", problems),
         after=tuple(str(name) for name in _list(raw.get("after"))),
+        references=mapping_links.references(raw, operation, record, problems),
+        full=mapping_links.full(raw, problems),
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
@@ -127,6 +131,12 @@ def read_all(folder: Path) -> tuple[list[Mapping], list[MappingInvalid]]:
             continue
         feeds[mapping.feed] = path
         good.append(mapping)
+    for mapping in list(good):
+        problems = Problems(mapping.path)
+        mapping_links.together(mapping, good, problems)
+        if problems.found:
+            good.remove(mapping)
+            bad.append(MappingInvalid(problems.found))
     return good, bad
 
 
@@ -157,8 +167,12 @@ def _integer(raw: Any, key: str, problems: Problems) -> int | None:
 
 def _operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
     name = str(raw.get("operation", ""))
+    where = problems.place(raw, "operation")
+    if "operation" not in raw:
+        hint = "operation: one of " + ", ".join(sorted(contract.operations))
+        problems.add("operation", "does not say which import it is for", where=where, hint=hint)
+        return None
     if name not in contract.operations:
-        where = problems.place(raw, "operation")
         problems.unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
         return None
     return contract.operations[name]
@@ -188,7 +202,12 @@ def _source(raw: Any, problems: Problems) -> Source | None:
             settings[key] = tuple(value)
         elif isinstance(value, str):
             settings[key] = str(value)
-    content = _one_of(source, "content", ("full", "changes"), "", problems)
+    content: Any = "full"
+    if "content" in source:
+        content = _one_of(source, "content", ("full", "changes"), "full", problems)
+    else:
+        message = "`source` does not say whether a file holds everything or only what changed"
+        problems.add("content", message, where=where, hint="content: full, or content: changes")
     try:
         dialect = Dialect(**settings)
     except (TypeError, ValueError) as error:
@@ -197,7 +216,7 @@ def _source(raw: Any, problems: Problems) -> Source | None:
     keep = source.get("keep")
     if keep is not None:
         sql_columns(str(keep), problems.place(source, "keep"), problems)
-    return Source(files, content or "full", dialect, str(keep) if keep else None)
+    return Source(files, content, dialect, str(keep) if keep else None)
 
 
 def _columns(raw: Any, problems: Problems) -> dict[str, Column]:
@@ -212,7 +231,9 @@ def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     spec, where = parent[key], f"{problems.place(parent, key)}, columns.{name}"
     if isinstance(spec, str):
         spec = {"type": spec}
-    spec = spec or {}
+    if not isinstance(spec or {}, dict):
+        problems.add("column", "is no description of a column", where=where, hint=f"write {name}: {{type: text}}")
+    spec = spec if isinstance(spec, dict) else {}
     for word in spec:
         if word not in COLUMN_KEYS:
             problems.unknown("unknown-key", f'"{word}" means nothing for a column', str(word), COLUMN_KEYS, where=where)
@@ -223,7 +244,7 @@ def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     settings: dict[str, Any] = {"type": kind, "where": where}
     for word in ("required", "optional", "unique", "trim"):
         if word in spec:
-            settings[word] = spec[word] is True
+            settings[word] = yes(spec, word, where, problems)
     for word, target in (
         ("aliases", "aliases"),
         ("in", "allowed"),
@@ -246,13 +267,21 @@ def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     for word in ("decimal", "thousands", "pattern", "zone"):
         if word in spec:
             settings[word] = str(spec[word])
-    if "pattern" in settings:
-        try:
-            re.compile(settings["pattern"])
-        except re.error as error:
-            problems.add("pattern", f"`pattern` is no regular expression: {error}", where=where, hint="quote it")
+    for word in ("decimal", "thousands"):
+        if len(settings.get(word, ".")) != 1:
+            problems.add("mark", f"`{word}` is one character", where=where, hint=f'{word}: ","')
+            del settings[word]
+    if settings.get("decimal", ".") == settings.get("thousands"):
+        problems.add("mark", "`decimal` and `thousands` are the same", where=where, hint='decimal: ",", thousands: "."')
+    if "pattern" in settings and (reason := bad_pattern(settings["pattern"])):
+        hint = "quote it; look-ahead and back-references do not exist here"
+        problems.add("pattern", f"`pattern` is no regular expression: {reason}", where=where, hint=hint)
     if kind in ("date", "datetime") and not settings.get("formats"):
         settings["formats"] = ("%Y-%m-%d",) if kind == "date" else ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+    for shape in settings.get("formats", ()):
+        if "%" not in shape or not time_format(shape):
+            message = f'"{shape}" is no format for a {kind}'
+            problems.add("format", message, where=where, hint='year %Y, month %m, day %d, as in "%d.%m.%Y %H:%M"')
     try:
         ZoneInfo(settings.get("zone", "UTC"))
     except (KeyError, ValueError, OSError):

@@ -234,6 +234,7 @@ class Counts:
     values_sent: int = 0
     refused: int = 0  #: records that Connect refused
     skipped: int = 0  #: rows that the mapping leaves out (`keep`)
+    waiting: int = 0  #: records held back until what they refer to is accepted
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from etl import durable, inbox, report, run_folder, upload
+from etl import durable, inbox, mapping_links, report, run_folder, upload
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.ledger import Ledger
@@ -31,24 +31,12 @@ from etl.model import Run, RunState
 if TYPE_CHECKING:
     from etl.plan import Plan
 
-#: Imports that others build on go first: lists before prices, products before what is said of them.
-ORDER = (
-    "Product/ImportPriceLists",
-    "Supplier/ImportProducts",
-    "Product/ImportProducts",
-    "Product/ImportOnhands",
-    "Product/ImportSkuPriceLists",
-    "Product/ImportRelations",
-    "Product/ImportCompetitorSkus",
-    "Customer/ImportCompanies",
-    "Customer/ImportCustomers",
-)
-
-
 def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
     """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
-    found = [m for m in mappings if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
-    return sorted(found, key=lambda m: (ORDER.index(m.operation.id), m.feed))
+    known = list(mappings)
+    order = mapping_links.ranks(known)
+    found = [m for m in known if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
+    return sorted(found, key=lambda m: order[m.feed])
 
 
 class Pipeline:
@@ -71,6 +59,7 @@ class Pipeline:
         self._ledger = ledger
         self._connect = connect
         self._mappings = {mapping.feed: mapping for mapping in mappings}
+        self._ranks = mapping_links.ranks(mappings)
         self._stop = stop
         self._tell = tell
         self._patience = patience
@@ -149,14 +138,42 @@ class Pipeline:
             runs.append(run)
         return runs
 
-    def rank(self, name: str) -> tuple[int, str] | None:
+    def rank(self, name: str) -> tuple[int, int, str] | None:
         """Where a file stands in the order of work; None when its name fits no mapping."""
         feeds = routes(name, self._mappings.values())
-        return (ORDER.index(feeds[0].operation.id), feeds[0].feed) if feeds else None
+        return self._ranks[feeds[0].feed] if feeds else None
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
         self._end(run, RunState.DISCARDED, {}, None)
+
+    def followers(self, run: Run) -> list[Run]:
+        """New runs over the newest files of feeds that waited for what this run has had accepted."""
+        if run.state is not RunState.DONE or not run.counts.records_sent:
+            return []
+        opened = []
+        for mapping in self._mappings.values():
+            if all(feed != run.feed for feed, _ in mapping.references.values()):
+                continue
+            newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
+            if newest is not None and newest.state is RunState.DONE and newest.counts.waiting:
+                opened.append(self.again(mapping.feed, newest, "rerun"))
+        return opened
+
+    def due_full(self, now: datetime) -> list[Run]:
+        """Full runs whose time has come, each over the newest file of its feed."""
+        opened = []
+        for mapping in self._mappings.values():
+            if mapping.full is None:
+                continue
+            done = [run for run in self._ledger.runs(200, mapping.feed) if run.started is not None]
+            last = next((run for run in done if run.kind == "full"), done[-1] if done else None)
+            source = next((run for run in done if run.state is RunState.DONE and archived_file(run)), None)
+            if last is None or source is None or last.started is None:
+                continue
+            if mapping_links.due(mapping.full, last.started, now):
+                opened.append(self.again(mapping.feed, source, "full"))
+        return opened
 
     # -- one run ------------------------------------------------------------------------------------------------
 
@@ -227,7 +244,8 @@ class Pipeline:
             columns = self._columns_of(run.feed)
             return plan.again(mapping, columns, accepted, terms)
         table = formats.read(run.claimed, mapping.source.dialect)
-        return plan.make(table, mapping, accepted, terms, full=run.kind == "full")
+        known = known_values(self._ledger, self._state, mapping)
+        return plan.make(table, mapping, accepted, terms, full=run.kind == "full", known=known)
 
     def terms(self) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
@@ -335,6 +353,22 @@ def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
     from etl import accepted
 
     return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+
+
+def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+    """For each field with a reference: the values that are accepted in the feed it refers to, as text."""
+    import polars as pl
+
+    from etl.diff import GONE
+
+    known: dict[str, pl.Series] = {}
+    for field, (feed, target) in mapping.references.items():
+        frame = read_accepted(ledger, state, feed)
+        columns = [name for name in frame.columns if name.rpartition(".")[2] == target]
+        alive = frame.filter(~pl.col(GONE).fill_null(False))
+        parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
+        known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
+    return known
 
 
 def archived_file(run: Run) -> Path | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,8 +90,9 @@ def make(
     terms: Terms,
     *,
     full: bool = False,
+    known: Map[str, pl.Series] | None = None,
 ) -> Plan:
-    """Raises FileRefused for a file that lacks columns, or a scope that no request holds."""
+    """`known`: for each field with a reference the values that are accepted there. Raises FileRefused for a file that lacks columns, or a scope that no request holds."""
     checked = validate.check(table, mapping)
     layout = build(mapping, checked.columns)
     records, refused = transform.apply(checked.frame, mapping, layout)
@@ -98,9 +100,28 @@ def make(
     rejections = pl.concat([checked.rejections.frame, refused.frame])
     counts = Counts(rows=table.rows, skipped=checked.skipped)
     bad = checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))
+    records, waiting = _waiting(records, known or {})
+    counts = replace(counts, waiting=waiting.len())
     unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
+    unsure = pl.concat([unsure, waiting])
     plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full, mentioned=unsure)
     return replace(plan, columns=checked.columns, unused=checked.unused)
+
+
+def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.Series]:
+    """Without the records that refer to what is not accepted yet, and what those refer to.
+
+    Connect ignores stock and prices of a product that it does not have, and does not say so
+    (https://docs.norce.io/api-reference/connect/productservice/openapi/product/importonhands.md).
+    """
+    missing = pl.lit(False)
+    for field, values in known.items():
+        missing = missing | (pl.col(field).is_not_null() & ~pl.col(field).cast(pl.String).is_in(values.implode()))
+    held = records.frame.filter(missing)
+    if held.is_empty():
+        return records, pl.Series(dtype=pl.String)
+    lead = next(iter(known))
+    return Records(records.frame.filter(~missing), records.rows), held[lead].cast(pl.String)
 
 
 def again(mapping: Mapping, columns: Sequence[str], accepted: pl.DataFrame, terms: Terms) -> Plan:

@@ -29,13 +29,14 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
     if (state / "ledger.sqlite").exists():
         with Ledger.open(state) as ledger:
             accepted = pipeline.read_accepted(ledger, state, mapping.feed)
+            known = pipeline.known_values(ledger, state, mapping)
     else:
         from etl import accepted as store
 
-        accepted = store.read(state, mapping.feed, None, ())
+        accepted, known = store.read(state, mapping.feed, None, ()), {}
     table = formats.read(file, mapping.source.dialect)
     terms = pipeline.terms(settings, session.account_id(settings))
-    made = plan.make(table, mapping, accepted, terms)
+    made = plan.make(table, mapping, accepted, terms, known=known)
     shown = describe(made, file.name)
     if as_json:
         screens.print_json(shown)
@@ -80,6 +81,7 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "new": counts.new,
         "changed": counts.changed,
         "gone": counts.gone,
+        "waiting": counts.waiting,
         "withheld": made.withheld,
         "cleared": made.cleared,
         "unused_columns": list(made.unused),
@@ -151,7 +153,7 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
 def _print(shown: dict[str, Any]) -> None:
     number = "{:,}".format
     click.echo(f"{shown['file']} as {shown['feed']} ({shown['operation']}): nothing is sent")
-    for word in ("rows", "rejected", "skipped", "unchanged", "new", "changed", "gone", "cleared", "withheld"):
+    for word in ("rows", "rejected", "skipped", "unchanged", "new", "changed", "gone", "waiting", "cleared", "withheld"):
         if shown[word] or word == "rows":
             click.echo(f"  {word:10} {number(shown[word]).replace(',', ' '):>10}")
     for group in shown["rejections"]:

@@ -29,6 +29,7 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
         "rows": counts.rows,
         "rejected": counts.rejected,
         "skipped": counts.skipped,
+        "waiting": counts.waiting,
         "unchanged": counts.unchanged,
         "new": counts.new,
         "changed": counts.changed,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,90 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table. `short` is its head where room is scarce; a column of noughts goes first, if it may."""
+
+    name: str
+    cells: Sequence[str]
+    short: str = ""
+    number: bool = True
+    may_go: bool = False  #: when it says nothing but 0
+    gives_way: bool = False  #: cut, or left out, when there is no room for all of it
+
+    @property
+    def width(self) -> int:
+        return max(len(self.name), *map(len, self.cells), 0)
+
+
+#: Room between two columns, and the least room that is worth a cut cell.
+_GAP, _LEAST = 2, 8
+
+
 def runs_table(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = None) -> None:
     """One line per run, numbers right, as wide as the terminal and no wider."""
+    pairs = list(rows)
+    counts = [run.counts for run, _ in pairs]
+    jobs = [jobs_text(chunks) for _, chunks in pairs]
+    columns = [
+        Column("feed", [run.feed for run, _ in pairs], number=False),
+        Column("state", [run.state.value for run, _ in pairs], number=False),
+        Column("rows", [number(c.rows) for c in counts]),
+        Column("rejected", [number(c.rejected) for c in counts], "rej.", may_go=True),
+        Column("unchanged", [number(c.unchanged) for c in counts], "same", may_go=True),
+        Column("new", [number(c.new) for c in counts], may_go=True),
+        Column("changed", [number(c.changed) for c in counts], "chg.", may_go=True),
+        Column("gone", [number(c.gone) for c in counts], may_go=True),
+        Column("waiting", [number(c.waiting) for c in counts], "wait", may_go=True),
+        Column("requests", [number(c.requests) for c in counts], "req."),
+        Column("fields", [number(c.values_sent) for c in counts], may_go=True),
+        Column("refused", [number(c.refused) for c in counts], "ref.", may_go=True),
+    ]
+    if any(jobs):
+        columns.append(Column("jobs", jobs, number=False, gives_way=True))
+    print_table(columns, title)
+
+
+def number(value: int) -> str:
+    """`11 332`."""
+    return f"{value:,}".replace(",", " ")
+
+
+def print_table(columns: Sequence[Column], title: str | None = None) -> None:
+    """No wider than the terminal (COLUMNS counts; 118 where there is none): see `fitted`."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    width = shutil.get_terminal_size((118, 24)).columns
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("feed", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("rows", "rejected", "unchanged", "new", "changed", "gone", "requests", "fields", "refused"):
-        table.add_column(name, justify="right")
-    table.add_column("jobs")
-    for run, chunks in rows:
-        c = run.counts
-        numbers = (c.rows, c.rejected, c.unchanged, c.new, c.changed, c.gone, c.requests, c.values_sent, c.refused)
-        table.add_row(run.feed, run.state.value, *(f"{n:,}".replace(",", " ") for n in numbers), jobs_text(chunks))
-    width = None if sys.stdout.isatty() else 118
-    Console(width=width, highlight=False).print(table)
+    shown = fitted(columns, width)
+    for column in shown:
+        table.add_column(column.name, justify="right" if column.number else "left", no_wrap=True, width=column.width)
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
+    Console(width=max(width, _room(shown)), highlight=False).print(table)
+
+
+def fitted(columns: Sequence[Column], width: int) -> list[Column]:
+    """What of a table fits: columns of noughts go first, then heads are shortened, then what gives way is cut."""
+    shown = list(columns)
+    if _room(shown) > width:
+        shown = [column for column in shown if not (column.may_go and set(column.cells) <= {"0"})]
+    if _room(shown) > width:
+        shown = [replace(column, name=column.short or column.name) for column in shown]
+    for column in [column for column in shown if column.gives_way]:
+        left = width - _room([other for other in shown if other is not column]) - _GAP
+        if left < min(_LEAST, column.width):
+            shown.remove(column)
+        elif left < column.width:
+            cells = [cell if len(cell) <= left else cell[: left - 1] + "…" for cell in column.cells]
+            shown[shown.index(column)] = replace(column, cells=cells)
+    return shown
+
+
+def _room(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
 
 
 def jobs_text(chunks: Iterable[Chunk]) -> str:
@@ -81,30 +149,28 @@ def status(settings: Settings, *, as_json: bool) -> Exit:
         return Exit.OK
     _status_table(pairs)
     for run in held:
-        click.echo(f"held: {run.id}: `etl show {run.id}`, then `etl approve {run.id}` or `etl discard {run.id}`")
+        click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
     click.echo(f"{len(still_open) - len(held)} open, {len(held)} held, {files} files in the inbox")
     return Exit.OK
 
 
 def _status_table(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    table.add_column("file", overflow="ellipsis", no_wrap=True, max_width=32)
-    table.add_column("state", no_wrap=True)
-    for name in ("rows", "rejected", "new", "changed", "refused", "requests"):
-        table.add_column(name, justify="right")
-    for run, _ in pairs:
-        c = run.counts
-        table.add_row(
-            run.id,
-            run.file,
-            run.state.value,
-            *(str(n) for n in (c.rows, c.rejected, c.new, c.changed, c.refused, c.requests)),
-        )
-    Console(width=None if sys.stdout.isatty() else 118, highlight=False).print(table)
+    runs = [run for run, _ in pairs]
+    counts = [run.counts for run in runs]
+    print_table(
+        [
+            Column("run", [run.id for run in runs], number=False),
+            Column("state", [run.state.value for run in runs], number=False),
+            Column("rows", [number(c.rows) for c in counts]),
+            Column("rejected", [number(c.rejected) for c in counts], "rej.", may_go=True),
+            Column("new", [number(c.new) for c in counts], may_go=True),
+            Column("changed", [number(c.changed) for c in counts], "chg.", may_go=True),
+            Column("gone", [number(c.gone) for c in counts], may_go=True),
+            Column("refused", [number(c.refused) for c in counts], "ref.", may_go=True),
+            Column("requests", [number(c.requests) for c in counts], "req."),
+            Column("file", [run.file for run in runs], number=False, gives_way=True),
+        ]
+    )
 
 
 def waiting(inbox: Path) -> int:
@@ -117,6 +183,8 @@ def waiting(inbox: Path) -> int:
 def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     """One run, whole. A beginning of the id is enough where it is the only one."""
     settings = state_settings(settings)
+    if not (settings.paths.state / "ledger.sqlite").exists():
+        raise _no_run(run_id)
     with Ledger.open(settings.paths.state) as ledger:
         run = find_run(ledger, run_id)
         chunks = ledger.chunks(run.id)
@@ -168,8 +236,9 @@ def find_run(ledger: Ledger, run_id: str) -> Run:
     found = [run for run in ledger.runs(1000) if run.id.startswith(run_id)]
     if len(found) == 1:
         return found[0]
-    raise UsageError(
-        "run-unknown",
-        f'there is no run "{run_id}"' if not found else f'several runs begin with "{run_id}"',
-        hint="`etl status` lists them",
-    )
+    raise _no_run(run_id, several=bool(found))
+
+
+def _no_run(run_id: str, *, several: bool = False) -> UsageError:
+    sentence = f'several runs begin with "{run_id}"' if several else f'there is no run "{run_id}"'
+    return UsageError("run-unknown", sentence, hint="`etl status` lists them")

@@ -6,12 +6,13 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import click
 
 from etl import inbox, log, mapping_file, pipeline, report, screens, session
 from etl.config import Settings
-from etl.errors import EtlError, Exit, StateError, UsageError
+from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
 from etl.progress import Progress
 from etl.session import Session
@@ -46,7 +47,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
         unknown: set[str] = set()
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
-            _work_all(work, work.pipeline.leftovers(), progress)
+            _work_all(work, [*work.pipeline.leftovers(), *work.pipeline.due_full(datetime.now(UTC))], progress)
             names = _ordered(ready - unknown, work, unknown)
             _work_all(work, (run for name in names for run in work.pipeline.claim(name)), progress)
             unknown &= inbox.scan(folder).keys()
@@ -116,22 +117,13 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
     """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
     log.set_up(verbose=verbose)
     good, bad = mapping_file.read_all(settings.paths.mappings)
+    if not good:
+        raise _no_mapping(settings, bad)
     for error in bad:
         click.echo(str(error), err=True)
-    if not good:
-        raise (
-            bad[0]
-            if bad
-            else UsageError(
-                "no-mappings",
-                "there is no mapping file",
-                where=str(settings.paths.mappings),
-                hint="write one (docs/mapping.md), and check it with `etl check`",
-            )
-        )
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
-        click.echo("no etl.toml: working against the built-in sandbox, nothing reaches Norce", err=True)
+        click.echo("no [connect] settings: working against the built-in sandbox, nothing reaches Norce", err=True)
     stop = threading.Event()
     progress = Progress()
     before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
@@ -141,6 +133,18 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _no_mapping(settings: Settings, bad: Sequence[MappingInvalid]) -> EtlError:
+    """Why there is nothing to work by: no mapping at all, or none without mistakes."""
+    if bad:
+        return MappingInvalid([problem for error in bad for problem in error.problems])
+    return UsageError(
+        "no-mappings",
+        "there is no mapping file",
+        where=str(settings.paths.mappings),
+        hint="write one (docs/mapping.md), and check it with `etl check`",
+    )
 
 
 def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str]) -> list[str]:
@@ -161,14 +165,18 @@ def _work_all(
 ) -> tuple[list[Run], list[EtlError]]:
     """Bring runs to their ends, one after the other; stop at trouble that concerns them all."""
     ended: list[Run] = []
-    for opened in runs:
+    for first in runs:
+        waiting = [first]
+        while waiting and not work.stop.is_set():
+            opened = waiting.pop(0)
+            try:
+                ended.append(work.pipeline.work(opened))
+            except EtlError as error:
+                click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
+                return [*ended, opened], [error]
+            waiting += work.pipeline.followers(ended[-1])
         if work.stop.is_set():
             break
-        try:
-            ended.append(work.pipeline.work(opened))
-        except EtlError as error:
-            click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
-            return [*ended, opened], [error]
     return ended, []
 
 

@@ -77,7 +77,13 @@ def run(mappings: Path, keep: Path | None) -> Exit:
 def _round(work: Session) -> list[Run]:
     names = inbox.scan(work.settings.paths.inbox)
     ranked = sorted((rank, name) for name in names if (rank := work.pipeline.rank(name)) is not None)
-    return [work.pipeline.work(run) for _, name in ranked for run in work.pipeline.claim(name)]
+    ended: list[Run] = []
+    for _, name in ranked:
+        waiting = work.pipeline.claim(name)
+        while waiting:
+            ended.append(work.pipeline.work(waiting.pop(0)))
+            waiting += work.pipeline.followers(ended[-1])
+    return ended
 
 
 @contextlib.contextmanager
