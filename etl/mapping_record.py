@@ -111,12 +111,13 @@ class RecordReader:
     def list(self, raw: Any, field: Field, path: str, shown: str, where: str, flag: str | None) -> Node | None:
         inside = self.contract.fields_of(field)
         gathered = isinstance(raw, dict) and bool({"rows", "split"}.intersection(raw))
+        named = isinstance(raw, dict) and not {"rows", "split", "columns"}.intersection(raw)
         if not self.placed(raw, path, where, gathered):
             return None
 
         def element(part: Any, at: str) -> dict[str, Node]:
             if inside:
-                if isinstance(part, dict) and part:
+                if isinstance(part, dict) and (part or named):
                     outer, self.gathering = self.gathering, gathered and not self.carries_key(path)
                     made = self.fields(part, str(field.of), path, at)
                     self.gathering = outer

@@ -175,6 +175,18 @@ def test_norway_is_a_country() -> None:
     assert node.constant == "NO"
 
 
+def test_true_and_false_need_no_quotes() -> None:
+    """The words for yes and no of a column stand below `true:` and `false:`, in quotes or not."""
+    made = mapping(BASE.replace("columns:\n", "columns:\n  on: {type: boolean, true: [S], 'false': ['']}\n"))
+    assert (made.columns["on"].true, made.columns["on"].false) == (("S",), ("",))
+
+
+def test_codes_without_fields() -> None:
+    """A list may name its elements by their codes alone."""
+    made = mapping(CUSTOMERS + "  Flags: {VIP: {}, B2B: {}}\n")
+    assert [code for code, _ in made.record["Flags"].elements] == ["VIP", "B2B"]
+
+
 def test_a_destructive_setting_with_its_reason() -> None:
     """Said in words, a cleanup switch is taken."""
     made = mapping(
