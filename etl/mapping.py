@@ -101,6 +101,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class ShrinkLimit:
+    """By how much a file may fall below the one before it; `share` None: nobody asks. See `etl.history`."""
+
+    share: Decimal | None = None
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Which files, and how they are written."""
 
@@ -108,6 +116,7 @@ class Source:
     content: Literal["full", "changes"]
     dialect: Dialect
     keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
+    shrink: ShrinkLimit = ShrinkLimit()
 
 
 @dataclass(frozen=True, slots=True)

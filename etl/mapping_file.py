@@ -15,10 +15,11 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
+from etl import history
 from etl import mapping_check, mapping_links
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
-from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, Source
+from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, ShrinkLimit, Source
 from etl.mapping_record import RecordReader
 from etl.mapping_yaml import Problems, bad_pattern, load, sql_columns, time_format, yes
 from etl.model import Dialect
@@ -40,7 +41,7 @@ KEYS = (
     "full",
     "destructive",
 )
-SOURCE_KEYS = ("files", "content", "keep")
+SOURCE_KEYS = ("files", "content", "keep", "shrink")
 COLUMN_KEYS = (
     "type",
     "required",
@@ -216,7 +217,12 @@ def _source(raw: Any, problems: Problems) -> Source | None:
     keep = source.get("keep")
     if keep is not None:
         sql_columns(str(keep), problems.place(source, "keep"), problems)
-    return Source(files, content, dialect, str(keep) if keep else None)
+    shrink = history.limit(str(source["shrink"])) if "shrink" in source else None
+    if "shrink" in source and shrink is None:
+        message = f'"{source["shrink"]}" is no share of a file'
+        problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
+    usual = history.USUAL if content == "full" else ShrinkLimit()
+    return Source(files, content, dialect, str(keep) if keep else None, shrink or usual)
 
 
 def _columns(raw: Any, problems: Problems) -> dict[str, Column]:

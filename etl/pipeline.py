@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from etl import durable, inbox, mapping_links, report, run_folder, upload
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
+from etl.history import Before
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.model import Run, RunState
@@ -245,7 +246,8 @@ class Pipeline:
             return plan.again(mapping, columns, accepted, terms)
         table = formats.read(run.claimed, mapping.source.dialect)
         known = known_values(self._ledger, self._state, mapping)
-        return plan.make(table, mapping, accepted, terms, full=run.kind == "full", known=known)
+        before = file_before(self._ledger, mapping, run.claimed)
+        return plan.make(table, mapping, accepted, terms, full=run.kind == "full", known=known, before=before)
 
     def terms(self) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
@@ -369,6 +371,17 @@ def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
         known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
     return known
+
+
+def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
+    """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
+    newest = next((r for r in ledger.runs(200, mapping.feed, RunState.DONE) if r.kind != "full"), None)
+    if newest is None:
+        return None
+    kept = archived_file(newest)
+    if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
+        return Before(newest.id, newest.counts.rows)
+    return Before(newest.id, newest.counts.rows, kept.stat().st_size, path.stat().st_size)
 
 
 def archived_file(run: Run) -> Path | None:

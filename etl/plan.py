@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import chunk, diff, encode, transform, validate
+from etl import chunk, diff, encode, history, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
@@ -69,6 +69,7 @@ class Plan:
     full: bool = False
     columns: tuple[str, ...] = ()  #: source columns in use
     unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
+    before: history.Before | None = None
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -80,6 +81,7 @@ class Plan:
         off = self.mapping.gone == "deactivate" or (self.full and full_file_possible(self.mapping))
         if off and counts.gone > max(10, self.alive * MOST_GONE):
             found.append(f"{counts.gone} of {self.alive} records would be switched off: is the file whole?")
+        found.extend(history.doubts(self.mapping, counts.rows, self.before))
         return tuple(found)
 
 
@@ -91,6 +93,7 @@ def make(
     *,
     full: bool = False,
     known: Map[str, pl.Series] | None = None,
+    before: history.Before | None = None,
 ) -> Plan:
     """`known`: for each field with a reference the values that are accepted there. Raises FileRefused for a file that lacks columns, or a scope that no request holds."""
     checked = validate.check(table, mapping)
@@ -105,7 +108,7 @@ def make(
     unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
     unsure = pl.concat([unsure, waiting])
     plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full, mentioned=unsure)
-    return replace(plan, columns=checked.columns, unused=checked.unused)
+    return replace(plan, columns=checked.columns, unused=checked.unused, before=before)
 
 
 def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.Series]:

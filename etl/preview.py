@@ -30,13 +30,14 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
         with Ledger.open(state) as ledger:
             accepted = pipeline.read_accepted(ledger, state, mapping.feed)
             known = pipeline.known_values(ledger, state, mapping)
+            before = pipeline.file_before(ledger, mapping, file)
     else:
         from etl import accepted as store
 
-        accepted, known = store.read(state, mapping.feed, None, ()), {}
+        accepted, known, before = store.read(state, mapping.feed, None, ()), {}, None
     table = formats.read(file, mapping.source.dialect)
     terms = pipeline.terms(settings, session.account_id(settings))
-    made = plan.make(table, mapping, accepted, terms, known=known)
+    made = plan.make(table, mapping, accepted, terms, known=known, before=before)
     shown = describe(made, file.name)
     if as_json:
         screens.print_json(shown)
