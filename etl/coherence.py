@@ -58,15 +58,23 @@ def close(send: int, able: int, layout: Layout) -> int | None:
         for flag in layout.flags(grown):
             for path in layout.operation.flag(flag).paths:
                 for place in inside:
-                    if layout.paths[place] != path.rpartition(".")[0] or path in layout.containers:
-                        continue
-                    asked = layout.at.get((place, path))
-                    if asked is None or not able & 1 << asked.index:
-                        return None
-                    grown |= 1 << asked.index
+                    if layout.paths[place] == path.rpartition(".")[0]:
+                        asked = _asked(place, path, grown, able, layout)
+                        if not asked:
+                            return None
+                        grown |= asked
         if grown == bits:
             return bits
         bits = grown
+
+
+def _asked(place: str, path: str, bits: int, able: int, layout: Layout) -> int:
+    """What a flag asks of one object or element: the field, or at least the identity of what stands under it."""
+    if path in layout.containers:
+        under = layout.under.get(place + path.removeprefix(layout.paths[place]), 0)
+        return bits & under or able & under
+    leaf = layout.at.get((place, path))
+    return 0 if leaf is None else able & 1 << leaf.index
 
 
 def _companion(leaf: Leaf, layout: Layout) -> int:

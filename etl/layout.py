@@ -111,6 +111,18 @@ class Layout:
         return found
 
     @cached_property
+    def under(self) -> dict[str, int]:
+        """Bits of everything in an object or list, by its place."""
+        return {
+            place: sum(
+                1 << leaf.index
+                for leaf in self.leaves
+                if leaf.column == place or leaf.name.startswith((f"{place}.", f"{place}["))
+            )
+            for place in self.paths
+        }
+
+    @cached_property
     def containers(self) -> frozenset[str]:
         """Contract paths of objects and lists, without the `[]`: their flags are met by anything inside."""
         return frozenset(path.removesuffix("[]") for path in self.paths.values())
