@@ -3,12 +3,14 @@
 It streams, so that memory grows with the table and not with the accidents in it. Quoting that has come loose is the
 one thing that can move cells between rows; three rules keep that from happening in silence: a closing quote must be
 followed by a delimiter or line end, a row whose every line would have been a full row by itself was swallowed by a
-stray quote, and after a row with an odd number of quotes nothing is believed until they are even again.
+stray quote, and after a row with an odd number of quotes nothing is believed until they are even again. Blanks that
+pad a quoted cell up to its delimiter are no doubt.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -106,8 +108,10 @@ class Reader:
                 break
             except csv.Error as error:
                 self.start = start
-                self._broken(start, str(error))
-                continue
+                cells = self.feed.restored(self._unpadded() if "expected after" in str(error) else [])
+                if len(cells) != width:
+                    self._broken(start, str(error))
+                    continue
             self.start = start
             if len(cells) != width:
                 cells = self._refit(start, cells)
@@ -208,6 +212,24 @@ class Reader:
             f"a quoted cell in {upto} goes on after its closing quote",
             "double the quote inside the cell in the source, or set `escape:` or `quote:` in the mapping",
         )
+
+    def _unpadded(self) -> list[str]:
+        """The cells, blanks included, when nothing else stands between closing quotes and delimiters; else none."""
+        dialect, text = self.dialect, "".join(self.feed.recent).rstrip("\r\n")
+        if not dialect.quote or dialect.escape or self.feed.delimiter == " ":
+            return []
+        quote, delimiter = re.escape(dialect.quote), re.escape(self.feed.delimiter)
+        cell = (
+            rf"(?:{quote}((?:[^{quote}]|{quote}{quote})*){quote}( *)|((?!{quote})[^{delimiter}\r\n]*))(?:{delimiter}|$)"
+        )
+        cells, at = [], 0
+        while found := re.compile(cell).match(text, at):
+            quoted, blanks, plain = found.groups()
+            cells.append(plain if quoted is None else quoted.replace(dialect.quote * 2, dialect.quote) + blanks)
+            if found.end() == len(text):
+                return cells if not found[0].endswith(self.feed.delimiter) else [*cells, ""]
+            at = found.end()
+        return []
 
     def _swallowed(self, row: int) -> bool:
         """Were these lines rows of their own that a stray quote has glued together?"""

@@ -52,7 +52,7 @@ class Done:
 
 
 class Shop:
-    """One folder. Everything the command says is kept, so that the end of a test can look for what must not be there."""
+    """One folder. Everything the command says is kept, for the search at the end for what must not be there."""
 
     def __init__(self, root: Path, live: Running | None) -> None:
         self.root, self.live = root, live

@@ -61,9 +61,10 @@ def test_bad_rows_are_named_and_good_ones_go(shop: Shop) -> None:
 
 
 def test_files_that_cannot_be_read(shop: Shop) -> None:
-    """An empty, a broken and a column-less file are refused with code and hint; a good one beside them goes; status 1."""
+    """Empty, broken and column-less files are refused with code and hint, a good one beside them goes; status 1."""
     shop.mapping(
-        'feed: book\noperation: Product/ImportOnhands\nsource: {files: "book*.xlsx"}\ncolumns:\n  Q: {type: decimal}\n'
+        'feed: book\noperation: Product/ImportOnhands\nsource: {files: "book*.xlsx", content: full}\n'
+        "columns:\n  Q: {type: decimal}\n"
         "record: {PartNo: A, WarehouseCode: {value: W}, LocationCode: {value: L}, OnhandValue: Q}\n",
         "book.yaml",
     )

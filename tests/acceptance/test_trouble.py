@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from etl.sandbox import Fault
-from tests.acceptance.shop import STOCK, Done, Shop, free_port, stock, stop, until
+from etl.sandbox import Fault, Settings, running
+from tests.acceptance.shop import SECRET, STOCK, Done, Shop, free_port, stock, stop, until
 
 
 def parts(shop: Shop) -> set[str]:
@@ -41,13 +41,17 @@ def test_wrong_secret(shop: Shop) -> None:
 
 def test_unreachable_server(shop: Shop) -> None:
     """A server that is away leaves the file claimed; a signal ends the waiting, and a later `once` goes on."""
-    shop.settings(url=f"http://127.0.0.1:{free_port()}")
+    port = free_port()
+    shop.settings(url=f"http://127.0.0.1:{port}")
     shop.drop(stock(("A1", "5")))
     waiting = shop.start("once")
-    until(lambda: shop.etl("status", "--json").json["open"] and shop.claimed())
+    until(lambda: shop.claimed() and shop.etl("status", "--json").json["open"])
     stop(waiting)
     assert shop.finish(waiting).status in (5, 130)
     assert shop.claimed() == ["stock.csv"]
+    with running(Settings(client_secret=SECRET), port=port) as live:
+        shop.live = live
+        file_ran(shop, shop.once(), {"A1"})
 
 
 def test_server_comes_back(shop: Shop) -> None:
@@ -90,7 +94,7 @@ def test_a_failed_job_leaves_its_records_to_the_next_run(shop: Shop) -> None:
 
 
 def test_run_watches_until_stopped(shop: Shop) -> None:
-    """Files present at start and files that come later are processed; what fits no mapping is named once; SIGTERM ends."""
+    """Files present at start and later ones are processed; what fits no mapping is named once; SIGTERM ends it."""
     (shop.inbox / "stock_9.csv.part").write_text("Art")
     shop.drop("x", "letter.txt")
     shop.drop(stock(("A1", "5")), "stock_1.csv")
@@ -111,7 +115,7 @@ def test_run_watches_until_stopped(shop: Shop) -> None:
 
 
 def test_sigterm_finishes_the_request_in_hand(shop: Shop) -> None:
-    """SIGTERM while Connect takes its time over a request: its answer is awaited, its job adopted, nothing sent twice."""
+    """SIGTERM while Connect takes its time over a request: its answer is awaited and kept, nothing is sent twice."""
     shop.sandbox.inject(Fault(kind="slow", path="ImportOnhands", delay=1.0))
     shop.drop(stock(("A1", "5")))
     service = shop.start("run")

@@ -57,6 +57,16 @@ def test_ragged_rows_are_read_where_the_mapping_says_so(read: Read) -> None:
     assert codes(table) == [(4, "row-too-long")]
 
 
+def test_blanks_after_a_closing_quote_are_padding(read: Read) -> None:
+    """Columns lined up with blanks are read, the blanks kept; anything else after a closing quote is malformed."""
+    table = read('a    ,b         ,c\n"x,1","say ""y"""  ,  \n"x,2"  ,z          ,"w" \n"x"3  ,y,z\n"x" ,,\n')
+    assert table.frame.rows() == [
+        (2, "x,1", 'say "y"  ', "  "), (3, "x,2  ", "z          ", "w "), (5, "x ", None, None),
+    ]  # fmt: skip
+    assert codes(table) == [(4, "broken-quote")]
+    assert table.rows == 4
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "windows-1252", "cp850"])
 def test_encodings_and_line_ends_do_not_matter(read: Read, end: str, encoding: str) -> None:
