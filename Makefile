@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":[^#]*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements-dev.txt pyproject.toml scripts/venv
 	@PYTHON='$(PYTHON)' scripts/venv $(VENV) requirements-dev.txt
@@ -62,6 +62,10 @@ sandbox: $(READY) ## start the built-in stand-in for Connect
 .PHONY: test
 test: $(READY) ## run all tests (ARGS="-k word" for some)
 	@$(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: contract-coverage
+contract-coverage: $(READY) ## show how much of Connect the mappings reach
+	@$(BIN)/python -m tests.contract.coverage
 
 .PHONY: check
 check: $(READY) ## formatting, lint, types, import contracts

@@ -5,7 +5,7 @@ A value that does not go is not made up: it is null, and the conversion says whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -13,7 +13,7 @@ from etl import contract as contracts
 from etl.cells import NUMBER
 from etl.contract import Field
 from etl.layout import Leaf, bind
-from etl.mapping import Mapping, Scalar, Value
+from etl.mapping import Column, Mapping, Scalar, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ def make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, 
     """A leaf's value over a frame of typed source columns; `matched` binds the texts of a column pattern."""
     value = bind(leaf.value, matched) if mapping.per else leaf.value
     if value.kind == "constant":
+        if value.text and isinstance(value.constant, str):  # out of a column's name, so it may be anything
+            return converted(pl.lit(value.constant), pl.String(), replace(value, replace=()), leaf.field)
         return Made(pl.lit(wire(value.constant, leaf.field), dtype=dtype(leaf.field)))
     source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
     kind = frame.select(source).schema.dtypes()[0]
@@ -95,7 +97,7 @@ def _cast(
                 result = pl.when(source == result).then(result)
             message, hint = "is no whole number", "Connect takes no fractions here"
         case "boolean":
-            result = source if kind == pl.Boolean else source.cast(pl.Boolean, strict=False)
+            result = source if kind == pl.Boolean else _yes(_text(source, kind))
             message, hint = "is neither true nor false", "declare the column: {type: boolean}"
         case "datetime":
             if kind == pl.Date:
@@ -121,6 +123,15 @@ def _cast(
             return _text(source, kind)
     bad.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
     return result
+
+
+def _yes(text: pl.Expr) -> pl.Expr:
+    """The words that a column of type boolean takes if nothing else is said."""
+    words = Column("")
+    known = {**dict.fromkeys(words.true, True), **dict.fromkeys(words.false, False)}
+    return text.str.to_lowercase().replace_strict(
+        list(known), list(known.values()), default=None, return_dtype=pl.Boolean()
+    )
 
 
 def _text(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
