@@ -32,6 +32,7 @@ from etl.model import Run, RunState
 if TYPE_CHECKING:
     from etl.plan import Plan
 
+
 def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
     """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
     known = list(mappings)
@@ -146,7 +147,8 @@ class Pipeline:
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
-        self._end(run, RunState.DISCARDED, {}, None)
+        facts = json.loads((run_folder.path(self._state, run.id) / "plan.json").read_bytes())
+        self._end(run, RunState.DISCARDED, facts, None)
 
     def followers(self, run: Run) -> list[Run]:
         """New runs over the newest files of feeds that waited for what this run has had accepted."""
@@ -247,7 +249,25 @@ class Pipeline:
         table = formats.read(run.claimed, mapping.source.dialect)
         known = known_values(self._ledger, self._state, mapping)
         before = file_before(self._ledger, mapping, run.claimed)
-        return plan.make(table, mapping, accepted, terms, full=run.kind == "full", known=known, before=before)
+        return plan.make(
+            table,
+            mapping,
+            accepted,
+            terms,
+            full=run.kind == "full",
+            known=known,
+            before=before,
+            foreign=self._foreign(mapping, run),
+        )
+
+    def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:
+        """What other feeds of the same import have had accepted; only a full feed needs to know."""
+        others = [
+            other
+            for other in self._mappings.values()
+            if other.operation.id == mapping.operation.id and other.feed != mapping.feed and run.kind == "full"
+        ]
+        return {other.feed: read_accepted(self._ledger, self._state, other.feed) for other in others}
 
     def terms(self) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
@@ -291,9 +311,9 @@ class Pipeline:
         day = (run.started or datetime.now(UTC)).date()
         archive = inbox.archive_folder(self._state, run.id, day)
         durable.make_folder(archive)
-        rejections = run_folder.path(self._state, run.id) / "rejections.csv"
-        if rejections.exists():
-            durable.write(archive / "rejections.csv", rejections.read_bytes())
+        for name in ("rejections.csv", "rejections.xlsx"):
+            with contextlib.suppress(FileNotFoundError):
+                durable.write(archive / name, (run_folder.path(self._state, run.id) / name).read_bytes())
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
         made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import chunk, diff, encode, history, transform, validate
+from etl import chunk, diff, encode, history, rejections, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
@@ -66,10 +66,12 @@ class Plan:
     retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
     withheld: int
     cleared: int
-    full: bool = False
+    full_file: bool = False  #: a full feed under FullFile=true, which retires what the file lacks
+    sharing: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
     columns: tuple[str, ...] = ()  #: source columns in use
     unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
     before: history.Before | None = None
+    spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ class Plan:
         counts = self.counts
         if self.mapping.rejects.exceeded(counts.rejected, counts.rows - counts.skipped):
             found.append(f"{counts.rejected} of {counts.rows} rows were rejected, more than the mapping lets pass")
-        off = self.mapping.gone == "deactivate" or (self.full and full_file_possible(self.mapping))
+        off = self.mapping.gone == "deactivate" or self.full_file
         if off and counts.gone > max(10, self.alive * MOST_GONE):
             found.append(f"{counts.gone} of {self.alive} records would be switched off: is the file whole?")
         found.extend(history.doubts(self.mapping, counts.rows, self.before))
@@ -94,21 +96,30 @@ def make(
     full: bool = False,
     known: Map[str, pl.Series] | None = None,
     before: history.Before | None = None,
+    foreign: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
-    """`known`: for each field with a reference the values that are accepted there. Raises FileRefused for a file that lacks columns, or a scope that no request holds."""
+    """The plan of a file.
+
+    `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
+    same import have had accepted. Raises FileRefused for a file that lacks columns, or a scope that no request holds.
+    """
     checked = validate.check(table, mapping)
     layout = build(mapping, checked.columns)
     records, refused = transform.apply(checked.frame, mapping, layout)
     _balance(table, checked, records, refused)
-    rejections = pl.concat([checked.rejections.frame, refused.frame])
+    rejected = pl.concat([checked.rejections.frame, refused.frame])
     counts = Counts(rows=table.rows, skipped=checked.skipped)
     bad = checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))
     records, waiting = _waiting(records, known or {})
     counts = replace(counts, waiting=waiting.len())
     unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
     unsure = pl.concat([unsure, waiting])
-    plan = _planned(records, layout, mapping, accepted, terms, rejections, counts, full=full, mentioned=unsure)
-    return replace(plan, columns=checked.columns, unused=checked.unused, before=before)
+    plan = _planned(
+        records, layout, mapping, accepted, terms, rejected, counts, full=full, mentioned=unsure, foreign=foreign
+    )
+    excel = mapping.source.dialect.format == "excel" and plan.rejections.frame.height > 0
+    spoiled = rejections.spoiled(table.frame, plan.rejections.frame) if excel else None
+    return replace(plan, columns=checked.columns, unused=checked.unused, before=before, spoiled=spoiled)
 
 
 def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.Series]:
@@ -150,20 +161,23 @@ def _planned(
     mapping: Mapping,
     accepted: pl.DataFrame,
     terms: Terms,
-    rejections: pl.DataFrame,
+    rejected: pl.DataFrame,
     counts: Counts,
     *,
     full: bool,
     mentioned: pl.Series | None = None,
+    foreign: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     whole = mapping.source.content == "full"
-    deactivate = whole and mapping.gone == "deactivate" and not (full and full_file_possible(mapping))
+    sharing = _sharing(records, layout, foreign or {})
+    full_file = full and full_file_possible(mapping) and not sharing
+    deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned)
     absent = diff.missing(records, accepted)
     left = diff.missing(records, accepted, layout, mentioned)
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
     batches: list[Batch] = []
-    if full and full_file_possible(mapping):
+    if full_file:
         if absent.height > left.height:
             raise FileRefused(
                 "full-with-rejections",
@@ -178,7 +192,7 @@ def _planned(
         batches.extend(scopes)
     more, uneven = chunk.split(changes, layout, limits)
     batches.extend(_later(more, 1) if batches else more)
-    found = Rejections(pl.concat([rejections, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
+    found = Rejections(pl.concat([rejected, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
     counts = replace(
         counts,
         rejected=found.rows,
@@ -198,8 +212,21 @@ def _planned(
         alive=diff.missing(Records(accepted.clear(), records.rows), accepted).height,
         withheld=changes.withheld,
         cleared=changes.cleared,
-        full=full,
+        full_file=full_file,
+        sharing=sharing if full else (),
     )
+
+
+def _sharing(records: Records, layout: Layout, foreign: Map[str, pl.DataFrame]) -> tuple[str, ...]:
+    """Feeds that have records in the scopes of this one: FullFile=true would retire theirs."""
+    names = chunk.scope_columns(layout)
+    found = []
+    for feed, frame in foreign.items():
+        alive = frame.filter(~pl.col(diff.GONE).fill_null(False))
+        theirs = [name for name in names if name in alive.columns]
+        if alive.height and (not theirs or alive.join(records.frame.select(theirs), on=theirs, how="semi").height):
+            found.append(feed)
+    return tuple(found)
 
 
 def full_file_possible(mapping: Mapping) -> bool:

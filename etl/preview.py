@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
-from etl import formats, mapping_file, pipeline, plan, screens, session
+from etl import formats, mapping_file, pipeline, plan, rejections, report, screens, session
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.plan import Plan
 
-#: Records of each request that are shown, and rejections per reason.
-RECORDS, EXAMPLES = 3, 3
+#: Records of each request that are shown.
+RECORDS = 3
 
 
 def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> Exit:
@@ -92,25 +92,9 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "bytes": size,
         "minutes": math.ceil(len(requests) / made.terms.requests_per_minute),
         "held": list(made.doubts),
-        "rejections": _grouped(made),
+        "rejections": rejections.grouped(made.rejections.frame),
         "plan": requests,
     }
-
-
-def _grouped(made: Plan) -> list[dict[str, Any]]:
-    """Rejections by column and reason: all counted, some shown."""
-    import polars as pl
-
-    frame = made.rejections.frame
-    if frame.is_empty():
-        return []
-    groups = frame.group_by("column", "code", "hint", maintain_order=True).agg(
-        pl.len().alias("count"),
-        pl.col("message").first(),
-        pl.col("row").head(EXAMPLES).alias("rows"),
-        pl.col("value").head(EXAMPLES).alias("values"),
-    )
-    return groups.sort("count", descending=True, maintain_order=True).to_dicts()
 
 
 def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
@@ -157,11 +141,8 @@ def _print(shown: dict[str, Any]) -> None:
     for word in ("rows", "rejected", "skipped", "unchanged", "new", "changed", "gone", "waiting", "cleared", "withheld"):
         if shown[word] or word == "rows":
             click.echo(f"  {word:10} {number(shown[word]).replace(',', ' '):>10}")
-    for group in shown["rejections"]:
-        rows = ", ".join(str(row) for row in group["rows"])
-        more = " …" if group["count"] > len(group["rows"]) else ""
-        place = f"{group['column']}: " if group["column"] else ""
-        click.echo(f"  rejected {group['count']}: {place}{group['message']} (rows {rows}{more}); {group['hint']}")
+    for line in report.rejected_lines(shown["rejections"]):
+        click.echo(f"  {line}")
     if shown["unused_columns"]:
         click.echo(f"  columns not mentioned in the mapping: {', '.join(shown['unused_columns'])}")
     minutes = shown["minutes"]

@@ -1,19 +1,14 @@
-"""What a run came to, for people and programs: the run as JSON, its rejections as CSV, its report.
+"""What a run came to, for people and programs: the run as JSON, its report.
 
 The JSON of a run is documented in docs/cli.md and stable. No polars here: `etl status` and `etl show` are quick.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from etl.model import REJECTION_COLUMNS, Chunk, ChunkState, Counts, Refusal, Run
-
-#: Spreadsheets run a cell that starts like this as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from etl.model import Chunk, ChunkState, Counts, Refusal, Run
 
 
 def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
@@ -52,9 +47,10 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
 def report_json(
     run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """The whole report: the run, what was remarkable about the plan, and every record that Connect refused."""
+    """The whole report: the run, what was remarkable about the plan, what we rejected, and what Connect refused."""
     made = run_json(run, chunks)
-    made["plan"] = facts
+    made["plan"] = {name: fact for name, fact in facts.items() if name != "rejections"}
+    made["rejections"] = facts.get("rejections", [])
     made["refusals"] = [
         {"key": shown(refusal.key), "row": refusal.source_row, "severity": refusal.severity, "message": refusal.message}
         for refusal in refusals
@@ -86,16 +82,11 @@ def shown(key: str) -> str:
     return key.replace("\x1f", " / ")
 
 
-def safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "'" + cell if cell.startswith(_FORMULA) else cell
-
-
-def rejections_csv(rows: Iterable[tuple[Any, ...]]) -> bytes:
-    """Rejections as a spreadsheet opens them: one line per reason."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(REJECTION_COLUMNS)
-    for row in rows:
-        writer.writerow(["" if cell is None else cell if isinstance(cell, int) else safe(str(cell)) for cell in row])
-    return stream.getvalue().encode("utf-8-sig")
+def rejected_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Groups of `etl.rejections` in words."""
+    for group in groups:
+        rows = [str(row) for row in group["rows"] if row is not None]
+        more = " …" if group["count"] > len(rows) else ""
+        place = f"{group['column']}: " if group["column"] else ""
+        at = f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})" if rows else ""
+        yield f"rejected {group['count']}: {place}{group['message']}{at}; {group['hint']}"

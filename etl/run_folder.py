@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import durable, report
+from etl import durable, rejections
 from etl.model import Chunk, Run
 from etl.trace import TracedRecord
 
@@ -56,16 +56,21 @@ def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any
         )
     if parts:
         accepted.write(accepted.sent_path(state, run.id), pl.concat(parts, how="diagonal"))
-    rejections = plan.rejections.frame
-    if rejections.height:
-        durable.write(folder / "rejections.csv", report.rejections_csv(rejections.iter_rows()))
+    rejected = plan.rejections.frame
+    if rejected.height:
+        durable.write(folder / "rejections.csv", rejections.csv(rejected))
+        if plan.spoiled is not None:
+            durable.write(folder / "rejections.xlsx", rejections.workbook(plan.spoiled, rejected))
     facts = {
         "withheld": plan.withheld,
         "cleared": plan.cleared,
         "doubts": list(plan.doubts),
+        "full_file": plan.full_file,
+        "sharing": list(plan.sharing),
         "merged": sum(batch.merged - 1 for batch in plan.batches),
         "columns": list(plan.columns),
         "unused_columns": list(plan.unused),
+        "rejections": rejections.grouped(rejected),
     }
     durable.write(folder / "plan.json", json.dumps(facts, ensure_ascii=False).encode())
     return chunks, {key: facts[key] for key in ("withheld", "cleared", "merged")}

@@ -192,7 +192,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     facts: dict[str, Any] = {}
     for folder in (settings.paths.state / "runs" / run.id, run.archive):
         if folder is not None and (folder / "report.json").exists():
-            facts = json.loads((folder / "report.json").read_bytes()).get("plan", {})
+            made = json.loads((folder / "report.json").read_bytes())
+            facts = {**made.get("plan", {}), "rejections": made.get("rejections", [])}
         elif folder is not None and (folder / "plan.json").exists():
             facts = json.loads((folder / "plan.json").read_bytes())
     if as_json:
@@ -205,6 +206,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     for chunk in chunks:
         if chunk.state is ChunkState.FAILED:
             click.echo(f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}")
+    for line in report.rejected_lines(facts.get("rejections", [])):
+        click.echo(line)
     if refusals:
         click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
     for refusal in refusals[:20]:
@@ -214,6 +217,11 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
     for doubt in facts.get("doubts", []):
         click.echo(f"{'held' if run.state is RunState.HELD else 'was held'}: {doubt}")
+    if facts.get("sharing"):
+        click.echo(
+            f"sent without FullFile=true: {', '.join(facts['sharing'])} has records in the same scope, "
+            "which Norce would have switched off"
+        )
     if facts.get("withheld"):
         click.echo(
             f"{facts['withheld']} values were not sent: Connect ignores a price of 0, and a price would "
