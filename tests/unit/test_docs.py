@@ -65,7 +65,7 @@ def named(part: str) -> set[str]:
 
 def words(part: str) -> set[str]:
     """The words of everything that stands in backticks."""
-    return {word for name in named(part) for word in re.findall(r"[\w-]+", name)}
+    return {word for name in named(part) for word in re.findall(r"[A-Za-z_][\w-]*", name)}
 
 
 def functions(folder: str) -> set[str]:
@@ -153,7 +153,7 @@ def test_no_command_is_made_up() -> None:
 def test_every_setting_is_described(section: str) -> None:
     """docs/settings.md has a row for each key of each section, with its default."""
     part = sections(text("docs/settings.md"))[f"[{section}]"]
-    rows = {key: default for key, default in re.findall(r"(?m)^\| `(\w+)` \| ([^|]+) \|", part)}
+    rows = dict(re.findall(r"(?m)^\| `(\w+)` \| ([^|]+) \|", part))
     fields = msgspec.structs.fields(config._SECTIONS[section])
     assert set(rows) == {field.name for field in fields}
     for field in fields:
@@ -277,3 +277,49 @@ def test_every_promise_has_its_section() -> None:
     for number in range(1, 9):
         part = next(body for title, body in parts.items() if title.startswith(f"P{number} "))
         assert "::test_" in part or "No test" in part
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def keys_of(function: str, path: str) -> set[str]:
+    """Every constant key of the dicts that a function writes down, and of what it assigns by key."""
+    tree = ast.parse(text(path))
+    body = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function)
+    found: set[str] = set()
+    for node in ast.walk(body):
+        if isinstance(node, ast.Dict):
+            found.update(key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+            found.update(constants(node.slice))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("title", "function", "path"),
+    [
+        ("A run", "run_json", "etl/report.py"),
+        ("The report", "report_json", "etl/report.py"),
+        ("The report", "store", "etl/run_folder.py"),
+        ("The status", "status", "etl/screens.py"),
+        ("The plan", "describe", "etl/preview.py"),
+    ],
+)
+def test_every_key_of_the_json_outputs_is_described(title: str, function: str, path: str) -> None:
+    """docs/cli.md names each key of what the commands print as JSON."""
+    keys = keys_of(function, path)
+    assert keys
+    assert keys <= words(sections(text("docs/cli.md"))[title]), keys
+
+
+def test_the_reasons_of_rejections_are_listed() -> None:
+    """docs/operations.md lists each reason for which the reading of files rejects a row."""
+    listed = named(sections(text("docs/operations.md"))["Rows were rejected"])
+    for path in [*PACKAGE.glob("formats/*.py"), PACKAGE / "transform.py", PACKAGE / "convert.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and len(node.args) > 2:
+                callee = ast.unparse(node.func)
+                if callee.endswith("malformed.add"):
+                    assert set(constants(node.args[1])) <= listed
+                elif callee == "_reject":
+                    assert set(constants(node.args[2])) <= listed
