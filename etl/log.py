@@ -37,6 +37,7 @@ def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutabl
 
 def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
     """Configure structlog for this process. `json` None: JSON lines unless the stream is a terminal."""
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it grumbles on stderr about late events
     out = stream or sys.stderr
     lines = not out.isatty() if json is None else json
     renderer: Any

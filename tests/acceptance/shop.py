@@ -106,7 +106,7 @@ class Shop:
         self.started.append(process)
         return process
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 60) -> Done:
+    def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Wait for a command's end."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -162,7 +162,7 @@ class Shop:
                 assert SECRET.encode() not in path.read_bytes(), path.name
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Poll until something holds; its value."""
     end = time.monotonic() + seconds
     while not (found := condition()):

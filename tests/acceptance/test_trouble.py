@@ -108,7 +108,7 @@ def test_run_watches_until_stopped(shop: Shop) -> None:
     assert shop.etl("status").status == 0
     until(lambda: len(list(shop.state.glob("archive/*/*/report.json"))) == 2)
     stop(service)
-    done = shop.finish(service, 15)
+    done = shop.finish(service)
     assert done.status in (0, 130)
     assert done.err.count('"letter.txt"') == 1
     assert {path.name for path in shop.inbox.iterdir()} == {"letter.txt", "stock_9.csv.part"}
@@ -121,7 +121,7 @@ def test_sigterm_finishes_the_request_in_hand(shop: Shop) -> None:
     service = shop.start("run")
     until(lambda: not shop.sandbox.faults.all())
     stop(service)
-    assert shop.finish(service, 20).status in (0, 130)
+    assert shop.finish(service).status in (0, 130)
     file_ran(shop, shop.once(), {"A1"})
     assert len(shop.imports()) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +44,9 @@ def test_debug_may_show_values_but_no_secrets() -> None:
     log.logger().debug("row_read", value="cell", password="pw")
     assert "cell" in out.getvalue()
     assert '"pw"' not in out.getvalue()
+
+
+def test_the_watching_library_is_quiet() -> None:
+    """What watchdog has to say about events that come late does not reach stderr."""
+    log.set_up(stream=io.StringIO())
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("watchdog").handlers)
