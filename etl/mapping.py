@@ -117,6 +117,7 @@ class Source:
     dialect: Dialect
     keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
     shrink: ShrinkLimit = ShrinkLimit()
+    order: str | None = None  #: regular expression for the name below the inbox; its named groups say how new a file is
 
 
 @dataclass(frozen=True, slots=True)

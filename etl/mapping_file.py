@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
 from etl import history
-from etl import mapping_check, mapping_links
+from etl import mapping_check, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, ShrinkLimit, Source
@@ -41,7 +41,7 @@ KEYS = (
     "full",
     "destructive",
 )
-SOURCE_KEYS = ("files", "content", "keep", "shrink")
+SOURCE_KEYS = ("files", "content", "keep", "shrink", "order")
 COLUMN_KEYS = (
     "type",
     "required",
@@ -222,7 +222,18 @@ def _source(raw: Any, problems: Problems) -> Source | None:
         message = f'"{source["shrink"]}" is no share of a file'
         problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
     usual = history.USUAL if content == "full" else ShrinkLimit()
-    return Source(files, content, dialect, str(keep) if keep else None, shrink or usual)
+    return Source(files, content, dialect, str(keep) if keep else None, shrink or usual, _order(source, problems))
+
+
+def _order(source: Any, problems: Problems) -> str | None:
+    if source.get("order") is None:
+        return None
+    text = str(source["order"])
+    reason = order.problem_of(text)
+    if reason:
+        hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
+        problems.add("order", reason, where=problems.place(source, "order"), hint=hint)
+    return text
 
 
 def _columns(raw: Any, problems: Problems) -> dict[str, Column]:
