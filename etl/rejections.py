@@ -86,10 +86,12 @@ def workbook(rows: pl.DataFrame, rejections: pl.DataFrame) -> bytes:
         for (number, column), reasons in _reasons(shown).items():
             at, over = line[number], place.get(column, 0)
             cell = cells.get(number, {}).get(column) or next((value for value, _ in reasons if value), "")
-            if over:
+            if not over:
+                sheet.write_number(at, 0, number, bad)
+            elif cell:
                 sheet.write_string(at, over, cell[:_CELL], bad)
             else:
-                sheet.write_number(at, 0, number, bad)
+                sheet.write_blank(at, over, None, bad)
             sheet.write_comment(at, over, "\n".join(reason for _, reason in reasons)[:_CELL], {"x_scale": 2})
         left = rejections["row"].n_unique() - last
         if left > 0:
