@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -68,6 +69,7 @@ def words(part: str) -> set[str]:
     return {word for name in named(part) for word in re.findall(r"[A-Za-z_][\w-]*", name)}
 
 
+@cache
 def functions(folder: str) -> set[str]:
     return {
         node.name
