@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,9 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, pipeline, report, screens, session
+from etl import inbox, log, mapping_file, report, routing, screens, session
 from etl.config import Settings
-from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
+from etl.errors import ConnectError, EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
 from etl.progress import Progress
 from etl.session import Session
@@ -75,7 +76,7 @@ def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> E
 def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit:
     """Everything of a feed, whatever was accepted."""
     with _working(settings, verbose, PATIENCE) as (work, progress):
-        newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if pipeline.archived_file(r)), None)
+        newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if routing.archived_file(r)), None)
         if newest is None:
             raise UsageError(
                 "feed-without-file",
@@ -91,6 +92,7 @@ def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) ->
     """Send what was held, as it was planned."""
     with _working(settings, verbose, PATIENCE) as (work, progress):
         held = _held(work, run_id)
+        _refuse_outdated(work, held)
         work.ledger.release(held.id)
         ended, trouble = _work_all(work, [screens.find_run(work.ledger, held.id)], progress)
     return _conclude(work, ended, trouble, as_json=as_json)
@@ -103,6 +105,20 @@ def discard(settings: Settings, run_id: str) -> Exit:
         work.pipeline.discard(held)
         click.echo(f"{held.id} is discarded; its file is kept in the archive")
     return Exit.OK
+
+
+def _refuse_outdated(work: Session, held: Run) -> None:
+    """What was planned holds against what was accepted then; sent over something newer it would roll that back."""
+    for newer in work.ledger.runs(1000, held.feed):
+        if newer.id == held.id:
+            return
+        if newer.counts.records_sent and newer.state is not RunState.HELD:
+            raise StateError(
+                "plan-outdated",
+                f"run {newer.id} has sent newer records of {held.feed} since {held.id} was planned",
+                where=held.id,
+                hint=f"`etl discard {held.id}`; if its file is still wanted, drop it into the inbox again",
+            )
 
 
 def _held(work: Session, run_id: str) -> Run:
@@ -123,7 +139,7 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
         click.echo(str(error), err=True)
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
-        click.echo("no [connect] settings: working against the built-in sandbox, nothing reaches Norce", err=True)
+        click.echo("no [connect] settings: the built-in sandbox is used, nothing reaches Norce", err=True)
     stop = threading.Event()
     progress = Progress()
     before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
@@ -165,6 +181,7 @@ def _work_all(
 ) -> tuple[list[Run], list[EtlError]]:
     """Bring runs to their ends, one after the other; stop at trouble that concerns them all."""
     ended: list[Run] = []
+    trouble: list[EtlError] = []
     for first in runs:
         waiting = [first]
         while waiting and not work.stop.is_set():
@@ -173,11 +190,15 @@ def _work_all(
                 ended.append(work.pipeline.work(opened))
             except EtlError as error:
                 click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
-                return [*ended, opened], [error]
+                ended.append(opened)
+                trouble.append(error)
+                if isinstance(error, ConnectError):  # what Connect does not take now it takes of no run
+                    return ended, trouble
+                continue
             waiting += work.pipeline.followers(ended[-1])
         if work.stop.is_set():
             break
-    return ended, []
+    return ended, trouble
 
 
 def _conclude(work: Session, ended: Sequence[Run], trouble: Sequence[EtlError], *, as_json: bool) -> Exit:
@@ -204,9 +225,11 @@ def _advise(run: Run, chunks: Sequence[Chunk]) -> None:
     if run.state is RunState.REFUSED and run.error:
         click.echo(f"{run.file}: {run.error}", err=True)
     if run.state is RunState.HELD:
-        click.echo(f"held: see why with `etl show {run.id}`, then `etl approve` or `etl discard` it")
-    if run.counts.rejected or run.counts.refused or any(c.state is ChunkState.FAILED for c in chunks):
-        click.echo(f"{run.feed}: see `etl show {run.id}`" + (f" and {run.archive}" if run.archive else ""))
+        click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
+    elif run.counts.rejected or run.counts.refused or any(c.state is ChunkState.FAILED for c in chunks):
+        click.echo(f"more: `etl show {run.id}`")
+    if run.counts.rejected and run.archive:
+        click.echo(f"      {os.path.relpath(run.archive / 'rejections.csv')}")
 
 
 def status_of(run: Run, chunks: Sequence[Chunk]) -> Exit:

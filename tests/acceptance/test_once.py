@@ -150,11 +150,17 @@ def test_status_and_show(shop: Shop) -> None:
         assert (found["run"], found["rows"], found["rejected"], found["new"]) == (run["run"], 2, 1, 1)
         assert [set(job) >= {"id", "status"} for job in found["jobs"]] == [True]
         assert found["started"] < found["ended"]
-    for words in (("status",), ("show", run["run"])):
-        done = shop.etl(*words, columns=80)
-        assert done.status == 0
-        assert max(map(len, done.out.splitlines())) <= 80, done.out
-        assert "…" not in done.out.splitlines()[0]
+    table = shop.etl("status", columns=80).out.splitlines()
+    assert table[1].startswith(run["run"])
+    assert max(map(len, table)) <= 80
+    shop.drop("Art;Qty;Days\nA1;5;3\nA2;y;3\n")
+    said = shop.etl("once", columns=80).out.splitlines()
+    assert max(map(len, said[:2])) <= 80
+    assert (shop.root / said[-1].strip()).name == "rejections.csv"
+    assert (shop.root / said[-1].strip()).is_file()
+    shown = shop.etl("show", run["run"], columns=80)
+    assert shown.status == 0
+    assert run["run"] in shown.out.splitlines()[0]
 
 
 def test_without_settings_the_sandbox_is_used(tmp_path: Path) -> None:
