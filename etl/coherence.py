@@ -83,7 +83,7 @@ def _companion(leaf: Leaf, layout: Layout) -> int:
     if leaf.field.companion is not None:
         target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
         for other in layout.leaves:
-            if other.name == target:
+            if other.name == target or other.name.startswith((target + "[", target + ".")):
                 found |= 1 << other.index
     for other, target in layout.companions:
         if leaf.name == target or leaf.name.startswith((target + "[", target + ".")):
@@ -94,9 +94,10 @@ def _companion(leaf: Leaf, layout: Layout) -> int:
 def _widen(send: int, able: int, layout: Layout) -> int:
     """An object whose identity changed is another object: all of it goes."""
     for leaf in list(layout.of(send)):
-        if leaf.anchor and not leaf.key:
+        told = leaf.tells or (leaf.parent if leaf.anchor and not leaf.key else None)
+        if told is not None:
             for other in layout.leaves:
-                if leaf.parent in other.parents:
+                if told in other.parents:
                     send |= 1 << other.index & able
     return send
 

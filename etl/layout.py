@@ -39,6 +39,7 @@ class Leaf:
     key: bool
     column: str  #: frame column; differs from `name` for leaves inside a list made of rows
     inner: str | None = None  #: name inside the list's element
+    tells: str | None = None  #: the element that the list around this leaf tells apart
 
     @property
     def constant(self) -> bool:
@@ -92,6 +93,8 @@ class Layout:
         for leaf in self.leaves:
             if leaf.anchor or leaf.key:
                 found[leaf.parent] = found.get(leaf.parent, 0) | 1 << leaf.index
+            if leaf.tells is not None:
+                found[leaf.tells] = found.get(leaf.tells, 0) | 1 << leaf.index
         return found
 
     @cached_property
@@ -249,6 +252,8 @@ class _Builder:
             index = self.leaf(name, node, node.value, place, context)
             return None if index is None else Branch("leaf", name, place, leaf=index)
         inside = self.enter(node, place, context)
+        if name in context.keys and context.parents and inside.tells is None:
+            inside = replace(inside, tells=context.parents[-1])
         self.paths[place] = node.path
         if node.kind == "object":
             inside = replace(inside, parents=(*inside.parents, place), keys=self.required(node.field))
@@ -344,8 +349,10 @@ class _Builder:
         bundle = context.bundle or place
         if flag is None and path not in self.operation.unflagged:
             flag = context.covered
-            if context.bundle is None and flag is not None:
-                bundle = self.covered_place(flag, context)
+            if flag is not None:
+                whole = self.covered_place(flag, context)
+                if context.bundle is None or context.bundle.startswith((f"{whole}.", f"{whole}[")):
+                    bundle = whole
         elif flag is None and context.bundle is None and context.trail:
             list_path, list_place = context.trail[-1]
             if list_path in self.operation.unflagged:
@@ -365,6 +372,7 @@ class _Builder:
                 key=path in self.operation.key.paths,
                 column=context.column or place,
                 inner=place.removeprefix(context.column + "[]").removeprefix(".") if context.column else None,
+                tells=context.tells,
             )
         )
         return index
@@ -416,3 +424,4 @@ class _Context:
     column: str = ""
     matched: tuple[str, ...] | None = None
     trail: tuple[tuple[str, str], ...] = ()
+    tells: str | None = None
