@@ -17,28 +17,18 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from etl import durable, inbox, mapping_links, report, run_folder, upload
+from etl import compact, durable, inbox, mapping_links, report, routing, run_folder, upload, waiting
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
-from etl.history import Before
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.model import Run, RunState
 
 if TYPE_CHECKING:
     from etl.plan import Plan
-
-
-def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
-    """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
-    known = list(mappings)
-    order = mapping_links.ranks(known)
-    found = [m for m in known if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
-    return sorted(found, key=lambda m: order[m.feed])
 
 
 class Pipeline:
@@ -71,33 +61,40 @@ class Pipeline:
 
     def claim(self, name: str) -> list[Run]:
         """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed."""
-        feeds = routes(name, self._mappings.values())
-        if not feeds:
+        found = routing.parts(self._settings.paths.inbox / name, name, self._mappings.values())
+        if not found:
             return []
         base = new_id()
         source = inbox.claim(self._settings.paths.inbox, name, self._state, base)
         if source is None:
             return []
         self._tell("file_claimed", file=name, bytes=source.size)
-        return self._open(base, source.path, name, source.digest, feeds)
+        for member in routing.unrouted(source.path, name, found):
+            self._tell("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
+        return self._open(base, source.path, source.digest, found)
 
     def leftovers(self) -> list[Run]:
-        """What a crash or a stop has left: claimed files without runs get them, open runs come back in order."""
+        """The open runs in the order of work. Claimed files that a crash left without runs get them; runs that
+        newer files have overtaken are filed away."""
         for base, path in inbox.claimed_files(self._state).items():
             name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
-            feeds = routes(name, self._mappings.values())
-            known = [run for m in feeds if (run := self._ledger.run(f"{base}-{m.feed}")) is not None]
-            if len(known) < len(feeds) and not base.endswith(("-full", "-rerun")):
-                missing = [m for m in feeds if self._ledger.run(f"{base}-{m.feed}") is None]
-                self._open(base, path, name, inbox.look_at(path).digest, missing)
+            found = routing.parts(path, name, self._mappings.values())
+            known = [run for part in found if (run := self._ledger.run(part.run_id(base))) is not None]
+            if len(known) < len(found) and not base.endswith(("-full", "-rerun")):
+                missing = [part for part in found if self._ledger.run(part.run_id(base)) is None]
+                self._open(base, path, inbox.look_at(path).digest, missing)
             for run in known:
                 if run.state.is_final:
                     self._file_away(run)
-        return [run for run in self._ledger.open_runs() if run.state is not RunState.HELD]
+        ready, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
+        for run, reason in overtaken:
+            self._tell("run_superseded", run=run.id, reason=reason)
+            self._end(run, RunState.SUPERSEDED, {}, reason)
+        return ready
 
     def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
         """A new run over the file of an older one. Raises StateError when that file is no longer there."""
-        path = archived_file(source)
+        path = routing.archived_file(source)
         if path is None:
             raise StateError(
                 "file-not-kept",
@@ -112,25 +109,25 @@ class Pipeline:
         with target.open("rb") as file:
             os.fsync(file.fileno())
         durable.sync_folder(target.parent)
-        return self._open(base, target, source.file, source.digest, [self._mappings[feed]], kind)[0]
+        again = routing.Part(self._mappings[feed], source.file, routing.number_of(source))
+        return self._open(base, target, inbox.look_at(target).digest, [again], kind)[0]
 
     def _open(
         self,
         base: str,
         path: Path,
-        name: str,
         digest: str,
-        feeds: Iterable[Mapping],
+        found: Iterable[routing.Part],
         kind: Literal["file", "full", "rerun"] = "file",
     ) -> list[Run]:
         runs = []
-        for mapping in feeds:
+        for part in found:
             run = Run(
-                id=f"{base}-{mapping.feed}",
-                feed=mapping.feed,
-                operation=mapping.operation.id,
-                file=name,
-                digest=digest,
+                id=part.run_id(base),
+                feed=part.mapping.feed,
+                operation=part.mapping.operation.id,
+                file=part.name,
+                digest=part.digest(digest),
                 state=RunState.CLAIMED,
                 kind=kind,
                 started=datetime.now(UTC),
@@ -142,8 +139,8 @@ class Pipeline:
 
     def rank(self, name: str) -> tuple[int, int, str] | None:
         """Where a file stands in the order of work; None when its name fits no mapping."""
-        feeds = routes(name, self._mappings.values())
-        return self._ranks[feeds[0].feed] if feeds else None
+        found = routing.parts(self._settings.paths.inbox / name, name, self._mappings.values())
+        return self._ranks[found[0].mapping.feed] if found else None
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
@@ -171,7 +168,7 @@ class Pipeline:
                 continue
             done = [run for run in self._ledger.runs(200, mapping.feed) if run.started is not None]
             last = next((run for run in done if run.kind == "full"), done[-1] if done else None)
-            source = next((run for run in done if run.state is RunState.DONE and archived_file(run)), None)
+            source = next((run for run in done if run.state is RunState.DONE and routing.archived_file(run)), None)
             if last is None or source is None or last.started is None:
                 continue
             if mapping_links.due(mapping.full, last.started, now):
@@ -241,14 +238,14 @@ class Pipeline:
         from etl import formats, plan
 
         assert run.claimed is not None
-        accepted = read_accepted(self._ledger, self._state, run.feed)
-        terms = self.terms()
+        accepted = compact.read_accepted(self._ledger, self._state, run.feed)
+        terms = self.terms(mapping.operation.id)
         if run.kind == "full" and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
             return plan.again(mapping, columns, accepted, terms)
-        table = formats.read(run.claimed, mapping.source.dialect)
+        table = formats.read(run.claimed, mapping.source.dialect, member=routing.member_of(run))
         known = known_values(self._ledger, self._state, mapping)
-        before = file_before(self._ledger, mapping, run.claimed)
+        before = routing.file_before(self._ledger, mapping, run.claimed)
         return plan.make(
             table,
             mapping,
@@ -267,11 +264,11 @@ class Pipeline:
             for other in self._mappings.values()
             if other.operation.id == mapping.operation.id and other.feed != mapping.feed and run.kind == "full"
         ]
-        return {other.feed: read_accepted(self._ledger, self._state, other.feed) for other in others}
+        return {other.feed: compact.read_accepted(self._ledger, self._state, other.feed) for other in others}
 
-    def terms(self) -> Any:
+    def terms(self, operation: str) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
-        return terms(self._settings, self._account_id)
+        return terms(self._settings, self._account_id, self._ledger.size_limit(operation))
 
     def _columns_of(self, feed: str) -> list[str]:
         """Source columns of the feed's newest planned run."""
@@ -319,6 +316,8 @@ class Pipeline:
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)
+        if state is not RunState.DONE:
+            compact.forget(self._state, run.id)
 
     def _file_away(self, run: Run) -> None:
         """Into the run's archive; while another open run needs the file, a second name of it."""
@@ -334,21 +333,9 @@ class Pipeline:
             inbox.archive(run.claimed, run.archive)
 
     def _compact(self, feed: str) -> None:
-        """Bring the closed runs of a feed into a new base; what they needed on disk goes."""
-        from etl import accepted
-
-        overlays = self._ledger.overlays(feed)
-        closed = [o.run for o in overlays if (r := self._ledger.run(o.run)) is not None and r.state.is_final]
-        if not closed or len(closed) < len(overlays):
-            return
-        frame = accepted.read(self._state, feed, self._ledger.generation(feed), overlays)
-        before = self._ledger.generation(feed)
-        name = accepted.compact(self._state, feed, closed[-1], frame)
-        self._ledger.compacted(feed, name, closed)
-        for run in closed:
-            shutil.rmtree(run_folder.path(self._state, run), ignore_errors=True)
-        if before is not None and before != name:
-            accepted.base_path(self._state, feed, before).unlink(missing_ok=True)
+        mapping = self._mappings.get(feed)
+        changes = mapping is not None and mapping.source.content == "changes"
+        compact.runs_of(self._ledger, self._state, feed, changes=changes)
 
     def _again(self, run: Run) -> Run:
         found = self._ledger.run(run.id)
@@ -357,24 +344,17 @@ class Pipeline:
         return found
 
 
-def terms(settings: Settings, account_id: int) -> Any:
-    """The plan's terms out of the settings."""
+def terms(settings: Settings, account_id: int, too_large: int | None = None) -> Any:
+    """The plan's terms out of the settings; `too_large` is the largest body worth trying that a 413 has taught."""
     from etl.plan import Terms
 
     limits = settings.limits
     return Terms(
         account_id=account_id,
         max_records=limits.max_records,
-        max_bytes=limits.max_bytes,
+        max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
         requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
     )
-
-
-def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
-    """What Norce has from a feed, as a frame."""
-    from etl import accepted
-
-    return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
 
 
 def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
@@ -385,31 +365,12 @@ def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any
 
     known: dict[str, pl.Series] = {}
     for field, (feed, target) in mapping.references.items():
-        frame = read_accepted(ledger, state, feed)
+        frame = compact.read_accepted(ledger, state, feed)
         columns = [name for name in frame.columns if name.rpartition(".")[2] == target]
         alive = frame.filter(~pl.col(GONE).fill_null(False))
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
         known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
     return known
-
-
-def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
-    """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    newest = next((r for r in ledger.runs(200, mapping.feed, RunState.DONE) if r.kind != "full"), None)
-    if newest is None:
-        return None
-    kept = archived_file(newest)
-    if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
-        return Before(newest.id, newest.counts.rows)
-    return Before(newest.id, newest.counts.rows, kept.stat().st_size, path.stat().st_size)
-
-
-def archived_file(run: Run) -> Path | None:
-    """Where the file of a finished run is kept."""
-    if run.archive is None:
-        return None
-    path = run.archive / Path(run.file).name
-    return path if path.exists() else None
 
 
 def new_id() -> str:

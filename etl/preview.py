@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from etl import formats, mapping_file, pipeline, plan, rejections, report, screens, session
+from etl import formats, mapping_file, pipeline, plan, rejections, report, routing, screens, session
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
@@ -30,7 +30,7 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
         with Ledger.open(state) as ledger:
             accepted = pipeline.read_accepted(ledger, state, mapping.feed)
             known = pipeline.known_values(ledger, state, mapping)
-            before = pipeline.file_before(ledger, mapping, file)
+            before = routing.file_before(ledger, mapping, file)
     else:
         from etl import accepted as store
 
@@ -115,7 +115,7 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
     path = file.resolve()
     names += ["/".join(path.parts[-depth:]) for depth in range(2, min(5, len(path.parts)) + 1)]
     for name in names:
-        matching = pipeline.routes(name, good)
+        matching = routing.routes(name, good)
         if len(matching) == 1:
             return matching[0]
         if matching:
