@@ -250,6 +250,11 @@ def codes() -> set[str]:
                 found.update(constants(node.args[0]))
             elif re.fullmatch(r"(self\.)?problems\.(add|unknown)", callee):
                 found.update(f"mapping-{code}" for code in constants(node.args[0]))
+            if callee.rpartition(".")[2] in CODED and ast.unparse(node.args[0]) == "code":
+                for inner in ast.walk(tree):  # `code, hint = "…", "…"` before the call
+                    if isinstance(inner, ast.Assign) and ast.unparse(inner.targets[0]) == "(code, hint)":
+                        assert isinstance(inner.value, ast.Tuple)
+                        found.update(constants(inner.value.elts[0]))
             elif callee == "_one_of":
                 found.update(f"mapping-{code}" for code in constants(node.args[1]))
     return found
