@@ -71,7 +71,8 @@ def close(send: int, able: int, layout: Layout) -> int | None:
 def _asked(place: str, path: str, bits: int, able: int, layout: Layout) -> int:
     """What a flag asks of one object or element: the field, or at least the identity of what stands under it."""
     if path in layout.containers:
-        under = layout.under.get(place + path.removeprefix(layout.paths[place]), 0)
+        element = f"{place}[]" if place in layout.lists else place
+        under = layout.under.get(element + path.removeprefix(layout.paths[place]), 0)
         return bits & under or able & under
     leaf = layout.at.get((place, path))
     return 0 if leaf is None else able & 1 << leaf.index

@@ -85,9 +85,9 @@ def ways(operation: Operation) -> list[Way]:
     return list(kept.values())
 
 
-def make(operation: Operation, way: Way) -> Made:
-    """The mapping of one way."""
-    writer = _Writer(operation, way)
+def make(operation: Operation, way: Way, without: tuple[str, ...] = ()) -> Made:
+    """The mapping of one way, except for fields with these names."""
+    writer = _Writer(operation, way, without)
     record = writer.fields(operation.item, "", 0, None)
     columns = {name: {"type": kind} for name, (kind, _, _) in writer.columns.items()}
     mapping: dict[str, Any] = {
@@ -123,8 +123,8 @@ def paths(operation: Operation) -> Iterator[str]:
 
 
 class _Writer:
-    def __init__(self, operation: Operation, way: Way) -> None:
-        self.operation, self.way = operation, way
+    def __init__(self, operation: Operation, way: Way, without: tuple[str, ...]) -> None:
+        self.operation, self.way, self.without = operation, way, without
         self.columns: dict[str, tuple[str, str, str]] = {}
         self.chosen: set[str] = set()
         row = operation.key.row
@@ -135,7 +135,7 @@ class _Writer:
         made: dict[str, Any] = {}
         for name, field in CONTRACT.schemas[schema].items():
             path = f"{prefix}{name}"
-            if field.deprecated or name == without:
+            if field.deprecated or name == without or name in self.without:
                 continue
             if field.is_list:
                 made[name] = self.list(field, path + "[]", depth + 1, inner)
@@ -235,13 +235,16 @@ def named(operation: Operation, path: str) -> list[Flag]:
 
 
 def identities(operation: Operation, made: Made) -> set[str]:
-    """Columns that tell records or list elements apart: another value there is another record or element."""
+    """Columns that tell records or list elements apart, or that can be set only once or not on their own."""
     records = {*operation.key.paths, *operation.full_file.needs, "ManufacturerCode", "Variants[].ManufacturerPartNo"}
+    for flag in operation.flags:
+        records |= {path.rpartition(".")[0] + f".{flag.forces}" for path in flag.paths if flag.forces}
+    records = {path.lstrip(".") for path in records}
     found = set()
     for column in made.mapping["columns"]:
         above, _, name = column.removesuffix("[]").rpartition(".")
         keys = CONTRACT.field(operation, above.removesuffix("[]")).row_key if above else ()
-        if column in records or name in keys:
+        if column in records or name in keys or name == "Password":
             found.add(column)
     return found
 
@@ -253,7 +256,8 @@ def one_change_each(operation: Operation, made: Made) -> tuple[list[dict[str, st
     before, after = [], []
     for number, column in enumerate(name for name in made.mapping["columns"] if name not in fixed):
         row = {name: f"{cell}{number}" if name in own else cell for name, cell in made.rows[0].items()}
+        row |= {name: "false" for name in row if name.endswith((".IsCreateOnly", ".IsLimitedUpdate"))}
         before.append(row)
         other = made.rows[1][column]
-        after.append({**row, column: "false" if row[column] == "true" else other})
+        after.append({**row, column: {"true": "false", "false": "true"}.get(row[column], other)})
     return before, after
