@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -208,7 +209,7 @@ def test_examples_show_every_operation() -> None:
         ("source", mapping_file.SOURCE_KEYS),
         ("source", tuple(Dialect.__dataclass_fields__)),
         ("columns", mapping_file.COLUMN_KEYS),
-        ("columns", ColumnType.__args__),
+        ("columns", get_args(ColumnType)),
         ("Values", mapping_record.VALUE_KEYS),
         ("Lists", mapping_record.LIST_KEYS),
     ],
