@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hypothesis import strategies as st
@@ -34,11 +35,16 @@ TYPES = {"number": "decimal", "integer": "integer", "boolean": "boolean", "datet
 class Feed:
     """A mapping and what may stand in each of its columns."""
 
-    mapping: Mapping
+    text: str
     cells: dict[str, list[str]]
     keys: list[str]
-    parts: list[str]  #: columns that tell the rows of one record apart
-    shared: list[str]  #: columns that the rows of one record must agree on
+
+    @cached_property
+    def mapping(self) -> Mapping:
+        return mapping(self.text)
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 @dataclass
@@ -49,9 +55,7 @@ class _Draft:
     cells: dict[str, list[str]] = field(default_factory=dict)
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
     inside_rows: bool = False
-    shared: list[str] = field(default_factory=list)
 
     def chance(self, percent: int) -> bool:
         return self.draw(st.integers(0, 99)) < percent
@@ -64,8 +68,6 @@ class _Draft:
             values = values or list(CONTRACT.enums[str(inner.of)])[:3]
         limit = inner.max_length or 1000
         self.cells[name] = [cell for cell in values or CELLS[inner.type] if len(cell) <= limit]
-        if not self.inside_rows:
-            self.shared.append(name)
         return name
 
     def fields(self, schema: str, path: str, skip: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -169,9 +171,8 @@ class _Draft:
     def key_list(self, path: str, inner: Field) -> Any:
         if path == "Variants[]" and self.rich:
             self.keyed_below = True
-            shared, self.shared = self.shared, []
             made = self.fields(str(inner.of), path)
-            self.shared, self.keyed_below = shared, False
+            self.keyed_below = False
             return {"rows": made}
         return [self.fields(str(inner.of), path)]
 
@@ -191,7 +192,7 @@ def feeds(draw: st.DrawFn, operation_id: str, *, rich: bool = True) -> Feed:
     }
     if operation.key.header_fields:
         raw["supplier"] = 3
-    return Feed(mapping(json.dumps(raw, ensure_ascii=False)), draft.cells, draft.keys, draft.parts, draft.shared)
+    return Feed(json.dumps(raw, ensure_ascii=False), draft.cells, draft.keys)
 
 
 @st.composite
