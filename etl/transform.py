@@ -39,9 +39,11 @@ def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Record
     origin = rows.select(KEY, ROW)
     lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
     rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
+    records: list[pl.DataFrame] = []
     if layout.units:
-        rows = _agreed(rows, layout, rejected)
-    rows = _even(rows, layout, rejected)
+        rows = _agreed(rows, layout, records)
+    rows = _even(rows, layout, records)
+    rejected.extend(_all_rows(part, origin) for part in records)
     found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
     return Records(rows, contained[ROW].unique()), Rejections(found_bad.sort("row", maintain_order=True))
@@ -307,6 +309,17 @@ def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
         rows.drop(names)
         .join(good.select(ITEM, *names), on=ITEM, how="inner", maintain_order="left")
         .select(rows.columns)
+    )
+
+
+def _all_rows(rejected: pl.DataFrame, origin: pl.DataFrame) -> pl.DataFrame:
+    """Rejections of records, which know the first of their rows, for every row that went into them."""
+    first = origin.rename({ROW: "row"})
+    keyed = rejected.join(first, on="row", how="left", maintain_order="left").drop("row")
+    return (
+        keyed.join(first, on=KEY, how="left", maintain_order="left")
+        .select(rejected.columns)
+        .unique(maintain_order=True)
     )
 
 
