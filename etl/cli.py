@@ -115,12 +115,16 @@ def once(ctx: click.Context, as_json: bool) -> Exit:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--feed", help="The feed, where the file's name does not tell.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--evidence", is_flag=True, help="Only show how FILE is written, and why we think so.")
 @click.pass_context
 @guarded
-def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool) -> Exit:
+def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> Exit:
     """Show what FILE would send; nothing is sent."""
-    from etl import preview
+    from etl import draft, preview
 
+    if evidence:
+        click.echo("\n".join(draft.evidence(file)))
+        return Exit.OK
     return preview.show(_settings(ctx), file, feed, as_json=as_json)
 
 
@@ -223,6 +227,18 @@ def check(ctx: click.Context, mappings: tuple[Path, ...]) -> Exit:
     if not good and not bad:
         raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
     return Exit.CANNOT_GO_ON if bad else Exit.OK
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--operation", help="The import it is for, e.g. ImportOnhands (default: by the headers).")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: the terminal).")
+@guarded
+def init(file: Path, operation: str | None, output: Path | None) -> Exit:
+    """Draft a mapping from FILE: how it is written, its columns, and the fields they may be."""
+    from etl import draft
+
+    return draft.init(file, operation, output)
 
 
 @main.command()

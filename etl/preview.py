@@ -131,7 +131,8 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
         "feed-needed",
         f"the name of {file.name} fits no mapping",
         where=str(file),
-        hint=f"choose with --feed: {', '.join(m.feed for m in good) or 'there are no mappings'}",
+        hint=f"choose with --feed: {', '.join(m.feed for m in good) or 'there are no mappings'}; "
+        "`etl init` drafts a mapping, `etl preview --evidence` shows how the file is written",
     )
 
 
