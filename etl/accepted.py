@@ -68,7 +68,7 @@ def sent(
 
 
 def write(path: Path, frame: pl.DataFrame) -> None:
-    """Whole or not at all, synced. Raises OSError."""
+    """Whole or not at all, synced. Raises StateError."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=1)
     durable.write(path, buffer.getvalue())
@@ -80,6 +80,33 @@ def base_path(state: Path, feed: str, generation: str) -> Path:
 
 def sent_path(state: Path, run: str) -> Path:
     return state / "runs" / run / "sent.parquet"
+
+
+def pending_path(state: Path, feed: str, generation: str) -> Path:
+    """What the feed still owed Norce when this base was made; the file is missing when that was nothing."""
+    return base_path(state, feed, generation.removesuffix(".parquet") + ".pending.parquet")
+
+
+def read_pending(
+    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: str | None
+) -> pl.DataFrame:
+    """Values that files of changes have said and Norce has not taken, as whole records: KEY, ITEM and data columns.
+
+    `last` is the newest ended run that is not part of the base. Whatever was pending before it was planned with it,
+    so what it did not get through is all there is.
+    """
+    nothing = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String})
+    if last is None:
+        path = pending_path(state, feed, generation) if generation is not None else None
+        return pl.read_parquet(path) if path is not None and path.exists() else nothing
+    path = sent_path(state, last)
+    if not path.exists():
+        return nothing
+    left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last), Overlay(last, ())))
+    if left.is_empty():
+        return nothing
+    known = read(state, feed, generation, overlays)
+    return lay_over(known.join(left.select(KEY), on=KEY, how="semi", maintain_order="left"), left).drop(GONE)
 
 
 def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
@@ -103,6 +130,13 @@ def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
         )
         parts.append(rows)
     return pl.concat(parts) if parts else frame.clear()
+
+
+def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect did not take; what was to be switched off is no value to keep."""
+    places = [CHUNK, RECORD, KEY]
+    left = frame.join(taken(frame, overlay).select(places), on=places, how="anti", maintain_order="left")
+    return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
 
 
 def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
@@ -157,7 +191,7 @@ def _as(base: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def compact(state: Path, feed: str, name: str, frame: pl.DataFrame) -> str:
-    """Write a new base; its file name. Nothing counts before the ledger says so. Raises OSError."""
+    """Write a new base; its file name. Nothing counts before the ledger says so. Raises StateError."""
     path = base_path(state, feed, f"{name}.parquet")
     durable.make_folder(path.parent)
     write(path, frame)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from etl import __version__
+from etl import __version__, durable
 from etl.errors import EtlError, Exit
 
 P = ParamSpec("P")
@@ -43,6 +43,10 @@ def guarded(command: Callable[P, Exit | None]) -> Callable[P, NoReturn]:
             sys.exit(Exit.OK)
         except click.ClickException:
             raise
+        except OSError as error:
+            refused = durable.refused(error)
+            click.echo(str(refused), err=True)
+            sys.exit(refused.exit_status)
         except Exception as error:
             _defect(error)
         sys.exit(status or Exit.OK)

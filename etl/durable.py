@@ -1,16 +1,58 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files that are there whole or not at all, also after a power cut.
+
+The names of half-written files are always the same for one target, so that trying again after a crash writes over
+them. What the disk refuses becomes a StateError here: it concerns the operator, never the file in hand.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from etl.errors import StateError
+
+HALF = ".tmp"
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """What the system says of a file of ours, as a StateError with a way out."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(error, path) from error
+
+
+def refused(error: OSError, path: Path | None = None) -> StateError:
+    """The sentence for it."""
+    where = str(path or error.filename or "the state folder")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        code, hint = "state-disk-full", "make room; nothing is lost, and the next start goes on where this one stopped"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        code, hint = (
+            "state-not-writable",
+            "make the folder named by paths.state writable for this user, and start again",
+        )
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        code, hint = "state-too-many-files", "raise the limit of open files (ulimit -n), and start again"
+    else:
+        code, hint = "state-disk-failed", "look at the disk; nothing is lost, and the next start goes on from there"
+    return StateError(code, f"the disk refuses: {error.strerror or error}", where=where, hint=hint)
 
 
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write through a temporary neighbour: temp, fsync, rename, fsync of the folder. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write through a temporary neighbour: temp, fsync, rename, fsync of the folder. Raises StateError."""
+    temporary = half(path)
+    with translated(path):
+        _write(path, temporary, data, mode)
+        sync_folder(path.parent)
+
+
+def _write(path: Path, temporary: Path, data: bytes, mode: int) -> None:
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
@@ -18,9 +60,20 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+
+
+def half(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}{HALF}")
+
+
+def forget_halves(folder: Path) -> None:
+    """Remove what a crash left half-written anywhere below a folder."""
+    for path in folder.rglob(f".*{HALF}"):
+        path.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> None:
@@ -31,7 +84,7 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = half(target)
         try:
             shutil.copy2(source, temporary)
             with temporary.open("rb") as file:
@@ -59,7 +112,9 @@ def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable; silent where the system cannot."""
     try:
         handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+            raise
         return
     try:
         os.fsync(handle)

@@ -353,7 +353,7 @@ class _Builder:
                 whole = self.covered_place(flag, context)
                 if context.bundle is None or context.bundle.startswith((f"{whole}.", f"{whole}[")):
                     bundle = whole
-        elif flag is None and context.bundle is None and context.trail:
+        if flag is None and context.bundle is None and context.trail:
             list_path, list_place = context.trail[-1]
             if list_path in self.operation.unflagged:
                 bundle = next((p for p in context.parents if p.startswith(list_place)), list_place)

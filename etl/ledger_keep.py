@@ -1,4 +1,5 @@
-"""What the ledger keeps besides runs: whose folder it is, access tokens, limits learnt from answers."""
+"""What the ledger keeps besides runs: whose folder it is, access tokens, limits learnt, what is not part of a base
+yet."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from sqlalchemy import delete, insert, select, update
 
 from etl import schema
 from etl.errors import StateError
+from etl.model import RunState
 
 
 class Keep:
@@ -45,6 +47,13 @@ class Keep:
                 db.execute(insert(schema.meta).values(key=key, value=str(size - 1)))
             elif size - 1 < int(found.value):
                 db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(size - 1)))
+
+    def unmerged(self, feed: str) -> tuple[tuple[str, RunState], ...]:
+        """The feed's runs that are not part of its base, in the order they were opened."""
+        r = schema.runs.c
+        query = select(r.id, r.state).where(r.feed == feed, r.merged == 0).order_by(r.seq)
+        with self.database.read() as db:
+            return tuple((row.id, RunState(row.state)) for row in db.execute(query))
 
     def tie(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""

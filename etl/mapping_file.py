@@ -15,8 +15,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
-from etl import history
-from etl import mapping_check, mapping_links, order
+from etl import history, mapping_check, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, ShrinkLimit, Source
@@ -251,6 +250,8 @@ def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     if not isinstance(spec or {}, dict):
         problems.add("column", "is no description of a column", where=where, hint=f"write {name}: {{type: text}}")
     spec = spec if isinstance(spec, dict) else {}
+    if True in spec or False in spec:  # `true:` without quotes is no text in YAML
+        spec = {str(word).lower() if isinstance(word, bool) else word: value for word, value in spec.items()}
     for word in spec:
         if word not in COLUMN_KEYS:
             problems.unknown("unknown-key", f'"{word}" means nothing for a column', str(word), COLUMN_KEYS, where=where)

@@ -90,7 +90,7 @@ class Pipeline:
         for run, reason in overtaken:
             self._tell("run_superseded", run=run.id, reason=reason)
             self._end(run, RunState.SUPERSEDED, {}, reason)
-        return ready
+        return [*(self._again(run) for run, _ in overtaken), *ready]
 
     def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
         """A new run over the file of an older one. Raises StateError when that file is no longer there."""
@@ -242,7 +242,7 @@ class Pipeline:
         terms = self.terms(mapping.operation.id)
         if run.kind == "full" and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
-            return plan.again(mapping, columns, accepted, terms)
+            return plan.again(mapping, columns, accepted, terms, pending_of(self._ledger, self._state, mapping))
         table = formats.read(run.claimed, mapping.source.dialect, member=routing.member_of(run))
         known = known_values(self._ledger, self._state, mapping)
         before = routing.file_before(self._ledger, mapping, run.claimed)
@@ -255,6 +255,7 @@ class Pipeline:
             known=known,
             before=before,
             foreign=self._foreign(mapping, run),
+            pending=pending_of(self._ledger, self._state, mapping),
         )
 
     def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:
@@ -355,6 +356,11 @@ def terms(settings: Settings, account_id: int, too_large: int | None = None) -> 
         max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
         requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
     )
+
+
+def pending_of(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
+    """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
+    return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
 
 
 def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import chunk, diff, encode, history, rejections, transform, validate
+from etl import carry, chunk, diff, encode, history, rejections, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
@@ -97,11 +97,13 @@ def make(
     known: Map[str, pl.Series] | None = None,
     before: history.Before | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
+    pending: pl.DataFrame | None = None,
 ) -> Plan:
     """The plan of a file.
 
     `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
-    same import have had accepted. Raises FileRefused for a file that lacks columns, or a scope that no request holds.
+    same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
+    Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
     checked = validate.check(table, mapping)
     layout = build(mapping, checked.columns)
@@ -112,6 +114,7 @@ def make(
     bad = checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))
     records, waiting = _waiting(records, known or {})
     counts = replace(counts, waiting=waiting.len())
+    records = carry.under(records, pending, layout)
     unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
     unsure = pl.concat([unsure, waiting])
     plan = _planned(
@@ -138,7 +141,13 @@ def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.
     return Records(records.frame.filter(~missing), records.rows), held[lead].cast(pl.String)
 
 
-def again(mapping: Mapping, columns: Sequence[str], accepted: pl.DataFrame, terms: Terms) -> Plan:
+def again(
+    mapping: Mapping,
+    columns: Sequence[str],
+    accepted: pl.DataFrame,
+    terms: Terms,
+    pending: pl.DataFrame | None = None,
+) -> Plan:
     """Everything that was accepted, sent again: the full feed of a source that only exports changes."""
     layout = build(mapping, columns)
     alive = diff.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
@@ -150,7 +159,9 @@ def again(mapping: Mapping, columns: Sequence[str], accepted: pl.DataFrame, term
         pl.lit(None, dtype=pl.Int64).alias(ROW),
         *((pl.col(name) if name in alive.columns else pl.lit(None, dtype=kinds[name]).alias(name)) for name in names),
     )
-    records = Records(frame, pl.Series(dtype=pl.Int64))
+    owed = pending if pending is not None else frame.clear()
+    frame = frame.join(owed.select(KEY), on=KEY, how="anti", maintain_order="left")
+    records = carry.under(Records(frame, pl.Series(dtype=pl.Int64)), pending, layout)
     nothing = pl.DataFrame(schema=REJECTIONS)
     return _planned(records, layout, mapping, accepted, terms, nothing, Counts(rows=frame.height), full=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from etl import formats, mapping_file, pipeline, plan, rejections, report, routing, screens, session
+from etl import compact, formats, mapping_file, pipeline, plan, rejections, report, routing, screens, session
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
@@ -28,16 +28,17 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
     state = settings.paths.state
     if (state / "ledger.sqlite").exists():
         with Ledger.open(state) as ledger:
-            accepted = pipeline.read_accepted(ledger, state, mapping.feed)
+            accepted = compact.read_accepted(ledger, state, mapping.feed)
             known = pipeline.known_values(ledger, state, mapping)
             before = routing.file_before(ledger, mapping, file)
+            pending = pipeline.pending_of(ledger, state, mapping)
     else:
         from etl import accepted as store
 
-        accepted, known, before = store.read(state, mapping.feed, None, ()), {}, None
+        accepted, known, before, pending = store.read(state, mapping.feed, None, ()), {}, None, None
     table = formats.read(file, mapping.source.dialect)
     terms = pipeline.terms(settings, session.account_id(settings))
-    made = plan.make(table, mapping, accepted, terms, known=known, before=before)
+    made = plan.make(table, mapping, accepted, terms, known=known, before=before, pending=pending)
     shown = describe(made, file.name)
     if as_json:
         screens.print_json(shown)
@@ -139,7 +140,18 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
 def _print(shown: dict[str, Any]) -> None:
     number = "{:,}".format
     click.echo(f"{shown['file']} as {shown['feed']} ({shown['operation']}): nothing is sent")
-    for word in ("rows", "rejected", "skipped", "unchanged", "new", "changed", "gone", "waiting", "cleared", "withheld"):
+    for word in (
+        "rows",
+        "rejected",
+        "skipped",
+        "unchanged",
+        "new",
+        "changed",
+        "gone",
+        "waiting",
+        "cleared",
+        "withheld",
+    ):
         if shown[word] or word == "rows":
             click.echo(f"  {word:10} {number(shown[word]).replace(',', ' '):>10}")
     for line in report.rejected_lines(shown["rejections"]):

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from etl import config, durable, log
+from etl import compact, config, durable, log
 from etl.config import ConnectSettings, Secret, Settings
 from etl.errors import StateError
 from etl.ledger import Ledger
@@ -62,7 +62,8 @@ def opened(
     settings = state_settings(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
-        durable.make_folder(state)
+        with durable.translated(state):
+            durable.make_folder(state)
         stack.enter_context(_alone(state))
         server, target, connect_settings = None, "sandbox", settings.connect
         if connect_settings is None:
@@ -81,6 +82,7 @@ def opened(
         pipeline = Pipeline(
             settings, connect_settings.account_id, ledger, connect, mappings, stop, tell or _log, patience=patience
         )
+        compact.sweep(ledger, state, (mapping.feed for mapping in mappings))
         yield Session(settings, ledger, pipeline, stop, server)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, report, routing, screens, session
+from etl import durable, inbox, log, mapping_file, report, routing, screens, session
 from etl.config import Settings
 from etl.errors import ConnectError, EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -28,13 +28,15 @@ WORST = (Exit.DEFECT, Exit.CANNOT_GO_ON, Exit.CONNECT, Exit.HELD, Exit.ROWS_REJE
 def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
     """What is in the inbox, to its end."""
     with _working(settings, verbose, PATIENCE) as (work, progress):
-        runs = work.pipeline.leftovers()
-        ended, trouble = _work_all(work, runs, progress)
+        ended: list[Run] = []
+        trouble: list[EtlError] = []
         seen: set[str] = set()
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
             names = _ordered(ready - seen, work, seen)
-            more, worse = _work_all(work, (run for name in names for run in work.pipeline.claim(name)), progress)
+            for name in names:
+                work.pipeline.claim(name)
+            more, worse = _work_all(work, work.pipeline.leftovers(), progress)
             ended += more
             trouble += worse
             if worse or not (inbox.scan(folder).keys() - seen):
@@ -48,9 +50,11 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
         unknown: set[str] = set()
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
-            _work_all(work, [*work.pipeline.leftovers(), *work.pipeline.due_full(datetime.now(UTC))], progress)
+            work.pipeline.due_full(datetime.now(UTC))
             names = _ordered(ready - unknown, work, unknown)
-            _work_all(work, (run for name in names for run in work.pipeline.claim(name)), progress)
+            for name in names:
+                work.pipeline.claim(name)
+            _work_all(work, work.pipeline.leftovers(), progress)
             unknown &= inbox.scan(folder).keys()
         log.logger().info("service_stopped")
     return Exit.OK
@@ -176,25 +180,33 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
     return [name for *_, name in sorted(ranked)]
 
 
-def _work_all(
-    work: Session, runs: Iterator[Run] | Sequence[Run], progress: Progress
-) -> tuple[list[Run], list[EtlError]]:
-    """Bring runs to their ends, one after the other; stop at trouble that concerns them all."""
+def _work_all(work: Session, runs: Sequence[Run], progress: Progress) -> tuple[list[Run], list[EtlError]]:
+    """Bring runs to their ends, one after the other; stop at trouble that concerns them all.
+
+    What shares keys with a run that stays open waits for it: other runs of its feed, and of the same import.
+    """
     ended: list[Run] = []
     trouble: list[EtlError] = []
+    blocked: set[str] = set()
     for first in runs:
         waiting = [first]
         while waiting and not work.stop.is_set():
             opened = waiting.pop(0)
+            if {opened.feed, opened.operation} & blocked:
+                continue
             try:
-                ended.append(work.pipeline.work(opened))
+                with durable.translated(work.settings.paths.state):
+                    ended.append(work.pipeline.work(opened))
             except EtlError as error:
                 click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
+                blocked.add(opened.operation)
                 ended.append(opened)
                 trouble.append(error)
                 if isinstance(error, ConnectError):  # what Connect does not take now it takes of no run
                     return ended, trouble
                 continue
+            if ended[-1].state is RunState.HELD:
+                blocked.add(opened.feed)
             waiting += work.pipeline.followers(ended[-1])
         if work.stop.is_set():
             break

@@ -28,23 +28,11 @@ import click
 import httpx
 import pandera.api.extensions
 import pandera.backends.polars.register
-import rich.console
-import rich.progress
-import rich.table
-import watchdog.events
-import watchdog.observers
 from httpx._transports import default as transports
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-import etl.accepted
-import etl.connect
-import etl.formats
-import etl.gate
-import etl.plan
-import etl.run_folder
-import etl.work
 from etl import cli, contract, schedule, settle, upload
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -296,8 +284,8 @@ def live(order: dict[str, Any]) -> None:
     for handle, name in ((1, order["out"]), (2, order["err"])):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, handle)
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", closefd=False)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["etl", *order["words"]]
     schedule.PAUSES = (0.01, 0.02, 0.05)  # type: ignore[assignment]
     upload.FIRST_PAUSE, upload.LONGEST_PAUSE = 0.02, 0.1

@@ -175,9 +175,7 @@ class Theatre:
         (self.root / "points").unlink(missing_ok=True)
         assert self.launcher.stdin is not None
         assert self.launcher.stdout is not None
-        self.launcher.stdin.write(
-            json.dumps({"root": str(self.stage), "words": list(words), **names, **order}) + "\n"
-        )
+        self.launcher.stdin.write(json.dumps({"root": str(self.stage), "words": list(words), **names, **order}) + "\n")
         self.launcher.stdin.flush()
         status = int(json.loads(self.launcher.stdout.readline()))
         points, seen = 0, []
@@ -204,7 +202,7 @@ class Theatre:
         archived = []
         for path in (state / "archive").rglob("*.csv"):
             if path.name != "rejections.csv":
-                archived.append(f"{path.name}: {path.read_text(encoding='utf-8')}")
+                archived.append(f"{path.name}: {path.read_text(encoding='utf-8')}")  # noqa: PERF401
         left = [
             str(path.relative_to(self.stage))
             for folder in ("inbox", "var/claimed", "var/runs", "var/accepted")
@@ -243,9 +241,7 @@ class Theatre:
             if one.operation != other.operation or other.submitted >= one.finish or one.submitted >= other.finish:
                 continue
             operation = operations[one.operation]
-            keys = [
-                {key for item in job.items for key in payloads.keys(item, operation, None)} for job in (one, other)
-            ]
+            keys = [{key for item in job.items for key in payloads.keys(item, operation, None)} for job in (one, other)]
             assert not keys[0] & keys[1], f"{sorted(keys[0] & keys[1])} in jobs {one.id} and {other.id} at once"
 
     def sends(self) -> Counter[str]:

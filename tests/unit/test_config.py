@@ -115,4 +115,6 @@ def test_status_needs_neither_polars_nor_httpx() -> None:
         "import sys, etl.config, etl.ledger;"
         "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
+    )

@@ -1,0 +1,80 @@
+"""Brings the ended runs of a feed into a new base, and removes what a crash has left that nobody will ask for.
+
+Order of writes: the base and what the feed still owes Norce are synced, then the ledger names them in one step,
+then what they replace is removed. A crash in between leaves files that do not count; `sweep` finds them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl import accepted, durable, run_folder
+from etl.ledger import Ledger
+from etl.model import RunState
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
+    """What Norce has from a feed, as a frame."""
+    return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+
+
+def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
+    """What a feed of changes has said and Norce has not taken yet."""
+    done = [run for run, ended in ledger.unmerged(feed) if ended is RunState.DONE]
+    last = done[-1] if done else None
+    return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
+
+
+def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
+    """Merge a feed's ended runs; not while one is open that has had something accepted. Raises StateError."""
+    unmerged = ledger.unmerged(feed)
+    overlays = ledger.overlays(feed)
+    ended = [run for run, found in unmerged if found.is_final]
+    if not ended or any(overlay.run not in ended for overlay in overlays):
+        return
+    before = name = ledger.generation(feed)
+    pending = read_pending(ledger, state, feed) if changes else None
+    owed = before is not None and accepted.pending_path(state, feed, before).exists()
+    if overlays or owed or (pending is not None and pending.height):
+        frame = accepted.read(state, feed, before, overlays)
+        name = accepted.compact(state, feed, ended[-1], frame)
+        if pending is not None and pending.height:
+            accepted.write(accepted.pending_path(state, feed, name), pending)
+    ledger.compacted(feed, name, ended)
+    for run in ended:
+        forget(state, run)
+    if before is not None and before != name:
+        for path in (accepted.base_path(state, feed, before), accepted.pending_path(state, feed, before)):
+            path.unlink(missing_ok=True)
+
+
+def forget(state: Path, run: str) -> None:
+    """What a run kept on disk while it was open."""
+    shutil.rmtree(run_folder.path(state, run), ignore_errors=True)
+
+
+def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
+    """Remove folders of runs that are part of a base, bases that do not count, and half-written files."""
+    needed = {run.id for run in ledger.open_runs()}
+    for feed in sorted({*feeds, *(folder.name for folder in (state / "accepted").glob("*"))}):
+        needed |= {run for run, ended in ledger.unmerged(feed) if ended in (RunState.DONE, *_OPEN)}
+        generation = ledger.generation(feed)
+        counts = set()
+        if generation is not None:
+            counts = {path(state, feed, generation) for path in (accepted.base_path, accepted.pending_path)}
+        for path in (state / "accepted" / feed).glob("*"):
+            if path not in counts:
+                path.unlink(missing_ok=True)
+    for folder in (state / "runs").glob("*"):
+        if folder.name not in needed:
+            forget(state, folder.name)
+    durable.forget_halves(state / "claimed")
+
+
+_OPEN = tuple(found for found in RunState if not found.is_final)
