@@ -63,7 +63,7 @@ def time_of(pattern: str | None, name: str) -> Time | None:
 
 
 def queue(candidates: Sequence[Candidate], whole: bool, newest: tuple[Time, str] | None) -> Queue:
-    """`whole`: the feed's files hold everything. `newest`: the highest time among files worked, with that file's name."""
+    """`whole`: the feed's files hold everything. `newest`: the highest time among files worked, and its file."""
     waiting = sorted(candidates, key=_place)
     overtaken: dict[str, str] = {}
     for candidate in waiting:

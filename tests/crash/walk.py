@@ -1,4 +1,4 @@
-"""Walks over the points at which `etl once` can die, and counts: `python -m tests.crash.walk`, the work of `make crash`.
+"""Walks over the points at which `etl once` can die: `python -m tests.crash.walk`, the work of `make crash`.
 
 Each walk sets the stage as it was after day one, lets one or more lives end where ordered, lets the last one live,
 and compares everything with a day without trouble.
