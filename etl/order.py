@@ -1,6 +1,7 @@
 """Which of a feed's waiting files are worked, in which order, and which have been overtaken. Pure.
 
-Of files that hold everything only the newest counts. Files that hold changes are all worked, oldest first. How new a
+Of files that hold everything only the newest counts: older ones wait until it has a plan, and are overtaken then; when
+it is refused or discarded, the next newest is worked. Files that hold changes are all worked, oldest first. How new a
 file is its name says where the mapping gives a pattern, else the order of arrival; a file whose name says that
 it is older than one that was worked is never worked by itself, because an older value must not overwrite a newer one.
 """
@@ -69,15 +70,15 @@ def queue(candidates: Sequence[Candidate], whole: bool, newest: tuple[Time, str]
     for candidate in waiting:
         if _may_go(candidate) and newest is not None and candidate.time is not None and candidate.time < newest[0]:
             overtaken[candidate.run] = f"older than {newest[1]}, which has been worked; `etl rerun` it to go back to it"
-    files = [one for one in waiting if one.kind == "file" and not one.held and one.run not in overtaken]
-    if whole and files:
-        last = max(files, key=_age)
+    files = [one for one in waiting if one.kind == "file" and one.run not in overtaken]
+    lead = max(files, key=_age) if whole and files else None
+    if lead is not None and lead.begun:  # not before: should it be refused, the next newest is worked
         for one in waiting:
-            if one is not last and _age(one) < _age(last) and (_may_go(one) or one.held):
-                overtaken[one.run] = f"overtaken by {last.arrival[1]}, which holds everything and is newer"
+            if one is not lead and _age(one) < _age(lead) and (_may_go(one) or one.held):
+                overtaken[one.run] = f"overtaken by {lead.arrival[1]}, which holds everything and is newer"
     work: list[str] = []
     for candidate in waiting:
-        if candidate.run in overtaken:
+        if candidate.run in overtaken or (lead is not None and candidate is not lead and _may_go(candidate)):
             continue
         if candidate.held:
             if not whole:  # what comes after it would be overwritten once somebody says yes

@@ -74,8 +74,7 @@ class Pipeline:
         return self._open(base, source.path, source.digest, found)
 
     def leftovers(self) -> list[Run]:
-        """The open runs in the order of work. Claimed files that a crash left without runs get them; runs that
-        newer files have overtaken are filed away."""
+        """The open runs in the order of work. Claimed files that a crash left without runs get them."""
         for base, path in inbox.claimed_files(self._state).items():
             name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
             found = routing.parts(path, name, self._mappings.values())
@@ -87,10 +86,7 @@ class Pipeline:
                 if run.state.is_final:
                     self._file_away(run)
         ready, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
-        for run, reason in overtaken:
-            self._tell("run_superseded", run=run.id, reason=reason)
-            self._end(run, RunState.SUPERSEDED, {}, reason)
-        return [*(self._again(run) for run, _ in overtaken), *ready]
+        return [*(run for run, _ in overtaken), *ready]
 
     def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
         """A new run over the file of an older one. Raises StateError when that file is no longer there."""
@@ -177,11 +173,15 @@ class Pipeline:
 
     # -- one run ------------------------------------------------------------------------------------------------
 
-    def work(self, run: Run) -> Run:
-        """Bring a run to its end, or as far as it goes: held, or open when stopped. Raises EtlError when Connect
-        cannot be reached or refuses everything; the run stays open then and is gone on with later."""
+    def work(self, run: Run) -> list[Run]:
+        """Bring a run to its end, or as far as it goes: held, or open when stopped; the runs that it overtook come
+        before it. Raises EtlError when Connect cannot be reached or refuses everything; the run stays open then and
+        is gone on with later."""
+        overtaken = self._supersede()
+        run = self._again(run)
         if run.state is RunState.CLAIMED:
             run = self._plan(run)
+            overtaken += self._supersede()  # before anything is sent: a restart must not find older files to work
         if run.state in (RunState.PLANNED, RunState.SENDING):
             done = upload.carry_out(
                 run.id,
@@ -195,7 +195,15 @@ class Pipeline:
             )
             if done:
                 run = self._finish(run)
-        return run
+        return [*overtaken, run]
+
+    def _supersede(self) -> list[Run]:
+        """File away the runs that newer files have overtaken."""
+        _, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
+        for run, reason in overtaken:
+            self._tell("run_superseded", run=run.id, reason=reason)
+            self._end(run, RunState.SUPERSEDED, {}, reason)
+        return [self._again(run) for run, _ in overtaken]
 
     def _plan(self, run: Run) -> Run:
         mapping = self._mappings.get(run.feed)

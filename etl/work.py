@@ -36,8 +36,13 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
             names = _ordered(ready - seen, work, seen)
             for name in names:
                 work.pipeline.claim(name)
-            more, worse = _work_all(work, work.pipeline.leftovers(), progress)
-            ended += more
+            worse: list[EtlError] = []
+            tried: set[str] = set()
+            while runs := [run for run in work.pipeline.leftovers() if run.id not in tried]:
+                tried |= {run.id for run in runs}
+                more, found = _work_all(work, runs, progress)
+                ended += more
+                worse += found
             trouble += worse
             if worse or not (inbox.scan(folder).keys() - seen):
                 break
@@ -196,7 +201,7 @@ def _work_all(work: Session, runs: Sequence[Run], progress: Progress) -> tuple[l
                 continue
             try:
                 with durable.translated(work.settings.paths.state):
-                    ended.append(work.pipeline.work(opened))
+                    ended += work.pipeline.work(opened)
             except EtlError as error:
                 click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
                 blocked.add(opened.operation)
@@ -218,7 +223,7 @@ def _conclude(work: Session, ended: Sequence[Run], trouble: Sequence[EtlError], 
     from etl.ledger import Ledger
 
     with Ledger.open(work.settings.paths.state) as ledger:
-        pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in ended]
+        pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in {run.id: run for run in ended}.values()]
     if as_json:
         screens.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
     elif pairs:

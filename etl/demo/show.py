@@ -81,7 +81,7 @@ def _round(work: Session) -> list[Run]:
     for _, name in ranked:
         waiting = work.pipeline.claim(name)
         while waiting:
-            ended.append(work.pipeline.work(waiting.pop(0)))
+            ended += work.pipeline.work(waiting.pop(0))
             waiting += work.pipeline.followers(ended[-1])
     return ended
 

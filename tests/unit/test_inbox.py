@@ -48,6 +48,6 @@ def test_ready_files_were_unchanged_for_the_whole_time(steps: list[tuple[float, 
         history.append((now, sizes))
         snapshot, ready = settled(snapshot, {name: Look(size, 0, 0) for name, size in sizes.items()}, now, 2.0)
         for name in ready:
-            since = max((at for at, seen in history if seen.get(name) != sizes[name]), default=-1.0)
-            first_same = min(at for at, seen in history if at > since and seen.get(name) == sizes[name])
+            others = [look for look, (_, seen) in enumerate(history) if seen.get(name) != sizes[name]]
+            first_same, _ = history[max(others, default=-1) + 1]
             assert now - first_same >= 2.0

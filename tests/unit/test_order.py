@@ -17,8 +17,11 @@ def waiting(*names: str, pattern: str | None = None) -> list[Candidate]:
 
 
 def test_only_the_newest_full_file_is_worked() -> None:
-    """Of several waiting files that hold everything the others are overtaken, each with a sentence."""
-    found = queue(waiting("a", "b", "c"), True, None)
+    """Of several waiting files that hold everything the others wait, and are overtaken once the newest has a plan."""
+    a, b, c = waiting("a", "b", "c")
+    assert queue([a, b, c], True, None).work == ("c",)
+    assert queue([a, b, c], True, None).overtaken == ()
+    found = queue([a, b, replace(c, begun=True)], True, None)
     assert found.work == ("c",)
     assert [run for run, _ in found.overtaken] == ["a", "b"]
     assert all("c, which holds everything" in reason for _, reason in found.overtaken)
@@ -52,16 +55,17 @@ def test_what_has_begun_comes_to_its_end_first() -> None:
     assert queue([b, replace(a, begun=True)], True, None).work == ("a", "b")
 
 
-def test_a_held_run_stops_later_changes_and_yields_to_newer_full_files() -> None:
-    """What comes after held changes waits; a held full file is overtaken by a newer one and stays by an older one."""
+def test_a_held_run_stops_what_comes_after_it() -> None:
+    """Changes behind a held run wait; a held full file lets older ones wait and yields to a newer one with a plan."""
     a, b = waiting("a", "b")
     held = replace(a, held=True)
     assert queue([held, b], False, None) == queue([b, held], False, None)
     assert queue([held, b], False, None).work == ()
-    assert queue([held, b], True, None).work == ("b",)
-    assert [run for run, _ in queue([held, b], True, None).overtaken] == ["a"]
+    assert queue([held, b], True, None) == queue([b, held], True, None)
+    assert (queue([held, b], True, None).work, queue([held, b], True, None).overtaken) == (("b",), ())
+    assert [run for run, _ in queue([held, replace(b, begun=True)], True, None).overtaken] == ["a"]
     found = queue([a, replace(b, held=True)], True, None)
-    assert (found.work, found.overtaken) == (("a",), ())
+    assert (found.work, found.overtaken) == ((), ())
 
 
 @pytest.mark.parametrize(
