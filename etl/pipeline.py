@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from etl import compact, durable, inbox, mapping_links, report, routing, run_folder, upload, waiting
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
+from etl.intake import Intake
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.model import Run, RunState
@@ -56,87 +55,16 @@ class Pipeline:
         self._tell = tell
         self._patience = patience
         self._state = settings.paths.state
+        self.intake = Intake(settings, ledger, mappings, tell)
 
     # -- what there is to do ------------------------------------------------------------------------------------
 
-    def claim(self, name: str) -> list[Run]:
-        """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed."""
-        found = routing.parts(self._settings.paths.inbox / name, name, self._mappings.values())
-        if not found:
-            return []
-        base = new_id()
-        source = inbox.claim(self._settings.paths.inbox, name, self._state, base)
-        if source is None:
-            return []
-        self._tell("file_claimed", file=name, bytes=source.size)
-        for member in routing.unrouted(source.path, name, found):
-            self._tell("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
-        return self._open(base, source.path, source.digest, found)
-
     def leftovers(self) -> list[Run]:
         """The open runs in the order of work. Claimed files that a crash left without runs get them."""
-        for base, path in inbox.claimed_files(self._state).items():
-            name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
-            found = routing.parts(path, name, self._mappings.values())
-            known = [run for part in found if (run := self._ledger.run(part.run_id(base))) is not None]
-            if len(known) < len(found) and not base.endswith(("-full", "-rerun")):
-                missing = [part for part in found if self._ledger.run(part.run_id(base)) is None]
-                self._open(base, path, inbox.look_at(path).digest, missing)
-            for run in known:
-                if run.state.is_final:
-                    self._file_away(run)
+        for run in self.intake.resume():
+            self._file_away(run)
         ready, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
         return [*(run for run, _ in overtaken), *ready]
-
-    def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
-        """A new run over the file of an older one. Raises StateError when that file is no longer there."""
-        path = routing.archived_file(source)
-        if path is None:
-            raise StateError(
-                "file-not-kept",
-                f"the file of run {source.id} is not in the archive",
-                where=str(source.archive or self._state),
-                hint="drop the file into the inbox again",
-            )
-        base = f"{new_id()}-{kind}"
-        target = inbox.claim_folder(self._state, base) / path.name
-        durable.make_folder(target.parent)
-        shutil.copyfile(path, target)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-        durable.sync_folder(target.parent)
-        again = routing.Part(self._mappings[feed], source.file, routing.number_of(source))
-        return self._open(base, target, inbox.look_at(target).digest, [again], kind)[0]
-
-    def _open(
-        self,
-        base: str,
-        path: Path,
-        digest: str,
-        found: Iterable[routing.Part],
-        kind: Literal["file", "full", "rerun"] = "file",
-    ) -> list[Run]:
-        runs = []
-        for part in found:
-            run = Run(
-                id=part.run_id(base),
-                feed=part.mapping.feed,
-                operation=part.mapping.operation.id,
-                file=part.name,
-                digest=part.digest(digest),
-                state=RunState.CLAIMED,
-                kind=kind,
-                started=datetime.now(UTC),
-                claimed=path,
-            )
-            self._ledger.open_run(run)
-            runs.append(run)
-        return runs
-
-    def rank(self, name: str) -> tuple[int, int, str] | None:
-        """Where a file stands in the order of work; None when its name fits no mapping."""
-        found = routing.parts(self._settings.paths.inbox / name, name, self._mappings.values())
-        return self._ranks[found[0].mapping.feed] if found else None
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
@@ -153,7 +81,7 @@ class Pipeline:
                 continue
             newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
             if newest is not None and newest.state is RunState.DONE and newest.counts.waiting:
-                opened.append(self.again(mapping.feed, newest, "rerun"))
+                opened.append(self.intake.again(mapping.feed, newest, "rerun"))
         return opened
 
     def due_full(self, now: datetime) -> list[Run]:
@@ -168,7 +96,7 @@ class Pipeline:
             if last is None or source is None or last.started is None:
                 continue
             if mapping_links.due(mapping.full, last.started, now):
-                opened.append(self.again(mapping.feed, source, "full"))
+                opened.append(self.intake.again(mapping.feed, source, "full"))
         return opened
 
     # -- one run ------------------------------------------------------------------------------------------------
@@ -385,8 +313,3 @@ def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
         known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
     return known
-
-
-def new_id() -> str:
-    """Sortable by time, unique without asking anyone."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

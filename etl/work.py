@@ -35,7 +35,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
             names = _ordered(ready - seen, work, seen)
             for name in names:
-                work.pipeline.claim(name)
+                work.pipeline.intake.claim(name)
             worse: list[EtlError] = []
             tried: set[str] = set()
             while runs := [run for run in work.pipeline.leftovers() if run.id not in tried]:
@@ -58,7 +58,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
             work.pipeline.due_full(datetime.now(UTC))
             names = _ordered(ready - unknown, work, unknown)
             for name in names:
-                work.pipeline.claim(name)
+                work.pipeline.intake.claim(name)
             _work_all(work, work.pipeline.leftovers(), progress)
             unknown &= inbox.scan(folder).keys()
         log.logger().info("service_stopped")
@@ -77,7 +77,7 @@ def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> E
                 where=old.id,
                 hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
             )
-        again = work.pipeline.again(old.feed, old, "rerun")
+        again = work.pipeline.intake.again(old.feed, old, "rerun")
         ended, trouble = _work_all(work, [again], progress)
     return _conclude(work, ended, trouble, as_json=as_json)
 
@@ -92,7 +92,7 @@ def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit
                 f'no file of the feed "{feed}" has been processed yet',
                 hint="drop its export into the inbox; `etl status` lists what has been",
             )
-        again = work.pipeline.again(feed, newest, "full")
+        again = work.pipeline.intake.again(feed, newest, "full")
         ended, trouble = _work_all(work, [again], progress)
     return _conclude(work, ended, trouble, as_json=as_json)
 
@@ -176,7 +176,7 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
     """Files in the order of what they feed; what feeds nothing is left where it is and said once."""
     ranked = []
     for name in names:
-        rank = work.pipeline.rank(name)
+        rank = work.pipeline.intake.rank(name)
         if rank is None:
             unknown.add(name)
             log.logger().warning("file_unclaimed", file=name, reason="its name fits no mapping; it stays where it is")

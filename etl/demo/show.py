@@ -76,10 +76,10 @@ def run(mappings: Path, keep: Path | None) -> Exit:
 
 def _round(work: Session) -> list[Run]:
     names = inbox.scan(work.settings.paths.inbox)
-    ranked = sorted((rank, name) for name in names if (rank := work.pipeline.rank(name)) is not None)
+    ranked = sorted((rank, name) for name in names if (rank := work.pipeline.intake.rank(name)) is not None)
     ended: list[Run] = []
     for _, name in ranked:
-        waiting = work.pipeline.claim(name)
+        waiting = work.pipeline.intake.claim(name)
         while waiting:
             ended += work.pipeline.work(waiting.pop(0))
             waiting += work.pipeline.followers(ended[-1])
