@@ -84,19 +84,55 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = half(target)
-        try:
-            shutil.copy2(source, temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-        source.unlink()
+        _copied(source, target)
     sync_folder(target.parent)
     sync_folder(source.parent)
+
+
+def move_new(source: Path, target: Path) -> None:
+    """`move` that raises FileExistsError rather than replacing a file."""
+    make_folder(target.parent)
+    if _rename_new(source, target):
+        sync_folder(target.parent)
+        sync_folder(source.parent)
+        return
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    move(source, target)
+
+
+def _rename_new(source: Path, target: Path) -> bool:
+    """Rename without replacing, in one step; False where the system or the file system cannot."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, without_replacing = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+    if rename(here, os.fsencode(source), here, os.fsencode(target), without_replacing) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EXDEV):
+        return False
+    raise OSError(number, os.strerror(number), str(source))
+
+
+def _copied(source: Path, target: Path) -> None:
+    temporary = half(target)
+    before = source.stat()
+    try:
+        shutil.copy2(source, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        now = source.stat()
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise BlockingIOError(errno.EAGAIN, "it is still being written", str(source))
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+    source.unlink()
 
 
 def make_folder(path: Path) -> None:

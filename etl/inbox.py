@@ -2,11 +2,13 @@
 
 Truth is a scan: events of the file system only wake it early, because they get lost, come in storms and do not
 exist on every file system. A file counts as settled when size and modification time have been still for the set
-time and it does not carry an upload name.
+time, it does not carry an upload name, and nobody has it open for writing as far as the system tells.
 
 Order of writes (numbers of the crash table): 1 `claim` renames the file into `claimed/<run>/`; the run is opened
 after it, so a crash between leaves a claimed file without a run, which `claimed_files` finds; 9 `archive` renames it
-into `archive/<date>/<run>/` after the run was closed.
+into `archive/<date>/<run>/` after the run was closed. Companions (done files) go into `claimed/<run>/.done/` before
+their file and leave it before their file, so companions alone mean that a claim was interrupted: `restore` puts them
+back.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl import durable
+from etl import durable, writers
 from etl.errors import StateError
 from etl.model import SourceFile
 
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
 
 #: Ends of names that uploaders use while they write.
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".swp", "~")
+
+#: End of the names under which suppliers get their rejected rows back; never an export.
+FEEDBACK = ".rejections.csv"
+
+#: Where the companions of a claimed file wait, within its claim folder.
+_COMPANIONS = ".done"
 
 
 class Look(NamedTuple):
@@ -54,9 +62,10 @@ Snapshot = Mapping[str, Seen]
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a relative name (forward slashes) may be an export: no dot files or folders, no upload names."""
+    """Whether a relative name (forward slashes) may be an export: no dot files or folders, no upload names, nothing
+    of what we write for suppliers."""
     parts = name.split("/")
-    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith(UNFINISHED)
+    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith((*UNFINISHED, FEEDBACK))
 
 
 def settled(
@@ -91,7 +100,7 @@ def scan(inbox: Path) -> dict[str, Look]:
                     continue
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
-                    found[name] = Look(status.st_size, status.st_mtime_ns, status.st_ino)
+                    found[name] = look(status)
 
     try:
         walk(str(inbox), "")
@@ -103,6 +112,11 @@ def scan(inbox: Path) -> dict[str, Look]:
             hint="create the folder named by paths.inbox, or correct its permissions",
         ) from error
     return found
+
+
+def look(status: os.stat_result) -> Look:
+    """What tells whether a file has changed."""
+    return Look(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def scan_time(path: Path) -> float:
@@ -121,8 +135,8 @@ def watch(
     *,
     clock: Callable[[], float] = time.monotonic,
     events: bool = True,
-) -> Iterator[frozenset[str]]:
-    """Sets of settled names, as soon as there are any, and every `rescan_seconds` at the latest (then maybe empty).
+) -> Iterator[dict[str, Look]]:
+    """Settled names with the look that was still, as soon as there are any, and every `rescan_seconds` (maybe empty).
 
     A name comes again until its file is claimed. Ends when `stop` is set.
     """
@@ -133,23 +147,74 @@ def watch(
             wake.clear()
             now = clock()
             snapshot, ready = settled(snapshot, scan(inbox), now, settle_seconds)
-            yield ready
+            yield {name: snapshot[name].look for name in ready}
             restless = [seen.since + settle_seconds - clock() for name, seen in snapshot.items() if name not in ready]
             _rest(stop, wake, max(0.01, min([rescan_seconds, *restless])), rescan_seconds)
 
 
-def claim(inbox: Path, name: str, state: Path, run_id: str) -> SourceFile | None:
-    """Move a settled file out of the inbox; None when somebody was faster. Raises StateError."""
+def claim(
+    inbox: Path, name: str, state: Path, run_id: str, settled: Look | None = None, companions: Iterable[str] = ()
+) -> SourceFile | None:
+    """Move a settled file and its companions out of the inbox.
+
+    None when somebody was faster, or when it is not still after all: somebody writes to it, or it no longer looks as
+    it did when it had `settled`. It is in the inbox then, and has to settle anew. Raises StateError.
+    """
     folder = claim_folder(state, run_id)
     target = folder / name
     try:
+        before = look((inbox / name).stat(follow_symlinks=False))
+        if (settled is not None and before != settled) or writers.has_writer(inbox / name):
+            return None
+        for companion in companions:
+            durable.move(inbox / companion, folder / _COMPANIONS / companion)
         durable.move(inbox / name, target)
-    except FileNotFoundError:
+    except (FileNotFoundError, BlockingIOError):
+        restore(state, run_id, inbox)
         _remove_empty(target.parent, folder.parent)
         return None
     except OSError as error:
         raise _cannot_move("claimed", inbox / name, error) from error
-    return replace(look_at(target), name=name)
+    source = None if target.is_symlink() or writers.has_writer(target) else look_at(target)
+    if source is None or look(target.stat(follow_symlinks=False))[:2] != before[:2]:
+        put_back(target, state, run_id, inbox)
+        return None
+    return replace(source, name=name)
+
+
+def put_back(claimed: Path, state: Path, run_id: str, inbox: Path) -> bool:
+    """A claimed file and its companions go back to where they came from; False when a newer file stands there.
+
+    Raises StateError.
+    """
+    folder = claim_folder(state, run_id)
+    try:
+        durable.move_new(claimed, inbox / claimed.relative_to(folder))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_move("put back", claimed, error) from error
+    restore(state, run_id, inbox)
+    _remove_empty(claimed.parent, folder.parent)
+    return True
+
+
+def restore(state: Path, run_id: str, inbox: Path) -> None:
+    """Companions whose file was not claimed go back; where new ones stand already, the old ones mean nothing."""
+    folder = claim_folder(state, run_id) / _COMPANIONS
+    for path in _companions(state, run_id):
+        try:
+            durable.move_new(path, inbox / path.relative_to(folder))
+        except FileExistsError:
+            path.unlink()
+        except OSError as error:
+            raise _cannot_move("put back", path, error) from error
+        _remove_empty(path.parent, folder.parent.parent)
+
+
+def _companions(state: Path, run_id: str) -> list[Path]:
+    folder = claim_folder(state, run_id) / _COMPANIONS
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def look_at(path: Path) -> SourceFile:
@@ -173,9 +238,17 @@ def claimed_files(state: Path) -> dict[str, Path]:
     found = {}
     for folder in sorted((state / "claimed").glob("*")):
         for file in sorted(folder.rglob("*")):
-            if file.is_file() and not file.is_symlink() and not file.name.startswith("."):
+            hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+            if file.is_file() and not file.is_symlink() and not hidden:
                 found[folder.name] = file
     return found
+
+
+def interrupted(state: Path) -> list[str]:
+    """Run ids of claims that got no further than the companions."""
+    found = claimed_files(state)
+    folders = (path.name for path in sorted((state / "claimed").glob("*")))
+    return [run for run in folders if run not in found and _companions(state, run)]
 
 
 def archive_folder(state: Path, run_id: str, day: date) -> Path:
@@ -183,18 +256,21 @@ def archive_folder(state: Path, run_id: str, day: date) -> Path:
     return state / "archive" / day.isoformat() / run_id
 
 
-def archive(claimed: Path, folder: Path) -> Path:
-    """File a claimed file away; done already is fine. Raises StateError."""
+def archive(claimed: Path, folder: Path, state: Path) -> Path:
+    """File a claimed file away, its companions first; done already is fine. Raises StateError."""
     target = folder / claimed.name
+    run_id = claimed.relative_to(state / "claimed").parts[0]
     try:
+        for path in _companions(state, run_id):
+            durable.move(path, folder / path.name)
+            _remove_empty(path.parent, claim_folder(state, run_id))
         durable.move(claimed, target)
     except FileNotFoundError:
         if not target.exists():
             raise _cannot_move("filed away", claimed, FileNotFoundError(2, "it is gone")) from None
     except OSError as error:
         raise _cannot_move("filed away", claimed, error) from error
-    with contextlib.suppress(StopIteration):
-        _remove_empty(claimed.parent, next(up for up in claimed.parents if up.name == "claimed"))
+    _remove_empty(claimed.parent, state / "claimed")
     return target
 
 

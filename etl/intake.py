@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from etl import durable, inbox, mapping_links, routing
+from etl import durable, inbox, manifest, mapping_links, routing, writers
+from etl.companions import Companions
 from etl.config import Settings
-from etl.errors import StateError
+from etl.errors import FileRefused, StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.model import Run, RunState
@@ -34,33 +35,93 @@ class Intake:
         self._mappings = {mapping.feed: mapping for mapping in mappings}
         self._ranks = mapping_links.ranks(mappings)
         self._tell = tell
+        self._companions = Companions(self._inbox, {m.feed: m for m in mappings}, ledger.was_taken)
+        #: Names in the inbox that have settled and are not complete, with what they lack.
+        self.lacking: dict[str, str] = {}
+        self._restless: set[str] = set()
 
     def rank(self, name: str) -> tuple[int, int, str] | None:
         """Where a file stands in the order of work; None when its name fits no mapping."""
-        found = routing.parts(self._inbox / name, name, self._mappings.values())
+        found = self._parts(name)
         return self._ranks[found[0].mapping.feed] if found else None
 
-    def claim(self, name: str) -> list[Run]:
-        """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed."""
-        found = routing.parts(self._inbox / name, name, self._mappings.values())
+    def is_companion(self, name: str) -> bool:
+        """Whether a file only speaks of others: a done file or a manifest of some feed."""
+        return any(
+            manifest.is_companion(pattern, name, mapping.source.files)
+            for mapping in self._mappings.values()
+            for pattern in (mapping.source.done, mapping.source.manifest)
+            if pattern is not None
+        )
+
+    def claim(self, name: str, settled: inbox.Look | None = None) -> list[Run]:
+        """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed or is not
+        complete."""
+        found = self._parts(name)
         if not found:
             return []
-        base = new_id()
-        source = inbox.claim(self._inbox, name, self._state, base)
-        if source is None:
+        given = self._companions.of(name, {part.mapping.feed: part.mapping for part in found}.values())
+        if isinstance(given, str):
+            if self.lacking.get(name) != given:
+                self._tell("file_waiting", file=name, reason=given)
+            self.lacking[name] = given
             return []
+        self.lacking.pop(name, None)
+        base = new_id()
+        source = inbox.claim(self._inbox, name, self._state, base, settled, given)
+        if source is None:
+            if name not in self._restless:
+                self._tell("file_unsettled", file=name, reason="somebody writes to it")
+            self._restless.add(name)
+            return []
+        self._restless.discard(name)
         self._tell("file_claimed", file=name, bytes=source.size)
         for member in routing.unrouted(source.path, name, found):
             self._tell("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
         return self._open(base, source.path, source.digest, found)
 
+    def _parts(self, name: str) -> list[routing.Part]:
+        if self.is_companion(name):
+            return []
+        return routing.parts(self._inbox / name, name, self._mappings.values())
+
+    def check_still(self, run: Run) -> None:
+        """Raises FileRefused when a run's file is no longer what was claimed: an upload has gone on in it."""
+        if run.claimed is not None and not self._is_still(run):
+            raise FileRefused(
+                "file-changed",
+                "the file has been written to after it had settled; nothing of it is sent",
+                where=run.file,
+                hint="it goes back to the inbox and settles anew; a longer watch.settle_seconds, a done file or a "
+                "manifest helps where uploads pause",
+            )
+
+    def gone_on(self, run: Run) -> bool:
+        """Put the file of an ended run back into the inbox when its upload has gone on, so that it settles anew."""
+        assert run.claimed is not None
+        if self._is_still(run):
+            return False
+        base = run.claimed.relative_to(self._state / "claimed").parts[0]
+        back = inbox.put_back(run.claimed, self._state, base, self._inbox)
+        self._tell("file_put_back" if back else "file_replaced", file=run.file, run=run.id)
+        return back
+
+    def _is_still(self, run: Run) -> bool:
+        assert run.claimed is not None
+        whole = inbox.look_at(run.claimed).digest
+        return run.digest == routing.digest_of(whole, routing.number_of(run))
+
     def resume(self) -> list[Run]:
         """Give claimed files that a crash left without runs their runs; ended runs whose file is still claimed."""
+        for base in inbox.interrupted(self._state):
+            inbox.restore(self._state, base, self._inbox)
         ended = []
         for base, path in inbox.claimed_files(self._state).items():
             name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
             found = routing.parts(path, name, self._mappings.values())
             known = [run for part in found if (run := self._ledger.run(part.run_id(base))) is not None]
+            if not known and writers.has_writer(path) and inbox.put_back(path, self._state, base, self._inbox):
+                continue
             if len(known) < len(found) and not base.endswith(("-full", "-rerun")):
                 missing = [part for part in found if self._ledger.run(part.run_id(base)) is None]
                 self._open(base, path, inbox.look_at(path).digest, missing)

@@ -3,9 +3,10 @@ yet."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from etl import schema
 from etl.errors import StateError
@@ -54,6 +55,16 @@ class Keep:
         query = select(r.id, r.state).where(r.feed == feed, r.merged == 0).order_by(r.seq)
         with self.database.read() as db:
             return tuple((row.id, RunState(row.state)) for row in db.execute(query))
+
+    def was_taken(self, file: str, since: float) -> bool:
+        """Whether a run of a file of this name was opened at that time (epoch seconds) or later."""
+        r = schema.runs.c
+        moment = datetime.fromtimestamp(since, UTC).isoformat()
+        query = select(r.id).where(
+            r.started >= moment, or_(r.file == file, r.file.startswith(f"{file}/", autoescape=True))
+        )
+        with self.database.read() as db:
+            return db.execute(query.limit(1)).first() is not None
 
     def tie(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""

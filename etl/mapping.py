@@ -117,6 +117,8 @@ class Source:
     dialect: Dialect
     keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
     shrink: ShrinkLimit = ShrinkLimit()
+    done: str | None = None  #: name of the file that says that an export is complete, see `etl.manifest`
+    manifest: str | None = None  #: name of the file that lists checksums, perhaps with stars
     order: str | None = None  #: regular expression for the name below the inbox; its named groups say how new a file is
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
-from etl import history, mapping_check, mapping_links, order
+from etl import history, manifest, mapping_check, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, ShrinkLimit, Source
@@ -40,7 +40,7 @@ KEYS = (
     "full",
     "destructive",
 )
-SOURCE_KEYS = ("files", "content", "keep", "shrink", "order")
+SOURCE_KEYS = ("files", "content", "keep", "shrink", "order", "done", "manifest")
 COLUMN_KEYS = (
     "type",
     "required",
@@ -221,7 +221,28 @@ def _source(raw: Any, problems: Problems) -> Source | None:
         message = f'"{source["shrink"]}" is no share of a file'
         problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
     usual = history.USUAL if content == "full" else ShrinkLimit()
-    return Source(files, content, dialect, str(keep) if keep else None, shrink or usual, _order(source, problems))
+    return Source(
+        files=files,
+        content=content,
+        dialect=dialect,
+        keep=str(keep) if keep else None,
+        shrink=shrink or usual,
+        order=_order(source, problems),
+        done=_companion(source, "done", '"{name}.ok"', problems),
+        manifest=_companion(source, "manifest", '"{name}.sha256", or "*.md5"', problems),
+    )
+
+
+def _companion(source: Any, key: str, example: str, problems: Problems) -> str | None:
+    if source.get(key) is None:
+        return None
+    text = str(source[key])
+    reason = manifest.problem_of(text, stars=key == "manifest")
+    if reason:
+        problems.add(
+            "companion-file", f'`{key}: "{text}"` {reason}', where=problems.place(source, key), hint=f"{key}: {example}"
+        )
+    return text
 
 
 def _order(source: Any, problems: Problems) -> str | None:

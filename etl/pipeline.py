@@ -145,6 +145,7 @@ class Pipeline:
         try:
             plan = self._made(run, mapping)
             chunks, facts = run_folder.store(self._state, run, plan)
+            self.intake.check_still(run)
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)
             self._end(run, RunState.REFUSED, {}, str(error))
@@ -266,8 +267,8 @@ class Pipeline:
             with contextlib.suppress(FileExistsError):
                 os.link(run.claimed, target)
             durable.sync_folder(run.archive)
-        else:
-            inbox.archive(run.claimed, run.archive)
+        elif not self.intake.gone_on(run):
+            inbox.archive(run.claimed, run.archive, self._state)
 
     def _compact(self, feed: str) -> None:
         mapping = self._mappings.get(feed)

@@ -39,7 +39,12 @@ class Part:
 
     def digest(self, whole: str) -> str:
         """Of the file, or one that differs for each of its members."""
-        return hashlib.sha256(f"{whole}/{self.number}".encode()).hexdigest() if self.number else whole
+        return digest_of(whole, self.number)
+
+
+def digest_of(whole: str, number: int) -> str:
+    """The digest that a run keeps: of its file, or of a member of it."""
+    return hashlib.sha256(f"{whole}/{number}".encode()).hexdigest() if number else whole
 
 
 def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
@@ -145,4 +150,15 @@ def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
     return Before(newest.id, newest.counts.rows, kept.stat().st_size, path.stat().st_size)
 
 
-__all__ = ["Part", "archived_file", "file_before", "member_of", "number_of", "parts", "routes", "shown", "unrouted"]
+__all__ = [
+    "Part",
+    "archived_file",
+    "digest_of",
+    "file_before",
+    "member_of",
+    "number_of",
+    "parts",
+    "routes",
+    "shown",
+    "unrouted",
+]

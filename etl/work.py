@@ -33,9 +33,8 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
         seen: set[str] = set()
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
-            names = _ordered(ready - seen, work, seen)
-            for name in names:
-                work.pipeline.intake.claim(name)
+            for name in _ordered(ready.keys() - seen, work, seen):
+                work.pipeline.intake.claim(name, ready[name])
             worse: list[EtlError] = []
             tried: set[str] = set()
             while runs := [run for run in work.pipeline.leftovers() if run.id not in tried]:
@@ -44,8 +43,10 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
                 ended += more
                 worse += found
             trouble += worse
-            if worse or not (inbox.scan(folder).keys() - seen):
+            if worse or not (inbox.scan(folder).keys() - seen - work.pipeline.intake.lacking.keys()):
                 break
+        for name, reason in sorted(work.pipeline.intake.lacking.items()):
+            click.echo(f"{name} stays in the inbox: {reason}", err=True)
     return _conclude(work, ended, trouble, as_json=as_json)
 
 
@@ -56,9 +57,8 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
             work.pipeline.due_full(datetime.now(UTC))
-            names = _ordered(ready - unknown, work, unknown)
-            for name in names:
-                work.pipeline.intake.claim(name)
+            for name in _ordered(ready.keys() - unknown, work, unknown):
+                work.pipeline.intake.claim(name, ready[name])
             _work_all(work, work.pipeline.leftovers(), progress)
             unknown &= inbox.scan(folder).keys()
         log.logger().info("service_stopped")
@@ -179,6 +179,8 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
         rank = work.pipeline.intake.rank(name)
         if rank is None:
             unknown.add(name)
+            if work.pipeline.intake.is_companion(name):
+                continue
             log.logger().warning("file_unclaimed", file=name, reason="its name fits no mapping; it stays where it is")
         else:
             ranked.append((rank, inbox.scan_time(work.settings.paths.inbox / name), name))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import durable, inbox
+from etl import durable, inbox, writers
 from etl.errors import StateError
 
 
@@ -46,11 +46,92 @@ def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
     assert inbox.claimed_files(state) == {"r1": file.path}
     assert file.path.relative_to(inbox.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
     folder = inbox.archive_folder(state, "r1", date(2026, 3, 1))
-    kept = inbox.archive(file.path, folder)
+    kept = inbox.archive(file.path, folder, state)
     assert kept == state / "archive" / "2026-03-01" / "r1" / "p.csv"
-    assert inbox.archive(file.path, folder) == kept
+    assert inbox.archive(file.path, folder, state) == kept
     assert inbox.claimed_files(state) == {}
     assert not inbox.claim_folder(state, "r1").exists()
+
+
+def settled(path: Path) -> inbox.Look:
+    return inbox.look(path.stat())
+
+
+def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> None:
+    """It stays where it is and has to settle anew."""
+    box = tmp_path / "inbox"
+    box.mkdir()
+    path = box / "a.csv"
+    path.write_text("half")
+    before = settled(path)
+    path.write_text("half and more")
+    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", before) is None
+    assert inbox.scan(box).keys() == {"a.csv"}
+    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(path)) is not None
+
+
+def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
+    """However long it has been still: the writer has it open."""
+    box = tmp_path / "inbox"
+    box.mkdir()
+    with (box / "a.csv").open("w") as writer:
+        writer.write("half")
+        writer.flush()
+        assert writers.has_writer(box / "a.csv")
+        assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is None
+        assert inbox.scan(box).keys() == {"a.csv"}
+    assert writers.has_writer(box / "a.csv") is False
+    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is not None
+    assert not (tmp_path / "var" / "claimed" / "r2").exists()
+
+
+def test_companions_come_along_and_are_filed_away(tmp_path: Path) -> None:
+    """A done file is claimed with its export, is no export itself, and ends beside it in the archive."""
+    box, state = tmp_path / "inbox", tmp_path / "var"
+    (box / "erp").mkdir(parents=True)
+    (box / "erp" / "a.csv").write_text("x")
+    (box / "erp" / "a.csv.ok").touch()
+    file = inbox.claim(box, "erp/a.csv", state, "r1", companions=["erp/a.csv.ok"])
+    assert file is not None
+    assert inbox.scan(box) == {}
+    assert inbox.claimed_files(state) == {"r1": file.path}
+    assert inbox.interrupted(state) == []
+    folder = inbox.archive_folder(state, "r1", date(2026, 3, 1))
+    inbox.archive(file.path, folder, state)
+    assert {path.name for path in folder.iterdir()} == {"a.csv", "a.csv.ok"}
+    assert not inbox.claim_folder(state, "r1").exists()
+
+
+def test_an_interrupted_claim_gives_its_companions_back(tmp_path: Path) -> None:
+    """A crash between the two moves: the done file stands beside its export again."""
+    box, state = tmp_path / "inbox", tmp_path / "var"
+    box.mkdir()
+    (box / "a.csv").write_text("x")
+    (box / "a.csv.ok").write_text("done")
+    assert inbox.claim(box, "b.csv", state, "r1", companions=["a.csv.ok"]) is None
+    assert (box / "a.csv.ok").exists()
+    waiting = inbox.claim_folder(state, "r2") / ".done" / "a.csv.ok"
+    durable.move(box / "a.csv.ok", waiting)
+    assert inbox.interrupted(state) == ["r2"]
+    inbox.restore(state, "r2", box)
+    assert (box / "a.csv.ok").read_text() == "done"
+    assert inbox.interrupted(state) == []
+    assert list((state / "claimed").iterdir()) == []
+
+
+def test_a_file_goes_back_unless_a_newer_one_stands_there(tmp_path: Path) -> None:
+    """Nothing is overwritten: the newer file wins its place."""
+    box, state = tmp_path / "inbox", tmp_path / "var"
+    box.mkdir()
+    (box / "a.csv").write_text("old")
+    file = inbox.claim(box, "a.csv", state, "r1")
+    assert file is not None
+    (box / "a.csv").write_text("new")
+    assert not inbox.put_back(file.path, state, "r1", box)
+    (box / "a.csv").unlink()
+    assert inbox.put_back(file.path, state, "r1", box)
+    assert (box / "a.csv").read_text() == "old"
+    assert inbox.claimed_files(state) == {}
 
 
 def test_a_file_taken_by_somebody_else_is_no_error(tmp_path: Path) -> None:
@@ -96,7 +177,7 @@ def test_watch_does_without_events(tmp_path: Path) -> None:
     stop, seen = threading.Event(), set()
     (tmp_path / "a.csv").write_text("1")
     for names in inbox.watch(tmp_path, 0.01, 0.02, stop, events=False):
-        seen |= names
+        seen |= names.keys()
         if names:
             stop.set()
     assert seen == {"a.csv"}
