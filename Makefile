@@ -63,6 +63,10 @@ sandbox: $(READY) ## start the built-in stand-in for Connect
 test: $(READY) ## run all tests (ARGS="-k word" for some)
 	@$(BIN)/pytest -n auto $(ARGS)
 
+.PHONY: crash
+crash: $(READY) ## kill the command at every second effect, in pairs, with torn writes and failing disks (a quarter of an hour)
+	@$(BIN)/python -m tests.crash.walk $(ARGS)
+
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage

@@ -82,6 +82,8 @@ def opened(
         pipeline = Pipeline(
             settings, connect_settings.account_id, ledger, connect, mappings, stop, tell or _log, patience=patience
         )
+        for mapping in mappings:  # what a crash kept an ended run from doing
+            compact.runs_of(ledger, state, mapping.feed, changes=mapping.source.content == "changes")
         compact.sweep(ledger, state, (mapping.feed for mapping in mappings))
         yield Session(settings, ledger, pipeline, stop, server)
 

@@ -33,7 +33,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-from etl import cli, contract, schedule, settle, upload
+from etl import cli, contract, schedule, upload
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -289,8 +289,6 @@ def live(order: dict[str, Any]) -> None:
     sys.argv = ["etl", *order["words"]]
     schedule.PAUSES = (0.01, 0.02, 0.05)  # type: ignore[assignment]
     upload.FIRST_PAUSE, upload.LONGEST_PAUSE = 0.02, 0.1
-    if hasattr(settle, "GRACE"):
-        settle.GRACE = 0.05
     effects = Effects(order)
     install(effects)
     status = 0

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,27 +143,36 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A theatre with its oracle, and how many points there are in a mode."""
+
+    on: Theatre
+    oracle: Outcome
+    points_of: Callable[[str], int]
+
+
 @contextmanager
-def staged() -> Iterator[tuple[Theatre, Outcome, Callable[[str], int]]]:
-    """A theatre with its oracle, for tests; and how many points there are in a mode."""
+def staged() -> Iterator[Staged]:
+    """Set up for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="etl-crash-", dir=_memory()) as folder, theatre(Path(folder)) as on:
         oracle, points = undisturbed(on)
         on.usual = sum(on.sends().values())
-        yield on, oracle, lambda mode: points if mode == "kill" else undisturbed(on, {"mode": mode})[1]
+        yield Staged(on, oracle, lambda mode: points if mode == "kill" else undisturbed(on, {"mode": mode})[1])
 
 
 def main() -> int:
     """All of it, with counts."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--pairs", type=int, default=500)
-    words.add_argument("--power", type=int, default=150)
-    words.add_argument("--faults", type=int, default=200)
-    words.add_argument("--share", type=float, default=1.0, help="of the single points")
+    words.add_argument("--power", type=int, default=80)
+    words.add_argument("--faults", type=int, default=120)
+    words.add_argument("--share", type=float, default=0.5, help="of the single points")
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--workers", type=int, default=max(1, (multiprocessing.cpu_count() or 2)))
     asked = words.parse_args()
-    with staged() as (_, _, points_of):
-        points, faulty, tears = points_of("kill"), points_of("EIO"), points_of("torn")
+    with staged() as stage:
+        points, faulty, tears = (stage.points_of(mode) for mode in ("kill", "EIO", "torn"))
     plan = {
         "single points": single(points, asked.share, asked.seed),
         "random pairs": pairs(points, asked.pairs, asked.seed),

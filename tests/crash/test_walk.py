@@ -1,0 +1,42 @@
+"""A few of the walks of `make crash`: the real command dies at an effect, and the next one makes it good."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.crash import walk
+from tests.crash.walk import Staged, staged
+
+#: Walks of each kind here; `make crash` takes them all.
+FEW = 4
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Staged]:
+    with staged() as on:
+        yield on
+
+
+def few(walks: list[list[walk.Order]]) -> list[list[walk.Order]]:
+    """An even choice that is another one with every number of points."""
+    return random.Random(len(walks)).sample(walks, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kill", "pair", "power", "torn", "fault"])
+def test_a_death_at_any_effect_is_made_good(stage: Staged, kind: str) -> None:
+    """After kill -9 (once and twice), a power cut, half a write or a failing disk, the end is that of a quiet day."""
+    points = stage.points_of({"torn": "torn", "fault": "EIO"}.get(kind, "kill"))
+    walks = {
+        "kill": lambda: walk.single(points),
+        "pair": lambda: walk.pairs(points, FEW * 3, 1),
+        "power": lambda: walk.power_cuts(points, FEW * 3, 1),
+        "torn": lambda: walk.torn(points),
+        "fault": lambda: walk.faults(points, FEW * 3, 1),
+    }[kind]()
+    early = sum(walk.converge(stage.on, stage.oracle, orders) > 0 for orders in few(walks))
+    assert points > 50
+    assert early > 0
