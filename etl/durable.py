@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def refused(error: OSError, path: Path | None = None) -> StateError:
     else:
         code, hint = "state-disk-failed", "look at the disk; nothing is lost, and the next start goes on from there"
     return StateError(code, f"the disk refuses: {error.strerror or error}", where=where, hint=hint)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:

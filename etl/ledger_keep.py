@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from sqlalchemy import delete, insert, or_, select, update
 
@@ -19,6 +20,11 @@ class Keep:
     def __init__(self, database: schema.Database, state: Path) -> None:
         self.database = database
         self.state = state
+
+    @classmethod
+    def read(cls, state: Path) -> Self:
+        """The ledger of a state folder for looking only, also while somebody works on it. Raises StateError."""
+        return cls(schema.read_database(state), state.absolute())
 
     def token(self, name: str) -> tuple[str, float, float] | None:
         """A kept access token with the times it was obtained and ends (epoch seconds)."""

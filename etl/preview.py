@@ -27,7 +27,7 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
     settings = session.state_settings(settings)
     state = settings.paths.state
     if (state / "ledger.sqlite").exists():
-        with Ledger.open(state) as ledger:
+        with Ledger.read(state) as ledger:
             accepted = compact.read_accepted(ledger, state, mapping.feed)
             known = pipeline.known_values(ledger, state, mapping)
             before = routing.file_before(ledger, mapping, file)

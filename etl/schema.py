@@ -1,18 +1,20 @@
 """The ledger's tables, and how a database of it is opened.
 
 SQLite in WAL mode with synchronous=FULL: what was committed survives a power cut. Every write takes the write lock
-at its start (BEGIN IMMEDIATE), so that read-then-write steps are atomic over processes. Only generic SQL: another
-database by URL stays thinkable.
+at its start (BEGIN IMMEDIATE), so that read-then-write steps are atomic over processes. The journal is copied into
+the main file by `settle` and by nobody else, because the main file is sealed (`etl.seal`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     JSON,
@@ -30,13 +32,18 @@ from sqlalchemy import (
     exc,
     insert,
     select,
+    update,
 )
 
+from etl import migrations, seal
 from etl.errors import StateError
 from etl.model import Counts
 
-#: Raised by one with every change of the tables below; a newer one than ours is refused.
-VERSION = "1"
+#: Milliseconds that a write waits for another process.
+_BUSY = 30_000
+
+#: So many writes are kept in the journal before it is copied into the main file.
+WRITES = 2000
 
 metadata = MetaData()
 
@@ -107,6 +114,8 @@ refusals = Table(
 
 feeds = Table("feeds", metadata, Column("feed", Text, primary_key=True), Column("generation", Text))
 
+files = Table("files", metadata, Column("path", Text, primary_key=True), Column("digest", Text, nullable=False))
+
 sends = Table(
     "sends",
     metadata,
@@ -142,10 +151,13 @@ tokens = Table(
 class Database:
     """One opened ledger database; share it between the threads of a process."""
 
-    def __init__(self, engine: Engine, place: str) -> None:
+    def __init__(self, engine: Engine, path: Path, *, reading: bool = False) -> None:
         self._engine = engine
         self._writing = engine.execution_options(etl_write=True)
-        self.place = place
+        self._reading = reading
+        self._path = path
+        self._writes = 0
+        self.place = str(path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -158,9 +170,28 @@ class Database:
         """One atomic step: durable when the block ends, undone when it raises. Raises StateError."""
         with self._translated(), self._writing.begin() as connection:
             yield connection
+        self._writes += 1
+        if self._writes >= WRITES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Copy the journal into the main file and seal it; where somebody is reading just now, another time."""
+        self._writes = 0
+        with contextlib.suppress(StateError, exc.DatabaseError):  # it is in the journal all the same
+            seal.lift(self._path)
+            with self._engine.connect() as connection:
+                raw = connection.connection.cursor()
+                raw.execute("PRAGMA busy_timeout=0")
+                blocked = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                raw.execute(f"PRAGMA busy_timeout={_BUSY}")
+                raw.close()
+            if not blocked:
+                seal.put(self._path)
 
     def close(self) -> None:
         """Give back all connections."""
+        if not self._reading:
+            self.settle()
         self._engine.dispose()
 
     @contextmanager
@@ -173,9 +204,17 @@ class Database:
             raise _refused(str(error.orig), self.place) from error
 
 
+def ledger_path(state: Path) -> Path:
+    """The file of a state folder's ledger."""
+    return state / "ledger.sqlite"
+
+
 def open_database(state: Path) -> Database:
-    """The database of a state folder, created when missing (folder 0700, file 0600). Raises StateError."""
-    path = state / "ledger.sqlite"
+    """The database of a state folder, created when missing (folder 0700, file 0600), brought to our layout when older.
+
+    Raises StateError.
+    """
+    path = ledger_path(state)
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         state.chmod(0o700)
@@ -187,43 +226,90 @@ def open_database(state: Path) -> Database:
             where=str(path),
             hint="check owner, permissions and free space of the folder named by paths.state",
         ) from error
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False})
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    database = Database(engine, str(path))
+    seal.check(path)
+    sealed = seal.is_put(path)
+    database = Database(_engine(f"sqlite:///{path}", writing=True), path)
     try:
         with database.read() as connection:
-            found = _version(connection)
+            found = _version(connection, path)
+            if found is not None and not sealed:
+                _check_whole(connection, path)
         if found is None:
             with database.write() as connection:
                 metadata.create_all(connection)
-                if _version(connection) is None:
-                    connection.execute(insert(meta).values(key="schema", value=VERSION))
-        elif found != VERSION:
-            raise StateError(
-                "state-version",
-                f"the ledger has layout {found}, this program knows {VERSION}",
-                where=str(path),
-                hint="use the program version that wrote it, or start with an empty state folder",
-            )
+                if _version(connection, path) is None:
+                    connection.execute(insert(meta).values(key="schema", value=str(migrations.NEWEST)))
+        elif found < migrations.NEWEST:
+            with database.write() as connection:
+                migrations.bring(found, connection.exec_driver_sql)
+                newest = str(migrations.NEWEST)
+                connection.execute(update(meta).where(meta.c.key == "schema").values(value=newest))
+        if found != migrations.NEWEST or not sealed:
+            database.settle()
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _version(connection: Connection) -> str | None:
+def read_database(state: Path) -> Database:
+    """The same for looking only: changes nothing while somebody works. Raises StateError."""
+    path = ledger_path(state)
+    database = Database(
+        _engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", writing=False), path, reading=True
+    )
+    try:
+        with database.read() as connection:
+            found = _version(connection, path)
+    except BaseException:
+        database.close()
+        raise
+    if found == migrations.NEWEST:
+        return database
+    database.close()
+    return open_database(state)
+
+
+def _version(connection: Connection, path: Path) -> int | None:
+    """The layout; None in an empty database. Raises StateError when it is newer than ours."""
     if not connection.dialect.has_table(connection, meta.name):
         return None
-    return connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar_one_or_none()
+    text = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar_one_or_none()
+    if text is None:
+        return None
+    if text.isdecimal() and 1 <= int(text) <= migrations.NEWEST:
+        return int(text)
+    raise StateError(
+        "state-version",
+        f"the ledger has layout {text}, this program knows layouts up to {migrations.NEWEST}",
+        where=str(path),
+        hint="use the program version that wrote it, or start with an empty state folder",
+    )
+
+
+def _check_whole(connection: Connection, path: Path) -> None:
+    """Without a seal SQLite's own look at the file has to do."""
+    said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+    if said != "ok":
+        raise _refused(f"malformed: {said}", str(path))
+
+
+def _engine(url: str, *, writing: bool) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY / 1000, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_writing if writing else _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def _prepare(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are opened by _begin, not guessed by the driver
+
+
+def _prepare_writing(connection: Any, record: Any) -> None:
+    _prepare(connection, record)
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0"):
+        cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 

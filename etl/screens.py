@@ -131,7 +131,7 @@ def status(settings: Settings, *, as_json: bool) -> Exit:
         else:
             click.echo("nothing has been processed yet")
         return Exit.OK
-    with Ledger.open(settings.paths.state) as ledger:
+    with Ledger.read(settings.paths.state) as ledger:
         runs = ledger.runs(20)
         pairs = [(run, ledger.chunks(run.id)) for run in runs]
         still_open = ledger.open_runs()
@@ -185,7 +185,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     settings = state_settings(settings)
     if not (settings.paths.state / "ledger.sqlite").exists():
         raise _no_run(run_id)
-    with Ledger.open(settings.paths.state) as ledger:
+    with Ledger.read(settings.paths.state) as ledger:
         run = find_run(ledger, run_id)
         chunks = ledger.chunks(run.id)
         refusals = ledger.refusals(run.id)

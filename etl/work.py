@@ -224,7 +224,7 @@ def _conclude(work: Session, ended: Sequence[Run], trouble: Sequence[EtlError], 
     """Print how it went; the status."""
     from etl.ledger import Ledger
 
-    with Ledger.open(work.settings.paths.state) as ledger:
+    with Ledger.read(work.settings.paths.state) as ledger:
         pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in {run.id: run for run in ended}.values()]
     if as_json:
         screens.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})

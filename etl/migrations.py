@@ -1,0 +1,32 @@
+"""Brings a ledger that an older version wrote to the layout of this one, step by step.
+
+A step is SQL of its own, never the tables of `etl.schema`: those move on, and a step has to do the same for ever. All
+steps of an opening are one transaction, so a crash leaves the old layout. A new step comes with a packed state folder
+of the layout before it (`tests/state`), which every later version has to open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Executes one statement.
+Execute = Callable[[str], Any]
+
+
+def _to_2(execute: Execute) -> None:
+    """Digests of the files that the ledger counts on."""
+    execute("CREATE TABLE files (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))")
+
+
+#: From which layout each step leads to the next.
+STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2}
+
+#: The layout that this program writes.
+NEWEST = max(STEPS) + 1
+
+
+def bring(found: int, execute: Execute) -> None:
+    """From layout `found` to the newest."""
+    for version in range(found, NEWEST):
+        STEPS[version](execute)
