@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Literal
 
 FlagKind = Literal["value", "create_only", "limited_update", "switch", "row_guard", "none"]
+Meaning = Literal["price", "cost", "stock", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Field:
     empty: Literal["ignored", "inherit", "reset", "no_change"] | None = None
     companion: str | None = None  #: sibling field or list that this one is read together with
     always: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
+    means: Meaning | None = None  #: what it is for a shop: guards and summaries look at these
+    not_below: tuple[str, ...] = ()  #: of a price: costs beside it that it covers
     deprecated: bool = False
     note: str | None = None
 
@@ -185,6 +188,8 @@ def _field(name: str, raw: Mapping[str, Any]) -> Field:
         empty=raw.get("empty"),
         companion=raw.get("with"),
         always=raw.get("always", False),
+        means=raw.get("means"),
+        not_below=tuple(raw.get("not_below", ())),
         deprecated=raw.get("deprecated", False),
         note=raw.get("note"),
     )

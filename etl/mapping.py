@@ -123,20 +123,46 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectLimit:
-    """How many rejected rows a run may have before it is held."""
+class Limit:
+    """How many of something a run may have before it is held; without share and count nobody asks."""
 
     share: Decimal | None = None
-    rows: int | None = None
+    count: int | None = None
     explicit: bool = False
 
-    def exceeded(self, rejected: int, rows: int) -> bool:
-        """The default share lets a handful of bad rows pass even in a tiny file."""
-        if self.rows is not None:
-            return rejected > self.rows
-        share = self.share if self.share is not None else Decimal("0.2")
-        allowed = int(share * rows)
-        return rejected > (allowed if self.explicit else max(allowed, 10))
+    def exceeded(self, found: int, of: int) -> bool:
+        """A share that the mapping does not set lets a handful pass even of very few."""
+        if self.count is not None:
+            return found > self.count
+        if self.share is None:
+            return False
+        allowed = int(self.share * of)
+        return found > (allowed if self.explicit else max(allowed, FEW))
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return str(self.count)
+        return f"{(self.share * 100).normalize():f} %" if self.share is not None else "off"
+
+
+#: Records or rows of which a default share always lets so many pass.
+FEW = 10
+
+FIFTH = Limit(Decimal("0.2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a run may do without asking; see `etl.guards`."""
+
+    gone: Limit = FIFTH
+    deactivated: Limit = FIFTH
+    full_file: Limit = Limit(count=0)
+    price_moves: Limit = FIFTH
+    price_by: Decimal = Decimal("0.15")  #: a price that moves by more is counted in `price_moves`
+    price_zero: Limit = Limit(count=0)
+    below_cost: Limit = Limit(count=0)
+    stock_zero: Limit = FIFTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +176,8 @@ class Mapping:
     columns: Map[str, Column]
     rules: tuple[Rule, ...]
     record: Map[str, Node]
-    rejects: RejectLimit = RejectLimit()
+    rejects: Limit = FIFTH
+    guards: Guards = Guards()
     per: str | None = None  #: pattern of columns: one record for each of them and each row
     switches: tuple[str, ...] = ()  #: flag ids without a field
     gone: Literal["ignore", "deactivate"] = "ignore"

@@ -15,10 +15,10 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
-from etl import history, manifest, mapping_check, mapping_links, order
+from etl import history, manifest, mapping_check, mapping_limits, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
-from etl.mapping import Column, ColumnType, Mapping, RejectLimit, Rule, ShrinkLimit, Source
+from etl.mapping import Column, ColumnType, Mapping, Rule, ShrinkLimit, Source
 from etl.mapping_record import RecordReader
 from etl.mapping_yaml import Problems, bad_pattern, load, sql_columns, time_format, yes
 from etl.model import Dialect
@@ -30,6 +30,7 @@ KEYS = (
     "columns",
     "rules",
     "rejects",
+    "guards",
     "record",
     "per",
     "switches",
@@ -96,7 +97,8 @@ def read(path: Path) -> Mapping:
         columns=columns,
         rules=_rules(raw, problems),
         record=record,
-        rejects=_rejects(raw, problems),
+        rejects=mapping_limits.rejects(raw, problems),
+        guards=mapping_limits.guards(raw, problems),
         per=_per(raw, problems),
         switches=_switches(raw, operation, problems),
         gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
@@ -339,20 +341,6 @@ def _rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
         roots = sql_columns(str(rule["sql"]), where, problems)
         rules.append(Rule(str(rule["name"]), str(rule["sql"]), roots, where))
     return tuple(rules)
-
-
-def _rejects(raw: Any, problems: Problems) -> RejectLimit:
-    rejects = raw.get("rejects")
-    if rejects is None:
-        return RejectLimit()
-    limit = rejects.get("limit") if isinstance(rejects, dict) else rejects
-    text = str(limit).strip()
-    if re.fullmatch(r"\d+", text):
-        return RejectLimit(rows=int(text), explicit=True)
-    if re.fullmatch(r"\d+(\.\d+)?\s*%", text):
-        return RejectLimit(share=Decimal(text.rstrip("% ")) / 100, explicit=True)
-    problems.add("rejects", f'"{text}" is no limit', where=problems.place(raw, "rejects"), hint="limit: 2%")
-    return RejectLimit()
 
 
 def _per(raw: Any, problems: Problems) -> str | None:

@@ -13,16 +13,13 @@ from typing import Any
 
 import polars as pl
 
-from etl import carry, chunk, diff, encode, history, rejections, transform, validate
+from etl import carry, chunk, diff, encode, guards, history, impact, rejections, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout, build
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
-
-#: Share of a feed's records that may be switched off without asking.
-MOST_GONE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Plan:
     counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
     rejections: Rejections
     batches: tuple[Batch, ...]
-    alive: int  #: accepted records, not switched off, before this run
+    impact: impact.Impact
     retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
     withheld: int
     cleared: int
@@ -74,17 +71,15 @@ class Plan:
     spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
 
     @property
+    def verdicts(self) -> tuple[guards.Verdict, ...]:
+        """What every guard says of it."""
+        facts = guards.Facts(self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.before)
+        return guards.judge(facts)
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """Why the run has to wait for a person's yes; empty when it may go."""
-        found = []
-        counts = self.counts
-        if self.mapping.rejects.exceeded(counts.rejected, counts.rows - counts.skipped):
-            found.append(f"{counts.rejected} of {counts.rows} rows were rejected, more than the mapping lets pass")
-        off = self.mapping.gone == "deactivate" or self.full_file
-        if off and counts.gone > max(10, self.alive * MOST_GONE):
-            found.append(f"{counts.gone} of {self.alive} records would be switched off: is the file whole?")
-        found.extend(history.doubts(self.mapping, counts.rows, self.before))
-        return tuple(found)
+        return guards.reasons(self.verdicts)
 
 
 def make(
@@ -187,6 +182,9 @@ def _planned(
     absent = diff.missing(records, accepted)
     left = diff.missing(records, accepted, layout, mentioned)
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
+    off = full_file or (deactivate and layout.retiring is not None)
+    lost = left if whole else left.clear()
+    effect = impact.of(changes, accepted, layout, lost, off=off, by=mapping.guards.price_by)
     batches: list[Batch] = []
     if full_file:
         if absent.height > left.height:
@@ -220,7 +218,7 @@ def _planned(
         rejections=found,
         batches=tuple(batches),
         retired=left,
-        alive=diff.missing(Records(accepted.clear(), records.rows), accepted).height,
+        impact=effect,
         withheld=changes.withheld,
         cleared=changes.cleared,
         full_file=full_file,

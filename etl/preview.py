@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from etl import compact, formats, mapping_file, pipeline, plan, rejections, report, routing, screens, session
+from etl import compact, formats, impact, mapping_file, pipeline, plan, rejections, report, routing, screens, session
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
@@ -93,6 +93,8 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "bytes": size,
         "minutes": math.ceil(len(requests) / made.terms.requests_per_minute),
         "held": list(made.doubts),
+        "guards": [verdict.shown() for verdict in made.verdicts],
+        "summary": impact.summary(made.impact),
         "rejections": rejections.grouped(made.rejections.frame),
         "plan": requests,
     }
@@ -158,6 +160,7 @@ def _print(shown: dict[str, Any]) -> None:
         click.echo(f"  {line}")
     if shown["unused_columns"]:
         click.echo(f"  columns not mentioned in the mapping: {', '.join(shown['unused_columns'])}")
+    screens.summary_table(shown["summary"])
     minutes = shown["minutes"]
     click.echo(
         f"  {shown['requests']} requests with {shown['records_sent']} records and {shown['values_sent']} values, "
@@ -176,5 +179,5 @@ def _print(shown: dict[str, Any]) -> None:
             click.echo(f"  and {request['records'] - RECORDS} more")
     if len(shown["plan"]) > 20:
         click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
-    for doubt in shown["held"]:
-        click.echo(f"would be held: {doubt}")
+    screens.guards_table(shown["guards"])
+    screens.held_tables("would be held", shown["guards"])

@@ -49,7 +49,9 @@ def report_json(
 ) -> dict[str, Any]:
     """The whole report: the run, what was remarkable about the plan, what we rejected, and what Connect refused."""
     made = run_json(run, chunks)
-    made["plan"] = {name: fact for name, fact in facts.items() if name != "rejections"}
+    made["summary"] = facts.get("summary", {})
+    made["guards"] = facts.get("guards", [])
+    made["plan"] = {name: fact for name, fact in facts.items() if name not in ("rejections", "summary", "guards")}
     made["rejections"] = facts.get("rejections", [])
     made["refusals"] = [
         {"key": shown(refusal.key), "row": refusal.source_row, "severity": refusal.severity, "message": refusal.message}

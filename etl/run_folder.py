@@ -29,7 +29,7 @@ def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any
     """Everything that sending needs, synced before the ledger hears of it."""
     import polars as pl
 
-    from etl import accepted
+    from etl import accepted, impact
     from etl import plan as plans
 
     folder = path(state, run.id)
@@ -65,6 +65,8 @@ def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any
         "withheld": plan.withheld,
         "cleared": plan.cleared,
         "doubts": list(plan.doubts),
+        "guards": [verdict.shown() for verdict in plan.verdicts],
+        "summary": impact.summary(plan.impact),
         "full_file": plan.full_file,
         "sharing": list(plan.sharing),
         "merged": sum(batch.merged - 1 for batch in plan.batches),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from etl import report
+from etl import report, summary
 from etl.config import Settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
@@ -108,6 +108,56 @@ def fitted(columns: Sequence[Column], width: int) -> list[Column]:
     return shown
 
 
+def summary_table(found: dict[str, Any]) -> None:
+    """What a run does to the shop, and its largest changes before and after."""
+    for line in summary.lines(found):
+        click.echo(f"  {line}")
+    largest = found.get("largest", [])
+    if largest:
+        _examples_table(largest, "largest changes")
+
+
+def guards_table(verdicts: Sequence[dict[str, Any]]) -> None:
+    """What each guard found, and what may pass."""
+    click.echo()
+    print_table(
+        [
+            Column("guard", [one["guard"] for one in verdicts], number=False),
+            Column("found", [number(one["found"]) for one in verdicts]),
+            Column("of", [number(one["of"]) for one in verdicts]),
+            Column("may pass", [one["limit"] for one in verdicts]),
+            Column("", ["HOLDS" if one["held"] else "" for one in verdicts], number=False),
+        ]
+    )
+
+
+def held_tables(word: str, verdicts: Sequence[dict[str, Any]]) -> None:
+    """Why a run is held, each reason with its largest examples."""
+    for verdict in summary.held(verdicts):
+        click.echo(f"{word}: {verdict['reason']}")
+        if verdict["examples"]:
+            _examples_table(verdict["examples"], None)
+
+
+def _examples_table(examples: Sequence[dict[str, Any]], title: str | None) -> None:
+    heads = ("key", "field", "before", "after", "change")
+    cells = list(zip(*summary.rows(examples), strict=True))
+    columns = [Column(head, its, number=head == "change") for head, its in zip(heads, cells, strict=True)]
+    print_table(evened(columns, shutil.get_terminal_size((118, 24)).columns), title)
+
+
+def evened(columns: Sequence[Column], width: int) -> list[Column]:
+    """No wider than that: the widest columns are cut until they fit beside the others."""
+    room = width - _GAP * (len(columns) - 1)
+    most = max((column.width for column in columns), default=0)
+    while most > _LEAST and sum(min(column.width, most) for column in columns) > room:
+        most -= 1
+    return [
+        replace(column, cells=[cell if len(cell) <= most else cell[: most - 1] + "…" for cell in column.cells])
+        for column in columns
+    ]
+
+
 def _room(columns: Sequence[Column]) -> int:
     return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
 
@@ -193,7 +243,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     for folder in (settings.paths.state / "runs" / run.id, run.archive):
         if folder is not None and (folder / "report.json").exists():
             made = json.loads((folder / "report.json").read_bytes())
-            facts = {**made.get("plan", {}), "rejections": made.get("rejections", [])}
+            facts = {**made.get("plan", {}), **{name: made.get(name, []) for name in ("rejections", "guards")}}
+            facts["summary"] = made.get("summary", {})
         elif folder is not None and (folder / "plan.json").exists():
             facts = json.loads((folder / "plan.json").read_bytes())
     if as_json:
@@ -215,8 +266,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"  {row}: {report.shown(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
-    for doubt in facts.get("doubts", []):
-        click.echo(f"{'held' if run.state is RunState.HELD else 'was held'}: {doubt}")
+    summary_table(facts.get("summary", {}))
+    held_tables("held" if run.state is RunState.HELD else "was held", facts.get("guards", []))
     if facts.get("sharing"):
         click.echo(
             f"sent without FullFile=true: {', '.join(facts['sharing'])} has records in the same scope, "

@@ -13,7 +13,7 @@ import click
 import msgspec
 import pytest
 
-from etl import config, mapping_file, mapping_record
+from etl import config, guards, mapping_file, mapping_record
 from etl.cli import main
 from etl.contract import load
 from etl.errors import Exit
@@ -212,8 +212,9 @@ def test_examples_show_every_operation() -> None:
         ("columns", get_args(ColumnType)),
         ("Values", mapping_record.VALUE_KEYS),
         ("Lists", mapping_record.LIST_KEYS),
+        ("Guards", guards.NAMES),
     ],
-    ids=["file", "source", "dialect", "columns", "types", "values", "lists"],
+    ids=["file", "source", "dialect", "columns", "types", "values", "lists", "guards"],
 )
 def test_every_key_of_a_mapping_is_described(title: str, keys: tuple[str, ...]) -> None:
     """docs/mapping.md names each key that the reader of mappings knows, where it belongs."""
@@ -311,6 +312,9 @@ def keys_of(function: str, path: str) -> set[str]:
         ("The report", "store", "etl/run_folder.py"),
         ("The status", "status", "etl/screens.py"),
         ("The plan", "describe", "etl/preview.py"),
+        ("The summary", "summary", "etl/impact.py"),
+        ("The guards", "shown", "etl/guards.py"),
+        ("The guards", "shown", "etl/impact.py"),
     ],
 )
 def test_every_key_of_the_json_outputs_is_described(title: str, function: str, path: str) -> None:
