@@ -34,7 +34,7 @@ def rejects(raw: Any, problems: Problems) -> Limit:
     found = limit(given.get("limit") if isinstance(given, dict) else given)
     if found is None or (found.share is None and found.count is None):
         where = problems.place(raw, "rejects")
-        problems.add("rejects", f'"{given}" is no limit of rejected rows', where=where, hint="rejects: {limit: 2%}")
+        problems.add("rejects", f'"{given}" is no limit of rejected rows', where=where, hint="limit: 2%")
         return FIFTH
     return found
 
