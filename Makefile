@@ -45,6 +45,14 @@ rerun: need-RUN $(READY) ## process a run's file again (RUN=id)
 full: need-FEED $(READY) ## send everything of a feed again (FEED=name)
 	@$(BIN)/etl full '$(FEED)' $(ARGS)
 
+.PHONY: approve
+approve: need-RUN $(READY) ## send a held run, exactly as it was planned (RUN=id)
+	@$(BIN)/etl approve '$(RUN)' $(ARGS)
+
+.PHONY: discard
+discard: need-RUN $(READY) ## file a held run away unsent (RUN=id)
+	@$(BIN)/etl discard '$(RUN)' $(ARGS)
+
 .PHONY: status
 status: $(READY) ## show feeds, runs and what waits
 	@$(BIN)/etl status $(ARGS)

@@ -29,17 +29,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from etl import ledger_overlays, ledger_rows, schema
 from etl.errors import Defect
 from etl.ledger_keep import Keep
-from etl.model import (
-    Chunk,
-    ChunkState,
-    Counts,
-    Job,
-    Overlay,
-    Refusal,
-    Run,
-    RunState,
-    Submission,
-)
+from etl.model import Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
 
 _FINAL_RUN = [state.value for state in RunState if state.is_final]
 _FINAL_CHUNK = [state.value for state in ChunkState if state.is_final]
@@ -245,6 +235,7 @@ class Ledger(Keep):
         """THE commit point: all records of the chunk but the refused ones are what Norce has."""
         with self.database.write() as db:
             self._refuse(db, chunk, refusals)
+            self._moved(db, chunk.run)
             return self._step(
                 db,
                 chunk,

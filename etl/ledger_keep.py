@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from etl import schema
 from etl.errors import StateError
@@ -54,6 +54,23 @@ class Keep:
                 db.execute(insert(schema.meta).values(key=key, value=str(size - 1)))
             elif size - 1 < int(found.value):
                 db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(size - 1)))
+
+    def moves(self, feed: str) -> int:
+        """How often *accepted* of a feed has moved; a plan that was made at another count is outdated."""
+        with self.database.read() as db:
+            found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == f"moves:{feed}")).first()
+        return int(found.value) if found else 0
+
+    @staticmethod
+    def _moved(db: Connection, run: str) -> None:
+        """In the transaction in which *accepted* of the run's feed moves."""
+        feed = db.execute(select(schema.runs.c.feed).where(schema.runs.c.id == run)).scalar_one()
+        key = f"moves:{feed}"
+        found = db.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).first()
+        if found is None:
+            db.execute(insert(schema.meta).values(key=key, value="1"))
+        else:
+            db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(int(found.value) + 1)))
 
     def unmerged(self, feed: str) -> tuple[tuple[str, RunState], ...]:
         """The feed's runs that are not part of its base, in the order they were opened."""

@@ -68,8 +68,7 @@ class Pipeline:
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
-        facts = json.loads((run_folder.path(self._state, run.id) / "plan.json").read_bytes())
-        self._end(run, RunState.DISCARDED, facts, None)
+        self._end(run, RunState.DISCARDED, run_folder.facts(self._state, run.id), None)
 
     def followers(self, run: Run) -> list[Run]:
         """New runs over the newest files of feeds that waited for what this run has had accepted."""
@@ -143,8 +142,9 @@ class Pipeline:
                 hint="bring the mapping back, or correct it; see `etl check`",
             )
         try:
+            moves = self._ledger.moves(run.feed)  # before *accepted* is read: should it move meanwhile, the plan is old
             plan = self._made(run, mapping)
-            chunks, facts = run_folder.store(self._state, run, plan)
+            chunks, facts = run_folder.store(self._state, run, plan, moves)
             self.intake.check_still(run)
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)
@@ -222,9 +222,7 @@ class Pipeline:
         chunks = self._ledger.chunks(run.id)
         refusals = self._ledger.refusals(run.id)
         counts = report.totals(run.counts, chunks, refusals)
-        folder = run_folder.path(self._state, run.id)
-        facts = json.loads((folder / "plan.json").read_bytes())
-        self._end(replace(run, counts=counts), RunState.DONE, facts, None)
+        self._end(replace(run, counts=counts), RunState.DONE, run_folder.facts(self._state, run.id), None)
         run = self._again(run)
         self._compact(run.feed)
         self._tell(

@@ -25,8 +25,11 @@ def path(state: Path, run: str) -> Path:
     return state / "runs" / run
 
 
-def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any]]:
-    """Everything that sending needs, synced before the ledger hears of it."""
+def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], dict[str, Any]]:
+    """Everything that sending needs, synced before the ledger hears of it.
+
+    `moves`: how often *accepted* had moved when the plan was made from it.
+    """
     import polars as pl
 
     from etl import accepted, impact
@@ -61,7 +64,7 @@ def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any
         durable.write(folder / "rejections.csv", rejections.csv(rejected))
         if plan.spoiled is not None:
             durable.write(folder / "rejections.xlsx", rejections.workbook(plan.spoiled, rejected))
-    facts = {
+    made = {
         "withheld": plan.withheld,
         "cleared": plan.cleared,
         "doubts": list(plan.doubts),
@@ -69,13 +72,19 @@ def store(state: Path, run: Run, plan: Plan) -> tuple[list[Chunk], dict[str, Any
         "summary": impact.summary(plan.impact),
         "full_file": plan.full_file,
         "sharing": list(plan.sharing),
+        "moves": moves,
         "merged": sum(batch.merged - 1 for batch in plan.batches),
         "columns": list(plan.columns),
         "unused_columns": list(plan.unused),
         "rejections": rejections.grouped(rejected),
     }
-    durable.write(folder / "plan.json", json.dumps(facts, ensure_ascii=False).encode())
-    return chunks, {key: facts[key] for key in ("withheld", "cleared", "merged")}
+    durable.write(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
+    return chunks, {key: made[key] for key in ("withheld", "cleared", "merged")}
+
+
+def facts(state: Path, run: str) -> dict[str, Any]:
+    """What was remarkable about the plan of an open run."""
+    return dict(json.loads((path(state, run) / "plan.json").read_bytes()))
 
 
 def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import durable, inbox, log, mapping_file, report, routing, screens, session
+from etl import durable, inbox, log, mapping_file, report, routing, run_folder, screens, session
 from etl.config import Settings
 from etl.errors import ConnectError, EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -118,16 +118,20 @@ def discard(settings: Settings, run_id: str) -> Exit:
 
 def _refuse_outdated(work: Session, held: Run) -> None:
     """What was planned holds against what was accepted then; sent over something newer it would roll that back."""
-    for newer in work.ledger.runs(1000, held.feed):
-        if newer.id == held.id:
-            return
-        if newer.counts.records_sent and newer.state is not RunState.HELD:
-            raise StateError(
-                "plan-outdated",
-                f"run {newer.id} has sent newer records of {held.feed} since {held.id} was planned",
-                where=held.id,
-                hint=f"`etl discard {held.id}`; if its file is still wanted, drop it into the inbox again",
-            )
+    planned = run_folder.facts(work.settings.paths.state, held.id).get("moves", 0)
+    if work.ledger.moves(held.feed) == planned:
+        return
+    others = (run for run in work.ledger.runs(1000, held.feed) if run.id != held.id)
+    newer = next(
+        (run for run in others if any(c.state is ChunkState.ACCEPTED for c in work.ledger.chunks(run.id))), None
+    )
+    who = f"run {newer.id} has changed" if newer is not None else "something has changed"
+    raise StateError(
+        "plan-outdated",
+        f"{who} what Norce has of {held.feed} since {held.id} was planned",
+        where=held.id,
+        hint=f"`etl discard {held.id}`; if its file is still wanted, drop it into the inbox again",
+    )
 
 
 def _held(work: Session, run_id: str) -> Run:
