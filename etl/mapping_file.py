@@ -15,13 +15,12 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl import contract as contracts
-from etl import history, manifest, mapping_check, mapping_limits, mapping_links, order
+from etl import history, manifest, mapping_check, mapping_dialect, mapping_limits, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Column, ColumnType, Mapping, Rule, ShrinkLimit, Source
 from etl.mapping_record import RecordReader
 from etl.mapping_yaml import Problems, bad_pattern, load, sql_columns, time_format, yes
-from etl.model import Dialect
 
 KEYS = (
     "feed",
@@ -186,35 +185,20 @@ def _source(raw: Any, problems: Problems) -> Source | None:
     if not isinstance(source, dict):
         problems.add("source", "says nothing of its source", where=where, hint='source: {files: "*.csv", …}')
         return None
-    dialect_keys = tuple(Dialect.__dataclass_fields__)
     for key in source:
-        if key not in SOURCE_KEYS and key not in dialect_keys:
-            known = SOURCE_KEYS + dialect_keys
+        if key not in SOURCE_KEYS and key not in mapping_dialect.KEYS:
+            known = SOURCE_KEYS + mapping_dialect.KEYS
             message = f'"{key}" means nothing in `source`'
             problems.unknown("unknown-key", message, str(key), known, where=problems.place(source, key))
     files = tuple(str(name) for name in _list(source.get("files")))
     if not files:
         problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
-    settings: dict[str, Any] = {key: source[key] for key in dialect_keys if key in source}
-    if "format" not in settings and files:
-        excel = all(re.search(r"\.(xlsx|xlsm|xlsb|xls|ods)$", name, re.I) for name in files)
-        settings["format"] = "excel" if excel else "csv"
-    for key, value in settings.items():
-        if isinstance(value, list):
-            settings[key] = tuple(value)
-        elif isinstance(value, str):
-            settings[key] = str(value)
     content: Any = "full"
     if "content" in source:
         content = _one_of(source, "content", ("full", "changes"), "full", problems)
     else:
         message = "`source` does not say whether a file holds everything or only what changed"
         problems.add("content", message, where=where, hint="content: full, or content: changes")
-    try:
-        dialect = Dialect(**settings)
-    except (TypeError, ValueError) as error:
-        problems.add("dialect", f"`source` does not fit: {error}", where=where, hint="see docs/mapping.md, source")
-        return None
     keep = source.get("keep")
     if keep is not None:
         sql_columns(str(keep), problems.place(source, "keep"), problems)
@@ -226,7 +210,7 @@ def _source(raw: Any, problems: Problems) -> Source | None:
     return Source(
         files=files,
         content=content,
-        dialect=dialect,
+        dialect=mapping_dialect.read(source, files, problems),
         keep=str(keep) if keep else None,
         shrink=shrink or usual,
         order=_order(source, problems),

@@ -47,6 +47,7 @@ class Dialect:
     quote: str | None = '"'
     escape: str | None = None
     header: int = 1  #: 1-based line (CSV; blank lines count) or sheet row of the header; 0 = the file has no header
+    skip: int = 0  #: lines (CSV) or sheet rows before the data of a file that has no header
     columns: tuple[str, ...] = ()  #: names when there is no header, or to be used instead of the header's
     sheet: str | None = None  #: Excel sheet, hidden ones too when named; None = the first visible one
     widths: tuple[int, ...] = ()  #: characters per column when `format` is "fixed"; padding blanks are cut there
@@ -54,6 +55,11 @@ class Dialect:
     long_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells beyond the last column are fine when empty
     final_newline: bool = True  #: the last record ends with a line end; without one it counts as cut off
     trailer: str | None = None  #: pattern of the last line, may hold (?P<rows>\d+); a file without it is refused
+
+    @property
+    def above(self) -> int:
+        """Lines, or sheet rows, before the data."""
+        return self.header or self.skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,11 @@ def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
     if dialect.format == "fixed":
         return fixed.read(path, dialect, limits)
     with open_feed(path, dialect, limits) as feed:
-        names = header.names_of(feed, iter(feed))
-        found = fast.read(feed, names, feed.given)
+        lines = iter(feed)
+        names = header.names_of(feed, lines)
+        above = feed.given
+        header.check_headless(feed, lines)
+        found = fast.read(feed, names, above)
     if found is None:
         return read_tolerantly(path, dialect, limits)
     frame, rows = found
@@ -36,7 +39,7 @@ def read_tolerantly(path: Path, dialect: Dialect, limits: Limits) -> Table:
         lines = iter(feed)
         names = header.names_of(feed, lines)
         frame = pl.concat(Reader(feed, lines, names, malformed).frames())
-        header.check_quotes(path.name, dialect, dialect.header + 1, frame.head(header.SAMPLE).drop(ROW).rows())
+        header.check_quotes(path.name, dialect, dialect.above + 1, frame.head(header.SAMPLE).drop(ROW).rows())
         if malformed.count("bad-bytes") >= MANY:
             text.refuse_other_code_page(path, dialect.encoding, feed.codecs)
         rows = _count(path, dialect, limits)

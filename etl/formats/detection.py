@@ -6,23 +6,24 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clevercsv.detect import Detector
 from clevercsv.exceptions import Error as CleverError
 
-from etl.formats import charset, layout, refusals
+from etl.formats import charset, layout, refusals, text
 from etl.formats.limits import Limits
-from etl.formats.records import options
-from etl.formats.text import bom_of
+from etl.formats.records import options, unpadded
 from etl.formats.workbook import BIFF, OLE, Request, ask
 from etl.model import Dialect
 
 SAMPLE = 1 << 18  #: bytes
 TASTE = 12_000  #: characters that clevercsv is given: more costs seconds and changes nothing (docs/reading.md)
 DELIMITERS = [",", ";", "\t", "|", "^", "~", "¦", "\x1f"]
+SEP = re.compile(r"sep=(.)(?:\r|\n)", re.IGNORECASE)  #: how Excel is told a delimiter
+EVEN, UNEVEN = 0.9, 0.6  #: share of records of one width that makes a delimiter likely, or unlikely
 NAMES = {",": "comma", ";": "semicolon", "\t": "TAB", "|": "bar"}
 
 
@@ -40,9 +41,11 @@ def dialect_of(path: Path, limits: Limits) -> Detection:
     with path.open("rb") as raw:
         sample = raw.read(SAMPLE)
         whole = not raw.read(1)
+        raw.seek(max(path.stat().st_size - 4, 0))
+        last = raw.read()
     if sample.startswith((b"PK\x03\x04", OLE)) or sample[:4] in BIFF:
         return _workbook(path, limits)
-    return text_dialect(path, sample, whole)
+    return text_dialect(path, sample, last, whole=whole)
 
 
 def _workbook(path: Path, limits: Limits) -> Detection:
@@ -57,41 +60,38 @@ def _workbook(path: Path, limits: Limits) -> Detection:
     if others:
         why.append(f"other sheets: {', '.join(others)}")
     named = answer.sheet if others else None
-    dialect = Dialect(format="excel", header=plan.header, columns=plan.columns if plan.named else (), sheet=named)
+    dialect = replace(layout.apply(plan, draft), sheet=named, short_rows="reject", long_rows="reject")
     return Detection(dialect, (*why, *plan.why), plan.columns)
 
 
-def text_dialect(path: Path, sample: bytes, whole: bool) -> Detection:
+def text_dialect(path: Path, sample: bytes, last: bytes, *, whole: bool) -> Detection:
     """Encoding, delimiter, quote, escape and header of a delimited file."""
     if not sample:
         raise refusals.empty(path.name)
     found = charset.guess(sample, whole)
-    mark = bom_of(sample)
-    shown = sample[len(mark[0]) if mark else 0 :].decode(_with_order(found.encoding, sample), "replace")
-    ended = shown.endswith(("\n", "\r", "\x1a"))
+    mark = text.bom_of(sample)
+    codec = found.encoding
+    if codec in ("utf-16", "utf-32"):  # told by the mark, which also tells the order of bytes
+        codec += "-le" if sample.startswith(b"\xff\xfe") else "-be"
+    shown = _decoded(sample[len(mark[0]) if mark else 0 :], codec)
+    ended = _decoded(last, codec).endswith(("\n", "\r", "\x1a"))
     if not whole:
         shown = shown[: max(shown.rfind("\n"), shown.rfind("\r")) + 1] or shown
     delimiter, quote, escape, why = _marks(shown)
     draft = Dialect(encoding=found.encoding, delimiter=delimiter, quote=quote, escape=escape)
     rows = list(_rows(shown, draft))
-    plan = layout.find(rows)
+    plan = layout.find(rows[1:] if SEP.match(shown) else rows)
     dialect = layout.apply(plan, draft)
     evidence = [found.why, why, *plan.why, _line_ends(shown)]
-    if whole and not ended:
+    if not ended:
         evidence.append("the last line has no line end: taken as this source's habit (final_newline: false)")
-        dialect = _unended(dialect)
+        dialect = replace(dialect, final_newline=False)
     return Detection(dialect, tuple(evidence), plan.columns)
 
 
-def _with_order(encoding: str, sample: bytes) -> str:
-    """utf-16 of a file with a mark, as the codec that does not want one."""
-    if encoding not in ("utf-16", "utf-32"):
-        return encoding
-    return encoding + ("-le" if sample.startswith(b"\xff\xfe") else "-be")
-
-
-def _unended(dialect: Dialect) -> Dialect:
-    return replace(dialect, final_newline=False)
+def _decoded(data: bytes, encoding: str) -> str:
+    """Text without a byte order mark, whatever cannot be read replaced."""
+    return "".join(text.lines(io.BytesIO(data), text.codecs_of(encoding, ""))).replace(text.MARK, "\ufffd")
 
 
 def _marks(shown: str) -> tuple[str, str | None, str | None, str]:
@@ -99,24 +99,47 @@ def _marks(shown: str) -> tuple[str, str | None, str | None, str]:
     taste = shown[:TASTE]
     if len(shown) > TASTE:
         taste = taste[: taste.rfind("\n") + 1] or taste
-    try:
-        found = Detector().detect(taste, delimiters=DELIMITERS)
-    except (CleverError, ValueError, IndexError, KeyError, re.error):
-        found = None
-    if found is None or not found.delimiter:
-        delimiter = max(DELIMITERS, key=taste.count) if any(mark in taste for mark in DELIMITERS) else ","
-        why = "it is the most frequent of the usual ones" if delimiter in taste else "none was seen: one column"
-        return delimiter, '"', None, f"delimiter {NAMES.get(delimiter, repr(delimiter))}: {why}"
-    quote, escape = _wrapping(taste, found.delimiter, found.quotechar or '"', found.escapechar or None)
-    first = taste.split("\n", 1)[0].count(found.delimiter)
-    why = f"delimiter {NAMES.get(found.delimiter, repr(found.delimiter))}: clevercsv, {first} in the first line"
+    said = SEP.match(taste)
+    if said:
+        delimiter, clever_quote, clever_escape = said[1], '"', None
+        why = f"the first line says so (sep={said[1]})"
+    else:
+        delimiter, clever_quote, clever_escape, why = _delimiter(taste)
+    quote, escape = _wrapping(taste, delimiter, clever_quote, clever_escape)
+    why = f"delimiter {NAMES.get(delimiter, repr(delimiter))}: {why}"
     if quote is None:
         why += "; quotes are text here"
     elif quote in taste:
         why += f"; quote {quote}, seen {taste.count(quote)} times"
     if escape:
         why += f"; escape {escape}"
-    return found.delimiter, quote, escape, why
+    return delimiter, quote, escape, why
+
+
+def _delimiter(taste: str) -> tuple[str, str, str | None, str]:
+    """clevercsv's choice, unless its records are uneven and another delimiter's are not."""
+    try:
+        found = Detector().detect(taste, delimiters=DELIMITERS)
+    except (CleverError, ValueError, IndexError, KeyError, re.error):
+        found = None
+    evenness = {mark: _evenness(taste, mark) for mark in DELIMITERS if mark in taste}
+    even = max(evenness, key=lambda mark: evenness[mark], default=None)
+    if found is None or not found.delimiter:
+        if even is None:
+            return ",", '"', None, "none was seen: one column"
+        return even, '"', None, f"of the usual ones it makes the most even records ({evenness[even]:.0%} of one width)"
+    own = evenness.get(found.delimiter, 0.0)
+    if even is not None and evenness[even] > EVEN and own < UNEVEN:
+        return even, '"', None, f"{evenness[even]:.0%} of the records have one width then"
+    seen = taste.split("\n", 1)[0].count(found.delimiter)
+    return found.delimiter, found.quotechar or '"', found.escapechar or None, f"clevercsv, {seen} in the first line"
+
+
+def _evenness(taste: str, delimiter: str) -> float:
+    """Share of the records that have the most frequent width, when that is more than one cell."""
+    widths = Counter(len(cells) for _, cells in _rows(taste, Dialect(delimiter=delimiter)) if cells)
+    width, count = widths.most_common(1)[0] if widths else (0, 0)
+    return count / sum(widths.values()) if width > 1 else 0.0
 
 
 def _wrapping(taste: str, delimiter: str, quote: str, escape: str | None) -> tuple[str | None, str | None]:
@@ -131,25 +154,31 @@ def _wrapping(taste: str, delimiter: str, quote: str, escape: str | None) -> tup
     def merit(choice: tuple[str | None, str | None]) -> int:
         draft = Dialect(delimiter=delimiter, quote=choice[0], escape=choice[1])
         widths = Counter(len(cells) for _, cells in _rows(taste, draft) if cells)
-        usual = widths.most_common(1)[0][1] if widths else 0
-        return usual - 2 * (sum(widths.values()) - usual)
+        usual = max(widths, key=lambda width: widths[width] * (width > 1) * width, default=0)
+        return widths[usual] - 2 * (widths.total() - widths[usual])
 
     return max(choices, key=merit)
 
 
 def _rows(shown: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Records of the sample with their lines; loose quotes end a record and are left to the reader to refuse."""
-    wanted = options(dialect, dialect.delimiter)
-    lines = io.StringIO(shown, newline="")
-    reader = csv.reader(lines, **wanted)
+    recent: list[str] = []
+    reader = csv.reader(_kept(io.StringIO(shown, newline=""), recent), **options(dialect, dialect.delimiter))
     while True:
         line = reader.line_num + 1
+        recent.clear()
         try:
             yield line, next(reader)
         except StopIteration:
             return
-        except csv.Error:
-            yield line, [""]  # a record of no width
+        except csv.Error as error:
+            yield line, unpadded("".join(recent), dialect, dialect.delimiter, error) or [""]  # a record of no width
+
+
+def _kept(lines: Iterable[str], recent: list[str]) -> Iterator[str]:
+    for line in lines:
+        recent.append(line)
+        yield line
 
 
 def _line_ends(shown: str) -> str:

@@ -45,9 +45,21 @@ def read(feed: Feed, names: tuple[str, ...], first: int) -> tuple[pl.DataFrame, 
         frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
     if min(frame.null_count().row(0)) and frame.select(pl.all_horizontal(pl.all().is_null()).any()).item():
         return None  # a row that says nothing is no row: the other reader leaves it out
+    if feed.titles and _has_header_again(frame, feed.titles):
+        return None
     check_quotes(feed.path.name, dialect, first + 1, frame.head(SAMPLE).rows())
     number = pl.int_range(first + 1, first + 1 + rows, dtype=pl.Int64, eager=True).alias(ROW)
     return frame.insert_column(0, number), rows
+
+
+def _has_header_again(frame: pl.DataFrame, titles: list[str]) -> bool:
+    """Exports put one after the other: the tolerant reader names the line."""
+    last = frame.filter(pl.col(frame.columns[-1]).eq_missing(titles[-1] or None))
+    if last.is_empty():
+        return False
+    same = [pl.col(name).eq_missing(title or None) for name, title in zip(frame.columns, titles, strict=True)]
+    same[0] = pl.col(frame.columns[0]).str.strip_chars_start("\ufeff").eq_missing(titles[0] or None)
+    return not last.filter(pl.all_horizontal(same)).is_empty()
 
 
 def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:

@@ -32,6 +32,7 @@ class Feed:
     given: int = 0  #: lines given out
     last: str = ""
     zeros: bool = False  #: a zero byte was seen
+    titles: list[str] = field(default_factory=list)  #: cells of the header, where they name the columns
     trailer: re.Match[str] | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -68,12 +69,7 @@ class Feed:
         if held:
             self.trailer = re.fullmatch(self.dialect.trailer, held[0].strip())
         if self.trailer is None:
-            raise FileRefused(
-                "trailer-missing",
-                "the last line is not the trailer that the mapping asks for: the file may be cut off",
-                where=self.path.name,
-                hint="ask the source to send the file again, or correct `trailer:` in the mapping",
-            )
+            raise refusals.trailer_missing(self.path.name)
 
     def _joined(self) -> Iterator[str]:
         """Lines with a delimiter that Python's csv can take; an old end-of-file sign at the very end is no row."""
@@ -92,12 +88,7 @@ class Feed:
         """The number in the trailer against the rows that are there."""
         found = self.trailer.groupdict().get("rows") if self.trailer else None
         if found is not None and int(found) != rows:
-            raise FileRefused(
-                "trailer-count",
-                f"the trailer announces {int(found)} rows, the file has {rows}",
-                where=self.path.name,
-                hint="the file is cut off or was put together wrongly: ask the source to send it again",
-            )
+            raise refusals.trailer_count(self.path.name, int(found), rows)
 
     @property
     def delimiter(self) -> str:

@@ -29,8 +29,8 @@ def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
     malformed, numbers, rows = Malformed(), list[int](), list[list[str]]()
     with open_feed(path, dialect, limits) as feed:
         lines = iter(feed)
-        names = _names(path.name, dialect, list(islice(lines, dialect.header)), places, limits)
-        number = dialect.header
+        names = _names(path.name, dialect, list(islice(lines, dialect.above)), places, limits)
+        number = dialect.above
         for line in lines:
             number += 1
             feed.recent.clear()
@@ -71,8 +71,8 @@ def _problem(number: int, line: str, text: str, total: int, dialect: Dialect) ->
 def _names(
     where: str, dialect: Dialect, head: list[str], places: list[tuple[int, int]], limits: Limits
 ) -> tuple[str, ...]:
-    if len(head) < dialect.header:
-        raise refusals.no_header(where, dialect.header, len(head))
+    if len(head) < dialect.above:
+        raise refusals.no_header(where, dialect.above, len(head))
     if dialect.header == 0 and not dialect.columns:
         raise refusals.columns_missing(where)
     names = dialect.columns or [head[-1].rstrip("\r\n")[start:end].strip() for start, end in places]
@@ -89,7 +89,7 @@ def _names(
 def _count(path: Path, dialect: Dialect, limits: Limits) -> int:
     with open_feed(path, dialect, limits) as feed:
         total = 0
-        for line in islice(feed, dialect.header, None):
+        for line in islice(feed, dialect.above, None):
             feed.recent.clear()
             total += not line.isspace()
         return total

@@ -7,6 +7,7 @@ is named together with the mapping line that would fix it.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -20,6 +21,7 @@ from etl.model import ROW, Dialect
 
 DELIMITERS = (",", ";", "\t", "|")
 QUOTES = ('"', "'")
+DOUBLED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  #: wrapped in quotes, with doubled ones inside
 SAMPLE = 100  #: records looked at when quoting is checked
 
 
@@ -29,6 +31,8 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
     if dialect.header == 0:
         if not dialect.columns:
             raise refusals.columns_missing(where)
+        if sum(1 for _ in islice(lines, dialect.skip)) < dialect.skip:
+            raise refusals.no_header(where, dialect.skip, feed.given)
         return unique(dialect.columns, where, 0, feed.limits.columns)
     skipped = sum(1 for _ in islice(lines, dialect.header - 1))
     feed.recent.clear()
@@ -74,6 +78,9 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
             where=f"{where}:{dialect.header}",
             hint="give `columns:` one name per column of the file",
         )
+    check_places(dialect.columns, cells, where, dialect.header)
+    if not dialect.columns:
+        feed.titles = cells
     return unique(dialect.columns or cells, where, dialect.header, feed.limits.columns)
 
 
@@ -86,6 +93,36 @@ def unique(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[s
     if repeated or ROW in names:
         raise refusals.duplicate_names(where, header, repeated or [ROW])
     return names
+
+
+def check_places(columns: Sequence[str], cells: Sequence[str], where: str, line: int) -> None:
+    """Names of the mapping replace the header's by place: a header that puts one of them elsewhere has moved."""
+    for name, cell in zip(columns, cells, strict=False):
+        if cell != name and cell in columns and cells.count(cell) == 1:
+            raise FileRefused(
+                "columns-moved",
+                f"the mapping names column {columns.index(cell) + 1} {cell!r}, the header has it in place "
+                f"{list(cells).index(cell) + 1}",
+                where=f"{where}:{line}",
+                hint="the source has moved its columns: put `columns:` into the header's order",
+            )
+
+
+def check_headless(feed: Feed, lines: Iterator[str]) -> None:
+    """Without a header the first lines have to show the delimiter: decimal commas separate by accident, too."""
+    dialect = feed.dialect
+    between = len(dialect.columns) - 1
+    if dialect.header or between < 1:
+        return
+    first = []
+    for line in islice(lines, SAMPLE):
+        feed.recent.clear()
+        first.append(line.replace(JOINT, dialect.delimiter))
+    check_delimiter(feed.path.name, dialect, dialect.skip + 1, "".join(first))
+    fitting = {mark: sum(line.count(mark) == between for line in first) for mark in (*DELIMITERS, dialect.delimiter)}
+    found = max(fitting, key=lambda mark: fitting[mark])
+    if fitting[found] > len(first) * 0.9 and fitting[dialect.delimiter] * 2 < len(first):
+        raise refusals.wrong_delimiter(feed.path.name, dialect.skip + 1, dialect.delimiter, found)
 
 
 def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
@@ -101,6 +138,8 @@ def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequen
     """Where no quotes are declared, a column whose every cell is wrapped in them was written with quotes."""
     if dialect.quote is not None:
         return
+    if any(cell and DOUBLED.fullmatch(cell) for row in rows for cell in row):
+        raise refusals.wrong_quote(where, first, None, '"')
     for cells in zip(*rows, strict=False):
         filled = [cell for cell in cells if cell]
         if len(filled) > 1 and all(_wrapped(cell, '"') for cell in filled):

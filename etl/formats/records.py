@@ -61,6 +61,24 @@ def options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
     }
 
 
+def unpadded(text: str, dialect: Dialect, delimiter: str, why: csv.Error) -> list[str]:
+    """The cells, blanks included, when nothing else stands between closing quotes and delimiters; else none."""
+    if not dialect.quote or dialect.escape or delimiter == " " or "expected after" not in str(why):
+        return []
+    quote, mark, text = re.escape(dialect.quote), re.escape(delimiter), text.rstrip("\r\n")
+    cell = re.compile(
+        rf"(?:{quote}((?:[^{quote}]|{quote}{quote})*){quote}( *)|((?!{quote})[^{mark}\r\n]*))(?:{mark}|$)"
+    )
+    cells, at = list[str](), 0
+    while found := cell.match(text, at):
+        quoted, blanks, plain = found.groups()
+        cells.append(plain if quoted is None else quoted.replace(dialect.quote * 2, dialect.quote) + blanks)
+        if found.end() == len(text):
+            return cells if not found[0].endswith(delimiter) else [*cells, ""]
+        at = found.end()
+    return []
+
+
 def frame_of(numbers: list[int], rows: list[list[str]], names: tuple[str, ...]) -> pl.DataFrame:
     """Cells as a frame, empty ones as null, rows without any cell filled left out."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
@@ -108,7 +126,7 @@ class Reader:
                 break
             except csv.Error as error:
                 self.start = start
-                cells = self.feed.restored(self._unpadded() if "expected after" in str(error) else [])
+                cells = self.feed.restored(unpadded("".join(recent), self.dialect, self.feed.delimiter, error))
                 if len(cells) != width:
                     self._broken(start, str(error))
                     continue
@@ -117,7 +135,7 @@ class Reader:
                 cells = self._refit(start, cells)
             elif len(recent) > 1 and self._swallowed(start):
                 continue
-            if not cells:
+            if not cells or self._is_header(start, cells):
                 continue
             if self.watch:
                 self._hold(start, cells)
@@ -134,6 +152,14 @@ class Reader:
         if total + len(self.rows) > self.feed.limits.rows:
             raise refusals.too_big(self.feed.path.name, "the number of rows", self.feed.limits.rows)
         yield self._flush(len(self.rows))
+
+    def _is_header(self, row: int, cells: list[str]) -> bool:
+        """The header once more, where exports were put together one after the other: no row of data."""
+        titles = self.feed.titles
+        if not titles or cells[-1] != titles[-1] or [cells[0].lstrip("\ufeff"), *cells[1:]] != titles:
+            return False
+        self.malformed.add(row, *refusals.header_again(row, self.feed.delimiter.join(cells)))
+        return True
 
     def _flush(self, count: int) -> pl.DataFrame:
         numbers, rows = self.numbers[:count], self.rows[:count]
@@ -176,8 +202,8 @@ class Reader:
             return cells + [""] * (want - has)
         if has > want and dialect.long_rows == "empty" and not any(cells[want:]):
             return cells[:want]
-        quotes = self._quotes()
-        self._unbalance(quotes)
+        if self.watch:
+            self._unbalance(self._quotes())
         if has < want:
             code, hint = "row-too-short", "a line break or a missing delimiter has cut the row; "
             hint += "if the source leaves out empty cells at the end, set `short_rows: empty` in the mapping"
@@ -212,24 +238,6 @@ class Reader:
             f"a quoted cell in {upto} goes on after its closing quote",
             "double the quote inside the cell in the source, or set `escape:` or `quote:` in the mapping",
         )
-
-    def _unpadded(self) -> list[str]:
-        """The cells, blanks included, when nothing else stands between closing quotes and delimiters; else none."""
-        dialect, text = self.dialect, "".join(self.feed.recent).rstrip("\r\n")
-        if not dialect.quote or dialect.escape or self.feed.delimiter == " ":
-            return []
-        quote, delimiter = re.escape(dialect.quote), re.escape(self.feed.delimiter)
-        cell = (
-            rf"(?:{quote}((?:[^{quote}]|{quote}{quote})*){quote}( *)|((?!{quote})[^{delimiter}\r\n]*))(?:{delimiter}|$)"
-        )
-        cells, at = [], 0
-        while found := re.compile(cell).match(text, at):
-            quoted, blanks, plain = found.groups()
-            cells.append(plain if quoted is None else quoted.replace(dialect.quote * 2, dialect.quote) + blanks)
-            if found.end() == len(text):
-                return cells if not found[0].endswith(self.feed.delimiter) else [*cells, ""]
-            at = found.end()
-        return []
 
     def _swallowed(self, row: int) -> bool:
         """Were these lines rows of their own that a stray quote has glued together?"""

@@ -35,7 +35,7 @@ def no_header(where: str, header: int, lines: int) -> FileRefused:
     )
 
 
-def blank_header(where: str, header: int) -> FileRefused:
+def blank_header(where: str, header: int, _: int = 0) -> FileRefused:
     return FileRefused(
         "header-missing",
         f"the header should be in line {header}, but that line is blank",
@@ -114,4 +114,32 @@ def columns_missing(where: str) -> FileRefused:
         "the file has no header, and the mapping does not name its columns",
         where=where,
         hint="name them in the mapping: columns: [first, second]",
+    )
+
+
+def trailer_missing(where: str) -> FileRefused:
+    return FileRefused(
+        "trailer-missing",
+        "the last line is not the trailer that the mapping asks for: the file may be cut off",
+        where=where,
+        hint="ask the source to send the file again, or correct `trailer:` in the mapping",
+    )
+
+
+def trailer_count(where: str, announced: int, rows: int) -> FileRefused:
+    return FileRefused(
+        "trailer-count",
+        f"the trailer announces {announced} rows, the file has {rows}",
+        where=where,
+        hint="the file is cut off or was put together wrongly: ask the source to send it again",
+    )
+
+
+def header_again(row: int, value: str) -> tuple[str, str, str, str]:
+    """Code, value, sentence and hint of a row."""
+    return (
+        "header-again",
+        value,
+        f"line {row} is the header once more: the file was put together from several exports",
+        "ask the source for one export in one file; the rows around it are read",
     )

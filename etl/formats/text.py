@@ -14,10 +14,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.formats import refusals
+from etl.formats import pages, refusals
 
 MARK = "\udcff"
 HEAD = 1 << 16  #: bytes looked at when an encoding is checked
+NONSENSE, WORDS = 0.75, 1.5  #: scores of a page that cannot be meant, and of one that is
 
 #: Longest first: the UTF-32 mark begins with the UTF-16 one.
 BOMS = (
@@ -57,6 +58,18 @@ def bom_of(head: bytes) -> tuple[bytes, str] | None:
     return next(((bom, name) for bom, name in BOMS if head.startswith(bom)), None)
 
 
+def wide_of(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark, told by zero bytes that stand on one side only."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if (even + odd) * 5 > len(head):
+        if even and odd and min(even, odd) * 3 > max(even, odd):
+            return "utf-32-le" if head[1:4] == b"\0\0\0" else "utf-32-be"
+        return "utf-16-le" if odd > even else "utf-16-be"
+    if max(even, odd) < 4 or min(even, odd) or (even + odd) * 50 < len(head):
+        return None
+    return "utf-16-le" if odd else "utf-16-be"  # not a Latin script: only delimiters and line ends have a zero
+
+
 def is_wide(codec: str) -> bool:
     """UTF-16 and UTF-32: not a superset of ASCII."""
     return codec.replace("_", "-").startswith(("utf-16", "utf-32"))
@@ -88,8 +101,8 @@ def check(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
         if name == "utf-8":
             return ("utf-8",) if "utf-8" in found else found, len(bom)
         return (f"{name}-{endian}",), len(bom)
-    if not any(is_wide(codec) for codec in found) and head.count(0) * 5 > len(head):
-        wide = "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
+    wide = None if any(is_wide(codec) for codec in found) else wide_of(head)
+    if wide:
         raise refusals.wrong_encoding(where, encoding, wide, "every other byte is zero")
     if any(is_wide(codec) for codec in found):
         if 0 not in head:
@@ -97,9 +110,28 @@ def check(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
         if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
             side = "le" if head[0] else "be"
             return (f"{found[0]}-{side}",), 0
-    if all(is_single_byte(codec) for codec in found) and _is_utf8(path):
-        raise refusals.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
+    if all(is_single_byte(codec) for codec in found):
+        if _is_utf8(path):
+            raise refusals.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
+        _check_page(where, encoding, found[0], head)
+    elif is_single_byte(found[-1]):  # the lines for which there is the last encoding
+        others = [line for line in head.splitlines()[:-1] if not line.isascii() and not _decodes(line, found[:-1])]
+        _check_page(where, encoding, found[-1], b"\n".join(others))
     return found, 0
+
+
+def _decodes(line: bytes, found: tuple[str, ...]) -> bool:
+    return any("\ufffd" not in line.decode(codec, "replace") for codec in found)
+
+
+def _check_page(where: str, encoding: str, codec: str, head: bytes) -> None:
+    """Refuses text that is nonsense in the declared page and plain words in another."""
+    known = head.decode(codec, "replace").translate(_NO_SIGN)  # what is no text at all is a matter of single rows
+    if known.isascii() or pages.rate(known) > NONSENSE:
+        return
+    other, merit = next(iter(pages.scores(head).items()))
+    if merit >= WORDS:
+        raise refusals.wrong_encoding(where, encoding, other, "its letters beyond ASCII make words only then")
 
 
 def _is_utf8(path: Path) -> bool:
@@ -125,11 +157,14 @@ def refuse_other_code_page(path: Path, encoding: str, found: tuple[str, ...]) ->
     """Many bad bytes and not one valid sequence: the file as a whole is not UTF-8."""
     if found != ("utf-8",):
         return
+    sample = b""
     with path.open("rb") as raw:
-        while chunk := raw.read(1 << 20):
+        while chunk := raw.read(HEAD):
             if SEQUENCE.search(chunk):
                 return
-    raise refusals.wrong_encoding(path.name, encoding, "windows-1252", "not one character beyond ASCII is valid UTF-8")
+            sample = sample or (b"" if chunk.isascii() else chunk)
+    other = next(iter(pages.scores(sample)))
+    raise refusals.wrong_encoding(path.name, encoding, other, "not one character beyond ASCII is valid UTF-8")
 
 
 def lines(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
@@ -140,14 +175,30 @@ def lines(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
 def _plain(raw: BinaryIO, codec: str) -> Generator[str, None, None]:
     stream = io.TextIOWrapper(raw, encoding=codec, errors="etl-mark", newline="")
     with stream:
-        if codec != "iso8859-1":
+        if codec not in TWICE:
             yield from stream
             return
-        for line in stream:  # latin-1 has invisible controls where windows-1252 has the euro sign and the quotes
-            yield line if line.isascii() else line.translate(_NO_C1)
+        for line in stream:
+            if line.isascii():
+                yield line
+                continue
+            if codec == "iso8859-1":  # it has invisible controls where windows-1252 has the euro sign and the quotes
+                line = line.translate(_NO_C1)
+            yield TWICE[codec].sub(MARK, line)
 
 
+_NO_SIGN = dict.fromkeys((*range(0x80, 0xA0), 0xFFFD))
 _NO_C1 = dict.fromkeys(range(0x80, 0xA0), MARK)
+#: UTF-8 in the middle of a code page: `Ã¥` where `å` is meant. No word of these languages has such pairs.
+LEADS = {
+    **dict.fromkeys(("cp1252", "iso8859-1", "iso8859-15"), b"\xc2\xc3"),
+    **dict.fromkeys(("cp1250", "iso8859-2"), b"\xc3\xc5"),
+}
+DOUBLE = {codec: re.compile(b"[" + leads + rb"][\x80-\xbf]") for codec, leads in LEADS.items()}
+TWICE = {
+    codec: re.compile(f"[{leads.decode(codec)}][{re.escape(bytes(range(0x80, 0xC0)).decode(codec, 'ignore'))}{MARK}]")
+    for codec, leads in LEADS.items()
+}
 
 
 def _mixed(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:

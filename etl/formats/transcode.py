@@ -67,7 +67,7 @@ class Scan:
 
 
 def scan(path: Path, codec: str, skip: int, dialect: Dialect) -> Scan | None:
-    """None when the bytes hold what only the tolerant reader may judge: undecodable ones, zeros, an old EOF sign."""
+    """None when only the tolerant reader may judge: undecodable or stray UTF-8 bytes, zeros, an old EOF sign."""
     quote = (dialect.quote or "").encode()
     openers = tuple(before + quote for before in (dialect.delimiter.encode(), b"\n", b"\r"))
     found = Scan(path, skip)
@@ -76,7 +76,11 @@ def scan(path: Path, codec: str, skip: int, dialect: Dialect) -> Scan | None:
     try:
         with path.open("rb", buffering=0) as raw:
             raw.seek(skip)
+            tail, double = b"", text.DOUBLE.get(codec)
             while chunk := raw.read(CHUNK):
+                if double and not chunk.isascii() and double.search(tail + chunk):
+                    return None
+                tail = chunk[-1:]
                 if convert and not (single and chunk.isascii()):
                     if not found.parts and found.size:
                         found.parts.append(_before(path, skip, found.size))

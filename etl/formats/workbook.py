@@ -6,6 +6,7 @@ The parent only starts a bounded process and reads its answer; `worker` does the
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -130,7 +131,7 @@ def open_sheet(request: Request) -> Sheet:
     else:
         from etl.formats.xlsx import read as reading
     try:
-        return reading(path, dialect.sheet, dialect.header, limits)
+        return reading(path, dialect.sheet, dialect.above, limits)
     except (zipfile.BadZipFile, ValueError, OverflowError, UnicodeError) as error:
         raise Unreadable(str(error)) from None
 
@@ -157,45 +158,74 @@ def _zipped(path: Path, limits: Limits) -> str:
 def assemble(sheet: Sheet, request: Request) -> Answer:
     """Header, columns and rows of the sheet, written as frames."""
     dialect, limits, where = request.dialect, request.limits, request.name
-    first = dialect.header
-    used = sorted({col for row, cells in sheet.rows.items() if row >= first for col in cells})
-    if first and first not in sheet.rows:
-        last = max(sheet.rows, default=0)
-        raise refusals.no_header(where, first, last) if first > last else refusals.blank_header(where, first)
+    above = dialect.above
     if not sheet.rows:
         raise refusals.empty(where)
-    titles = _titles(sheet, first) if first else {}
-    if dialect.columns:
-        if len(dialect.columns) < len(used):
-            raise FileRefused(
-                "columns-count",
-                f"the mapping names {len(dialect.columns)} columns, the sheet has {len(used)}",
-                where=where,
-                hint="give `columns:` one name per column of the sheet",
-            )
-        chosen = used if len(used) == len(dialect.columns) else list(range(1, len(dialect.columns) + 1))
-        names = header.unique(dialect.columns, where, first, limits.columns)
-    elif first:
-        chosen = used
-        names = header.unique([titles.get(col) or f"column {col}" for col in used], where, first, limits.columns)
-    else:
-        raise refusals.columns_missing(where)
-    place = dict(zip(chosen, names, strict=True))
+    if dialect.header and dialect.header not in sheet.rows:
+        last = max(sheet.rows)
+        raise (refusals.no_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
+    announced = _take_trailer(sheet, dialect, where)
+    place = _columns(sheet, dialect, where, limits)
     malformed = Malformed()
-    bad = {row for row, _, _ in sheet.faults if row > first}
+    bad = {row for row, _, _ in sheet.faults if row > above}
     for row, col, what in sheet.faults:
-        if row > first:
+        if row > above:
             malformed.add(row, *_fault(what, row, place.get(col, f"column {col}")), column=place.get(col))
-    numbers = [row for row in sorted(sheet.rows) if row > first and row not in bad]
-    cells = [[sheet.rows[row].get(col, "") for col in chosen] for row in numbers]
+    if dialect.header and not dialect.columns:
+        titles = sheet.rows[dialect.header]
+        again = {row for row, cells in sheet.rows.items() if row > above and cells == titles}
+        for row in again - bad:
+            malformed.add(row, *refusals.header_again(row, ""))
+        bad |= again
+    numbers = [row for row in sorted(sheet.rows) if row > above and row not in bad]
+    cells = [[sheet.rows[row].get(col, "") for col in place] for row in numbers]
     for number in numbers:
         if sheet.rows[number].keys() - place.keys():
-            raise Unreadable(f"row {number} has cells outside of the {len(names)} columns")
-    frame = frame_of(numbers, cells, names)
+            raise Unreadable(f"row {number} has cells outside of the {len(place)} columns")
+    frame = frame_of(numbers, cells, tuple(place.values()))
     frame.write_ipc(Path(request.output, "frame"))
     malformed.frame().write_ipc(Path(request.output, "malformed"))
-    rows = frame.height + len(bad) if sheet.counted is None else sheet.counted
+    rows = frame.height + len(bad) if sheet.counted is None else sheet.counted - (announced is not None)
+    if announced and int(announced) != rows:
+        raise refusals.trailer_count(where, int(announced), rows)
     return Answer(rows=rows, sheet=sheet.name)
+
+
+def _columns(sheet: Sheet, dialect: Dialect, where: str, limits: Limits) -> dict[int, str]:
+    """Names of the sheet's columns by place. Names of the mapping count from column A: what is empty moves nothing."""
+    used = sorted({col for row, cells in sheet.rows.items() if row >= dialect.above for col in cells})
+    if dialect.columns:
+        names = header.unique(dialect.columns, where, dialect.header, limits.columns)
+        if used and used[-1] > len(names):
+            raise FileRefused(
+                "columns-count",
+                f"the mapping names {len(names)} columns, the sheet has cells in column {used[-1]}",
+                where=where,
+                hint="give `columns:` one name per column of the sheet, column A first",
+            )
+        if dialect.header:
+            titles = _titles(sheet, dialect.header)
+            header.check_places(names, [titles.get(at, "") for at in range(1, len(names) + 1)], where, dialect.header)
+        return dict(enumerate(names, 1))
+    if not dialect.header:
+        raise refusals.columns_missing(where)
+    titles = _titles(sheet, dialect.header)
+    named = [titles.get(col) or f"column {col}" for col in used]
+    return dict(zip(used, header.unique(named, where, dialect.header, limits.columns), strict=True))
+
+
+def _take_trailer(sheet: Sheet, dialect: Dialect, where: str) -> str | None:
+    """Takes the last row off where the mapping declares it; the number it announces, "" for none, None: no trailer."""
+    if dialect.trailer is None:
+        return None
+    last = max(sheet.rows)
+    text = " ".join(sheet.rows[last][col] for col in sorted(sheet.rows[last]))
+    found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.above else None
+    if found is None:
+        raise refusals.trailer_missing(where)
+    del sheet.rows[last]
+    sheet.faults = [fault for fault in sheet.faults if fault[0] != last]
+    return found.groupdict().get("rows") or ""
 
 
 def _titles(sheet: Sheet, first: int) -> dict[int, str]:

@@ -268,3 +268,34 @@ def test_nothing_odd_in_a_mapping_is_a_traceback(spot: tuple[Any, ...], odd: Any
     YAML().dump(tree, stream)
     with contextlib.suppress(MappingInvalid):
         mapping(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("delimiter: ''", "`delimiter` is no text"),
+        ("encoding: klingon", '`encoding` "klingon" is not known'),
+        ("encoding: utf-8|base64", '`encoding` "base64" is no encoding of text'),
+        ("quote: '<<'", "`quote` is not one sign"),
+        ("header: four", "`header` is no number of lines"),
+        ("header: -1", "`header` is no number of lines"),
+        ("header: 0", "`header: 0` leaves the columns without names"),
+        ("skip: 2", "`skip` is for files without a header"),
+        ("columns: [a, a]", "`columns` names a more than once"),
+        ("short_rows: emtpy", '`short_rows` cannot be "emtpy"'),
+        ("final_newline: no", "`final_newline` is neither true nor false"),
+        ("trailer: '('", "`trailer` is no regular expression"),
+        ("widths: [3, 0]", "`widths` is no list of numbers of characters"),
+        ("widths: [3, 4]", "`format: fixed` and `widths` go together"),
+        ("format: excel, delimiter: ','", "`delimiter` means nothing for a workbook"),
+        ("sheet: Prices", "`sheet` means nothing for a text file"),
+        ("delimiter: '\"'", "`quote` and `delimiter` are the same"),
+    ],
+)
+def test_slips_in_the_dialect_are_named(keys: str, sentence: str) -> None:
+    """Each key of a dialect is checked by itself and with the others, before any file is misread by it."""
+    text = BASE.replace("content: full", f"content: full, {keys}", 1)
+    assert text != BASE
+    with pytest.raises(MappingInvalid) as caught:
+        mapping(text)
+    assert sentence in " ".join(problem.message for problem in caught.value.problems)
