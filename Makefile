@@ -33,6 +33,10 @@ run: $(READY) ## watch the inbox and process files until stopped
 once: $(READY) ## process what is in the inbox, wait for its jobs, stop
 	@$(BIN)/etl once $(ARGS)
 
+.PHONY: fetch
+fetch: $(READY) ## fetch files from suppliers' servers into the inbox (NAME=one of them)
+	@$(BIN)/etl fetch $(if $(NAME),'$(NAME)') $(ARGS)
+
 .PHONY: preview
 preview: need-FILE $(READY) ## show what a file would send (FILE=path [FEED=name])
 	@$(BIN)/etl preview '$(FILE)' $(if $(FEED),--feed '$(FEED)') $(ARGS)
@@ -74,6 +78,10 @@ test: $(READY) ## run all tests (ARGS="-k word" for some)
 .PHONY: crash
 crash: $(READY) ## kill the command at every second effect, in pairs, with torn writes and failing disks (a quarter of an hour)
 	@$(BIN)/python -m tests.crash.walk $(ARGS)
+
+.PHONY: sftp
+sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is installed
+	@SFTP_CAMPAIGN=1 $(BIN)/pytest -n auto tests/sftp $(ARGS)
 
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach

@@ -180,6 +180,19 @@ def discard(ctx: click.Context, run_id: str) -> Exit:
 
 
 @main.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what came as JSON.")
+@click.pass_context
+@guarded
+def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
+    """Fetch files from the server [fetch.NAME] into the inbox, or from all; do not process them."""
+    from etl import rounds
+
+    names = [name] if name else []
+    return rounds.fetch(_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 @guarded

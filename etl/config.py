@@ -12,18 +12,20 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from etl import contract
+from etl import contract, manifest, timetable
 from etl.errors import SettingsError
 
 #: Looked for in the current folder when neither a path nor ETL_CONFIG says otherwise.
 DEFAULT_FILE = "etl.toml"
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+T = TypeVar("T")
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -98,6 +100,25 @@ class Watch(msgspec.Struct, frozen=True):
     rescan_seconds: Seconds = 30.0
 
 
+class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[fetch.NAME]`: a supplier's server, from which files are fetched into the inbox."""
+
+    host: Text
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 22
+    user: Text
+    key: Path | None = None  #: a private key; its passphrase comes from the environment. None: a password does
+    known_hosts: Path  #: in OpenSSH's form
+    folder: Text = "."
+    files: Text = "*"  #: names within the folder
+    into: str | None = None  #: folder below the inbox; default: the name of the section
+    schedule: Text = "*/5 * * * *"  #: cron, local time
+    after: Literal["keep", "delete", "move"] = "keep"
+    move_to: Text | None = None  #: folder on the server
+    checksum: Text = "none"  #: or "server", or the name of a file of checksums
+    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    timeout_seconds: Seconds = 60.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
 
@@ -105,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     paths: Paths = Paths()
     limits: Limits = Limits()
     watch: Watch = Watch()
+    fetch: dict[str, FetchSettings] = {}
 
 
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
@@ -112,7 +134,11 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "paths": Paths,
     "limits": Limits,
     "watch": Watch,
+    "fetch": FetchSettings,
 }
+
+#: Names of `[fetch.NAME]`; they become part of variables of the environment.
+_FETCH_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -148,27 +174,16 @@ def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
             "settings-syntax", f"not valid TOML: {error}", where=where, hint="text values need quotes"
         ) from None
     _refuse_unknown(raw, text, name)
-    try:
-        settings = msgspec.convert(raw, Settings, strict=True, dec_hook=_path)
-    except msgspec.ValidationError as error:
-        message, _, at = str(error).partition(" - at `$")
-        key = at.strip("`.")
-        missing = re.search(r"missing required field `(\w+)`", message)
-        if missing:
-            key = f"{key}.{missing[1]}".strip(".")
-            message = f"{key} is missing"
-        elif key:
-            message = f"{key}: {message[0].lower()}{message[1:]}"
-        raise SettingsError(
-            "settings-missing-key" if missing else "settings-value",
-            message,
-            where=_place(name, text, key),
-            hint=f"write {key} = … under its section" if missing else "see docs/settings.md for the allowed values",
-        ) from None
+    servers = raw.get("fetch")
+    for source, table in servers.items() if isinstance(servers, dict) else ():  # msgspec does not say which is wrong
+        _converted(table, FetchSettings, f"fetch.{source}.", text, name)
+    settings = _converted(raw, Settings, "", text, name)
     if settings.connect is not None:
         _check_url("connect.base_url", settings.connect.base_url, name, text)
         if settings.connect.token_url is not None:
             _check_url("connect.token_url", settings.connect.token_url, name, text)
+    for source, fetch in settings.fetch.items():
+        _check_fetch(source, fetch, name, text)
     return settings
 
 
@@ -191,20 +206,80 @@ def secret(environ: Mapping[str, str] = os.environ) -> Secret:
     raise SettingsError("secret-missing", "there is no client secret", hint=hint)
 
 
+def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
+    try:
+        return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message, _, at = str(error).partition(" - at `$")
+        key = below + at.strip("`.")
+        missing = re.search(r"missing required field `(\w+)`", message)
+        if missing:
+            key = f"{key.rstrip('.')}.{missing[1]}".strip(".")
+            message = f"{key} is missing"
+        elif key:
+            message = f"{key}: {message[0].lower()}{message[1:]}"
+        raise SettingsError(
+            "settings-missing-key" if missing else "settings-value",
+            message,
+            where=_place(name, text, key),
+            hint=f"write {key} = … under its section" if missing else "see docs/settings.md for the allowed values",
+        ) from None
+
+
+def fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
+    variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
+    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    value = environ.get(variable, "")
+    if not value and (file := environ.get(f"{variable}_FILE")):
+        try:
+            value = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(
+                "secret-unreadable", f"the password file cannot be read: {reason}", where=file, hint=hint
+            ) from None
+    if not value and fetch.key is None:
+        raise SettingsError(
+            "fetch-secret", f"[fetch.{source}] has neither a key nor a password", where=f"fetch.{source}", hint=hint
+        )
+    return Secret(value) if value else None
+
+
+def _check_fetch(source: str, fetch: FetchSettings, name: str, text: str) -> None:
+    where = f"fetch.{source}"
+    stars = manifest.problem_of(fetch.checksum, stars=False) if fetch.checksum not in ("none", "server") else None
+    wrong: dict[str, bool] = {
+        "its name is not written with lower-case letters, digits, - and _": not _FETCH_NAME.fullmatch(source),
+        f'"{fetch.schedule}" is no timetable as in cron': not timetable.is_cron(fetch.schedule),
+        'after = "move" needs move_to': fetch.after == "move" and fetch.move_to is None,
+        "into leads out of the inbox": ".." in Path(fetch.into or "").parts or Path(fetch.into or "").is_absolute(),
+        f'checksum = "{fetch.checksum}" {stars}': stars is not None,
+    }
+    for sentence, is_wrong in wrong.items():
+        if is_wrong:
+            raise SettingsError(
+                "settings-fetch", f"[{where}]: {sentence}", where=_place(name, text, where), hint="see docs/settings.md"
+            )
+
+
 def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:
     for section, values in raw.items():
         if section not in _SECTIONS:
             _unknown(section, section, tuple(_SECTIONS), text, name)
-        if isinstance(values, Mapping):
-            known = _SECTIONS[section].__struct_fields__
-            for key in values:
+        known = _SECTIONS[section].__struct_fields__
+        tables = {section: values}
+        if section == "fetch" and isinstance(values, Mapping):
+            tables = {f"fetch.{source}": table for source, table in values.items()}
+        for path, table in tables.items():
+            for key in table if isinstance(table, Mapping) else ():
                 if key not in known:
-                    _unknown(key, f"{section}.{key}", known, text, name)
+                    _unknown(key, f"{path}.{key}", known, text, name)
 
 
 def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) -> None:
     where = _place(name, text, path)
-    if re.search(r"secret|password", key, re.IGNORECASE):
+    if re.search(r"secret|passw", key, re.IGNORECASE):
         raise SettingsError(
             "settings-secret",
             f"{path} does not belong into the settings file",
@@ -218,7 +293,9 @@ def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) 
 
 def _place(name: str, text: str, path: str) -> str:
     """`file:line, key`; the line is found by looking, because tomllib keeps none."""
-    section, _, key = path.partition(".")
+    section, _, key = path.rpartition(".") if path.startswith("fetch.") else path.partition(".")
+    if section == "fetch":
+        section, key = path, ""
     here = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
@@ -263,4 +340,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     return msgspec.structs.replace(
         settings,
         paths=Paths(inbox=folder / paths.inbox, mappings=folder / paths.mappings, state=folder / paths.state),
+        fetch={name: _anchored_fetch(fetch, folder) for name, fetch in settings.fetch.items()},
     )
+
+
+def _anchored_fetch(fetch: FetchSettings, folder: Path) -> FetchSettings:
+    key = folder / fetch.key if fetch.key is not None else None
+    return msgspec.structs.replace(fetch, key=key, known_hosts=folder / fetch.known_hosts)

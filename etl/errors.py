@@ -96,6 +96,10 @@ class OutcomeUnknown(ConnectError):
     """A request left and no answer came back: a job may or may not exist."""
 
 
+class FetchError(EtlError):
+    """A supplier's server does not give what we ask for; what is there of it is kept, and the next round goes on."""
+
+
 class Held(EtlError):
     """A run waits for a person's yes."""
 

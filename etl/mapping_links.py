@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
-from datetime import UTC, datetime
 from typing import Any
 
 from etl import contract as contracts
+from etl import timetable
 from etl.contract import Operation
 from etl.mapping import Mapping, Node
 from etl.mapping_yaml import Problems
@@ -57,22 +57,11 @@ def full(raw: Any, problems: Problems) -> str | None:
     expression = raw.get("full")
     if expression is None:
         return None
-    from cronsim import CronSim, CronSimError
-
-    try:
-        next(CronSim(str(expression), datetime(2026, 1, 1, tzinfo=UTC)))
-    except (CronSimError, StopIteration):
+    if not timetable.is_cron(str(expression)):
         message = f'"{expression}" is no time table'
         problems.add("full", message, where=problems.place(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
         return None
     return str(expression)
-
-
-def due(expression: str, last: datetime, now: datetime) -> bool:
-    """Whether a time of the table lies after `last` and not after `now` (local time of the machine)."""
-    from cronsim import CronSim
-
-    return next(CronSim(expression, last.astimezone())) <= now.astimezone()
 
 
 def together(mapping: Mapping, others: Sequence[Mapping], problems: Problems) -> None:

@@ -15,8 +15,20 @@ Execute = Callable[[str], Any]
 
 
 def _to_2(execute: Execute) -> None:
-    """Digests of the files that the ledger counts on."""
+    """Digests of the files that the ledger counts on; what was fetched; what people expect and should know."""
     execute("CREATE TABLE files (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))")
+    execute(
+        "CREATE TABLE fetched (source TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, "
+        "modified INTEGER NOT NULL, state TEXT NOT NULL, digest TEXT NOT NULL, since FLOAT NOT NULL, "
+        "PRIMARY KEY (source, path, size, modified))"
+    )
+    execute(
+        "CREATE TABLE notices (name TEXT NOT NULL, sentence TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))"
+    )
+    execute(
+        "CREATE TABLE expectations (feed TEXT NOT NULL, arrives TEXT, changes TEXT, since TEXT NOT NULL, "
+        "PRIMARY KEY (feed))"
+    )
 
 
 #: From which layout each step leads to the next.

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import compact, durable, inbox, mapping_links, report, routing, run_folder, upload, waiting
+from etl import compact, durable, inbox, mapping_links, report, routing, run_folder, timetable, upload, waiting
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
@@ -94,7 +94,7 @@ class Pipeline:
             source = next((run for run in done if run.state is RunState.DONE and routing.archived_file(run)), None)
             if last is None or source is None or last.started is None:
                 continue
-            if mapping_links.due(mapping.full, last.started, now):
+            if timetable.due(mapping.full, last.started, now):
                 opened.append(self.intake.again(mapping.feed, source, "full"))
         return opened
 

@@ -116,6 +116,37 @@ feeds = Table("feeds", metadata, Column("feed", Text, primary_key=True), Column(
 
 files = Table("files", metadata, Column("path", Text, primary_key=True), Column("digest", Text, nullable=False))
 
+fetched = Table(
+    "fetched",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size", Integer, primary_key=True),
+    Column("modified", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("since", Float, nullable=False),
+)
+
+#: What a person should know of, for as long as it holds; see `etl.notices`.
+notices = Table(
+    "notices",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sentence", Text, nullable=False),
+    Column("since", Text, nullable=False),
+)
+
+#: What the mappings expect of their feeds, so that `etl status` need not read mappings.
+expectations = Table(
+    "expectations",
+    metadata,
+    Column("feed", Text, primary_key=True),
+    Column("arrives", Text),
+    Column("changes", Text),
+    Column("since", Text, nullable=False),
+)
+
 sends = Table(
     "sends",
     metadata,

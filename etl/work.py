@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import durable, inbox, log, mapping_file, report, routing, run_folder, screens, session
+from etl import durable, inbox, log, mapping_file, report, rounds, routing, run_folder, screens, session
 from etl.config import Settings
 from etl.errors import ConnectError, EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -52,7 +52,10 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
 
 def run(settings: Settings, *, verbose: bool) -> Exit:
     """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
-    with _working(settings, verbose, None) as (work, progress):
+    with (
+        _working(settings, verbose, None) as (work, progress),
+        rounds.beside(work.settings, work.ledger, work.stop, progress.tell),
+    ):
         unknown: set[str] = set()
         folder, watch = settings.paths.inbox, settings.watch
         for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):

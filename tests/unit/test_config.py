@@ -118,3 +118,49 @@ def test_status_needs_neither_polars_nor_httpx() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""
     )
+
+
+FETCH = """
+[fetch.acme]
+host = "sftp.acme.example"
+user = "norce"
+known_hosts = "known_hosts"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("[fetch.acme]\nhost = 'h'\nknown_hosts = 'k'", "settings-missing-key", ""),
+        (FETCH + "passwd = 'x'", "settings-secret", "6"),
+        (FETCH + "folders = 'x'", "settings-unknown-key", "6"),
+        (FETCH + "schedule = 'hourly'", "settings-fetch", "2"),
+        (FETCH + "after = 'move'", "settings-fetch", "2"),
+        (FETCH + "after = 'burn'", "settings-value", "6"),
+        (FETCH + "into = '../x'", "settings-fetch", "2"),
+        (FETCH + "checksum = '{date}.md5'", "settings-fetch", "2"),
+        (FETCH.replace("acme]", "Acme]"), "settings-fetch", "2"),
+    ],
+)
+def test_mistakes_of_a_server_are_named(text: str, code: str, line: str) -> None:
+    """Whatever cannot work is refused before anything starts, with the place where it can be found."""
+    with pytest.raises(SettingsError) as caught:
+        config.parse(text, "etl.toml")
+    assert caught.value.code == code
+    assert line in (caught.value.where or "")
+
+
+def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
+    """From a variable or the file that one names; a key needs none, else it is asked for by its variable's name."""
+    fetch = config.parse(FETCH).fetch["acme"]
+    found = config.fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
+    assert found is not None
+    assert found.reveal() == "x y"
+    (tmp_path / "p").write_text("z\n")
+    found = config.fetch_secret("acme", fetch, {"ETL_FETCH_ACME_PASSWORD_FILE": str(tmp_path / "p")})
+    assert found is not None
+    assert found.reveal() == "z"
+    with pytest.raises(SettingsError) as caught:
+        config.fetch_secret("acme", fetch, {})
+    assert "ETL_FETCH_ACME_PASSWORD" in caught.value.hint
+    assert config.fetch_secret("acme", config.parse(FETCH + "key = 'k'").fetch["acme"], {}) is None

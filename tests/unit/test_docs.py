@@ -32,8 +32,10 @@ CODED = {
     "ConnectRefused",
     "ConnectUnreachable",
     "EtlError",
+    "FetchError",
     "FileRefused",
     "Held",
+    "_NotThere",
     "OutcomeUnknown",
     "SettingsError",
     "StateError",
@@ -162,7 +164,7 @@ def test_every_setting_is_described(section: str) -> None:
     for field in fields:
         if field.default not in (msgspec.NODEFAULT, None):
             shown = rows[field.name].strip("` ").strip('"').replace(" ", "")
-            assert shown == str(field.default) or float(shown) == float(str(field.default)), field.name
+            assert shown == str(field.default).replace(" ", "") or float(shown) == float(str(field.default)), field.name
 
 
 def test_every_environment_variable_is_described() -> None:

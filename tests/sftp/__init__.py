@@ -1,0 +1,1 @@
+"""Suppliers' servers: real SFTP server processes on this machine, and lines that break."""
