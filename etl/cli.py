@@ -258,6 +258,59 @@ def init(file: Path, operation: str | None, output: Path | None) -> Exit:
     return draft.init(file, operation, output)
 
 
+@main.group(cls=Main)
+def state() -> None:
+    """Look at the state folder, carry it elsewhere, put it right."""
+
+
+@state.command("verify")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@click.pass_context
+@guarded
+def state_verify(ctx: click.Context, as_json: bool) -> Exit:
+    """Hold ledger and files against each other; each problem with the command that repairs it."""
+    from etl import care
+
+    return care.check(_settings(ctx), as_json=as_json)
+
+
+@state.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--feed", "feeds", multiple=True, help="Only this feed; may be repeated.")
+@click.pass_context
+@guarded
+def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> Exit:
+    """Write what Norce has into a new FILE."""
+    from etl import care
+
+    return care.carry_out(_settings(ctx), file, feeds)
+
+
+@state.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_context
+@guarded
+def state_import(ctx: click.Context, file: Path) -> Exit:
+    """Fill an empty state folder from an exported FILE."""
+    from etl import care
+
+    return care.carry_in(_settings(ctx), file)
+
+
+@state.command("rebuild")
+@click.argument("names", metavar="[FEED|RUN]...", nargs=-1)
+@click.option("--forget", is_flag=True, help="Let nothing of the feeds count as accepted.")
+@click.option("--all", "everything", is_flag=True, help="Set the whole state aside and begin anew.")
+@click.option("--as-it-is", is_flag=True, help="Take a ledger that you have changed yourself.")
+@click.pass_context
+@guarded
+def state_rebuild(ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool) -> Exit:
+    """Make what Norce has from a FEED anew, or put an open RUN right."""
+    from etl import care
+
+    return care.put_right(_settings(ctx), names, forget=forget, everything=everything, as_it_is=as_it_is)
+
+
 @main.command()
 @click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")

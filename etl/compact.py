@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import accepted, durable, run_folder
+from etl import accepted, durable, run_folder, witness
 from etl.ledger import Ledger
 from etl.model import RunState
 
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 
 
 def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
-    """What Norce has from a feed, as a frame."""
+    """What Norce has from a feed, as a frame. Raises StateError when a file of it is damaged."""
+    witness.check(ledger, files_of(ledger, state, feed))
     return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+
+
+def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
+    """The files that what Norce has from a feed is read from."""
+    generation = ledger.generation(feed)
+    base = [] if generation is None else [accepted.base_path(state, feed, generation)]
+    owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
+    sent = [accepted.sent_path(state, run) for run, found in ledger.unmerged(feed) if found is RunState.DONE]
+    overlays = {accepted.sent_path(state, overlay.run) for overlay in ledger.overlays(feed)}
+    return [*base, *(path for path in (*owed, *sent) if path.exists() and path not in overlays), *sorted(overlays)]
 
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
@@ -38,6 +49,7 @@ def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
     ended = [run for run, found in unmerged if found.is_final]
     if not ended or any(overlay.run not in ended for overlay in overlays):
         return
+    witness.check(ledger, files_of(ledger, state, feed))
     before = name = ledger.generation(feed)
     pending = read_pending(ledger, state, feed) if changes else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
@@ -46,6 +58,8 @@ def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
         name = accepted.compact(state, feed, ended[-1], frame)
         if pending is not None and pending.height:
             accepted.write(accepted.pending_path(state, feed, name), pending)
+        written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))
+        witness.note(ledger, [path for path in written if path.exists()])
     ledger.compacted(feed, name, ended)
     for run in ended:
         forget(state, run)
@@ -75,6 +89,7 @@ def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
         if folder.name not in needed:
             forget(state, folder.name)
     durable.forget_halves(state / "claimed")
+    ledger.forget_digests()
 
 
 _OPEN = tuple(found for found in RunState if not found.is_final)

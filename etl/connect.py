@@ -35,7 +35,7 @@ from etl.answer import (
     retry_after,
 )
 from etl.config import ConnectSettings, Secret
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, StateError
+from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, StateError
 from etl.gate import Gate, Lane
 from etl.model import Chunk, Job, LogRow, Submission
 
@@ -293,15 +293,19 @@ def _checked_size(chunk: Chunk) -> int:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
     except OSError as error:
-        raise StateError(
-            "state-payload-missing",
-            f"a planned request cannot be read: {error.strerror}",
-            where=str(chunk.payload),
-            hint="restore the state folder from a backup, or discard the run and drop its file again",
-        ) from error
+        raise _damaged(chunk, f"cannot be read: {error.strerror}") from error
     if digest != chunk.digest:
-        raise Defect("a planned request was changed after planning", where=str(chunk.payload))
+        raise _damaged(chunk, "is not what was planned")
     return size
+
+
+def _damaged(chunk: Chunk, what: str) -> StateError:
+    return StateError(
+        "state-payload-damaged",
+        f"a planned request {what}",
+        where=str(chunk.payload),
+        hint=f"`etl state rebuild {chunk.run}`, then start again; nothing of the request was sent",
+    )
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -151,6 +151,12 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
+def restrict(path: Path) -> None:
+    """For its owner only; what belongs to somebody else is in a folder that nobody else may enter."""
+    with contextlib.suppress(PermissionError):
+        path.chmod(0o600)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable; silent where the system cannot."""
     try:

@@ -179,6 +179,8 @@ def claim(
     if source is None or look(target.stat(follow_symlinks=False))[:2] != before[:2]:
         put_back(target, state, run_id, inbox)
         return None
+    for path in (target, *_companions(state, run_id)):
+        durable.restrict(path)
     return replace(source, name=name)
 
 

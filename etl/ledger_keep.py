@@ -3,13 +3,14 @@ yet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from etl import schema
+from etl import ledger_rows, schema
 from etl.errors import StateError
 from etl.model import RunState
 
@@ -72,6 +73,29 @@ class Keep:
         else:
             db.execute(update(schema.meta).where(schema.meta.c.key == key).values(value=str(int(found.value) + 1)))
 
+    def keep_digests(self, digests: Mapping[Path, str]) -> None:
+        """What files of the folder hold, as SHA-256."""
+        rows = [{"path": ledger_rows.kept(path, self.state), "digest": digest} for path, digest in digests.items()]
+        if rows:
+            with self.database.write() as db:
+                db.execute(delete(schema.files).where(schema.files.c.path.in_([row["path"] for row in rows])))
+                db.execute(insert(schema.files), rows)
+
+    def digest_of(self, path: Path) -> str | None:
+        """What a file was noted to hold; None when it was not."""
+        f = schema.files.c
+        with self.database.read() as db:
+            query = select(f.digest).where(f.path == ledger_rows.kept(path, self.state))
+            return db.execute(query).scalar_one_or_none()
+
+    def forget_digests(self) -> None:
+        """Of files that are gone; only when nothing is being worked."""
+        with self.database.write() as db:
+            kept = db.execute(select(schema.files.c.path)).scalars().all()
+            gone = [path for path in kept if not (self.state / path).exists()]
+            for start in range(0, len(gone), 500):
+                db.execute(delete(schema.files).where(schema.files.c.path.in_(gone[start : start + 500])))
+
     def unmerged(self, feed: str) -> tuple[tuple[str, RunState], ...]:
         """The feed's runs that are not part of its base, in the order they were opened."""
         r = schema.runs.c
@@ -88,6 +112,11 @@ class Keep:
         )
         with self.database.read() as db:
             return db.execute(query.limit(1)).first() is not None
+
+    def target(self) -> str | None:
+        """The catalogue that the folder is bound to."""
+        with self.database.read() as db:
+            return db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).scalar_one_or_none()
 
     def tie(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""

@@ -18,7 +18,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import compact, durable, inbox, mapping_links, report, routing, run_folder, timetable, upload, waiting
+from etl import (
+    compact,
+    durable,
+    inbox,
+    mapping_links,
+    report,
+    routing,
+    run_folder,
+    timetable,
+    upload,
+    waiting,
+    witness,
+)
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
@@ -145,6 +157,7 @@ class Pipeline:
             moves = self._ledger.moves(run.feed)  # before *accepted* is read: should it move meanwhile, the plan is old
             plan = self._made(run, mapping)
             chunks, facts = run_folder.store(self._state, run, plan, moves)
+            witness.note(self._ledger, run_folder.files(self._state, run.id))
             self.intake.check_still(run)
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)

@@ -25,6 +25,11 @@ def path(state: Path, run: str) -> Path:
     return state / "runs" / run
 
 
+def files(state: Path, run: str) -> list[Path]:
+    """What is in it besides payloads, whose digests are with their chunks."""
+    return [file for file in sorted(path(state, run).glob("*")) if not file.stem.isdecimal() and file.is_file()]
+
+
 def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], dict[str, Any]]:
     """Everything that sending needs, synced before the ledger hears of it.
 

@@ -233,6 +233,8 @@ class Database:
             if isinstance(error, exc.IntegrityError | exc.ProgrammingError):
                 raise
             raise _refused(str(error.orig), self.place) from error
+        except ValueError as error:  # JSON, a state or a time that is none
+            raise _refused(f"malformed row: {error}", self.place) from error
 
 
 def ledger_path(state: Path) -> Path:
@@ -362,7 +364,7 @@ def _refused(reason: str, place: str) -> StateError:
             "state-corrupt",
             f"the ledger is damaged: {reason}",
             where=place,
-            hint="restore it from a backup; or move the state folder away, and every feed is sent in full again",
+            hint="`etl state verify` says what is wrong and what repairs it",
         )
     return StateError(
         "state-unusable",

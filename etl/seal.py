@@ -60,5 +60,5 @@ def check(ledger: Path) -> None:
             "state-corrupt",
             "the ledger is not as this program left it: damaged, exchanged, or changed by something else",
             where=str(ledger),
-            hint="restore it from a backup; or move the state folder away, and every feed is sent in full again",
+            hint="`etl state verify` says what is wrong and what repairs it",
         )

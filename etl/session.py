@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from etl import compact, config, durable, log
+from etl import compact, config, durable, log, verify
 from etl.config import ConnectSettings, Secret, Settings
 from etl.errors import StateError
 from etl.ledger import Ledger
@@ -64,13 +64,14 @@ def opened(
     with contextlib.ExitStack() as stack:
         with durable.translated(state):
             durable.make_folder(state)
-        stack.enter_context(_alone(state))
+        stack.enter_context(alone(state))
         server, target, connect_settings = None, "sandbox", settings.connect
         if connect_settings is None:
             server, connect_settings, secret = _sandbox(stack, state, sandbox_settings)
         else:
             target, secret = connect_settings.target, config.secret()
         ledger = stack.enter_context(Ledger.open(state, target=target))
+        verify.check_start(ledger, state)
         gate = Gate(
             ledger.database,
             limit=settings.limits.requests,
@@ -111,10 +112,14 @@ def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> 
 
 
 @contextlib.contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """One working process per state folder. The lock is the system's, so it ends with its process."""
+def alone(state: Path) -> Iterator[None]:
+    """One working process per state folder. The lock is the system's, so it ends with its process.
+
+    Whatever is made meanwhile is made for this user only, also by libraries.
+    """
     path = state / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    before = os.umask(0o077)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,4 +135,5 @@ def _alone(state: Path) -> Iterator[None]:
         os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
         yield
     finally:
+        os.umask(before)
         os.close(handle)

@@ -164,7 +164,7 @@ def test_a_damaged_ledger_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         Ledger.open(tmp_path)
     assert caught.value.code == "state-corrupt"
-    assert "backup" in caught.value.hint
+    assert "etl state verify" in caught.value.hint
 
 
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:

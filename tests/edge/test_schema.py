@@ -97,7 +97,7 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         Ledger.open(tmp_path)
     assert caught.value.code == "state-corrupt"
-    assert "backup" in caught.value.hint
+    assert "etl state verify" in caught.value.hint
 
 
 def test_a_killed_process_leaves_the_seal_whole(tmp_path: Path) -> None:

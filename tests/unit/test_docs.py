@@ -125,15 +125,24 @@ def test_links_lead_somewhere(path: Path) -> None:
 # -- command line -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+def commands(group: click.Group = main, before: str = "") -> dict[str, click.Command]:
+    """Every command by its words, groups left out."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        words = f"{before}{name}"
+        found |= commands(command, f"{words} ") if isinstance(command, click.Group) else {words: command}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_every_command_is_described(name: str) -> None:
     """docs/cli.md has a section for each command that mentions each of its options and arguments."""
-    part = sections(text("docs/cli.md"))[f"etl {name}"]
-    for parameter in main.commands[name].params:
+    part, command = sections(text("docs/cli.md"))[f"etl {name}"], commands()[name]
+    for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert words(part) >= {option.lstrip("-") for option in parameter.opts}, parameter.opts
         else:
-            assert parameter.make_metavar(click.Context(main.commands[name])).strip("[].") in part
+            assert parameter.make_metavar(click.Context(command)).strip("[].") in part
 
 
 def test_common_options_and_statuses_are_described() -> None:
@@ -148,7 +157,7 @@ def test_common_options_and_statuses_are_described() -> None:
 def test_no_command_is_made_up() -> None:
     """docs/cli.md describes no command that does not exist."""
     described = {title.removeprefix("etl ") for title in sections(text("docs/cli.md")) if title.startswith("etl ")}
-    assert described == set(main.commands)
+    assert described == set(commands())
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
