@@ -90,7 +90,7 @@ class Limits(msgspec.Struct, frozen=True):
     per_seconds: Seconds = 60.0
     max_records: Count = 1000
     max_bytes: Count = 4_000_000
-    in_flight: Count = 4  #: unfinished jobs of one run
+    in_flight: Count = 8  #: unfinished jobs of all runs
 
 
 class Watch(msgspec.Struct, frozen=True):

@@ -120,17 +120,17 @@ class Connect:
         )
         return read_submission(_json(response, once_only=True))
 
-    def job(self, job_id: int) -> Job:
+    def job(self, job_id: int, leaving: Callable[[], None] = lambda: None) -> Job:
         """What Job/Get says now. ConnectRefused with code `connect-job-unknown` when there is no such job."""
-        return read_job(self._ask("get", job_id), job_id)
+        return read_job(self._ask("get", job_id, leaving), job_id)
 
-    def log(self, job_id: int) -> tuple[LogRow, ...]:
+    def log(self, job_id: int, leaving: Callable[[], None] = lambda: None) -> tuple[LogRow, ...]:
         """The job's log as it stands."""
-        return read_log(self._ask("log", job_id))
+        return read_log(self._ask("log", job_id, leaving))
 
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self, leaving: Callable[[], None] = lambda: None) -> tuple[Job, ...]:
         """The jobs that Connect lists; nothing promises that all are there."""
-        found = _json(self._send("GET", self._job_url("list")))
+        found = _json(self._send("GET", self._job_url("list"), leaving=leaving))
         if not isinstance(found, list):
             raise garbled("Job/List")
         return tuple(read_job(item) for item in found if isinstance(item, Mapping))
@@ -146,9 +146,9 @@ class Connect:
     def _job_url(self, what: str) -> str:
         return self._jobs + str(self._contract.jobs[what])
 
-    def _ask(self, what: str, job_id: int) -> Any:
+    def _ask(self, what: str, job_id: int, leaving: Callable[[], None]) -> Any:
         try:
-            response = self._send("GET", self._job_url(what), params={"id": job_id})
+            response = self._send("GET", self._job_url(what), params={"id": job_id}, leaving=leaving)
         except ConnectRefused as error:
             if error.code == "connect-not-found":
                 raise job_unknown(job_id) from error

@@ -135,12 +135,14 @@ def watch(
     *,
     clock: Callable[[], float] = time.monotonic,
     events: bool = True,
+    wake: threading.Event | None = None,
 ) -> Iterator[dict[str, Look]]:
-    """Settled names with the look that was still, as soon as there are any, and every `rescan_seconds` (maybe empty).
+    """Settled names with the look that was still, as soon as there are any, when others set `wake`, and every
+    `rescan_seconds` (maybe empty).
 
     A name comes again until its file is claimed. Ends when `stop` is set.
     """
-    wake = threading.Event()
+    wake = wake or threading.Event()
     with _hints(inbox, wake) if events else contextlib.nullcontext():
         snapshot: Snapshot = {}
         while not stop.is_set():

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from etl import ledger_rows, schema
 from etl.errors import StateError
-from etl.model import RunState
+from etl.model import Run, RunState
 
 
 class Keep:
@@ -117,6 +117,16 @@ class Keep:
         """The catalogue that the folder is bound to."""
         with self.database.read() as db:
             return db.execute(select(schema.meta.c.value).where(schema.meta.c.key == "target")).scalar_one_or_none()
+
+    def shares_file(self, run: Run) -> bool:
+        """Whether another run that has not ended needs the claimed file of this one."""
+        r = schema.runs.c
+        ended = [state.value for state in RunState if state.is_final]
+        query = select(r.id).where(
+            r.claimed == ledger_rows.kept(run.claimed, self.state), r.id != run.id, r.state.not_in(ended)
+        )
+        with self.database.read() as db:
+            return db.execute(query.limit(1)).first() is not None
 
     def tie(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""

@@ -94,6 +94,22 @@ def _before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[str]:
     return seen
 
 
+def needs(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+    """For each feed those that have to be through before it, because the mappings say so, directly or not."""
+    direct = {m.feed: {*m.after, *(feed for feed, _ in m.references.values())} for m in mappings}
+    found: dict[str, frozenset[str]] = {}
+    for feed in direct:
+        seen: set[str] = set()
+        ahead = list(direct[feed])
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += direct.get(name, ())
+        found[feed] = frozenset(seen - {feed})
+    return found
+
+
 def _value_paths(nodes: Iterable[Node]) -> Iterable[str]:
     for node in nodes:
         if node.kind == "value":

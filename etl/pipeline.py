@@ -1,9 +1,9 @@
-"""One file from the inbox to filed away, and whatever a crash has left of that.
+"""What happens to one run before it is sent and after that: plan, finish, file away.
 
-Order of writes, by the numbers of the crash table in docs/ARCHITECTURE.md: 1 the file is claimed (rename); 2 a run
-is opened for each feed it belongs to, then the plan is made: payloads, sent records and rejections are synced, then
-the chunks are in the ledger; 3-7 are `etl.upload`'s; 8 report written, run closed; 9 file filed away. A start looks
-at what there is and goes on from there; nothing is remembered anywhere else.
+Order of writes, by the numbers of the crash table in docs/ARCHITECTURE.md: 1 and 2a are `etl.intake`'s; 2 the plan is
+made: payloads, sent records and rejections are synced, then the chunks are in the ledger; 3-7 are `etl.upload`'s; 8
+report written, run closed; 9 file filed away. A start looks at what there is and goes on from there; nothing is
+remembered anywhere else.
 """
 
 from __future__ import annotations
@@ -11,26 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import (
-    compact,
-    durable,
-    inbox,
-    mapping_links,
-    report,
-    routing,
-    run_folder,
-    timetable,
-    upload,
-    waiting,
-    witness,
-)
+from etl import compact, durable, inbox, report, routing, run_folder, timetable, witness
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
@@ -50,33 +37,23 @@ class Pipeline:
         settings: Settings,
         account_id: int,
         ledger: Ledger,
-        connect: upload.Service,
         mappings: Sequence[Mapping],
-        stop: threading.Event,
         tell: Callable[..., None],
-        *,
-        patience: float | None = None,
     ) -> None:
         self._settings = settings
         self._account_id = account_id
         self._ledger = ledger
-        self._connect = connect
         self._mappings = {mapping.feed: mapping for mapping in mappings}
-        self._ranks = mapping_links.ranks(mappings)
-        self._stop = stop
         self._tell = tell
-        self._patience = patience
         self._state = settings.paths.state
         self.intake = Intake(settings, ledger, mappings, tell)
 
     # -- what there is to do ------------------------------------------------------------------------------------
 
-    def leftovers(self) -> list[Run]:
-        """The open runs in the order of work. Claimed files that a crash left without runs get them."""
+    def resume(self) -> None:
+        """Claimed files that a crash left without runs get them, and those of ended runs are filed away."""
         for run in self.intake.resume():
             self._file_away(run)
-        ready, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
-        return [*(run for run, _ in overtaken), *ready]
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
@@ -112,39 +89,14 @@ class Pipeline:
 
     # -- one run ------------------------------------------------------------------------------------------------
 
-    def work(self, run: Run) -> list[Run]:
-        """Bring a run to its end, or as far as it goes: held, or open when stopped; the runs that it overtook come
-        before it. Raises EtlError when Connect cannot be reached or refuses everything; the run stays open then and
-        is gone on with later."""
-        overtaken = self._supersede()
-        run = self._again(run)
-        if run.state is RunState.CLAIMED:
-            run = self._plan(run)
-            overtaken += self._supersede()  # before anything is sent: a restart must not find older files to work
-        if run.state in (RunState.PLANNED, RunState.SENDING):
-            done = upload.carry_out(
-                run.id,
-                self._ledger,
-                self._connect,
-                self._settings.limits,
-                lambda chunk: run_folder.records_of(self._state, chunk),
-                self._stop,
-                on_event=lambda event, **facts: self._tell(event, run=run.id, **facts),
-                patience=self._patience,
-            )
-            if done:
-                run = self._finish(run)
-        return [*overtaken, run]
+    def supersede(self, run: Run, reason: str) -> Run:
+        """File away a run that a newer file has overtaken."""
+        self._tell("run_superseded", run=run.id, reason=reason)
+        self._end(run, RunState.SUPERSEDED, {}, reason)
+        return self._again(run)
 
-    def _supersede(self) -> list[Run]:
-        """File away the runs that newer files have overtaken."""
-        _, overtaken = waiting.runs(self._ledger, self._mappings, self._ranks)
-        for run, reason in overtaken:
-            self._tell("run_superseded", run=run.id, reason=reason)
-            self._end(run, RunState.SUPERSEDED, {}, reason)
-        return [self._again(run) for run, _ in overtaken]
-
-    def _plan(self, run: Run) -> Run:
+    def plan(self, run: Run) -> Run:
+        """Make the plan of a claimed run: planned, held or refused then. Raises StateError when that cannot be done."""
         mapping = self._mappings.get(run.feed)
         if mapping is None:
             raise StateError(
@@ -230,8 +182,8 @@ class Pipeline:
                     return list(made["plan"]["columns"])
         return []
 
-    def _finish(self, run: Run) -> Run:
-        run = self._again(run)
+    def finish(self, run: Run) -> Run:
+        """Close a run whose requests have all ended, and make what Norce took of it part of the feed's base."""
         chunks = self._ledger.chunks(run.id)
         refusals = self._ledger.refusals(run.id)
         counts = report.totals(run.counts, chunks, refusals)
@@ -272,8 +224,7 @@ class Pipeline:
         """Into the run's archive; while another open run needs the file, a second name of it."""
         if run.claimed is None or run.archive is None or not run.claimed.exists():
             return
-        sharing = [other for other in self._ledger.open_runs() if other.claimed == run.claimed and other.id != run.id]
-        if sharing:
+        if self._ledger.shares_file(run):
             target = run.archive / run.claimed.name
             with contextlib.suppress(FileExistsError):
                 os.link(run.claimed, target)

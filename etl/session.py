@@ -17,12 +17,14 @@ from typing import Any
 
 import msgspec
 
-from etl import compact, config, durable, log, verify
+from etl import compact, config, durable, log, run_folder, verify
 from etl.config import ConnectSettings, Secret, Settings
 from etl.errors import StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.pipeline import Pipeline
+from etl.traffic import Traffic
+from etl.upload import Flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Session:
     settings: Settings
     ledger: Ledger
     pipeline: Pipeline
+    traffic: Traffic
+    tell: Callable[..., None]
     stop: threading.Event
     server: Any  #: the built-in sandbox that runs for this session, or None
 
@@ -80,13 +84,22 @@ def opened(
             stopped=stop.is_set,
         )
         connect = stack.enter_context(Connect(connect_settings, secret, gate, ledger))
-        pipeline = Pipeline(
-            settings, connect_settings.account_id, ledger, connect, mappings, stop, tell or _log, patience=patience
-        )
         for mapping in mappings:  # what a crash kept an ended run from doing
             compact.runs_of(ledger, state, mapping.feed, changes=mapping.source.content == "changes")
+        pipeline = Pipeline(settings, connect_settings.account_id, ledger, mappings, tell or _log)
         compact.sweep(ledger, state, (mapping.feed for mapping in mappings))
-        yield Session(settings, ledger, pipeline, stop, server)
+        pipeline.resume()
+        flight = Flight(
+            ledger,
+            connect,
+            settings.limits,
+            lambda chunk: run_folder.records_of(state, chunk),
+            stop,
+            on_event=tell or _log,
+            patience=patience,
+        )
+        traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log)
+        yield Session(settings, ledger, pipeline, traffic, tell or _log, stop, server)
 
 
 def account_id(settings: Settings) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
 
-from etl import durable, inbox, log, mapping_file, report, rounds, routing, run_folder, screens, session
+from etl import inbox, log, mapping_file, report, rounds, routing, run_folder, screens, session
 from etl.config import Settings
-from etl.errors import ConnectError, EtlError, Exit, MappingInvalid, StateError, UsageError
+from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
 from etl.progress import Progress
 from etl.session import Session
@@ -27,50 +29,46 @@ WORST = (Exit.DEFECT, Exit.CANNOT_GO_ON, Exit.CONNECT, Exit.HELD, Exit.ROWS_REJE
 
 def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
     """What is in the inbox, to its end."""
-    with _working(settings, verbose, PATIENCE) as (work, progress):
-        ended: list[Run] = []
-        trouble: list[EtlError] = []
+    with _working(settings, verbose, PATIENCE) as work:
         seen: set[str] = set()
-        folder, watch = settings.paths.inbox, settings.watch
-        for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
-            for name in _ordered(ready.keys() - seen, work, seen):
-                work.pipeline.intake.claim(name, ready[name])
-            worse: list[EtlError] = []
-            tried: set[str] = set()
-            while runs := [run for run in work.pipeline.leftovers() if run.id not in tried]:
-                tried |= {run.id for run in runs}
-                more, found = _work_all(work, runs, progress)
-                ended += more
-                worse += found
-            trouble += worse
-            if worse or not (inbox.scan(folder).keys() - seen - work.pipeline.intake.lacking.keys()):
+        folder, traffic, lacking = settings.paths.inbox, work.traffic, work.pipeline.intake.lacking
+        for ready in _looks(work):
+            _claim(work, ready, seen)
+            if _step(work):
+                traffic.news.set()
+            elif not traffic.busy and (traffic.closed or not inbox.scan(folder).keys() - seen - lacking.keys()):
                 break
-        for name, reason in sorted(work.pipeline.intake.lacking.items()):
+        for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
-    return _conclude(work, ended, trouble, as_json=as_json)
+    return _conclude(work, as_json=as_json)
 
 
 def run(settings: Settings, *, verbose: bool) -> Exit:
     """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
     with (
-        _working(settings, verbose, None) as (work, progress),
-        rounds.beside(work.settings, work.ledger, work.stop, progress.tell),
+        _working(settings, verbose, None) as work,
+        rounds.beside(work.settings, work.ledger, work.stop, work.tell),
     ):
         unknown: set[str] = set()
-        folder, watch = settings.paths.inbox, settings.watch
-        for ready in inbox.watch(folder, watch.settle_seconds, watch.rescan_seconds, work.stop):
-            work.pipeline.due_full(datetime.now(UTC))
-            for name in _ordered(ready.keys() - unknown, work, unknown):
-                work.pipeline.intake.claim(name, ready[name])
-            _work_all(work, work.pipeline.leftovers(), progress)
-            unknown &= inbox.scan(folder).keys()
+        folder, traffic = settings.paths.inbox, work.traffic
+        looked = -math.inf
+        for ready in _looks(work):
+            if time.monotonic() - looked >= settings.watch.rescan_seconds:
+                looked = time.monotonic()
+                traffic.add(work.pipeline.due_full(datetime.now(UTC)))
+                traffic.retry()
+                unknown &= inbox.scan(folder).keys()
+            _claim(work, ready, unknown)
+            if _step(work):
+                traffic.news.set()
+            traffic.forget()
         log.logger().info("service_stopped")
     return Exit.OK
 
 
 def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
     """The file of an earlier run, once more."""
-    with _working(settings, verbose, PATIENCE) as (work, progress):
+    with _working(settings, verbose, PATIENCE) as work:
         old = screens.find_run(work.ledger, run_id)
         newest = next((r for r in work.ledger.runs(1000, old.feed, RunState.DONE) if r.kind != "full"), old)
         if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
@@ -81,13 +79,13 @@ def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> E
                 hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
             )
         again = work.pipeline.intake.again(old.feed, old, "rerun")
-        ended, trouble = _work_all(work, [again], progress)
-    return _conclude(work, ended, trouble, as_json=as_json)
+        _to_the_end(work, again)
+    return _conclude(work, as_json=as_json)
 
 
 def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit:
     """Everything of a feed, whatever was accepted."""
-    with _working(settings, verbose, PATIENCE) as (work, progress):
+    with _working(settings, verbose, PATIENCE) as work:
         newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if routing.archived_file(r)), None)
         if newest is None:
             raise UsageError(
@@ -96,23 +94,23 @@ def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit
                 hint="drop its export into the inbox; `etl status` lists what has been",
             )
         again = work.pipeline.intake.again(feed, newest, "full")
-        ended, trouble = _work_all(work, [again], progress)
-    return _conclude(work, ended, trouble, as_json=as_json)
+        _to_the_end(work, again)
+    return _conclude(work, as_json=as_json)
 
 
 def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
     """Send what was held, as it was planned."""
-    with _working(settings, verbose, PATIENCE) as (work, progress):
+    with _working(settings, verbose, PATIENCE) as work:
         held = _held(work, run_id)
         _refuse_outdated(work, held)
         work.ledger.release(held.id)
-        ended, trouble = _work_all(work, [screens.find_run(work.ledger, held.id)], progress)
-    return _conclude(work, ended, trouble, as_json=as_json)
+        _to_the_end(work, screens.find_run(work.ledger, held.id))
+    return _conclude(work, as_json=as_json)
 
 
 def discard(settings: Settings, run_id: str) -> Exit:
     """File a held run away unsent."""
-    with _working(settings, False, PATIENCE) as (work, _):
+    with _working(settings, False, PATIENCE) as work:
         held = _held(work, run_id)
         work.pipeline.discard(held)
         click.echo(f"{held.id} is discarded; its file is kept in the archive")
@@ -145,7 +143,7 @@ def _held(work: Session, run_id: str) -> Run:
 
 
 @contextmanager
-def _working(settings: Settings, verbose: bool, patience: float | None) -> Iterator[tuple[Session, Progress]]:
+def _working(settings: Settings, verbose: bool, patience: float | None) -> Iterator[Session]:
     """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
     log.set_up(verbose=verbose)
     good, bad = mapping_file.read_all(settings.paths.mappings)
@@ -161,7 +159,7 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
     before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
         with session.opened(settings, good, stop=stop, tell=progress.tell, patience=patience) as work, progress:
-            yield work, progress
+            yield work
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
@@ -194,45 +192,52 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
     return [name for *_, name in sorted(ranked)]
 
 
-def _work_all(work: Session, runs: Sequence[Run], progress: Progress) -> tuple[list[Run], list[EtlError]]:
-    """Bring runs to their ends, one after the other; stop at trouble that concerns them all.
+def _looks(work: Session) -> Iterator[dict[str, inbox.Look]]:
+    """Settled names, whenever there is something to see or to do."""
+    watch = work.settings.watch
+    return inbox.watch(
+        work.settings.paths.inbox, watch.settle_seconds, watch.rescan_seconds, work.stop, wake=work.traffic.news
+    )
 
-    What shares keys with a run that stays open waits for it: other runs of its feed, and of the same import.
-    """
-    ended: list[Run] = []
-    trouble: list[EtlError] = []
-    blocked: set[str] = set()
-    for first in runs:
-        waiting = [first]
-        while waiting and not work.stop.is_set():
-            opened = waiting.pop(0)
-            if {opened.feed, opened.operation} & blocked:
-                continue
-            try:
-                with durable.translated(work.settings.paths.state):
-                    ended += work.pipeline.work(opened)
-            except EtlError as error:
-                click.echo(f"run {opened.id} stays open and is gone on with later\n{error}", err=True)
-                blocked.add(opened.operation)
-                ended.append(opened)
-                trouble.append(error)
-                if isinstance(error, ConnectError):  # what Connect does not take now it takes of no run
-                    return ended, trouble
-                continue
-            if ended[-1].state is RunState.HELD:
-                blocked.add(opened.feed)
-            waiting += work.pipeline.followers(ended[-1])
-        if work.stop.is_set():
+
+def _claim(work: Session, ready: dict[str, inbox.Look], unknown: set[str]) -> None:
+    for name in _ordered(ready.keys() - unknown, work, unknown):
+        work.traffic.add(work.pipeline.intake.claim(name, ready[name]))
+
+
+def _step(work: Session) -> bool:
+    """One step, and what is to be said of it."""
+    known = len(work.traffic.trouble)
+    more = work.traffic.step()
+    said: set[str] = set()
+    for opened, error in work.traffic.trouble[known:]:
+        stays = f"run {opened.id} stays open and is gone on with later"
+        click.echo(stays if str(error) in said else f"{stays}\n{error}", err=True)
+        said.add(str(error))
+    return more
+
+
+def _to_the_end(work: Session, opened: Run) -> None:
+    """One run, and what follows from it."""
+    traffic = work.traffic
+    traffic.only(opened)
+    while not work.stop.is_set():
+        if _step(work):
+            continue
+        if not traffic.busy:
             break
-    return ended, trouble
+        traffic.news.wait(0.25)
+        traffic.news.clear()
 
 
-def _conclude(work: Session, ended: Sequence[Run], trouble: Sequence[EtlError], *, as_json: bool) -> Exit:
+def _conclude(work: Session, *, as_json: bool) -> Exit:
     """Print how it went; the status."""
     from etl.ledger import Ledger
 
+    ended, trouble = work.traffic.results(), [error for _, error in work.traffic.trouble]
+
     with Ledger.read(work.settings.paths.state) as ledger:
-        pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in {run.id: run for run in ended}.values()]
+        pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in ended]
     if as_json:
         screens.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
     elif pairs:

@@ -77,13 +77,14 @@ def run(mappings: Path, keep: Path | None) -> Exit:
 def _round(work: Session) -> list[Run]:
     names = inbox.scan(work.settings.paths.inbox)
     ranked = sorted((rank, name) for name in names if (rank := work.pipeline.intake.rank(name)) is not None)
-    ended: list[Run] = []
+    traffic = work.traffic
+    traffic.forget()
     for _, name in ranked:
-        waiting = work.pipeline.intake.claim(name)
-        while waiting:
-            ended += work.pipeline.work(waiting.pop(0))
-            waiting += work.pipeline.followers(ended[-1])
-    return ended
+        traffic.add(work.pipeline.intake.claim(name))
+    while traffic.step() or traffic.busy:
+        traffic.news.wait(0.02)
+        traffic.news.clear()
+    return traffic.results()
 
 
 @contextlib.contextmanager

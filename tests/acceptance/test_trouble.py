@@ -7,7 +7,20 @@ import signal
 import pytest
 
 from etl.sandbox import Fault, Settings, running
-from tests.acceptance.shop import SECRET, STOCK, Done, Shop, free_port, stock, stop, until
+from tests.acceptance.shop import PRICES, SECRET, STOCK, Done, Shop, free_port, stock, stop, until
+
+PRICES_MAPPING = """
+feed: prices
+operation: Product/ImportSkuPriceLists
+source: {files: "prices*.csv", content: full}
+columns:
+  Price: {type: decimal}
+record:
+  PartNo: Art
+  PriceListCode: {value: B2C}
+  CurrencyCode: {value: SEK}
+  PriceSale: Price
+"""
 
 
 def parts(shop: Shop) -> set[str]:
@@ -91,6 +104,38 @@ def test_a_failed_job_leaves_its_records_to_the_next_run(shop: Shop) -> None:
     again = shop.once()
     assert (again.status, again.run["records_sent"]) == (0, 1)
     assert parts(shop) == {"A1"}
+
+
+def test_a_refused_run_goes_before_newer_files_of_its_feed(shop: Shop) -> None:
+    """A run that 403 has stopped is gone on with before a newer file of its feed, so the newer value comes last."""
+    shop.sandbox.inject(Fault(kind="status", status=403, path="ImportOnhands"))
+    shop.drop(stock(("A1", "5")), "stock_1.csv")
+    service = shop.start("run")
+    until(lambda: not shop.sandbox.faults.all())
+    shop.drop(stock(("A1", "6")), "stock_2.csv")
+    until(lambda: len(list(shop.state.glob("archive/*/*/report.json"))) == 2)
+    stop(service)
+    done = shop.finish(service)
+    assert done.status == 0
+    assert "stays open" in done.err
+    assert {run["state"] for run in shop.etl("status", "--json").json["runs"]} == {"done"}
+    (only,) = shop.sandbox.records(STOCK).values()
+    assert only["OnhandValue"] == 6
+
+
+def test_a_stuck_job_lets_other_files_through(shop: Shop) -> None:
+    """While the job of a stock file does not end, a price file that comes later is processed by the same process."""
+    shop.mapping(PRICES_MAPPING, "prices.yaml")
+    shop.sandbox.inject(Fault(kind="job_stuck", path="ImportOnhands"))
+    shop.drop(stock(("A1", "5")))
+    service = shop.start("run")
+    until(lambda: shop.imports())
+    shop.drop("Art,Price\nA1,12\n", "prices.csv")
+    until(lambda: shop.sandbox.records(PRICES))
+    until(lambda: list(shop.state.glob("archive/*/*/prices.csv")))
+    assert shop.claimed() == ["stock.csv"]
+    stop(service)
+    assert shop.finish(service).status == 0
 
 
 def test_run_watches_until_stopped(shop: Shop) -> None:

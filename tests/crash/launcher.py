@@ -33,7 +33,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-from etl import cli, contract, schedule, upload
+from etl import breaker, cli, contract, schedule
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -288,7 +288,7 @@ def live(order: dict[str, Any]) -> None:
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["etl", *order["words"]]
     schedule.PAUSES = (0.01, 0.02, 0.05)  # type: ignore[assignment]
-    upload.FIRST_PAUSE, upload.LONGEST_PAUSE = 0.02, 0.1
+    breaker.FIRST_PAUSE, breaker.LONGEST_PAUSE = 0.02, 0.1
     effects = Effects(order)
     install(effects)
     status = 0

@@ -148,6 +148,7 @@ class Theatre:
         with contextlib.closing(sqlite3.connect(stage / "var" / "ledger.sqlite")) as db, db:
             db.execute("delete from tokens")  # so that fetching one is walked over as well
             db.execute("delete from sends")
+        (stage / "var" / "ledger.seal").unlink(missing_ok=True)
         for number, (name, text) in enumerate(DAY_TWO.items()):
             (stage / "inbox" / name).write_text(text, encoding="utf-8")
             import os

@@ -79,7 +79,7 @@ def fragile(state: Path, live: Running, blow: Blow) -> Stage:
     return on
 
 
-def attempt(state: Path, live: Running, keys: dict[int, list[str]], at: int | None) -> tuple[bool, int]:
+def attempt(state: Path, live: Running, keys: dict[tuple[str, int], list[str]], at: int | None) -> tuple[bool, int]:
     """One life of a process: whether it came to the end, and how many points it passed."""
     blow = Blow(None)
     on = fragile(state, live, blow)
@@ -94,7 +94,7 @@ def attempt(state: Path, live: Running, keys: dict[int, list[str]], at: int | No
         on.close()
 
 
-def begin(state: Path, live: Running) -> dict[int, list[str]]:
+def begin(state: Path, live: Running) -> dict[tuple[str, int], list[str]]:
     """A planned run: three chunks, one record refused by name, one found by halving."""
     live.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0002",), times=0))
     live.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0005",), name_row=False, times=0))
@@ -104,7 +104,7 @@ def begin(state: Path, live: Running) -> dict[int, list[str]]:
     return on.keys
 
 
-def check(state: Path, live: Running, keys: dict[int, list[str]]) -> None:
+def check(state: Path, live: Running, keys: dict[tuple[str, int], list[str]]) -> None:
     """The oracle: ledger and sandbox as after an undisturbed run."""
     on = Stage(state, live.sandbox, live.url)
     on.keys = keys

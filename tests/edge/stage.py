@@ -22,8 +22,11 @@ from etl.model import Chunk, Counts, Run, RunState
 from etl.sandbox import Sandbox, Settings, running
 from etl.trace import TracedRecord
 
-STOCK = "Product/ImportOnhands"
-HEADER = {"FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
+STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
+HEADERS: dict[str, dict[str, Any]] = {
+    STOCK: {"FullFile": False, "SkuOnhandFieldsThatAreSet": [3]},
+    PRICES: {"FullFile": False, "SkuPriceListFieldsThatAreSet": [3]},
+}
 
 
 def parts(start: int, count: int) -> list[str]:
@@ -53,36 +56,56 @@ class Stage:
         timeout = httpx.Timeout(0.5)
         self.connect = Connect(self.settings, Secret(secret), self.gate, self.ledger, timeout=timeout)
         self.events: list[tuple[str, dict[str, Any]]] = []
-        self.keys: dict[int, list[str]] = {}
+        self.keys: dict[tuple[str, int], list[str]] = {}
+        self.urgent: set[str] = set()
 
     def close(self) -> None:
         self.connect.close()
         self.ledger.shut()
 
-    def plan(self, *chunks: Sequence[str], run: str = "r1", feed: str = "stock", value: int = 5) -> None:
+    def plan(
+        self, *chunks: Sequence[str], run: str = "r1", feed: str = "stock", value: int = 5, operation: str = STOCK
+    ) -> None:
         """Open and plan a run with one chunk per sequence of part numbers, all in the first wave."""
-        self.ledger.open_run(Run(run, feed, STOCK, "stock.csv", "0" * 64, RunState.CLAIMED))
+        self.ledger.open_run(Run(run, feed, operation, "stock.csv", "0" * 64, RunState.CLAIMED))
         made = []
         for number, names in enumerate(chunks, 1):
-            rows = [
-                {"PartNo": name, "WarehouseCode": "W1", "LocationCode": "L1", "OnhandValue": value} for name in names
-            ]
+            if operation == STOCK:
+                more = {"WarehouseCode": "W1", "LocationCode": "L1", "OnhandValue": value}
+            else:
+                more = {"PriceListCode": "B2C", "PriceSale": value}
+            rows = [{"PartNo": name, **more} for name in names]
             data = json.dumps(rows).encode()
             payload = self.state / f"{run}-{number}.json"
             payload.write_bytes(data)
-            self.keys[number] = list(names)
+            self.keys[run, number] = list(names)
             digest = hashlib.sha256(data).hexdigest()
-            made.append(Chunk(run, number, 1, STOCK, HEADER, payload, digest, len(rows), len(rows), origin=number))
+            header, size = HEADERS[operation], len(rows)
+            made.append(Chunk(run, number, 1, operation, header, payload, digest, size, size, origin=number))
         self.ledger.planned(run, Counts(rows=sum(map(len, chunks))), made)
 
     def records_of(self, chunk: Chunk) -> list[TracedRecord]:
-        keys = self.keys[chunk.origin]
+        keys = self.keys[chunk.run, chunk.origin]
         return [TracedRecord(keys[index], (keys[index], "W1", "L1"), index + 2) for index in chunk.indexes]
 
-    def go(self, run: str = "r1", patience: float | None = 5.0) -> bool:
-        """Carry the run out; quick polls."""
-        return upload.carry_out(
-            run,
+    def go(self, *runs: str, patience: float | None = 5.0) -> bool:
+        """Carry runs out side by side (r1 when none is named); quick questions. False when stopped before the end."""
+        left = set(runs or ("r1",))
+        with self.flight(patience) as flight:
+            for run in sorted(left):
+                flight.add(run, urgent=run in self.urgent)
+            while left and not self.stop.is_set():
+                flight.news.wait(0.05)
+                flight.news.clear()
+                for landing in flight.landed():
+                    if landing.error is not None:
+                        raise landing.error
+                    left.remove(landing.run)
+        return not left
+
+    def flight(self, patience: float | None = 5.0) -> upload.Flight:
+        """Not started yet."""
+        return upload.Flight(
             self.ledger,
             self.connect,
             self.limits,
@@ -94,14 +117,14 @@ class Stage:
             poll_scale=0.02,
         )
 
-    def stored(self) -> set[str]:
-        """Part numbers that the sandbox has stock of."""
-        return {key.split("|")[0] for key in self.sandbox.records(STOCK)}
+    def stored(self, operation: str = STOCK) -> set[str]:
+        """Part numbers that the sandbox has stock, or prices, of."""
+        return {key.split("|")[0] for key in self.sandbox.records(operation)}
 
     def accepted(self, feed: str = "stock") -> set[str]:
         """Keys that the ledger counts as accepted."""
         return {
-            self.keys[part.origin][index]
+            self.keys[overlay.run, part.origin][index]
             for overlay in self.ledger.overlays(feed)
             for part in overlay.ranges
             for index in part.indexes

@@ -1,0 +1,149 @@
+"""All open runs of a state folder, side by side: what is planned next, what goes, and what comes of it.
+
+Planning and filing happen in the thread that calls `step`, one thing at a time; sending and asking go on in the
+meantime (`upload`). Which runs may go beside each other is decided in `lanes`, which files count in `waiting`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from etl import durable, lanes, mapping_links
+from etl.errors import EtlError
+from etl.ledger import Ledger
+from etl.mapping import Mapping
+from etl.model import Run, RunState
+from etl.pipeline import Pipeline
+from etl.upload import Flight, Landing
+from etl.waiting import Waiting
+
+
+class Traffic:
+    """Carries every open run to its end, or as far as it goes."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        ledger: Ledger,
+        flight: Flight,
+        mappings: Sequence[Mapping],
+        tell: Callable[..., None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._ledger = ledger
+        self._flight = flight
+        self._tell = tell
+        self._needs = mapping_links.needs(mappings)
+        self._waiting = Waiting(ledger, {m.feed: m for m in mappings}, mapping_links.ranks(mappings))
+        self._blocked: dict[str, EtlError] = {}
+        self._only: set[str] | None = None
+        self._given_up: set[tuple[str, str]] = set()
+        self._ended: dict[str, Run] = {}
+        self.trouble: list[tuple[Run, EtlError]] = []  #: runs that stay open, and why
+        self.closed = False  #: Connect takes nothing from us, or does not answer: nothing is begun before `retry`
+
+    @property
+    def news(self) -> threading.Event:
+        """Set when a step has something to do again."""
+        return self._flight.news
+
+    @property
+    def busy(self) -> bool:
+        """Whether runs are under way."""
+        return bool(self._flight.under_way())
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Runs that have just been opened, or changed by others."""
+        for run in runs:
+            self._waiting.put(run)
+            self.news.set()
+
+    def only(self, run: Run) -> None:
+        """From now on this run, what follows from it, and begun runs that may hold the same keys."""
+        self._only = {run.id}
+        self.add([run])
+
+    def retry(self) -> None:
+        """Try again what was in trouble."""
+        if self._blocked or self.closed:
+            self._blocked.clear()
+            self.closed = False
+            self.news.set()
+
+    def results(self) -> list[Run]:
+        """Runs that have ended or come to a stop, in that order, and those that are under way."""
+        under_way = [run for run in self._waiting.work() if run.id in self._flight.under_way()]
+        return list({run.id: run for run in [*self._ended.values(), *under_way]}.values())
+
+    def forget(self) -> None:
+        """Results and troubles so far are no longer asked for."""
+        self._ended.clear()
+        self.trouble.clear()
+
+    def step(self) -> bool:
+        """Do what is to be done, at most one plan of it. True when there may be more to do at once."""
+        for landing in self._flight.landed():
+            self._landed(landing)
+        for run, reason in [found for found in self._waiting.overtaken() if found[0].id not in self._blocked]:
+            self._guarded(run, lambda run=run, reason=reason: self._pipeline.supersede(run, reason))  # type: ignore[misc]
+        if self.closed:
+            return False
+        opened = lanes.open_up(self._open(), self._needs, self._blocked, self._flight.slow())
+        under_way = self._flight.under_way()
+        for run in opened.free:
+            if run.state is not RunState.CLAIMED and run.id not in under_way:
+                self._flight.add(run.id, urgent=run.operation in lanes.URGENT)
+        claimed = next((run for run in opened.free if run.state is RunState.CLAIMED), None)
+        if claimed is None:
+            return False
+        for run, other in opened.given_up:
+            if run is claimed and (run.id, other.id) not in self._given_up:
+                self._given_up.add((run.id, other.id))
+                self._tell("order_given_up", run=run.id, before=other.id)
+        self._guarded(claimed, lambda: self._pipeline.plan(claimed))
+        return True
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> list[Run]:
+        runs = self._waiting.work()
+        if self._only is None:
+            return runs
+        asked = {lanes.space(run.operation) for run in runs if run.id in self._only}
+        return [
+            run
+            for run in runs
+            if run.id in self._only or (run.state is not RunState.CLAIMED and lanes.space(run.operation) in asked)
+        ]
+
+    def _landed(self, landing: Landing) -> None:
+        run = self._ledger.run(landing.run)
+        assert run is not None
+        if landing.error is not None:
+            self._block(run, landing.error)
+            self.closed = self.closed or landing.everybody
+            return
+        self._guarded(run, lambda: self._pipeline.finish(run))
+
+    def _guarded(self, run: Run, act: Callable[[], Run]) -> None:
+        """What comes of a run; when it cannot go on, it stays open and everything that it does not hold up goes on."""
+        try:
+            with durable.translated(self._ledger.state):
+                found = act()
+                self._waiting.put(found)
+                followers = self._pipeline.followers(found)
+        except EtlError as error:
+            self._block(run, error)
+            return
+        if self._only is not None:
+            self._only |= {follower.id for follower in followers}
+        self.add(followers)
+        if found.state.is_final or found.state is RunState.HELD:
+            self._ended[found.id] = found
+
+    def _block(self, run: Run, error: EtlError) -> None:
+        self._blocked[run.id] = error
+        self._ended[run.id] = run
+        self.trouble.append((run, error))
+        self._tell("run_blocked", run=run.id, code=error.code)

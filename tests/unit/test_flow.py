@@ -1,0 +1,183 @@
+"""Lanes, schedule and gate together, on a clock that is told the time: the limit is kept, used and shared."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from etl import lanes, schedule
+from etl.gate import Moment, Stamp, wait_for
+from etl.model import Chunk, ChunkState, Run, RunState
+from etl.schedule import Ask, Course, Read, Submit, Turn, Wait
+
+LIMIT, WINDOW = 60, 60.0
+STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
+PRODUCTS, RELATIONS, COMPETITORS = "Product/ImportProducts", "Product/ImportRelations", "Product/ImportCompetitorSkus"
+
+
+@dataclass
+class World:
+    """Connect and one customer's process, without threads: a request takes its time, a job as well."""
+
+    backlog: list[Run]
+    chunks: dict[str, int]  #: requests of each run
+    chance: random.Random
+    job_seconds: tuple[float, float]
+    stuck: frozenset[str] = frozenset()  #: runs whose jobs never end
+    now: float = 0.0
+    courses: dict[str, Course] = field(default_factory=dict)
+    ends: dict[tuple[str, int], float] = field(default_factory=dict)
+    left: list[float] = field(default_factory=list)  #: when each request left
+    sent: list[tuple[float, str]] = field(default_factory=list)
+    asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    closed: dict[str, float] = field(default_factory=dict)
+
+    def run(self, seconds: float) -> None:
+        """Until then, or until nothing is left to do."""
+        stamps: deque[Stamp] = deque(maxlen=LIMIT * 2)
+        answers: list[tuple[float, int, schedule.Move]] = []
+        turn = Turn()
+        while self.now < seconds and (self.backlog or self.courses):
+            self._let_go()
+            busy = {schedule.place(chunk) for _, _, move in answers for chunk in chunks_of(move)}
+            gate = wait_for(stamps, self._moment(), LIMIT, WINDOW)
+            action = schedule.next_action(self.courses.values(), 8, self.now, busy, turn)
+            if gate > 0 or isinstance(action, Wait):
+                pause = max(gate, action.seconds if isinstance(action, Wait) else 0.0)
+                until = min([self.now + max(pause, 0.001), *(at for at, _, _ in answers[:1])])
+                self.now = max(until, self.now)
+            else:
+                turn = schedule.after(turn, action)
+                stamps.append(Stamp(self._moment(), True))
+                self.left.append(self.now)
+                self._left(action)
+                answer = self.now + self.chance.uniform(0.05, 0.5)
+                heapq.heappush(answers, (answer, len(self.left), action))
+            while answers and answers[0][0] <= self.now:
+                self._answered(heapq.heappop(answers)[2])
+
+    def _moment(self) -> Moment:
+        return Moment("boot", self.now, self.now)
+
+    def _let_go(self) -> None:
+        slow = {run for run, course in self.courses.items() if any(schedule.is_slow(one) for one in course.chunks)}
+        going = [replace(run, state=RunState.SENDING) if run.id in self.courses else run for run in self.backlog[:50]]
+        for run in lanes.open_up(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).free:
+            if run.id not in self.courses:
+                made = [
+                    Chunk(run.id, number, 1, run.operation, {}, Path("p"), "d", 1, 1)
+                    for number in range(1, self.chunks[run.id] + 1)
+                ]
+                self.courses[run.id] = Course(tuple(made), run.operation in lanes.URGENT)
+
+    def _left(self, move: schedule.Move) -> None:
+        if isinstance(move, Submit):
+            self.sent.append((self.now, move.chunk.run))
+            self._put(replace(move.chunk, state=ChunkState.SENDING, sent_at=self.now))
+        if isinstance(move, Ask):
+            for chunk in move.chunks:
+                self.asked[chunk.run].append(self.now)
+
+    def _answered(self, move: schedule.Move) -> None:
+        for chunk in chunks_of(move):
+            known = next(one for one in self.courses[chunk.run].chunks if one.number == chunk.number)
+            if isinstance(move, Submit):
+                self.ends[schedule.place(chunk)] = (
+                    float("inf") if chunk.run in self.stuck else self.now + self.chance.uniform(*self.job_seconds)
+                )
+                self._put(replace(known, state=ChunkState.SUBMITTED))
+            elif isinstance(move, Ask) and self.ends[schedule.place(chunk)] <= self.now:
+                course = self.courses[chunk.run]
+                self.courses[chunk.run] = replace(course, ended={**course.ended, chunk.number: None})
+            elif isinstance(move, Ask):
+                self._put(replace(known, polls=known.polls + 1, polled_at=self.now))
+            elif isinstance(move, Read):
+                self._put(replace(known, state=ChunkState.ACCEPTED))
+
+    def _put(self, chunk: Chunk) -> None:
+        course = self.courses[chunk.run]
+        others = [one for one in course.chunks if one.number != chunk.number]
+        if chunk.state.is_final:
+            course = replace(course, chunks=tuple(others))
+        else:
+            sent = chunk.sent_at if chunk.state is ChunkState.SENDING else course.sent
+            course = replace(course, chunks=tuple(sorted([*others, chunk], key=schedule.place)), sent=sent or 0.0)
+        self.courses[chunk.run] = course
+        if not course.chunks:
+            del self.courses[chunk.run]
+            self.closed[chunk.run] = self.now
+            self.backlog = [run for run in self.backlog if run.id != chunk.run]
+
+
+def chunks_of(move: schedule.Move) -> tuple[Chunk, ...]:
+    return move.chunks if isinstance(move, Ask) else (move.chunk,)
+
+
+def backlog(counts: dict[str, int]) -> list[Run]:
+    """So many runs of each import, taking turns."""
+    made = [
+        (number / count, Run(f"{operation[-6:]}{number:05}", operation, operation, "f", "0", RunState.CLAIMED))
+        for operation, count in counts.items()
+        for number in range(count)
+    ]
+    return [run for _, run in sorted(made, key=lambda item: (item[0], item[1].id))]
+
+
+def most_in_a_window(times: list[float]) -> int:
+    return max(bisect_right(times, at + WINDOW - 1e-9) - n for n, at in enumerate(times))
+
+
+def starts(runs: Iterable[str]) -> Counter[str]:
+    return Counter(run[:6] for run in runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_backlog_of_many_small_runs_uses_the_limit(seed: int) -> None:
+    """Two hours of runs with one to three requests each: never above the limit, at least 97 % of it used, and every
+    import gets on."""
+    chance = random.Random(seed)
+    runs = backlog(dict.fromkeys((STOCK, PRICES, PRODUCTS, RELATIONS, COMPETITORS), 1500))
+    # products that create nothing: nobody waits for them
+    runs = [replace(run, state=RunState.PLANNED) if run.operation == PRODUCTS else run for run in runs]
+    world = World(runs, {run.id: chance.randint(1, 3) for run in runs}, chance, (0.5, 6.0))
+    world.run(7200)
+    assert most_in_a_window(world.left) <= LIMIT
+    assert len(world.left) >= 0.97 * 7200 / WINDOW * LIMIT
+    ended = starts(world.closed)
+    assert len(ended) == 5
+    assert min(ended.values()) > 100
+    assert ended["nhands"] > ended["ations"]
+
+
+def test_stock_overtakes_a_long_load_of_products() -> None:
+    """Stock that comes in the middle of 700 product requests is through within two minutes; the products go on."""
+    load = Run("load", "pim", PRODUCTS, "f", "0", RunState.PLANNED)
+    world = World([load], {"load": 700, "stock": 20}, random.Random(1), (5.0, 10.0))
+    world.run(600)
+    world.backlog.append(Run("stock", "stock", STOCK, "f", "0", RunState.CLAIMED))
+    world.run(1200)
+    assert world.closed["stock"] < 600 + 120
+    between = [run for at, run in world.sent if 600 < at < world.closed["stock"]]
+    assert between.count("load") > 0
+
+
+def test_a_stuck_run_costs_next_to_nothing() -> None:
+    """A run whose jobs never end keeps nobody else from the limit, and takes few questions."""
+    runs = backlog(dict.fromkeys((PRICES, RELATIONS, COMPETITORS), 500))
+    stuck = Run("stuck", "stock", STOCK, "f", "0", RunState.PLANNED)
+    chance = random.Random(2)
+    world = World(
+        [stuck, *runs], {"stuck": 50, **{run.id: 2 for run in runs}}, chance, (0.5, 4.0), frozenset({"stuck"})
+    )
+    world.run(3600)
+    assert len(world.left) >= 0.97 * 3600 / WINDOW * LIMIT
+    assert len(world.asked["stuck"]) / 8 < 80
+    assert sum(run == "stuck" for _, run in world.sent) == 8

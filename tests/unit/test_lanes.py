@@ -1,0 +1,99 @@
+"""Which open runs may go side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.lanes import open_up, space
+from etl.model import Counts, Run, RunState
+
+STOCK, PRICES, PRODUCTS = "Product/ImportOnhands", "Product/ImportSkuPriceLists", "Product/ImportProducts"
+CUSTOMERS, COMPANIES = "Customer/ImportCustomers", "Customer/ImportCompanies"
+
+
+def run(name: str, operation: str, *, feed: str = "", begun: bool = False, new: int = 0) -> Run:
+    state = RunState.SENDING if begun else RunState.CLAIMED
+    return Run(name, feed or operation, operation, "f.csv", "0", state, Counts(new=new))
+
+
+def free(*runs: Run, needs: dict[str, set[str]] | None = None, blocked: str = "", slow: str = "") -> str:
+    """Names of the runs that may go; names in `blocked` and `slow` are single letters."""
+    return "".join(one.id for one in open_up(runs, needs or {}, set(blocked), set(slow)).free)
+
+
+def test_runs_of_different_imports_go_side_by_side() -> None:
+    """A stuck stock job stops no customer, and products that only change stop no price."""
+    assert free(run("a", STOCK, begun=True), run("b", CUSTOMERS)) == "ab"
+    assert free(run("a", PRODUCTS, begun=True), run("b", PRICES), run("c", STOCK)) == "abc"
+
+
+def test_runs_that_may_hold_the_same_keys_go_one_after_the_other() -> None:
+    """Of one feed, of one import, and of the two imports that write to each other's records."""
+    assert free(run("a", STOCK, feed="erp"), run("b", STOCK, feed="wms")) == "a"
+    assert free(run("a", STOCK, feed="erp", begun=True), run("b", PRICES, feed="erp")) == "a"
+    assert free(run("a", COMPANIES, begun=True), run("b", CUSTOMERS)) == "a"
+    assert space(CUSTOMERS) == space(COMPANIES)
+
+
+def test_a_run_that_cannot_go_on_holds_up_only_what_shares_its_keys() -> None:
+    """Newer runs of its import wait however long it takes (an older value must not come last); others go."""
+    runs = run("a", STOCK, begun=True), run("b", STOCK), run("c", PRICES)
+    assert free(*runs, blocked="a") == "c"
+    assert free(*runs, slow="a") == "ac"
+
+
+def test_declared_order_is_kept_whatever_happens() -> None:
+    """A feed waits for those it is declared to come after, also when they are stuck; not for later ones."""
+    runs = run("a", PRODUCTS, feed="pim", begun=True), run("b", STOCK, feed="stock")
+    assert free(*runs, needs={"stock": {"pim"}}) == "a"
+    assert free(*runs, needs={"stock": {"pim"}}, blocked="a") == ""
+    assert free(*reversed(runs), needs={"stock": {"pim"}}) == "ba"
+
+
+def test_what_builds_on_new_records_waits_for_them() -> None:
+    """Prices wait while an open run may create products: one without a plan, or with new records."""
+    assert free(run("a", PRODUCTS), run("b", PRICES)) == "a"
+    assert free(run("a", PRODUCTS, begun=True, new=1), run("b", PRICES), run("c", STOCK)) == "a"
+    assert free(run("a", PRODUCTS, begun=True, new=1), run("b", PRICES, begun=True)) == "ab"
+
+
+def test_waiting_for_new_records_is_given_up_when_they_cannot_come() -> None:
+    """A run that is blocked or slow, or waits behind such a one, is not waited for; that is told."""
+    products, prices = run("a", PRODUCTS, begun=True, new=1), run("b", PRICES)
+    assert free(products, prices, slow="a") == "ab"
+    assert free(products, prices, blocked="a") == "b"
+    assert free(products, run("c", PRODUCTS), prices, slow="a") == "ab"
+    found = open_up([products, prices], {}, {"a"}, set())
+    assert [(one.id, other.id) for one, other in found.given_up] == [("b", "a")]
+
+
+@given(
+    runs=st.lists(
+        st.builds(
+            lambda operation, feed, begun, new: run("", operation, feed=feed, begun=begun, new=new),
+            st.sampled_from([STOCK, PRICES, PRODUCTS, CUSTOMERS, COMPANIES]),
+            st.sampled_from("abcde"),
+            st.booleans(),
+            st.integers(0, 1),
+        ),
+        max_size=12,
+    ),
+    needs=st.dictionaries(st.sampled_from("abcde"), st.sets(st.sampled_from("abcde")), max_size=3),
+    blocked=st.sets(st.integers(0, 11)),
+    slow=st.sets(st.integers(0, 11)),
+)
+def test_something_goes_and_nothing_that_must_not(
+    runs: list[Run], needs: dict[str, set[str]], blocked: set[int], slow: set[int]
+) -> None:
+    """Never two with the same keys; the first of all goes unless it is blocked, so nothing waits in a circle."""
+    named = [replace(one, id=str(number)) for number, one in enumerate(runs)]
+    found = open_up(named, needs, {str(n) for n in blocked}, {str(n) for n in slow}).free
+    assert len({space(one.operation) for one in found}) == len(found) == len({one.feed for one in found})
+    assert not {one.id for one in found} & {str(n) for n in blocked}
+    assert [one for one in named if one in found] == list(found)
+    if named and 0 not in blocked:
+        assert found
+        assert found[0] == named[0]
