@@ -39,7 +39,15 @@ def sent(
     """
     names = columns(layout)
     going = {leaf.column for leaf in layout.of(bits)}
-    mask = sum(1 << place for place, name in enumerate(names) if name in going)
+    bundles = {leaf.bundle for leaf in layout.of(bits)}  # what is left out of a whole is gone from it
+    overruling = {leaf.index for leaf in layout.of(bits)}
+    said = {
+        leaf.column
+        for leaf in layout.leaves
+        if leaf.bundle in bundles
+        or (leaf.index in layout.overruled and layout.overruled[leaf.index].index in overruling)
+    }
+    mask = sum(1 << place for place, name in enumerate(names) if name in said)
     order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
     words = range(-(-len(names) // BITS) or 1)
     rows = frame.join(order, on=ITEM, how="left", maintain_order="left").select(

@@ -29,6 +29,7 @@ class Flag:
     gates: tuple[str, ...] = ()  #: "Array.Flag": one of them has to be listed too
     affects: tuple[str, ...] = ()
     forces: str | None = None  #: sibling field that becomes true when this one is written
+    overrules: tuple[str, ...] = ()  #: sibling fields that count for nothing once this one is written
     deprecated: bool = False
 
     @property
@@ -206,6 +207,7 @@ def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
         gates=tuple(raw.get("gate", ())),
         affects=tuple(raw.get("affects", ())),
         forces=raw.get("forces"),
+        overrules=tuple(raw.get("overrules", ())),
         deprecated=raw.get("deprecated", False),
     )
 

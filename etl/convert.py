@@ -12,8 +12,10 @@ import polars as pl
 from etl import contract as contracts
 from etl.cells import NUMBER
 from etl.contract import Field
-from etl.layout import Leaf, bind
-from etl.mapping import Column, Mapping, Scalar, Value
+from etl.layout import Leaf
+from etl.mapping import Column, Mapping, Scalar, Value, bind
+
+_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,14 @@ def _cast(
                 return source.dt.strftime("%Y-%m-%dT00:00:00+00:00")
             if isinstance(kind, pl.Datetime):
                 return source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
-            result = pl.when(source.cast(pl.String).str.contains(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")).then(source)
+            text = source.cast(pl.String)
+            utc = text.str.replace(r"Z?$", "+00:00")
+            result = (
+                pl.when(text.str.contains(_TIME + r"Z?$"))
+                .then(utc)
+                .when(text.str.contains(_TIME + r"[+-]\d\d:\d\d$"))
+                .then(text)
+            )
             message, hint = "is no time", "declare the column: {type: date}"
         case "enum":
             values = contracts.load().enums[str(field.of)]

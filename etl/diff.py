@@ -6,10 +6,12 @@ could be sent (its value is known and ours to write). Everything after this work
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 
 import polars as pl
 
+from etl import whole
 from etl.layout import Layout, Leaf
 from etl.model import ITEM, KEY, ROW, Records
 
@@ -60,16 +62,21 @@ def compare(
         pl.col(GONE).fill_null(False).alias("_back"),
     )
     joined = _revive(joined, layout)
-    able = _able(layout)
+    filled = {leaf.index: _filled(leaf, layout) for leaf in layout.leaves}
+    before = {name: name + _OLD for name in columns}
+    joined = whole.kept(joined, layout, filled, before)
+    shrunk = whole.shrunk(layout, filled, before)
+    able = _able(layout, filled)
     send: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
         goes_along = leaf.key and layout.operation.key.match == "all"
         if goes_along or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)):
             continue  # is never a change of its own
         differs = pl.lit(True) if everything or not known[leaf.index] else _differs(leaf)
+        differs = differs | shrunk.get(leaf.bundle, pl.lit(False))
         content = [able[other.index] for other in layout.leaves if other.is_content_of(leaf)]
-        filled = pl.any_horizontal(content) if leaf.anchor and not leaf.key and content else pl.lit(True)
-        send[leaf.index] = able[leaf.index] & filled & (pl.col(NEW) | differs)
+        useful = pl.any_horizontal(content) if leaf.anchor and not leaf.key and content else pl.lit(True)
+        send[leaf.index] = able[leaf.index] & useful & (pl.col(NEW) | differs)
     count = max(1, -(-len(layout.leaves) // BITS))
     joined = joined.with_columns(
         *(_word(send, word).alias(f"_c{word}") for word in range(count)),
@@ -141,15 +148,17 @@ def _differs(leaf: Leaf) -> pl.Expr:
     return value(leaf).ne_missing(value(leaf, _OLD))
 
 
-def _able(layout: Layout) -> dict[int, pl.Expr]:
+def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
     """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read."""
-    filled = {leaf.index: _filled(leaf, layout) for leaf in layout.leaves}
     able: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
-        conditions = [filled[leaf.index]]
+        conditions = [filled[leaf.index], *whole.present(leaf, layout, filled)]
         for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
-            anchors = layout.of(layout.anchors.get(place, 0))
-            conditions += [filled[other.index] for other in anchors if not other.constant and other is not leaf]
+            anchors = list(layout.of(layout.anchors.get(place, 0)))
+            musts = [other for other in anchors if other.must or other.tells == place]
+            conditions += [filled[other.index] for other in musts if not other.constant and other is not leaf]
+            if anchors and not musts and not any(other.constant for other in anchors):
+                conditions.append(pl.any_horizontal(filled[other.index] for other in anchors))
         if leaf.field.companion is not None:
             target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
             partners = [o for o in layout.leaves if o.name == target or o.name.startswith((target + "[", target + "."))]
@@ -166,14 +175,18 @@ def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
     if leaf.inner is not None:
         if leaf.value.empty == "clear":
             return filled
-        return (filled & ~value(leaf).list.eval(pl.element().is_null()).list.any()).fill_null(False)
+        holes = value(leaf).list.eval(pl.element().is_null())
+        lacking = holes.list.any() if leaf.must or layout.speaks(leaf) else holes.list.all()
+        return (filled & ~lacking).fill_null(False)
     if leaf.value.empty == "clear":
-        return pl.lit(True)
-    if leaf.field.empty == "ignored":
+        filled = pl.lit(True)
+    elif leaf.field.empty == "ignored":
         filled = filled & (pl.col(leaf.column) != 0)
     forced = _forced(leaf, layout)
     if forced is not None:
         filled = filled & pl.col(forced.column).fill_null(True)
+    if leaf.index in layout.overruled:
+        filled = filled & ~_filled(layout.overruled[leaf.index], layout)
     return filled.fill_null(False)
 
 
@@ -250,7 +263,8 @@ def _withheld(joined: pl.DataFrame, layout: Layout) -> int:
     kept_back = [
         leaf
         for leaf in layout.leaves
-        if leaf.inner is None and (leaf.field.empty == "ignored" or _forced(leaf, layout) is not None)
+        if leaf.inner is None
+        and (leaf.field.empty == "ignored" or leaf.index in layout.overruled or _forced(leaf, layout) is not None)
     ]
     return _count(joined, [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back])
 

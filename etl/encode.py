@@ -5,13 +5,20 @@ Both follow from one set of leaves, so the header cannot name what the records l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from etl.layout import Branch, Layout, Leaf
 from etl.model import ITEM
+
+#: Behind the name of a field that some elements lack; no name of Connect's has it, see `_strip`.
+MARK = "\x1f"
+_MARKED = "\\u001f"
+_ESCAPED = re.escape(_MARKED)
 
 
 def header(layout: Layout, bits: int, *, account_id: int, supplier: int | None, full_file: bool) -> dict[str, Any]:
@@ -58,54 +65,85 @@ def _above(path: str) -> Iterable[str]:
 def payload(frame: pl.DataFrame, bits: int, layout: Layout) -> bytes:
     """The JSON array for these rows: exactly the leaves of the set, every record all of them."""
     wanted = {leaf.index for leaf in layout.of(bits)}
+    tree = _marked(layout.tree, _uneven(layout.tree, wanted) | _optional(layout, wanted))
     top = [
         (branch.name, expr)
-        for branch in layout.tree
+        for branch in tree
         if branch.kind != "units" and (expr := _branch(branch, wanted, layout, _column)) is not None
     ]
-    units = next((branch for branch in layout.tree if branch.kind == "units"), None)
-    padded = _padded(layout.tree, wanted)
+    units = next((branch for branch in tree if branch.kind == "units"), None)
     if units is None:
-        return _strip(frame.select(expr.alias(name) for name, expr in top).write_json(), padded)
+        return _strip(frame.select(expr.alias(name) for name, expr in top).write_json())
     inside = pl.struct(
         expr.alias(child.name)
         for child in units.children
         if (expr := _branch(child, wanted, layout, _column)) is not None
     )
-    order = [branch.name for branch in layout.tree if branch.kind == "units" or branch.name in dict(top)]
+    order = [branch.name for branch in tree if branch.kind == "units" or branch.name in dict(top)]
     rows = frame.select(pl.col(ITEM), *(expr.alias(name) for name, expr in top), inside.alias(units.name))
     items = rows.group_by(ITEM, maintain_order=True).agg(*(pl.col(name).first() for name, _ in top), pl.col(units.name))
-    return _strip(items.select(order).write_json(), padded)
+    return _strip(items.select(order).write_json())
 
 
-def _padded(branches: Iterable[Branch], wanted: set[int]) -> set[str]:
-    """Names that some elements of a list have and others lack: polars fills them up with null."""
-    names: set[str] = set()
+def _optional(layout: Layout, wanted: set[int]) -> set[str]:
+    """Places that some elements of a list made of rows may leave empty: no flag of their own asks for them."""
+    inside = [leaf for leaf in layout.leaves if leaf.index in wanted and leaf.inner and not leaf.must]
+    return {leaf.name for leaf in inside if leaf.value.empty != "clear" and not layout.speaks(leaf)}
+
+
+def _uneven(branches: Iterable[Branch], wanted: set[int]) -> set[str]:
+    """Places that some elements of a list have and others lack: polars fills these up with null."""
+    found: set[str] = set()
     for branch in branches:
         if branch.kind == "elements":
-            shapes: list[set[tuple[str, ...]]] = [
-                {parts for child in element for parts in _shape(child, wanted)} for element in branch.elements
-            ]
-            given = [shape for shape in shapes if shape]
-            if given:
-                uneven = {parts for shape in given for parts in shape if any(parts not in other for other in given)}
-                names.update(part for parts in uneven for part in parts)
-        for group in (branch.children, *branch.elements):
-            names |= _padded(group, wanted)
-    return names
+            found |= _missing([element for element in branch.elements if _any(element, wanted)], wanted)
+        else:
+            found |= _uneven(branch.children, wanted)
+    return found
 
 
-def _shape(branch: Branch, wanted: set[int]) -> set[tuple[str, ...]]:
-    if branch.kind == "leaf":
-        return {(branch.name,)} if branch.leaf in wanted else set()
-    inner = [child for group in (branch.children, *branch.elements) for child in group]
-    return {(branch.name, *parts) for child in inner for parts in _shape(child, wanted)}
+def _missing(groups: list[tuple[Branch, ...]], wanted: set[int]) -> set[str]:
+    """Of objects that become one type, the places that not all of them have."""
+    by_name: dict[str, list[Branch]] = {}
+    for branch in (branch for group in groups for branch in group if _any((branch,), wanted)):
+        by_name.setdefault(branch.name, []).append(branch)
+    found: set[str] = set()
+    for same in by_name.values():
+        if len(same) < len(groups):
+            found.update(branch.place for branch in same)
+        inner = [branch.children for branch in same if branch.children]
+        found |= _missing(inner + [element for branch in same for element in branch.elements], wanted)
+    return found
 
 
-def _strip(text: str, names: set[str]) -> bytes:
-    """Take the padding out of JSON. Safe as text: inside a string value every quote is escaped."""
-    for name in sorted(names):
-        text = text.replace(f',"{name}":null', "").replace(f'{{"{name}":null,', "{")
+def _any(branches: Iterable[Branch], wanted: set[int]) -> bool:
+    return any(
+        branch.leaf in wanted or _any(branch.children, wanted) or any(_any(e, wanted) for e in branch.elements)
+        for branch in branches
+    )
+
+
+def _marked(branches: tuple[Branch, ...], places: set[str]) -> tuple[Branch, ...]:
+    """The tree with a mark on the names at these places: there a null is no value and is taken out again."""
+    if not places:
+        return branches
+    return tuple(
+        replace(
+            branch,
+            name=branch.name + MARK if branch.place in places else branch.name,
+            children=_marked(branch.children, places),
+            elements=tuple(_marked(element, places) for element in branch.elements),
+        )
+        for branch in branches
+    )
+
+
+def _strip(text: str) -> bytes:
+    """Take marked nulls out of JSON, and the marks. Safe as text: inside a string every quote is escaped."""
+    for name in sorted(set(re.findall(rf'"(\w+){_ESCAPED}":', text))):
+        field = f'"{name}{_MARKED}":'
+        text = text.replace(f",{field}null", "").replace(f"{{{field}null,", "{").replace(f"{{{field}null}}", "{}")
+        text = text.replace(field, f'"{name}":')
     return text.encode()
 
 

@@ -205,3 +205,20 @@ def matches(pattern: str, name: str) -> tuple[str, ...] | None:
 
     found = re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
     return found.groups() if found else None
+
+
+def bind(value: Value, matched: tuple[str, ...] | None) -> Value:
+    """Put the texts that a column pattern matched, `(column, {1}, {2}, …)`, into a value."""
+    if matched is not None:
+        for number, text in enumerate(matched[1:], 1):
+            value = dataclasses.replace(value, text=value.text.replace(f"{{{number}}}", text))
+        if value.kind == "cell":
+            value = dataclasses.replace(value, kind="column", text=matched[0])
+    if value.kind == "constant" and value.constant is None and not value.silent:
+        text = value.text
+        for old, new in value.replace:
+            text = text.replace(old, new)
+        if value.table is not None and text in value.table:
+            return dataclasses.replace(value, constant=value.table[text], table=None)
+        return dataclasses.replace(value, constant=text)
+    return value

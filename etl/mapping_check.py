@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Map
 from typing import Any
 
+from etl import arrange
 from etl import contract as contracts
 from etl.contract import Operation
+from etl.layout import Layout
 from etl.mapping import Mapping, Node
 from etl.mapping_yaml import Problems
 
@@ -35,6 +38,8 @@ def whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
         _required(node, problems)
         _fixed(node, operation, problems)
     _companions(mapping.record, problems)
+    if not problems.found:
+        _owned(arrange.layout(mapping, sample_columns(mapping)), problems)
     if operation.key.header_fields and mapping.supplier is None:
         hint = "supplier: 123 (the supplier's id in Norce Admin)"
         problems.add("supplier", f"{operation.id} needs the supplier's id", where=problems.place(raw), hint=hint)
@@ -94,6 +99,25 @@ def _fixed(node: Node, operation: Operation, problems: Problems) -> None:
     if value.empty == "clear":
         message = f"{node.field.name} cannot be cleared: it is {what}"
         problems.add("cannot-clear", message, where=node.where, hint="use empty: leave")
+
+
+def sample_columns(mapping: Mapping) -> tuple[str, ...]:
+    """Names of columns as a file for this mapping may have them, one for each pattern."""
+    names = [*mapping.columns, mapping.per or ""]
+    for node in _nodes(mapping.record.values()):
+        names += [node.column, node.pattern]
+        if node.value is not None:
+            names += [node.value.text if node.value.kind == "column" else "", *node.value.roots]
+    return tuple(dict.fromkeys(re.sub(r"\*|\{\d\}", "x", name) for name in names if name))
+
+
+def _owned(layout: Layout, problems: Problems) -> None:
+    """A field that people edit cannot be left out of what goes as a whole, nor of what tells an element apart."""
+    for leaf in layout.leaves:
+        if not leaf.value.own and (leaf.anchor or layout.bundles[leaf.bundle].bit_count() > 1):
+            whole = leaf.parent if leaf.anchor else leaf.bundle
+            message = f"{leaf.field.name} goes with all of {whole} whenever that is sent, so `own: false` cannot hold"
+            problems.add("own", message, where=leaf.value.where, hint="drop `own: false`, or leave the field out")
 
 
 def _companions(fields: Map[str, Node], problems: Problems) -> None:

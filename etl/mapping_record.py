@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -55,6 +55,12 @@ def number(text: str) -> Decimal:
     if not value.is_finite() or abs(value) >= 10**11 or value != round(value, 4):
         raise ValueError(text)
     return value
+
+
+def moment(text: str) -> str:
+    """A time with its offset, UTC unless one is given; ValueError for what is none."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="seconds")
 
 
 class RecordReader:
@@ -301,7 +307,7 @@ class RecordReader:
             if field.type == "integer":
                 return int(text)
             if field.type == "datetime":
-                datetime.fromisoformat(text)
+                return moment(text)
             if field.type == "uuid":
                 UUID(text)
         except (InvalidOperation, ValueError):

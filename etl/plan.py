@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from etl import carry, chunk, diff, encode, guards, history, impact, rejections, transform, validate
+from etl import arrange, carry, chunk, diff, encode, guards, history, impact, rejections, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
-from etl.layout import Layout, build
+from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
 
@@ -101,7 +101,7 @@ def make(
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
     checked = validate.check(table, mapping)
-    layout = build(mapping, checked.columns)
+    layout = arrange.layout(mapping, checked.columns)
     records, refused = transform.apply(checked.frame, mapping, layout)
     _balance(table, checked, records, refused)
     rejected = pl.concat([checked.rejections.frame, refused.frame])
@@ -144,7 +144,7 @@ def again(
     pending: pl.DataFrame | None = None,
 ) -> Plan:
     """Everything that was accepted, sent again: the full feed of a source that only exports changes."""
-    layout = build(mapping, columns)
+    layout = arrange.layout(mapping, columns)
     alive = diff.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
     kinds = transform.empty(mapping, layout).schema

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from etl import convert
+from etl import convert, elements
 from etl.cells import REJECTIONS, parse, settle
 from etl.layout import Branch, Layout, Leaf
 from etl.mapping import Mapping, matches
@@ -42,7 +42,11 @@ def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Record
     records: list[pl.DataFrame] = []
     if layout.units:
         rows = _agreed(rows, layout, records)
-    rows = _even(rows, layout, records)
+    for flaw in elements.flaws(layout):
+        bad_records = rows.filter(flaw.where)
+        if bad_records.height:
+            records.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))
+            rows = rows.filter(~flaw.where)
     rejected.extend(_all_rows(part, origin) for part in records)
     found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
@@ -111,7 +115,7 @@ def _incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
         empty = pl.col(leaf.name).is_null()
         if not leaf.parents and leaf.field.required == "true":
             hits, code, message = rows.filter(empty), "missing-required", f"Connect requires {leaf.field.name}"
-        elif leaf.anchor:
+        elif leaf.must:
             content = [pl.col(o.name).is_not_null() for o in plain if o.is_content_of(leaf) and not o.constant]
             if not content:
                 continue
@@ -321,26 +325,3 @@ def _all_rows(rejected: pl.DataFrame, origin: pl.DataFrame) -> pl.DataFrame:
         .select(rejected.columns)
         .unique(maintain_order=True)
     )
-
-
-def _even(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
-    """All elements of a list give the same fields: a flag speaks for every one of them."""
-    for leaf in layout.leaves:
-        branch = layout.lists.get(leaf.column)
-        if branch is None or branch.node is None or leaf.inner is None or leaf.value.empty == "clear":
-            continue
-        holes = pl.col(branch.place).list.eval(pl.element().struct.field(leaf.inner).is_null())
-        must = leaf.anchor or branch.node.kind == "split"
-        uneven = (holes.list.any() & (~holes.list.all() | pl.lit(must))).fill_null(False)
-        bad = rows.filter(uneven)
-        if bad.is_empty():
-            continue
-        if branch.node.kind == "split":
-            message = f"a part of the cell gives no {leaf.field.name}"
-            hint = "correct the part, or add it to the field's `map`"
-        else:
-            message = f"{leaf.field.name} is given for some elements of {branch.name} only"
-            hint = "fill the cells, or give the field a `default` or `empty: clear`"
-        rejected.append(_reject(bad, leaf.name, "uneven-list", message, hint))
-        rows = rows.filter(~uneven)
-    return rows

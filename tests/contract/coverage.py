@@ -13,7 +13,7 @@ from typing import Any
 from etl.contract import Operation
 from etl.sandbox import Sandbox, Settings
 from etl.sandbox.wire import Call, dump, load
-from tests.contract import every
+from tests.contract import every, strict
 from tests.contract.every import CONTRACT, Way
 from tests.unit import build
 
@@ -72,7 +72,8 @@ def reach(operation: Operation, way: Way) -> Reached:
     client = Client()
     reached = Reached(wrong=[f"rejected: {code}" for code in outcome.codes])
     for sent in outcome.sent:
-        wrong = client.send(operation, sent.request.header, sent.request.payload)
+        second = strict.Request(operation.id, dump(sent.request.header).decode(), sent.request.payload)
+        wrong = client.send(operation, sent.request.header, sent.request.payload) + second.problems()
         reached.wrong += wrong
         if not wrong:
             reached.flags |= sent.names

@@ -103,6 +103,9 @@ def make(operation: Operation, way: Way, without: tuple[str, ...] = ()) -> Made:
     if way.switches:
         mapping["switches"] = list(way.switches)
     rows = [{name: cells[number] for name, (_, *cells) in writer.columns.items()} for number in (0, 1)]
+    ruling = {path for flag in operation.flags for path in flag.paths if flag.overrules}
+    if not without:
+        rows[1] |= dict.fromkeys(ruling, "")  # what it overrules can be sent without it only
     return Made(mapping, rows, writer.chosen)
 
 

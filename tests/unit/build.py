@@ -19,14 +19,16 @@ import polars as pl
 from etl import accepted as kept
 from etl import mapping_file, transform
 from etl import plan as planner
+from etl.arrange import layout as build
 from etl.cells import REJECTIONS
 from etl.contract import Flag
 from etl.diff import GONE
-from etl.layout import Layout, build
+from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Rejections, Table
 from etl.plan import Plan, Request, Terms
 from etl.sandbox import fields, header, payload, wire
+from tests.contract import strict
 
 TERMS = Terms(account_id=7)
 
@@ -157,11 +159,13 @@ def flag_names(layout: Layout, request: Request) -> dict[str, list[str]]:
 
 
 def complaints(outcome: Outcome) -> list[str]:
-    """What the strict sandbox has against the requests: header, payload, and where the two disagree."""
+    """What the sandbox and a second reading of the contract have against the requests."""
     operation = outcome.plan.mapping.operation
     found: list[str] = []
     for sent in outcome.sent:
         place = f"request {sent.request.number}: "
+        second = strict.Request(operation.id, wire.dump(sent.request.header).decode(), sent.request.payload)
+        found += [place + message for message in second.problems()]
         try:
             asked = header.parse(wire.dump(sent.request.header).decode(), operation)
         except header.HeaderRefused as refused:

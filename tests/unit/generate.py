@@ -94,7 +94,7 @@ class _Draft:
     def must(self, path: str, name: str, inner: Field, schema: str) -> bool:
         key = self.operation.key
         if path in key.paths:
-            return key.match == "all" or path == key.paths[1]
+            return key.match == "all" or path == key.paths[1] or path in self.operation.create_needs
         on_the_way = any(known.startswith((path + "[]", path + ".")) for known in key.paths)
         return on_the_way or inner.always or inner.required == "true" or path in self.operation.create_needs
 
@@ -111,13 +111,21 @@ class _Draft:
         if choice == 0 and not inner.max_length and inner.type in ("string", "boolean", "integer"):
             return {"value": {"string": "fixed", "boolean": True, "integer": 3}[inner.type]}
         name = self.column(inner)
-        if choice == 1 and not must:
+        if choice == 1 and not must and self.alone(path):
             return {"column": name, "own": False}
         if choice in (2, 3) and not must and inner.nullable and inner.empty not in ("ignored", "no_change"):
             return {"column": name, "empty": "clear"}
         if choice == 4 and not inner.max_length and inner.type in ("string", "boolean", "integer"):
             return {"column": name, "default": {"string": "none", "boolean": False, "integer": 0}[inner.type]}
         return name
+
+    def alone(self, path: str) -> bool:
+        """Whether a field goes by itself: its own flag, and no list around it that is sent whole."""
+        above = path.split(".")[:-1]
+        lists = [CONTRACT.field(self.operation, ".".join(above[: n + 1])) for n in range(len(above))]
+        flagged = any(path in flag.paths for flag in self.operation.flags)
+        told = any(path.rpartition(".")[2] in one.row_key for one in lists)
+        return flagged and not told and all(one.list_rule in ("merge", None) for one in lists)
 
     def list(self, path: str, inner: Field, must: bool) -> Any:
         inside = CONTRACT.fields_of(inner)

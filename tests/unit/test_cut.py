@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl import cut
@@ -28,6 +28,7 @@ def elements(count: int) -> list[bytes]:
     return [b'{"PartNo": "%d",  "PriceSale":10.10}' % n for n in range(count)]
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 12), drops=st.lists(st.sets(st.integers(0, 11)), max_size=4))
 def test_repeated_cuts_keep_bytes_and_indexes(count: int, drops: list[set[int]]) -> None:
     """After any sequence of leaving out and halving, each payload holds exactly the elements its indexes name."""

@@ -338,11 +338,16 @@ def test_every_key_of_the_json_outputs_is_described(title: str, function: str, p
 def test_the_reasons_of_rejections_are_listed() -> None:
     """docs/operations.md lists each reason for which the reading of files rejects a row."""
     listed = named(sections(text("docs/operations.md"))["Rows were rejected"])
-    for path in [*PACKAGE.glob("formats/*.py"), PACKAGE / "transform.py", PACKAGE / "convert.py"]:
+    for path in [
+        *PACKAGE.glob("formats/*.py"),
+        PACKAGE / "transform.py",
+        PACKAGE / "elements.py",
+        PACKAGE / "convert.py",
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and len(node.args) > 2:
                 callee = ast.unparse(node.func)
                 if callee.endswith("malformed.add"):
                     assert set(constants(node.args[1])) <= listed
-                elif callee == "_reject":
+                elif callee in ("_reject", "Flaw"):
                     assert set(constants(node.args[2])) <= listed

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from etl import coherence
-from etl.layout import Layout, build
+from etl.arrange import layout as build
+from etl.layout import Layout
 from etl.packing import Budget, Group, Share, pack
 from tests.unit.build import mapping
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from etl import coherence, diff, transform, validate
-from etl.layout import build
+from etl.arrange import layout as build
 from etl.model import KEY, Table
 from etl.plan import Terms
 from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, run, table
