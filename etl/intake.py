@@ -6,6 +6,7 @@ between leaves a claimed file without runs, which `resume` finds.
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -174,6 +175,11 @@ class Intake:
         return runs
 
 
+#: Counts the runs of this process from anywhere, so that no two of one second are alike: chance alone repeats itself
+#: when hundreds of files are claimed in a second.
+_numbers = itertools.count(secrets.randbelow(0x10000))
+
+
 def new_id() -> str:
     """Sortable by time, unique without asking anyone."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{next(_numbers) % 0x10000:04x}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import inbox, mapping_file, session
+from etl import inbox, intake, mapping_file, session
 from etl.config import Paths, Settings
 from etl.model import Run, RunState
 from etl.session import Session
@@ -144,3 +144,8 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
     with desk.open() as work:
         (run,) = work.pipeline.intake.claim("stock.csv")
         assert finished(work, run).counts.rows == 2
+
+
+def test_no_two_runs_of_a_second_are_called_alike() -> None:
+    """Thousands of files claimed at once have names of their own each."""
+    assert len({intake.new_id() for _ in range(20_000)}) == 20_000
