@@ -83,6 +83,24 @@ crash: $(READY) ## kill the command at every second effect, in pairs, with torn 
 sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is installed
 	@SFTP_CAMPAIGN=1 $(BIN)/pytest -n auto tests/sftp $(ARGS)
 
+.PHONY: states
+states: export ETL_STATES ?= 200
+states: export ETL_STEPS ?= 50
+states: $(READY) ## let anything happen to the pipeline in any order, and hold the promises against it
+	@$(BIN)/pytest -q -n 0 tests/states $(ARGS)
+
+.PHONY: bounce
+bounce: $(READY) ## kill and stop `etl run` forty times while it works fifty files
+	@$(BIN)/python -m tests.campaigns.bounce $(ARGS)
+
+.PHONY: storm
+storm: $(READY) ## 30,000 files come while `etl run` stands still
+	@$(BIN)/python -m tests.campaigns.storm $(ARGS)
+
+.PHONY: soak
+soak: $(READY) ## a month of a told clock and 4,000 files in one process
+	@$(BIN)/python -m tests.campaigns.soak $(ARGS)
+
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import told
+
+told.install()  # before anything of etl is imported
+
 ROOT = Path(__file__).parent.parent
 
 
