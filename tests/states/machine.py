@@ -10,7 +10,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from etl import session, work
+from etl import work
 from etl.config import load
 from etl.errors import Exit, StateError
 from etl.ledger import Ledger
@@ -158,12 +158,12 @@ class Days(RuleBasedStateMachine):
     @rule()
     def second_process(self) -> None:
         """Another process finds the folder in use, says by whom, and touches nothing."""
-        self.world.state.mkdir(exist_ok=True)
         self.world.grow()
-        with session._alone(self.world.state):
+        with self.world.in_use():
             before, asked = self.world.places(), len(self.world.asked)
             assert self.world.live() is Exit.CANNOT_GO_ON, self.world.said
             assert "state-in-use" in self.world.said
+            assert "process 4711" in self.world.said
             assert (self.world.places(), len(self.world.asked)) == (before, asked)
 
     @precondition(lambda self: not self.world.sandbox.faults.all())

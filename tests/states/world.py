@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import io
 import itertools
 import json
@@ -260,6 +261,16 @@ class World:
         if operation is None:
             return frozenset()
         return frozenset(f"{operation.id} {key}" for item in call.payload for key in payloads.keys(item, operation))
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Another process works on the state folder."""
+        self.state.mkdir(exist_ok=True)
+        with (self.state / "lock").open("w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write("process 4711\n")
+            lock.flush()
+            yield
 
     def forget(self) -> None:
         """What only tests keep: requests of long ago and the jobs they made."""

@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from etl import chunk, diff, transform, validate
+from etl.arrange import layout as build
 from etl.chunk import Batch, Limits
 from etl.diff import ChangeSet
-from etl.layout import Layout, build
+from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY
 from tests.unit.build import mapping, nothing, run, table

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from etl import diff, transform, validate
+from etl.arrange import layout as build
 from etl.diff import ChangeSet
-from etl.layout import Layout, build
+from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW
 from tests.unit.build import from_json, mapping, nothing, table
