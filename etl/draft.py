@@ -11,7 +11,8 @@ import dataclasses
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import click
 
 from etl import contract as contracts
 from etl import durable, formats, guess, likeness, mapping_file
+from etl.cells import SPACES
 from etl.contract import Field, Operation
 from etl.errors import Exit, MappingInvalid, UsageError
 from etl.guess import Guess
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
 SAMPLE = 5_000
 BARE = re.compile(r"[A-Za-zÀ-ɏ][\wÀ-ɏ ./()%-]*[\wÀ-ɏ)%]|[A-Za-zÀ-ɏ]")
 WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+#: What gives an import away: a field that only it has, and words in the names of its files.
+TELLING = {
+    "Product/ImportOnhands": ("OnhandValue", "stock inventory lager saldo bestand onhand varasto beholdning"),
+    "Product/ImportSkuPriceLists": ("PriceSale", "price pris preis hinna hinta"),
+    "Product/ImportProducts": ("ManufacturerPartNo", "product produkt artikel article varer tuote catalog katalog pim"),
+    "Product/ImportRelations": ("RelatedPartNo", "relation relater accessor tillbehor zubehor"),
+    "Product/ImportPriceLists": ("DefaultMinMarginPercent", "pricelists prislistor preislisten"),
+    "Supplier/ImportProducts": ("SupplierPartNo", "supplier leverant lieferant"),
+    "Customer/ImportCustomers": ("EmailAddress", "customer kunde kund asiakas"),
+    "Customer/ImportCompanies": ("OrganizationNo", "compan foretag firmen yritys"),
+}
 #: The levels of a product: schema, and where its fields stand in the record.
 LEVELS = (
     ("Product.Product", ()),
@@ -62,8 +75,8 @@ def text_of(file: Path, operation: Operation | None) -> str:
     """The whole draft."""
     detection = formats.detect(file)
     table = formats.read(file, detection.dialect)
-    chosen, sure = (operation, True) if operation else _likeliest(table.columns)
-    made = _composed(file, detection, table, chosen, sure)
+    chosen, other = (operation, "") if operation else _likeliest(table.columns, file.name)
+    made = _composed(file, detection, table, chosen, other)
     missing = problems_of(made)
     if not missing:
         return made + "# `etl check` has nothing against this draft.\n"
@@ -106,29 +119,35 @@ def _fields(operation: Operation) -> dict[str, Field]:
     return found
 
 
-def _likeliest(headers: Sequence[str]) -> tuple[Operation, bool]:
-    """The import whose fields the headers fit best, and whether it is clearly ahead."""
+def _likeliest(headers: Sequence[str], name: str) -> tuple[Operation, str]:
+    """The import whose fields the headers fit best; the next best one where it is not clearly ahead."""
+    said = likeness.plain(name)
 
     def merit(operation: Operation) -> float:
         pairs = likeness.pairs(headers, _fields(operation))
+        field, words = TELLING.get(operation.id, ("", ""))
         keys = operation.key.fields
-        return len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
+        found = 2.0 * (field in pairs) + 2.0 * any(word in said for word in words.split())
+        return found + len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
 
     rated = sorted(((merit(op), op.id) for op in contracts.load().operations.values()), reverse=True)
-    return contracts.load().operations[rated[0][1]], rated[0][0] >= rated[1][0] + 1
+    return contracts.load().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
 
 
-def _composed(file: Path, detection: Detection, table: Table, operation: Operation, sure: bool) -> str:
-    cells = {name: table.frame[name].head(SAMPLE).drop_nulls().to_list() for name in table.columns}
+def _composed(file: Path, detection: Detection, table: Table, operation: Operation, other: str) -> str:
+    cells = {
+        name.strip(SPACES): table.frame[name].head(SAMPLE).drop_nulls().to_list() for name in table.columns
+    }  # names as the checks of a run see them
     excel = detection.dialect.format == "excel"
     guesses = {name: guess.column(found, excel=excel) for name, found in cells.items()}
     fields = _fields(operation)
-    usable = [name for name in table.columns if "*" not in name and "{" not in name]
-    pairs = likeness.pairs(usable, fields)
+    usable = [name for name in cells if "{" not in name]
+    mark = _mark(guesses.values())
+    pairs = likeness.pairs([name for name in usable if any(cell.strip(SPACES) for cell in cells[name])], fields)
     doubtful: dict[str, str] = {}
     for name, header in list(pairs.items()):
-        fitted = _fitted(guesses[header], fields[name], cells[header])
-        if fitted is None:
+        fitted = _fitted(guesses[header], fields[name], cells[header], mark)
+        if fitted is None or ("*" in header and fitted.type != "text"):
             doubtful[header] = f"{name} is a {fields[name].type}, the cells are {guesses[header].type}"
             del pairs[name]
         else:
@@ -137,8 +156,8 @@ def _composed(file: Path, detection: Detection, table: Table, operation: Operati
     lines = [f"# Drafted by `etl init` from {file.name}; {table.rows} rows."]
     lines += [f"# {sentence}" for sentence in detection.evidence]
     lines += [
-        f"feed: {re.sub(r'[^a-z0-9_-]+', '-', likeness.plain(stem))[:60] or 'feed'}",
-        f"operation: {operation.id}" + ("" if sure else "  # TODO is this the import that is meant?"),
+        f"feed: {_feed_name(stem)}",
+        f"operation: {operation.id}" + (f"  # TODO or {other}: which import is meant?" if other else ""),
         "source:",
         f"  files: {quoted(re.sub(r'[0-9][0-9_.-]*(?=[._-]|$)|[0-9]{2,}', '*', file.name))}"
         "  # TODO the pattern of its names below the inbox",
@@ -147,12 +166,12 @@ def _composed(file: Path, detection: Detection, table: Table, operation: Operati
         "columns:",
     ]
     used = set(pairs.values())
-    for name in table.columns:
+    for name in cells:
         lines += _column(name, guesses[name], name in used, doubtful.get(name), name in usable)
     lines.append("record:")
     lines += [f"  {line}" for line in _record(operation, pairs)]
     left = [key for key in operation.key.fields if key not in pairs]
-    if left and operation.key.match == "all":
+    if left and operation.key.match == "all" and len(_levels(operation)) == 1:
         for key in left:
             if key not in (operation.key.defaults or {}):
                 lines.append(f"  # TODO {key}: part of the key; a column, or {{value: …}}")
@@ -160,8 +179,22 @@ def _composed(file: Path, detection: Detection, table: Table, operation: Operati
     return "\n".join(lines) + "\n"
 
 
-def _fitted(found: Guess, field: Field, cells: Sequence[str]) -> Guess | None:
-    """The guess as the field needs it; None where the two do not go together."""
+def _feed_name(stem: str) -> str:
+    """The words of the file's name without its numbers."""
+    words = (likeness.plain(word) for word in re.split(r"[\W\d_]+", stem))
+    return "-".join(word for word in words if len(word) > 1)[:60].strip("-") or "feed"
+
+
+def _mark(guesses: Iterable[Guess]) -> str:
+    """The decimal mark of the file's other columns."""
+    marks = Counter(str(found.settings.get("decimal", ".")) for found in guesses if found.type == "decimal")
+    return marks.most_common(1)[0][0] if marks else "."
+
+
+def _fitted(found: Guess, field: Field, cells: Sequence[str], mark: str) -> Guess | None:
+    """The guess as the field needs it; None where the two do not go together. Whole prices may get decimals one day."""
+    if field.type == "number" and found.type == "integer":
+        return Guess("decimal", {} if mark == "." else {"decimal": mark}, found.doubt)
     if field.type == "string":
         return Guess() if found.type in ("integer", "decimal") else found if found.type == "text" else Guess()
     if field.type == "boolean":
@@ -184,7 +217,11 @@ def _column(name: str, found: Guess, used: bool, doubt: str | None, usable: bool
     settings = "".join(f", {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.settings.items())
     remarks = [remark for remark in (found.doubt, doubt) if remark]
     if not usable:
-        yield f"  # {quoted(name)}: a name with * or {{ means a pattern here; rename it in the source"
+        yield f"  # {quoted(name)}: a name with {{ means a pattern here; rename it with source.columns"
+        return
+    if "*" in name:
+        remark = "text" if used else "; ".join(remarks) or "not in the record"
+        yield f"  # {quoted(name)}: {remark} (a star means a pattern here, so it is not declared)"
         return
     if not used and not remarks:
         remarks = ["not in the record"]
@@ -206,8 +243,11 @@ def _record(operation: Operation, pairs: dict[str, str]) -> Iterator[str]:
         opened = path
         dash = path[-1:] == ("-",)
         indent = "  " * (len(path) - dash) + ("  " if dash else "")
+        lacks = [key for key in operation.key.fields if key in contracts.load().schemas[schema] and key not in pairs]
+        if dash and lacks:
+            yield f"{indent[:-2]}- # TODO {lacks[0]}: part of the key; a column, or {{value: …}}"
         for at, name in enumerate(names):
-            start = indent[:-2] + "- " if dash and at == 0 else indent
+            start = indent[:-2] + "- " if dash and at == 0 and not lacks else indent
             yield f"{start}{name}: {quoted(left.pop(name))}"
 
 

@@ -24,6 +24,9 @@ TIMES = tuple(f"{day}{between}{time}" for day in DATES[:6] for between in " T" f
 WORDS = (("ja", "nej"), ("yes", "no"), ("true", "false"), ("ja", "nein"), ("ja", "nei"), ("kyllä", "ei"),
          ("j", "n"), ("y", "n"), ("sant", "falskt"), ("wahr", "falsch"), ("on", "off"))  # fmt: skip
 
+#: A long number as a spreadsheet shows it, and saves it as text.
+SHORTENED = re.compile(r"\d[.,]\d+E\+\d{1,2}", re.IGNORECASE)
+
 #: One in so many different cells may be something else.
 MOST = 10
 
@@ -44,6 +47,9 @@ def column(cells: Sequence[str], *, excel: bool = False) -> Guess:
         return Guess(doubt="no cell is filled")
     if any(re.fullmatch(r"[+-]?0\d+", text) for text in seen):
         return _time(seen) or Guess()
+    short = next((text for text in seen if SHORTENED.fullmatch(text)), None)
+    if short is not None:
+        return Guess(doubt=f"a spreadsheet has shortened {short}: its last digits are lost")
     return _number(seen, excel=excel) or _words(seen) or _time(seen) or Guess()
 
 

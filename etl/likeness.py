@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 #: What people write above a column, without blanks, signs and accents.
 SYNONYMS: dict[str, str] = {
     "PartNo": "artikelnr artikelnummer artnr art artno sku variantsku itemno itemnumber item articlenumber articleno "
-    "article partnumber productno productnumber produktnr produktnummer varenr varenummer tuotenumero tuotenro "
-    "tuotekoodi tuote artikel bestellnummer artikelid productid skucode pid",
+    "article partnumber ordernumber numero productno productnumber produktnr produktnummer varenr varenummer "
+    "tuotenumero tuotenro tuotekoodi tuote artikel bestellnummer artikelid productid skucode pid",
     "Code": "kod code modell model modellnr handle parentsku produktkod productcode kundnr kundnummer kundenummer "
     "kundennummer customerno customernumber asiakasnumero prislista pricelist prisliste hinnasto id",
     "Name": "namn name navn nimi bezeichnung titel title benamning benevnelse varenavn produktnamn productname "
@@ -33,23 +33,25 @@ SYNONYMS: dict[str, str] = {
     "WarehouseCode": "lager lagerkod warehouse warehousecode lagerort varasto lagersted facility",
     "LocationCode": "plats lagerplats location locationcode lagerplatz lokasjon lagerplass sijainti hylly bin",
     "OnhandValue": "saldo lagersaldo antal disponibelt qty quantity stock onhand instock bestand lagerbestand menge "
-    "beholdning antall varastosaldo maara inventory available inventoryquantity variantinventoryqty stockquantity",
+    "beholdning antall varastosaldo maara inventory available inventoryquantity variantinventoryqty stockquantity "
+    "quantityonstock stocklevel",
     "IncomingValue": "pavag pavagin inkommande incoming inbound zulauf tilgang saapuva",
     "NextDeliveryDate": "nastaleverans leveransdatum nextdelivery deliverydate restockdate liefertermin nesteleveranse "
     "toimituspaiva",
     "LeadTimeDayCount": "ledtid leveranstid leadtime leadtimedays lieferzeit leveringstid toimitusaika days dagar",
     "OnOrderValue": "beordrat ibestallning onorder bestellt ibestilling tilauksessa reserved",
     "PriceListCode": "prislista prislistekod pricelist pricelistcode preisliste prisliste hinnasto pricegroup "
-    "prisgrupp",
+    "prisgrupp tierpricecustomergroup",
     "PriceSale": "pris prisexmoms utpris forsaljningspris price saleprice salesprice preis vk verkaufspreis salgspris "
-    "hinta myyntihinta unitprice variantprice baseprice priceexvat netprice nettopreis",
+    "hinta myyntihinta unitprice variantprice baseprice priceexvat netprice nettopreis tierprice centamount",
     "CostPurchase": "inpris inkopspris cost purchaseprice costprice ek einkaufspreis innpris kostpris ostohinta",
     "CostUnit": "sjalvkostnad unitcost costunit selvkost",
     "PriceRecommended": "rekpris rekommenderatpris rrp msrp recommendedprice uvp veilpris veiledendepris "
-    "ohjehinta compareatprice variantcompareatprice listprice",
+    "ohjehinta compareatprice variantcompareatprice listprice pseudoprice endkundenpreis",
     "PricePrevious": "ordpris ordinariepris tidigarepris oldprice previousprice wasprice regularprice forpris "
     "alterpreis vanhahinta",
-    "QuantityBreak": "fran fromqty quantitybreak minqty tierqty staffel staffelmenge abmenge fraantall alkaenmaara",
+    "QuantityBreak": "fran from fromqty tierpriceqty quantitybreak "
+    "minqty tierqty staffel staffelmenge abmenge fraantall alkaenmaara",
     "CurrencyCode": "valuta valutakod currency currencycode wahrung valuutta",
     "StartDate": "startdatum fran franochmed startdate validfrom von gultigab startdato alkaa",
     "EndDate": "slutdatum till tillochmed enddate validto bis gultigbis sluttdato paattyy",

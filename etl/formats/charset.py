@@ -14,6 +14,7 @@ from charset_normalizer import from_bytes
 from etl.formats import pages, text
 
 ENOUGH = 0.5
+FEW = 20  #: bytes beyond ASCII that do not make an encoding sure
 CLOSE = 0.25  #: a page that is less worse than that, and reads other letters, is named
 LINES = re.compile(rb"[^\r\n]+")
 
@@ -79,7 +80,8 @@ def _page(sample: bytes) -> Guess:
         if other is not None and not text.is_single_byte(other.encoding):
             return Guess(other.encoding, f"encoding {other.encoding}: charset-normalizer, no code page fits ({shown})")
     why = f"encoding {page}: not UTF-8, and its characters stand best among their neighbours ({shown})"
-    close = next(
+    few = sum(1 for byte in sample if byte > 127) < FEW
+    close = few and next(
         (name for name in scores if scores[page] - scores[name] < CLOSE and _differs(sample, page, name)), None
     )
     return Guess(page, f"{why}; {close} is nearly as likely: look at its accented letters" if close else why)
