@@ -194,13 +194,14 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--strict", is_flag=True, help="End with 1 when a file is late or the like, with 6 when a run is held.")
 @click.pass_context
 @guarded
-def status(ctx: click.Context, as_json: bool) -> Exit:
-    """Show the newest runs, what is open and what waits."""
+def status(ctx: click.Context, as_json: bool, strict: bool) -> Exit:
+    """Show the newest runs, what is open and waits, and what somebody should know of."""
     from etl import screens
 
-    return screens.status(_settings(ctx), as_json=as_json)
+    return screens.status(_settings(ctx), as_json=as_json, strict=strict)
 
 
 @main.command()

@@ -186,6 +186,9 @@ class Mapping:
     references: Map[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     #: field to (feed, field): its values have to be accepted there before the record is sent
     full: str | None = None  #: cron expression, local time: when everything is sent again
+    expect: str | None = None  #: when its files come, see `etl.expect`
+    changes: str | None = None  #: how long they may stay the same
+    feedback: bool = False  #: the supplier gets the rejected rows back, beside its file
     destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
     digest: str = ""
 

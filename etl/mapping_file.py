@@ -38,6 +38,8 @@ KEYS = (
     "after",
     "references",
     "full",
+    "expect",
+    "feedback",
     "destructive",
 )
 SOURCE_KEYS = ("files", "content", "keep", "shrink", "order", "done", "manifest")
@@ -88,6 +90,7 @@ def read(path: Path) -> Mapping:
     record = RecordReader(contract, operation, columns, problems).record(
         raw.get("record"), problems.place(raw, "record")
     )
+    expected = mapping_links.expected(raw, problems)
     mapping = Mapping(
         feed=feed,
         path=path,
@@ -105,6 +108,9 @@ def read(path: Path) -> Mapping:
         after=tuple(str(name) for name in _list(raw.get("after"))),
         references=mapping_links.references(raw, operation, record, problems),
         full=mapping_links.full(raw, problems),
+        expect=expected[0],
+        changes=expected[1],
+        feedback="feedback" in raw and yes(raw, "feedback", problems.place(raw, "feedback"), problems),
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Map
 from typing import Any
 
 from etl import contract as contracts
-from etl import timetable
+from etl import expect, timetable
 from etl.contract import Operation
 from etl.mapping import Mapping, Node
 from etl.mapping_yaml import Problems
@@ -62,6 +62,35 @@ def full(raw: Any, problems: Problems) -> str | None:
         problems.add("full", message, where=problems.place(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
         return None
     return str(expression)
+
+
+def expected(raw: Any, problems: Problems) -> tuple[str | None, str | None]:
+    """`expect: "every day by 06:00 Europe/Stockholm"`, or `{arrives: …, changes: every 3 days}`."""
+    given = raw.get("expect")
+    if given is None:
+        return None, None
+    if not isinstance(given, dict):
+        return _expectation(raw, "expect", expect.parse, problems), None
+    for key in given:
+        if key not in ("arrives", "changes"):
+            message = f'"{key}" means nothing in `expect`'
+            where = problems.place(given, key)
+            problems.unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
+    return _expectation(given, "arrives", expect.parse, problems), _expectation(
+        given, "changes", expect.pause, problems
+    )
+
+
+def _expectation(node: Any, key: str, read: Callable[[str], object], problems: Problems) -> str | None:
+    if node.get(key) is None:
+        return None
+    text = str(node[key])
+    try:
+        read(text)
+    except expect.NotUnderstood as error:
+        where = problems.place_in(node, key, error.at)
+        problems.add("expect", f"`{key}` {error.message}", where=where, hint=f'{key}: "{error.hint}"')
+    return text
 
 
 def together(mapping: Mapping, others: Sequence[Mapping], problems: Problems) -> None:

@@ -27,6 +27,16 @@ class Problems:
                 line, column = places.data[key][0], places.data[key][1]
         return f"{self.path}:{line + 1}:{column + 1}"
 
+    def place_in(self, node: Any, key: Any, at: int) -> str:
+        """`file:line:column` of a character of the text that is a key's value."""
+        places = getattr(node, "lc", None)
+        if places is None or not places.data or key not in places.data:
+            return self.place(node, key)
+        _, _, line, column = places.data[key]
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        quoted = lines[line][column : column + 1] in ("'", '"')
+        return f"{self.path}:{line + 1}:{column + 1 + quoted + at}"
+
     def add(self, code: str, message: str, *, where: str, hint: str) -> None:
         self.found.append(MappingProblem(f"mapping-{code}", message, where=where, hint=hint))
 

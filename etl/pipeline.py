@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import compact, durable, inbox, report, routing, run_folder, timetable, witness
+from etl import compact, durable, feedback, inbox, report, routing, run_folder, timetable, witness
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
@@ -43,6 +43,7 @@ class Pipeline:
         self._settings = settings
         self._account_id = account_id
         self._ledger = ledger
+        self.mappings = tuple(mappings)
         self._mappings = {mapping.feed: mapping for mapping in mappings}
         self._tell = tell
         self._state = settings.paths.state
@@ -215,10 +216,21 @@ class Pipeline:
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
         made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
+        self._feed_back(ended, archive)
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)
         if state is not RunState.DONE:
             compact.forget(self._state, run.id)
+
+    def _feed_back(self, run: Run, archive: Path) -> None:
+        """A supplier's folder that cannot be written to is no reason to keep a run open."""
+        mapping = self._mappings.get(run.feed)
+        if mapping is None or not mapping.feedback:
+            return
+        try:
+            feedback.give(run, self._settings.paths.inbox, archive, run.error)
+        except OSError as error:
+            self._tell("feedback_failed", run=run.id, reason=error.strerror or str(error))
 
     def _file_away(self, run: Run) -> None:
         """Into the run's archive; while another open run needs the file, a second name of it."""

@@ -8,7 +8,15 @@ from typing import Any
 
 from etl import log
 
-_WARNINGS = ("chunk_failed", "run_refused", "connect_paused", "fetch_failed", "file_put_back", "file_replaced")
+_WARNINGS = (
+    "chunk_failed",
+    "run_refused",
+    "connect_paused",
+    "fetch_failed",
+    "file_put_back",
+    "file_replaced",
+    "notice_begun",
+)
 
 
 class Progress:
@@ -58,7 +66,7 @@ class Progress:
         elif event == "run_finished" and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-        elif event in ("file_fetched", "fetch_failed"):
+        elif event in ("file_fetched", "fetch_failed", "notice_begun"):
             self._bar.console.print(f"{event.replace('_', ' ')}: {facts}", markup=False)
         elif event == "connect_paused":
             self._bar.console.print(f"waiting {facts.get('seconds')} s: {facts.get('reason')}")

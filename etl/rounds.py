@@ -19,6 +19,7 @@ from etl.config import Settings
 from etl.errors import EtlError, Exit, UsageError
 from etl.ledger import Ledger
 from etl.ledger_fetched import Memory
+from etl.ledger_notices import Board, Notice
 from etl.progress import Transfers
 
 if TYPE_CHECKING:
@@ -109,10 +110,17 @@ def _visit(
 ) -> Round | None:
     from etl.fetch import Fetch
 
-    memory = Memory(ledger.database, name)
+    memory, board = Memory(ledger.database, name), Board(ledger.database)
     try:
         secret = config.fetch_secret(name, settings.fetch[name])
         source = Fetch(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.was_taken, tell)
-        return source.round(stopped)
+        made = source.round(stopped)
+    except EtlError as error:
+        if error.code != "fetch-in-use":
+            sentence = f"nothing comes from {name}: {error.message} ({error.code})"
+            board.put(Notice(f"fetch:{name}", sentence, datetime.now(UTC)))
+        raise
     finally:
         memory.asked(datetime.now(UTC))
+    board.drop(f"fetch:{name}")
+    return made

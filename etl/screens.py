@@ -6,12 +6,13 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from etl import report, summary
+from etl import notices, report, summary
 from etl.config import Settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
@@ -172,12 +173,16 @@ def jobs_text(chunks: Iterable[Chunk]) -> str:
     return ", ".join(f"{n} {word}" for word, n in counted.items())
 
 
-def status(settings: Settings, *, as_json: bool) -> Exit:
-    """The newest runs, and what is open, held or waiting."""
+def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
+    """The newest runs, what is open, held or waiting, and what somebody should know of.
+
+    With `strict` the exit status says whether somebody has to act.
+    """
     settings = state_settings(settings)
     if not (settings.paths.state / "ledger.sqlite").exists():
         if as_json:
-            print_json({"runs": [], "open": 0, "held": 0, "waiting_files": waiting(settings.paths.inbox)})
+            files = waiting(settings.paths.inbox)
+            print_json({"runs": [], "open": 0, "held": 0, "waiting_files": files, "notices": []})
         else:
             click.echo("nothing has been processed yet")
         return Exit.OK
@@ -185,8 +190,12 @@ def status(settings: Settings, *, as_json: bool) -> Exit:
         runs = ledger.runs(20)
         pairs = [(run, ledger.chunks(run.id)) for run in runs]
         still_open = ledger.open_runs()
+        standing = notices.standing(ledger, datetime.now(UTC))
     held = [run for run in still_open if run.state is RunState.HELD]
     files = waiting(settings.paths.inbox)
+    outcome = Exit.OK
+    if strict and (standing or held):
+        outcome = Exit.CANNOT_GO_ON if standing else Exit.HELD
     if as_json:
         print_json(
             {
@@ -194,14 +203,19 @@ def status(settings: Settings, *, as_json: bool) -> Exit:
                 "open": len(still_open) - len(held),
                 "held": len(held),
                 "waiting_files": files,
+                "notices": [
+                    {"notice": one.name, "sentence": one.sentence, "since": one.since.isoformat()} for one in standing
+                ],
             }
         )
-        return Exit.OK
+        return outcome
     _status_table(pairs)
+    for one in standing:
+        click.echo(one.sentence)
     for run in held:
         click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
     click.echo(f"{len(still_open) - len(held)} open, {len(held)} held, {files} files in the inbox")
-    return Exit.OK
+    return outcome
 
 
 def _status_table(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:

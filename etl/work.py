@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, report, rounds, routing, run_folder, screens, session
+from etl import inbox, log, mapping_file, notices, report, rounds, routing, run_folder, screens, session
 from etl.config import Settings
 from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -38,6 +38,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
                 traffic.news.set()
             elif not traffic.busy and (traffic.closed or not inbox.scan(folder).keys() - seen - lacking.keys()):
                 break
+        notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
         for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
     return _conclude(work, as_json=as_json)
@@ -57,6 +58,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
                 looked = time.monotonic()
                 traffic.add(work.pipeline.due_full(datetime.now(UTC)))
                 traffic.retry()
+                notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
                 unknown &= inbox.scan(folder).keys()
             _claim(work, ready, unknown)
             if _step(work):
