@@ -13,7 +13,7 @@ from etl import inbox, intake, mapping_file, session
 from etl.config import Paths, Settings
 from etl.model import Run, RunState
 from etl.session import Session
-from tests.acceptance.shop import STOCK_MAPPING, stock
+from tests.acceptance.shop import STOCK_MAPPING, stock, until
 
 
 class Desk:
@@ -56,7 +56,11 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def finished(work: Session, run: Run) -> Run:
-    return work.pipeline.work(run)[-1]
+    work.traffic.add([run])
+    until(lambda: not work.traffic.step() and not work.traffic.busy)
+    ended = work.ledger.run(run.id)
+    assert ended is not None
+    return ended
 
 
 def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
@@ -137,7 +141,8 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
         target.parent.mkdir(parents=True)
         source.rename(target)
         with desk.open() as work:
-            assert work.pipeline.leftovers() == []
+            work.pipeline.resume()
+            assert work.ledger.open_runs() == ()
             assert desk.names == {"stock.csv"}
             writer.write("A2;6;3\n")
             writer.flush()
