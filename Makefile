@@ -105,6 +105,11 @@ soak: $(READY) ## a month of a told clock and 4,000 files in one process
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage
 
+.PHONY: reference
+reference: $(READY) ## write docs/connect.md and mappings/mapping.schema.json anew from the contract
+	$(BIN)/python -m etl.reference > docs/connect.md
+	$(BIN)/etl schema > mappings/mapping.schema.json
+
 .PHONY: check
 check: $(READY) ## formatting, lint, types, import contracts
 	@failed=; for tool in 'ruff format --check --quiet' 'ruff check' 'mypy' 'lint-imports --no-logo'; do \

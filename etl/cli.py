@@ -248,6 +248,18 @@ def check(ctx: click.Context, mappings: tuple[Path, ...]) -> Exit:
 
 
 @main.command()
+@guarded
+def schema() -> Exit:
+    """Print the mapping language as JSON Schema, for editors."""
+    import json
+
+    from etl import mapping_schema
+
+    click.echo(json.dumps(mapping_schema.schema(), indent=1, ensure_ascii=False))
+    return Exit.OK
+
+
+@main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--operation", help="The import it is for, e.g. ImportOnhands (default: by the headers).")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: the terminal).")

@@ -31,6 +31,7 @@ class Flag:
     forces: str | None = None  #: sibling field that becomes true when this one is written
     overrules: tuple[str, ...] = ()  #: sibling fields that count for nothing once this one is written
     deprecated: bool = False
+    note: str | None = None
 
     @property
     def id(self) -> str:
@@ -91,6 +92,7 @@ class FullFile:
     scope: tuple[str, ...] | None  #: None: not stated, so everything
     needs: tuple[str, ...]
     split: Literal["cluster", "scope", "never", "free"]
+    effect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
         forces=raw.get("forces"),
         overrules=tuple(raw.get("overrules", ())),
         deprecated=raw.get("deprecated", False),
+        note=raw.get("note"),
     )
 
 
@@ -231,6 +234,7 @@ def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
             scope=None if full["scope"] is None else tuple(full["scope"]),
             needs=tuple(full["needs"]),
             split=full["split"],
+            effect=full.get("effect"),
         ),
         arrays={
             name: FlagArray(
