@@ -1,4 +1,4 @@
-"""What happens, while it happens: a moving line on a terminal, log lines elsewhere."""
+"""What happens, while it happens: a moving line for each run under way on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from etl import log
 _WARNINGS = (
     "chunk_failed",
     "run_refused",
+    "run_blocked",
+    "order_given_up",
     "connect_paused",
     "fetch_failed",
     "file_put_back",
@@ -20,12 +22,13 @@ _WARNINGS = (
 
 
 class Progress:
-    """Hears of every event. On a terminal it shows the run in hand with its requests; else it logs."""
+    """Hears of every event, from any thread. On a terminal it shows the runs under way with their requests; else it
+    logs."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._bar: Any = None
-        self._task: Any = None
+        self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -59,13 +62,19 @@ class Progress:
         if self._bar is None:
             getattr(log.logger(), level)(event, **facts)
             return
-        if event == "plan_made":
-            self._task = self._bar.add_task(f"{facts.get('run', '')}", total=facts.get("requests", 0))
-        elif event == "job_finished" and self._task is not None:
-            self._bar.advance(self._task)
-        elif event == "run_finished" and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
+        run = str(facts.get("run", ""))
+        if event == "run_started" and facts.get("requests"):
+            self._tasks[run] = self._bar.add_task(run, total=facts["requests"])
+        elif event in ("job_finished", "chunk_halved") and run in self._tasks:
+            if event == "job_finished":
+                self._bar.advance(self._tasks[run])
+            else:
+                task = next(task for task in self._bar.tasks if task.id == self._tasks[run])
+                self._bar.update(self._tasks[run], total=task.total + 2)
+        elif event in ("run_finished", "run_blocked") and run in self._tasks:
+            self._bar.remove_task(self._tasks.pop(run))
+        elif event == "order_given_up":
+            self._bar.console.print(f"{run} no longer waits for {facts.get('before')}", markup=False)
         elif event in ("file_fetched", "fetch_failed", "notice_begun"):
             self._bar.console.print(f"{event.replace('_', ' ')}: {facts}", markup=False)
         elif event == "connect_paused":

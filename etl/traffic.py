@@ -93,7 +93,8 @@ class Traffic:
         under_way = self._flight.under_way()
         for run in opened.free:
             if run.state is not RunState.CLAIMED and run.id not in under_way:
-                self._flight.add(run.id, urgent=run.operation in lanes.URGENT)
+                requests = self._flight.add(run.id, urgent=run.operation in lanes.URGENT)
+                self._tell("run_started", run=run.id, requests=requests)
         claimed = next((run for run in opened.free if run.state is RunState.CLAIMED), None)
         if claimed is None:
             return False

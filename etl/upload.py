@@ -104,12 +104,13 @@ class Flight:
         self._stir.set()
         self._thread.join()
 
-    def add(self, run_id: str, *, urgent: bool = False) -> None:
-        """Let a planned run go. It must share no key with another one that is under way."""
+    def add(self, run_id: str, *, urgent: bool = False) -> int:
+        """Let a planned run go; how many requests are left of it. It must share no key with another one under way."""
         chunks = {chunk.number: chunk for chunk in self._ledger.chunks(run_id, unfinished=True)}
         with self._lock:
             self._runs[run_id] = _Run(run_id, urgent, chunks)
         self._stir.set()
+        return len(chunks)
 
     def landed(self) -> list[Landing]:
         """The runs that have landed since the last call. Raises what nobody foresaw."""
