@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from etl import __version__, durable
+from etl import __version__, durable, terminal
 from etl.errors import EtlError, Exit
 
 P = ParamSpec("P")
@@ -85,6 +85,7 @@ def main(ctx: click.Context, config: Path | None, verbose: bool, debug: bool) ->
     Exit status: 0 all accepted, 1 cannot go on, 2 wrong usage, 3 our defect, 4 some rows rejected,
     5 Connect refused or failed, 6 held for approval, 130 interrupted.
     """
+    terminal.guard()
     ctx.obj = {"config": config, "verbose": verbose}
 
 

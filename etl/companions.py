@@ -13,11 +13,14 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from etl import durable, manifest
 from etl import inbox as folder
-from etl import manifest
 from etl.manifest import Checksum
 from etl.mapping import Mapping as Feed
 from etl.routing import routes
+
+#: Bytes of a manifest that are read.
+LARGEST = 16 * 1024 * 1024
 
 
 class Companions:
@@ -35,7 +38,7 @@ class Companions:
         for feed in feeds:
             if feed.source.done is not None:
                 done = manifest.plain(feed.source.done, name) or ""
-                if not (self._inbox / done).is_file():
+                if not durable.is_plain(self._inbox / done):
                     return f"its done file {posixpath.basename(done)} is not there yet"
                 found.append(done)
             if feed.source.manifest is not None:
@@ -52,8 +55,10 @@ class Companions:
         found = []
         for path in self._manifests(pattern, name):
             try:
-                listed = manifest.read((self._inbox / path).read_text(encoding="utf-8", errors="replace"), path)
-            except FileNotFoundError:
+                with durable.open_plain(self._inbox / path) as file:
+                    text = file.read(LARGEST).decode("utf-8", errors="replace")
+                listed = manifest.read(text, path)
+            except OSError:
                 continue
             except ValueError as error:
                 reason = f"{path}: {error}"
@@ -80,8 +85,7 @@ class Companions:
         return [path for path in names if wanted.fullmatch(path) and folder.is_wanted(path)]
 
     def _sum(self, name: str, algorithm: str) -> str:
-        path = self._inbox / name
-        with path.open("rb") as file:
+        with durable.open_plain(self._inbox / name) as file:
             look = folder.look(os.fstat(file.fileno()))
             known = self._sums.get((name, algorithm))
             if known is None or known[0] != look:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -264,6 +265,14 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     kind = type(error).__name__
     if isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects):
         return ConnectRefused("connect-address", f"the address does not work: {kind}", hint="check connect.base_url")
+    untrusted = _certificate_problem(error)
+    if untrusted is not None:
+        return ConnectRefused(
+            "connect-certificate",
+            f"whoever answers cannot prove to be Connect: {untrusted}",
+            hint="nothing was sent, not even the secret; check connect.base_url and this machine's certificates "
+            "(SSL_CERT_FILE names those of a company's own authority)",
+        )
     before_leaving = (
         isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError)
         or type(error) is httpx.LocalProtocolError
@@ -275,6 +284,16 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
         f"Connect cannot be reached ({kind})",
         hint="check the network and connect.base_url; the work goes on by itself where it stopped",
     )
+
+
+def _certificate_problem(error: BaseException) -> str | None:
+    """What is wrong with the server's certificate, when that is what went wrong."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _json(response: httpx.Response, *, once_only: bool = False) -> Any:

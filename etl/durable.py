@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +130,9 @@ def _copied(source: Path, target: Path) -> None:
     temporary = half(target)
     before = source.stat()
     try:
-        shutil.copy2(source, temporary)
+        with open_plain(source) as original, temporary.open("wb") as copy:
+            shutil.copyfileobj(original, copy)
+        shutil.copystat(source, temporary, follow_symlinks=False)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         now = source.stat()
@@ -151,10 +155,33 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
+def open_plain(path: Path) -> io.BufferedReader:
+    """A file for reading that is one: no link is followed and nothing waited for. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return io.BufferedReader(io.FileIO(handle))
+    os.close(handle)
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def by_handle(file: io.BufferedReader, path: Path) -> Path:
+    """A path to an open file that stays the same file whatever happens to its name `path`."""
+    held = Path(f"/proc/self/fd/{file.fileno()}")
+    return held if held.exists() else path
+
+
+def is_plain(path: Path) -> bool:
+    """Whether there is a regular file; links are none."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def restrict(path: Path) -> None:
     """For its owner only; what belongs to somebody else is in a folder that nobody else may enter."""
-    with contextlib.suppress(PermissionError):
-        path.chmod(0o600)
+    with contextlib.suppress(OSError), open_plain(path) as file:
+        os.fchmod(file.fileno(), 0o600)
 
 
 def sync_folder(folder: Path) -> None:

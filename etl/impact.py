@@ -28,6 +28,10 @@ CLASSES = (-50.0, -30.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 _OLD, _SEEN, _WAS_OFF = "\x1fbefore", "\x1fseen", "\x1foff"
 
 
+#: Characters of a value that an example shows.
+SHOWN = 80
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One record that something happens to: the texts people read, and by how many percent a number moves."""
@@ -39,12 +43,12 @@ class Example:
     percent: float | None = None
 
     def shown(self) -> dict[str, Any]:
-        """As JSON."""
+        """As JSON; a cell may be a whole description, or worse."""
         return {
-            "key": self.key,
+            "key": shortened(self.key),
             "field": self.field,
-            "before": self.before,
-            "after": self.after,
+            "before": shortened(self.before),
+            "after": shortened(self.after),
             "percent": self.percent,
         }
 
@@ -320,6 +324,11 @@ def _gone(gone: pl.DataFrame, layout: Layout, *, off: bool) -> Tally:
 def shown_key(key: str) -> str:
     """A key for people's eyes."""
     return key.replace("\x1f", " / ")
+
+
+def shortened(value: str | None) -> str | None:
+    """The beginning of a text."""
+    return value if value is None or len(value) <= SHOWN else value[:SHOWN] + "…"
 
 
 def text(value: Any, leaf: Leaf) -> str | None:

@@ -25,7 +25,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl import durable, writers
+from etl import durable, terminal, writers
 from etl.errors import StateError
 from etl.model import SourceFile
 
@@ -40,6 +40,10 @@ FEEDBACK = ".rejections.csv"
 
 #: Where the companions of a claimed file wait, within its claim folder.
 _COMPANIONS = ".done"
+
+
+#: Bytes of a name and of all names on the way: the rest of what a file system takes is for what we put around them.
+LONGEST_NAME, LONGEST_PATH = 200, 1000
 
 
 class Look(NamedTuple):
@@ -66,6 +70,17 @@ def is_wanted(name: str) -> bool:
     of what we write for suppliers."""
     parts = name.split("/")
     return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith((*UNFINISHED, FEEDBACK))
+
+
+def unfit(name: str) -> str | None:
+    """Why a file is not taken whatever it feeds: its name could not be kept, or would fool whoever reads it."""
+    if any(0xD800 <= ord(sign) <= 0xDFFF for sign in name):
+        return "its name is not UTF-8; it stays where it is"
+    if terminal.printable(name) != name or "\n" in name or "\t" in name:
+        return "its name holds signs that act on a terminal; it stays where it is"
+    if any(len(part.encode()) > LONGEST_NAME for part in name.split("/")) or len(name.encode()) > LONGEST_PATH:
+        return "its name is too long; it stays where it is"
+    return None
 
 
 def settled(
@@ -177,13 +192,19 @@ def claim(
         return None
     except OSError as error:
         raise _cannot_move("claimed", inbox / name, error) from error
-    source = None if target.is_symlink() or writers.has_writer(target) else look_at(target)
-    if source is None or look(target.stat(follow_symlinks=False))[:2] != before[:2]:
+    source = look_at(target) if durable.is_plain(target) and not writers.has_writer(target) else None
+    renamed = inbox.stat().st_dev == folder.stat().st_dev
+    if source is None or not _is_same(before, look(target.stat(follow_symlinks=False)), renamed=renamed):
         put_back(target, state, run_id, inbox)
         return None
     for path in (target, *_companions(state, run_id)):
         durable.restrict(path)
     return replace(source, name=name)
+
+
+def _is_same(before: Look, now: Look, *, renamed: bool) -> bool:
+    """Whether what was moved is what was looked at; a copy over a border of file systems is another inode."""
+    return now == before if renamed else now[:2] == before[:2]
 
 
 def put_back(claimed: Path, state: Path, run_id: str, inbox: Path) -> bool:

@@ -82,7 +82,7 @@ class Intake:
         return self._open(base, source.path, source.digest, found)
 
     def _parts(self, name: str) -> list[routing.Part]:
-        if self.is_companion(name):
+        if self.is_companion(name) or inbox.unfit(name) is not None:
             return []
         return routing.parts(self._inbox / name, name, self._mappings.values())
 
@@ -138,6 +138,14 @@ class Intake:
                 f"the file of run {source.id} is not in the archive",
                 where=str(source.archive or self._state),
                 hint="drop the file into the inbox again",
+            )
+        whole = inbox.look_at(path).digest
+        if routing.digest_of(whole, routing.number_of(source)) != source.digest:
+            raise StateError(
+                "archive-changed",
+                f"the file of run {source.id} in the archive is not the one that was processed",
+                where=str(path),
+                hint="drop the right file into the inbox",
             )
         base = f"{new_id()}-{kind}"
         target = inbox.claim_folder(self._state, base) / path.name

@@ -15,6 +15,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from etl import terminal
+
 _SECRET_KEY = re.compile(r"secret|password|token$|authorization|client_id_secret", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _QUERY = re.compile(r"(?i)\b(client_secret|access_token|password)=[^&\s]+")
@@ -31,14 +33,14 @@ def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutabl
         if _SECRET_KEY.search(key) or (method != "debug" and key in _CELLS):
             event[key] = _DROP
         elif isinstance(value, str):
-            event[key] = _QUERY.sub(r"\1=" + _DROP, _BEARER.sub(r"\1 " + _DROP, value))
+            event[key] = terminal.printable(_QUERY.sub(r"\1=" + _DROP, _BEARER.sub(r"\1 " + _DROP, value)))
     return event
 
 
 def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
     """Configure structlog for this process. `json` None: JSON lines unless the stream is a terminal."""
     logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it grumbles on stderr about late events
-    out = stream or sys.stderr
+    out = terminal.behind(stream or sys.stderr)
     lines = not out.isatty() if json is None else json
     renderer: Any
     if lines:

@@ -46,7 +46,9 @@ MOST_UNKNOWN = 3
 MOST_HALVES = 100
 
 #: Refusals of everybody, whatever is sent: nothing is tried until the operator has acted.
-CONCERNS_ALL = frozenset({"connect-credentials", "connect-unauthorized", "connect-moved", "connect-address"})
+CONCERNS_ALL = frozenset(
+    {"connect-credentials", "connect-unauthorized", "connect-moved", "connect-address", "connect-certificate"}
+)
 
 #: Refusals of an import as such: its runs stay as they are, the others go on.
 _CONCERNS_IMPORT = frozenset({"connect-forbidden", "connect-not-found"})

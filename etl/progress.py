@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from etl import log
+from etl import log, terminal
 
 _WARNINGS = (
     "chunk_failed",
@@ -41,7 +41,7 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(file=terminal.behind(sys.stderr)),
                 transient=True,
             )
             self._bar.start()
@@ -97,7 +97,10 @@ class Transfers:
 
             columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
             self._bar = Bar(
-                TextColumn("{task.description}", markup=False), *columns, console=Console(stderr=True), transient=True
+                TextColumn("{task.description}", markup=False),
+                *columns,
+                console=Console(file=terminal.behind(sys.stderr)),
+                transient=True,
             )
             self._bar.start()
         return self

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from etl import mapping_links
+from etl import durable, mapping_links, terminal
 from etl.errors import FileRefused
 from etl.history import Before
 from etl.ledger import Ledger
@@ -90,12 +90,12 @@ def _split(name: str, pattern: str) -> list[str]:
 def _members(path: Path) -> tuple[str, ...] | None:
     """Names in an archive; () for what is none, None for one that is damaged."""
     try:
-        with path.open("rb") as raw:
+        with durable.open_plain(path) as raw:
             if raw.read(4) not in ARCHIVES:
                 return ()
-        from etl import formats
+            from etl import formats
 
-        return formats.members(path)
+            return formats.members(durable.by_handle(raw, path))
     except FileRefused:
         return None
     except OSError:
@@ -103,8 +103,8 @@ def _members(path: Path) -> tuple[str, ...] | None:
 
 
 def shown(member: str) -> str:
-    """A member's name without signs that a terminal would act on."""
-    return "".join(sign if sign.isprintable() else "�" for sign in member)[:200]
+    """A member's name for people."""
+    return terminal.printable(member).replace("\n", "�").replace("\t", "�")[:200]
 
 
 def number_of(run: Run) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from etl import notices, report, summary
+from etl import notices, report, summary, terminal
 from etl.config import Settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
@@ -24,7 +25,7 @@ STATUS = {1: "initialized", 2: "succeeded", 3: "failed", 4: "not valid", 5: "val
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(terminal.escaped(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,8 @@ def print_table(columns: Sequence[Column], title: str | None = None) -> None:
     for column in shown:
         table.add_column(column.name, justify="right" if column.number else "left", no_wrap=True, width=column.width)
     for cells in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
-    Console(width=max(width, _room(shown)), highlight=False).print(table)
+        table.add_row(*(Text(terminal.printable(cell)) for cell in cells))
+    Console(file=terminal.behind(sys.stdout), width=max(width, _room(shown)), highlight=False).print(table)
 
 
 def fitted(columns: Sequence[Column], width: int) -> list[Column]:

@@ -188,7 +188,8 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
             unknown.add(name)
             if work.pipeline.intake.is_companion(name):
                 continue
-            log.logger().warning("file_unclaimed", file=name, reason="its name fits no mapping; it stays where it is")
+            reason = inbox.unfit(name) or "its name fits no mapping; it stays where it is"
+            log.logger().warning("file_unclaimed", file=name, reason=reason)
         else:
             ranked.append((rank, inbox.scan_time(work.settings.paths.inbox / name), name))
     return [name for *_, name in sorted(ranked)]

@@ -70,6 +70,40 @@ def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> 
     assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(path)) is not None
 
 
+@pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) -> None:
+    """What is put in a settled file's place, or in the place of a folder on its way, is neither read nor kept."""
+    box, state, outside = tmp_path / "inbox", tmp_path / "var", tmp_path / "outside"
+    (box / "erp").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "p.csv").write_text("abc")
+    path = box / "erp" / "p.csv"
+    path.write_text("abc")
+    settled = inbox.scan(box)["erp/p.csv"]
+    os.utime(outside / "p.csv", ns=(settled.modified, settled.modified))
+    path.unlink()
+    if what == "link":
+        path.symlink_to(outside / "p.csv")
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        (box / "erp").rmdir()
+        (box / "erp").symlink_to(outside)
+    assert inbox.claim(box, "erp/p.csv", state, "r1", settled) is None
+    assert inbox.claimed_files(state) == {}
+    assert (outside / "p.csv").read_text() == "abc"
+    assert path.is_symlink() or path.exists() or what == "folder"
+
+
+def test_what_was_moved_has_to_be_what_was_looked_at() -> None:
+    """Within a file system the inode tells; a copy has another one."""
+    look = inbox.Look(3, 5, 7)
+    assert inbox._is_same(look, look, renamed=True)
+    assert not inbox._is_same(look, inbox.Look(3, 5, 8), renamed=True)
+    assert inbox._is_same(look, inbox.Look(3, 5, 8), renamed=False)
+    assert not inbox._is_same(look, inbox.Look(4, 5, 8), renamed=False)
+
+
 def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
     """However long it has been still: the writer has it open."""
     box = tmp_path / "inbox"

@@ -15,7 +15,7 @@ from etl import schema
 from etl.answer import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
 from etl.config import ConnectSettings, Secret
 from etl.connect import Connect, translate
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, OutcomeUnknown
+from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, OutcomeUnknown, StateError
 from etl.gate import Gate
 from etl.model import Chunk, LogRow
 
@@ -203,7 +203,7 @@ def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 1})) as world:
         planned = chunk(tmp_path)
         planned.payload.write_bytes(b"[]")
-        with pytest.raises(Defect):
+        with pytest.raises(StateError, match="not what was planned"):
             world.connect.submit(planned)
         assert world.seen == []
 

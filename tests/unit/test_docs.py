@@ -291,6 +291,14 @@ def test_named_tests_exist() -> None:
             assert f"def {name}" in text(file), f"{path.name}: {file}::{name}"
 
 
+def test_every_threat_has_its_test() -> None:
+    """Each row of docs/security.md ends with a test, and each part of it names one."""
+    for title, part in sections(text("docs/security.md")).items():
+        rows = [row for row in re.findall(r"(?m)^\|(.+)\|$", part) if "---" not in row and "threat" not in row]
+        assert all("::test_" in row.rpartition(" | ")[2] for row in rows), rows
+        assert "::test_" in part or title in ("Dependencies",), title
+
+
 def test_every_promise_has_its_section() -> None:
     """docs/guarantees.md speaks of P1 to P8, each with a test or with the plain word that one is missing."""
     parts = sections(text("docs/guarantees.md"))

@@ -1,0 +1,51 @@
+"""What we say to people, without signs that a terminal would act on.
+
+Names of files, cells and Norce's sentences come from outside; an escape sequence in one of them could hide, forge or
+overwrite lines, and a surrogate would end the command. Everything that is printed passes here; only what colours and
+moves lines itself (tables, the moving line, the log) writes to the stream behind it, and cleans its own texts.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, TextIO, cast
+
+#: C0 but tab and line feed, DEL, C1, what turns the direction of writing, line separators, surrogates.
+_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with a sign in place of each that acts."""
+    return _ACTS.sub("\ufffd", text)
+
+
+def escaped(json: str) -> str:
+    """JSON that means the same, without such signs."""
+    return _ACTS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json)
+
+
+class _Plain:
+    """A stream that lets nothing act."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.behind = stream
+
+    def write(self, text: str) -> int:
+        self.behind.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.behind, name)
+
+
+def guard() -> None:
+    """From now on standard output and error are plain."""
+    for name in ("stdout", "stderr"):
+        if not isinstance(getattr(sys, name), _Plain):
+            setattr(sys, name, cast(TextIO, _Plain(getattr(sys, name))))
+
+
+def behind(stream: TextIO) -> TextIO:
+    """The stream itself, for those that clean their own texts."""
+    return stream.behind if isinstance(stream, _Plain) else stream
