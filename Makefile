@@ -57,6 +57,10 @@ approve: need-RUN $(READY) ## send a held run, exactly as it was planned (RUN=id
 discard: need-RUN $(READY) ## file a held run away unsent (RUN=id)
 	@$(BIN)/etl discard '$(RUN)' $(ARGS)
 
+.PHONY: undo
+undo: need-RUN $(READY) ## plan the way back before a run; then approve (RUN=id)
+	@$(BIN)/etl undo '$(RUN)' $(ARGS)
+
 .PHONY: status
 status: $(READY) ## show feeds, runs and what waits
 	@$(BIN)/etl status $(ARGS)
@@ -100,6 +104,10 @@ storm: $(READY) ## 30,000 files come while `etl run` stands still
 .PHONY: soak
 soak: $(READY) ## a month of a told clock and 4,000 files in one process
 	@$(BIN)/python -m tests.campaigns.soak $(ARGS)
+
+.PHONY: undo-campaign
+undo-campaign: $(READY) ## take back the last of many random runs, 200 for each import
+	@UNDO_EXAMPLES=200 $(BIN)/pytest -q -n auto tests/unit/test_undo.py $(ARGS)
 
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach

@@ -194,6 +194,18 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
 
 
 @main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def undo(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Plan the resending of what Norce had before RUN; it waits for `etl approve`."""
+    from etl import work
+
+    return work.undo(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--strict", is_flag=True, help="End with 1 when a file is late or the like, with 6 when a run is held.")
 @click.pass_context

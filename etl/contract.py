@@ -66,6 +66,11 @@ class Field:
     def is_list(self) -> bool:
         return self.type == "array"
 
+    @property
+    def clearable(self) -> bool:
+        """Whether a null empties it: not where Connect ignores one, or would store 0 or false instead."""
+        return self.empty not in ("ignored", "no_change") and (self.nullable or self.empty is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -98,16 +98,22 @@ class Impact:
 
 
 def of(
-    changes: ChangeSet, accepted: pl.DataFrame, layout: Layout, gone: pl.DataFrame, *, off: bool, by: Decimal
+    changes: ChangeSet,
+    accepted: pl.DataFrame,
+    layout: Layout,
+    gone: pl.DataFrame,
+    *,
+    alive: int,
+    off: bool,
+    by: Decimal,
 ) -> Impact:
-    """`gone`: accepted records that the file lacks; `off`: they are switched off for it."""
+    """`gone`: accepted records that the file lacks; `off`: they are switched off for it; `by`: a large price move."""
     leaves = _plain(layout)
     names = list(dict.fromkeys(leaf.column for leaf in leaves if leaf.column in accepted.columns))
     was_off = pl.col(GONE).fill_null(False) if GONE in accepted.columns else pl.lit(False)
     old = accepted.select(
         KEY, pl.lit(True).alias(_SEEN), was_off.alias(_WAS_OFF), *(pl.col(name).alias(name + _OLD) for name in names)
     )
-    alive = int(old.filter(~pl.col(_WAS_OFF)).height)
     frame = changes.frame.filter(~pl.col(GONE)).join(old, on=KEY, how="left", maintain_order="left")
     frame = frame.with_columns(pl.col(_SEEN).fill_null(False), pl.col(_WAS_OFF).fill_null(False))
     frame = frame.with_columns(

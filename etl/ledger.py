@@ -337,6 +337,11 @@ class Ledger(Keep):
         with self.database.read() as db:
             return ledger_overlays.read(db, feed, self.state)
 
+    def overlay(self, run_id: str) -> Overlay:
+        """What one run has had accepted, whether or not it is part of the base by now."""
+        with self.database.read() as db:
+            return ledger_overlays.of_run(db, run_id, self.state)
+
     def compacted(self, feed: str, generation: str | None, runs_merged: Iterable[str]) -> None:
         """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
 

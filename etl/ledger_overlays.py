@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from etl import ledger_rows, schema
 from etl.model import AcceptedRange, ChunkState, Overlay
@@ -16,18 +17,25 @@ NOT_TAKEN = 2
 
 def read(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
     """The runs of a feed not yet merged into its base, in the order they were opened."""
+    return _read(db, [schema.runs.c.feed == feed, schema.runs.c.merged == 0], state)
+
+
+def of_run(db: Connection, run: str, state: Path) -> Overlay:
+    """What one run has had accepted, merged or not."""
+    return next(iter(_read(db, [schema.runs.c.id == run], state)), Overlay(run, ()))
+
+
+def _read(db: Connection, which: Sequence[ColumnElement[bool]], state: Path) -> tuple[Overlay, ...]:
     r, c, f = schema.runs.c, schema.chunks.c, schema.refusals.c
-    run_ids = db.execute(select(r.id).where(r.feed == feed, r.merged == 0).order_by(r.seq)).scalars().all()
+    run_ids = db.execute(select(r.id).where(*which).order_by(r.seq)).scalars().all()
     accepted = db.execute(
         select(schema.chunks)
         .join(schema.runs, r.id == c.run)
-        .where(r.feed == feed, r.merged == 0, c.state == ChunkState.ACCEPTED.value)
+        .where(*which, c.state == ChunkState.ACCEPTED.value)
         .order_by(c.origin, c.first, c.number)
     ).all()
     refused = db.execute(
-        select(f.run, f.origin, f.key)
-        .join(schema.runs, r.id == f.run)
-        .where(r.feed == feed, r.merged == 0, f.severity >= NOT_TAKEN)
+        select(f.run, f.origin, f.key).join(schema.runs, r.id == f.run).where(*which, f.severity >= NOT_TAKEN)
     ).all()
     keys: dict[tuple[str, int], set[str]] = defaultdict(set)
     for row in refused:

@@ -254,7 +254,7 @@ class Run:
     digest: str
     state: RunState
     counts: Counts = field(default_factory=Counts)
-    kind: Literal["file", "full", "rerun"] = "file"
+    kind: Literal["file", "full", "rerun", "undo"] = "file"
     started: datetime | None = None
     ended: datetime | None = None
     error: str | None = None  #: the whole error text, when refused

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import compact, durable, feedback, inbox, report, routing, run_folder, timetable, witness
+from etl import compact, durable, feedback, inbox, report, routing, run_folder, takeback, timetable, witness
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
@@ -55,6 +55,10 @@ class Pipeline:
         """Claimed files that a crash left without runs get them, and those of ended runs are filed away."""
         for run in self.intake.resume():
             self._file_away(run)
+
+    def undo(self, run: Run) -> Run:
+        """A new run that takes this one back. Raises UsageError, StateError."""
+        return takeback.opened(self._ledger, self._state, run)
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
@@ -140,12 +144,14 @@ class Pipeline:
     def _made(self, run: Run, mapping: Mapping) -> Plan:
         from etl import formats, plan
 
-        assert run.claimed is not None
-        accepted = compact.read_accepted(self._ledger, self._state, run.feed)
         terms = self.terms(mapping.operation.id)
+        if run.kind == "undo":
+            return takeback.plan(self._ledger, self._state, run, mapping, terms)
+        accepted = compact.read_accepted(self._ledger, self._state, run.feed)
         if run.kind == "full" and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
             return plan.again(mapping, columns, accepted, terms, pending_of(self._ledger, self._state, mapping))
+        assert run.claimed is not None
         table = formats.read(run.claimed, mapping.source.dialect, member=routing.member_of(run))
         known = known_values(self._ledger, self._state, mapping)
         before = routing.file_before(self._ledger, mapping, run.claimed)
@@ -213,6 +219,8 @@ class Pipeline:
         for name in ("rejections.csv", "rejections.xlsx"):
             with contextlib.suppress(FileNotFoundError):
                 durable.write(archive / name, (run_folder.path(self._state, run.id) / name).read_bytes())
+        if state is RunState.DONE:
+            run_folder.keep(self._state, run.id, archive)
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
         made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())

@@ -69,6 +69,9 @@ class Plan:
     unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
     before: history.Before | None = None
     spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
+    replaced: pl.DataFrame | None = None  #: what Norce has of the records that this run changes, for `etl.undo`
+    undoes: str | None = None  #: the run that it takes back
+    stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
 
     @property
     def verdicts(self) -> tuple[guards.Verdict, ...]:
@@ -79,7 +82,8 @@ class Plan:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why the run has to wait for a person's yes; empty when it may go."""
-        return guards.reasons(self.verdicts)
+        asked = (f"takes back run {self.undoes}: look at it first",) if self.undoes and self.batches else ()
+        return (*asked, *guards.reasons(self.verdicts))
 
 
 def make(
@@ -184,7 +188,10 @@ def _planned(
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
     off = full_file or (deactivate and layout.retiring is not None)
     lost = left if whole else left.clear()
-    effect = impact.of(changes, accepted, layout, lost, off=off, by=mapping.guards.price_by)
+    alive = diff.missing(Records(accepted.clear(), records.rows), accepted).height
+    effect = impact.of(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
+    touched = pl.concat([changes.frame.select(KEY), *([left.select(KEY)] if full_file else [])])
+    replaced = accepted.join(touched, on=KEY, how="semi", maintain_order="left")
     batches: list[Batch] = []
     if full_file:
         if absent.height > left.height:
@@ -223,6 +230,7 @@ def _planned(
         cleared=changes.cleared,
         full_file=full_file,
         sharing=sharing if full else (),
+        replaced=replaced,
     )
 
 

@@ -180,4 +180,4 @@ def _print(shown: dict[str, Any]) -> None:
     if len(shown["plan"]) > 20:
         click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
     screens.guards_table(shown["guards"])
-    screens.held_tables("would be held", shown["guards"])
+    screens.held_tables("would be held", shown["held"], shown["guards"])

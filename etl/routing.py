@@ -141,7 +141,8 @@ def archived_file(run: Run) -> Path | None:
 
 def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
     """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    newest = next((r for r in ledger.runs(200, mapping.feed, RunState.DONE) if r.kind != "full"), None)
+    done = ledger.runs(200, mapping.feed, RunState.DONE)
+    newest = next((run for run in done if run.kind not in ("full", "undo")), None)
     if newest is None:
         return None
     kept = archived_file(newest)

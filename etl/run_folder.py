@@ -5,7 +5,9 @@ All of it is synced before the ledger hears of it, and nothing of it counts befo
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,12 @@ from etl.trace import TracedRecord
 
 if TYPE_CHECKING:
     from etl.plan import Plan
+
+#: What Norce had of the records that a run changes, and the run that an undo takes back.
+BEFORE, UNDOES = "before.parquet", "undoes.json"
+
+#: Folder within a run's archive that an undo needs.
+KEPT = "undo"
 
 #: How the key of a record begins where the first identifier given decides.
 _NAMED = ("Id=", "Code=", "EmailAddress=", "OrganizationNo=")
@@ -64,6 +72,8 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
         )
     if parts:
         accepted.write(accepted.sent_path(state, run.id), pl.concat(parts, how="diagonal"))
+    if plan.replaced is not None and plan.replaced.height:
+        accepted.write(folder / BEFORE, plan.replaced)
     rejected = plan.rejections.frame
     if rejected.height:
         durable.write(folder / "rejections.csv", rejections.csv(rejected))
@@ -78,6 +88,8 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
         "full_file": plan.full_file,
         "sharing": list(plan.sharing),
         "moves": moves,
+        "undoes": plan.undoes,
+        "stuck": list(plan.stuck),
         "merged": sum(batch.merged - 1 for batch in plan.batches),
         "columns": list(plan.columns),
         "unused_columns": list(plan.unused),
@@ -85,6 +97,20 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
     }
     durable.write(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
     return chunks, {key: made[key] for key in ("withheld", "cleared", "merged")}
+
+
+def keep(state: Path, run: str, archive: Path) -> None:
+    """What an undo of the run will need goes on in its archive: what was sent, and what Norce had before."""
+    from etl import accepted
+
+    folder = archive / KEPT
+    kept = [name for name in (accepted.sent_path(state, run), path(state, run) / BEFORE) if name.exists()]
+    if kept:
+        durable.make_folder(folder)
+        for found in kept:
+            with contextlib.suppress(FileExistsError):
+                os.link(found, folder / found.name)
+        durable.sync_folder(folder)
 
 
 def facts(state: Path, run: str) -> dict[str, Any]:

@@ -133,12 +133,13 @@ def guards_table(verdicts: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def held_tables(word: str, verdicts: Sequence[dict[str, Any]]) -> None:
-    """Why a run is held, each reason with its largest examples."""
-    for verdict in summary.held(verdicts):
-        click.echo(f"{word}: {verdict['reason']}")
-        if verdict["examples"]:
-            _examples_table(verdict["examples"], None)
+def held_tables(word: str, doubts: Sequence[str], verdicts: Sequence[dict[str, Any]]) -> None:
+    """Why a run is held, each reason with the largest examples of its guard."""
+    by_reason = {verdict["reason"]: verdict["examples"] for verdict in verdicts}
+    for doubt in doubts:
+        click.echo(f"{word}: {doubt}")
+        if by_reason.get(doubt):
+            _examples_table(by_reason[doubt], None)
 
 
 def _examples_table(examples: Sequence[dict[str, Any]], title: str | None) -> None:
@@ -281,8 +282,15 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"  {row}: {report.shown(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
+    for one in facts.get("stuck", []):
+        what = f"{summary.label(one['field'])} of " if one["field"] else ""
+        keys = ", ".join(summary.printable(key) for key in one["keys"])
+        more = " …" if one["records"] > len(one["keys"]) else ""
+        click.echo(f"stays as it is: {what}{one['records']} records ({keys}{more}): {one['reason']}")
+    if facts.get("undoes"):
+        click.echo(f"takes back run {facts['undoes']}")
     summary_table(facts.get("summary", {}))
-    held_tables("held" if run.state is RunState.HELD else "was held", facts.get("guards", []))
+    held_tables("held" if run.state is RunState.HELD else "was held", facts.get("doubts", []), facts.get("guards", []))
     if facts.get("sharing"):
         click.echo(
             f"sent without FullFile=true: {', '.join(facts['sharing'])} has records in the same scope, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 #: Signs of a cell that are shown at most; terminals cut further.
@@ -81,8 +81,3 @@ def printable(cell: str | None) -> str:
     if cell is None:
         return "–"
     return "".join(sign if sign.isprintable() else "�" for sign in cell[:LONGEST])
-
-
-def held(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The guards that hold a run."""
-    return [verdict for verdict in verdicts if verdict["held"]]

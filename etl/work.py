@@ -72,7 +72,8 @@ def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> E
     """The file of an earlier run, once more."""
     with _working(settings, verbose, PATIENCE) as work:
         old = screens.find_run(work.ledger, run_id)
-        newest = next((r for r in work.ledger.runs(1000, old.feed, RunState.DONE) if r.kind != "full"), old)
+        done = work.ledger.runs(1000, old.feed, RunState.DONE)
+        newest = next((run for run in done if run.kind not in ("full", "undo")), old)
         if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
             raise StateError(
                 "older-file",
@@ -98,6 +99,17 @@ def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit
         again = work.pipeline.intake.again(feed, newest, "full")
         _to_the_end(work, again)
     return _conclude(work, as_json=as_json)
+
+
+def undo(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
+    """Plan the way back before a run, and wait for a yes."""
+    with _working(settings, verbose, PATIENCE) as work:
+        opened = work.pipeline.undo(screens.find_run(work.ledger, run_id))
+        _to_the_end(work, opened)
+    status = _conclude(work, as_json=as_json)
+    if not as_json:
+        screens.show(settings, opened.id, as_json=False)
+    return status
 
 
 def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
