@@ -113,18 +113,24 @@ def read_pending(
     left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last), Overlay(last, ())))
     if left.is_empty():
         return nothing
-    known = read(state, feed, generation, overlays)
-    return lay_over(known.join(left.select(KEY), on=KEY, how="semi", maintain_order="left"), left).drop(GONE)
+    known = scan(state, feed, generation, overlays)
+    concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
+    return lay_over(concerned.collect().lazy(), left).collect().drop(GONE)
 
 
-def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
-    """All records that Norce has from this feed: KEY, ITEM, GONE and the data columns."""
-    base = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:
+    """All records that Norce has from this feed: KEY, ITEM, GONE and the data columns. What is asked for is read."""
+    base = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
     if generation is not None:
-        base = pl.read_parquet(base_path(state, feed, generation))
+        base = pl.scan_parquet(base_path(state, feed, generation))
     for overlay in overlays:
         base = lay_over(base, taken(pl.read_parquet(sent_path(state, overlay.run)), overlay))
     return base
+
+
+def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
+    """The same in memory."""
+    return scan(state, feed, generation, overlays).collect()
 
 
 def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
@@ -147,7 +153,7 @@ def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
 
 
-def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
+def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
     """`base` with the sent values of `patch` in place of the old ones; new keys behind the old."""
     if patch.is_empty():
         return base
@@ -166,9 +172,17 @@ def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
             *(pl.col(name).filter(went(name)).last() for name in names),
             *(pl.col(mask).bitwise_or() for mask in masks),
         )
-    for name in names:
-        if name in base.columns and base.schema[name] != patch.schema[name]:
-            base = base.with_columns(_as(base, name, patch.schema[name]))
+    old = base.collect_schema()
+    base = base.with_columns(
+        _as(name, old[name], patch.schema[name]) for name in names if name in old and old[name] != patch.schema[name]
+    )
+    values = []
+    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, GONE)), *names]):
+        if name not in names:
+            values.append(pl.col(name))
+            continue
+        before = pl.col(name) if name in old else pl.lit(None)
+        values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(before).alias(name))
     patch = patch.select(
         KEY,
         pl.col(ITEM).alias("\x1fitem"),
@@ -176,31 +190,30 @@ def lay_over(base: pl.DataFrame, patch: pl.DataFrame) -> pl.DataFrame:
         *masks,
         *(pl.col(name).alias("\x1f" + name) for name in names),
     )
-    both = base.join(patch, on=KEY, how="full", coalesce=True, maintain_order="left_right")
-    values = []
-    for name in dict.fromkeys([*(n for n in base.columns if n not in (KEY, ITEM, GONE)), *names]):
-        if name not in names:
-            values.append(pl.col(name))
-            continue
-        old = pl.col(name) if name in base.columns else pl.lit(None)
-        values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(old).alias(name))
-    return both.select(
+    both = base.join(patch.lazy(), on=KEY, how="left", maintain_order="left")
+    known = base.select(KEY).filter(pl.col(KEY).is_in(patch[KEY].implode())).collect(engine="streaming")
+    more = patch.join(known, on=KEY, how="anti", maintain_order="left").lazy()
+    more = more.with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in base.collect_schema().items() if name != KEY
+    )
+    return pl.concat([both, more.select(both.collect_schema().names())]).select(
         KEY, pl.coalesce("\x1fitem", ITEM).alias(ITEM), pl.coalesce("\x1fgone", GONE).alias(GONE), *values
     )
 
 
-def _as(base: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Expr:
+def _as(name: str, old: pl.DataType, kind: pl.DataType) -> pl.Expr:
     """The old values in the type the mapping has given the field since; what does not fit is unknown."""
     try:
-        base.select(pl.col(name).cast(kind, strict=False))
+        pl.Series([None], dtype=old).cast(kind, strict=False)
     except pl.exceptions.PolarsError:
         return pl.lit(None, dtype=kind).alias(name)
     return pl.col(name).cast(kind, strict=False)
 
 
-def compact(state: Path, feed: str, name: str, frame: pl.DataFrame) -> str:
+def compact(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
     """Write a new base; its file name. Nothing counts before the ledger says so. Raises StateError."""
     path = base_path(state, feed, f"{name}.parquet")
     durable.make_folder(path.parent)
-    write(path, frame)
+    with durable.replacing(path) as half:
+        records.sink_parquet(half, compression="zstd", compression_level=1)
     return path.name

@@ -30,27 +30,41 @@ NUMBER = pl.Decimal(18, 4)
 SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
 
 
-def clean(text: pl.Expr, column: Column, *, ascii_only: bool) -> pl.Expr:
-    """Trimmed and composed (NFC) text; composing is left out where there is nothing to compose: it is slow."""
+#: Characters that composing may change, and many that it does not: Latin letters and usual signs are left out.
+_COMPOSABLE = r"[^\x{0}-\x{2FF}\x{2010}-\x{203A}\x{20A0}-\x{20BF}\x{2122}]"
+
+
+def is_composed(text: pl.Expr) -> pl.Expr:
+    """Whether composing (NFC) certainly changes none of these texts."""
+    return ~text.str.contains(_COMPOSABLE).any()
+
+
+def clean(text: pl.Expr, column: Column, *, composed: bool) -> pl.Expr:
+    """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow."""
     if column.trim:
         text = text.str.strip_chars(SPACES)
-    return text if ascii_only else text.str.normalize("NFC")
+    return text if composed else text.str.normalize("NFC")
 
 
 def blank(text: pl.Expr, column: Column) -> pl.Expr:
     """Null for nothing and for the words that mean nothing."""
-    nothing = ["", *column.empty]
-    return pl.when(~text.is_in(nothing)).then(text)
+    filled: pl.Expr = ~text.is_in(["", *column.empty]) if column.empty else text.ne("")
+    return pl.when(filled).then(text)
 
 
-def parse(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
-    """The typed value, or null where the text is no such thing."""
+def is_plain(text: pl.Expr, column: Column) -> pl.Expr:
+    """Whether all of these texts are decimals of the simplest form, within what Connect takes."""
+    return text.str.contains(rf"^-?\d{{1,11}}(?:{re.escape(column.decimal)}\d{{1,4}})?$").all()
+
+
+def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) -> pl.Expr:
+    """The typed value, or null where the text is no such thing; for `plain` see `is_plain`."""
     match column.type:
         case "decimal":
-            return _decimal(text, column, excel=excel)
+            return _decimal(text, column, excel=excel, plain=plain)
         case "integer":
-            plain = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
-            return pl.when(plain.str.contains(r"^-?\d{1,18}$")).then(plain).cast(pl.Int64, strict=False)
+            digits = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
+            return pl.when(digits.str.contains(r"^-?\d{1,18}$")).then(digits).cast(pl.Int64, strict=False)
         case "boolean":
             lower = text.str.to_lowercase()
             return (
@@ -108,8 +122,12 @@ def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     return number
 
 
-def _decimal(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
-    wide = _plain_number(text, column, excel=excel).cast(pl.Decimal(38, 12), strict=False)
+def _decimal(text: pl.Expr, column: Column, *, excel: bool, plain: bool) -> pl.Expr:
+    if plain:
+        number = text.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else text
+    else:
+        number = _plain_number(text, column, excel=excel)
+    wide = number.cast(pl.Decimal(38, 12), strict=False)
     if excel and column.round is None:
         wide = wide.round(8, mode="half_away_from_zero")  # a workbook stores binary floats: 0.1+0.2
     if column.round is not None:

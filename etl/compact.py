@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl import accepted, durable, run_folder, witness
 from etl.ledger import Ledger
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def read_accepted(ledger: Ledger, state: Path, feed: str) -> Any:
-    """What Norce has from a feed, as a frame. Raises StateError when a file of it is damaged."""
+def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
+    """What Norce has from a feed; of its records and columns only those that are asked for are read.
+
+    Raises StateError when a file of it is damaged.
+    """
     witness.check(ledger, files_of(ledger, state, feed))
-    return accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+    return accepted.scan(state, feed, ledger.generation(feed), ledger.overlays(feed))
+
+
+def read_accepted(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
+    """All of it in memory."""
+    return scan_accepted(ledger, state, feed).collect()
 
 
 def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
@@ -54,8 +62,7 @@ def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
     pending = read_pending(ledger, state, feed) if changes else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
     if overlays or owed or (pending is not None and pending.height):
-        frame = accepted.read(state, feed, before, overlays)
-        name = accepted.compact(state, feed, ended[-1], frame)
+        name = accepted.compact(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
         if pending is not None and pending.height:
             accepted.write(accepted.pending_path(state, feed, name), pending)
         written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))

@@ -64,8 +64,8 @@ def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) ->
                     )
                 )
             kind = dtype(field)
-    if value.table is None:
-        result = _cast(result, kind, field, bad)
+    if value.table is None and not (value.kind == "column" and kind == NUMBER and field.type == "number"):
+        result = _cast(result, kind, field, bad)  # a column of decimals was checked to be what Connect takes
     if value.default is not None:
         result = result.fill_null(pl.lit(wire(value.default, field), dtype=dtype(field)))
     if field.max_length and field.type in ("string", "uri", "uuid"):
@@ -93,13 +93,17 @@ def _cast(
                 result = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
                 result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER)
             message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
+        case "integer" if kind == pl.Int64:
+            return source
         case "integer":
             result = source.cast(pl.Int64, strict=False)
             if kind.is_decimal() or kind.is_float():
                 result = pl.when(source == result).then(result)
             message, hint = "is no whole number", "Connect takes no fractions here"
+        case "boolean" if kind == pl.Boolean:
+            return source
         case "boolean":
-            result = source if kind == pl.Boolean else _yes(_text(source, kind))
+            result = _yes(_text(source, kind))
             message, hint = "is neither true nor false", "declare the column: {type: boolean}"
         case "datetime":
             if kind == pl.Date:

@@ -66,21 +66,20 @@ def compare(
     before = {name: name + _OLD for name in columns}
     joined = whole.kept(joined, layout, filled, before)
     shrunk = whole.shrunk(layout, filled, before)
-    able = _able(layout, filled)
+    can = _able(layout, filled)
     send: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
-        goes_along = leaf.key and layout.operation.key.match == "all"
-        if goes_along or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)):
-            continue  # is never a change of its own
+        if not is_change(leaf, layout):
+            continue
         differs = pl.lit(True) if everything or not known[leaf.index] else _differs(leaf)
         differs = differs | shrunk.get(leaf.bundle, pl.lit(False))
-        content = [able[other.index] for other in layout.leaves if other.is_content_of(leaf)]
+        content = [can[other.index] for other in layout.leaves if other.is_content_of(leaf)]
         useful = pl.any_horizontal(content) if leaf.anchor and not leaf.key and content else pl.lit(True)
-        send[leaf.index] = able[leaf.index] & useful & (pl.col(NEW) | differs)
+        send[leaf.index] = can[leaf.index] & useful & (pl.col(NEW) | differs)
     count = max(1, -(-len(layout.leaves) // BITS))
     joined = joined.with_columns(
         *(_word(send, word).alias(f"_c{word}") for word in range(count)),
-        *(_word(able, word).alias(f"_v{word}") for word in range(count)),
+        *(_word(can, word).alias(f"_v{word}") for word in range(count)),
     )
     touched = pl.any_horizontal(pl.col(f"_c{word}") != 0 for word in range(count))
     changed = joined.filter(touched).with_columns(pl.lit(False).alias(GONE))
@@ -101,7 +100,7 @@ def compare(
         new=new,
         changed=changed.height - new,
         gone=gone,
-        withheld=_withheld(joined, layout),
+        withheld=withheld(joined, layout),
         cleared=cleared,
     )
 
@@ -148,9 +147,22 @@ def _differs(leaf: Leaf) -> pl.Expr:
     return value(leaf).ne_missing(value(leaf, _OLD))
 
 
+def is_change(leaf: Leaf, layout: Layout) -> bool:
+    """Whether a leaf can be a change of its own: what only goes along is none."""
+    goes_along = leaf.key and layout.operation.key.match == "all"
+    return not (goes_along or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)))
+
+
+def able(layout: Layout) -> dict[int, pl.Expr]:
+    """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read.
+
+    Expressions over a frame of records with the column NEW.
+    """
+    return _able(layout, {leaf.index: _filled(leaf, layout) for leaf in layout.leaves})
+
+
 def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
-    """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read."""
-    able: dict[int, pl.Expr] = {}
+    found: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
         conditions = [filled[leaf.index], *whole.present(leaf, layout, filled)]
         for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
@@ -165,8 +177,8 @@ def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
             conditions.append(pl.any_horizontal(filled[o.index] for o in partners) if partners else pl.lit(True))
         if not leaf.value.own:
             conditions.append(pl.col(NEW))
-        able[leaf.index] = pl.all_horizontal(conditions)
-    return able
+        found[leaf.index] = pl.all_horizontal(conditions)
+    return found
 
 
 def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
@@ -258,7 +270,7 @@ def _count(frame: pl.DataFrame, conditions: list[pl.Expr]) -> int:
     return int(frame.select(pl.sum_horizontal(c.fill_null(False).cast(pl.UInt32).sum() for c in conditions)).item())
 
 
-def _withheld(joined: pl.DataFrame, layout: Layout) -> int:
+def withheld(joined: pl.DataFrame, layout: Layout) -> int:
     """Values that a row gives and that are not sent, because Connect would ignore them or do more than asked."""
     kept_back = [
         leaf

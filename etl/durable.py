@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from etl.errors import StateError
 
@@ -55,23 +56,26 @@ def digest(path: Path) -> str:
 
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write through a temporary neighbour: temp, fsync, rename, fsync of the folder. Raises StateError."""
+    with replacing(path, mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """The same for what is written piece by piece: the file counts when the block has ended without an error."""
     temporary = half(path)
     with translated(path):
-        _write(path, temporary, data, mode)
+        try:
+            with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
-
-
-def _write(path: Path, temporary: Path, data: bytes, mode: int) -> None:
-    try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def half(path: Path) -> Path:

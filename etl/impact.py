@@ -107,7 +107,8 @@ def of(
     off: bool,
     by: Decimal,
 ) -> Impact:
-    """`gone`: accepted records that the file lacks; `off`: they are switched off for it; `by`: a large price move."""
+    """`accepted`: the records that the changes are about, of `alive` that are not switched off; `gone`: those of them
+    that the file lacks; `off`: they are switched off for it; `by`: a large price move."""
     leaves = _plain(layout)
     names = list(dict.fromkeys(leaf.column for leaf in leaves if leaf.column in accepted.columns))
     was_off = pl.col(GONE).fill_null(False) if GONE in accepted.columns else pl.lit(False)

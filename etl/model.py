@@ -5,18 +5,21 @@ polars is imported for type checking only: `etl status` and `etl --help` must no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import polars as pl
 
 #: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
 ROW = "_row"
+
+#: Rows of a table that are worked on at a time.
+PIECE = 250_000
 
 #: Columns of records: what tells one apart, and the array element (a cluster of variants) it belongs to.
 KEY = "_key"
@@ -74,6 +77,26 @@ class Rejections:
         return int(self.frame["row"].n_unique())
 
 
+class Reading(Protocol):
+    """A file that can be read piece by piece, as often as needed; what it is at the end of each pass is a `Table`.
+
+    `malformed` and `rows` are those of the latest pass that came to its end.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def malformed(self) -> Rejections: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """At least one frame of whole rows, in the order of the file."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Text cells plus ROW. Every row of the file is either in `frame` or in `malformed`."""
@@ -85,6 +108,10 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(name for name in self.frame.columns if name != ROW)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The rows in pieces, as a `Reading` gives them."""
+        yield from self.frame.iter_slices(PIECE) if self.frame.height else (self.frame,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,25 +147,24 @@ class Pipeline:
         terms = self.terms(mapping.operation.id)
         if run.kind == "undo":
             return takeback.plan(self._ledger, self._state, run, mapping, terms)
-        accepted = compact.read_accepted(self._ledger, self._state, run.feed)
+        accepted = compact.scan_accepted(self._ledger, self._state, run.feed)
         if run.kind == "full" and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
-            return plan.again(mapping, columns, accepted, terms, pending_of(self._ledger, self._state, mapping))
+            pending = pending_of(self._ledger, self._state, mapping)
+            return plan.again(mapping, columns, accepted.collect(), terms, pending)
         assert run.claimed is not None
-        table = formats.read(run.claimed, mapping.source.dialect, member=routing.member_of(run))
-        known = known_values(self._ledger, self._state, mapping)
-        before = routing.file_before(self._ledger, mapping, run.claimed)
-        return plan.make(
-            table,
-            mapping,
-            accepted,
-            terms,
-            full=run.kind == "full",
-            known=known,
-            before=before,
-            foreign=self._foreign(mapping, run),
-            pending=pending_of(self._ledger, self._state, mapping),
-        )
+        with formats.reading(run.claimed, mapping.source.dialect, member=routing.member_of(run)) as reading:
+            return plan.make(
+                reading,
+                mapping,
+                accepted,
+                terms,
+                full=run.kind == "full",
+                known=known_values(self._ledger, self._state, mapping),
+                before=routing.file_before(self._ledger, mapping, run.claimed),
+                foreign=self._foreign(mapping, run),
+                pending=pending_of(self._ledger, self._state, mapping),
+            )
 
     def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:
         """What other feeds of the same import have had accepted; only a full feed needs to know."""
@@ -290,9 +289,9 @@ def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any
 
     known: dict[str, pl.Series] = {}
     for field, (feed, target) in mapping.references.items():
-        frame = compact.read_accepted(ledger, state, feed)
-        columns = [name for name in frame.columns if name.rpartition(".")[2] == target]
-        alive = frame.filter(~pl.col(GONE).fill_null(False))
+        records = compact.scan_accepted(ledger, state, feed)
+        columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
+        alive = records.filter(~pl.col(GONE).fill_null(False)).select(columns).collect(engine="streaming")
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
         known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
     return known

@@ -19,7 +19,8 @@ from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections, Table
+from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections
+from etl.sift import Sifted, sift
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,9 @@ class Plan:
 
 
 def make(
-    table: Table,
+    reading: Reading,
     mapping: Mapping,
-    accepted: pl.DataFrame,
+    accepted: pl.DataFrame | pl.LazyFrame,
     terms: Terms,
     *,
     full: bool = False,
@@ -104,28 +105,40 @@ def make(
     same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
-    checked = validate.check(table, mapping)
-    layout = arrange.layout(mapping, checked.columns)
-    records, refused = transform.apply(checked.frame, mapping, layout)
-    _balance(table, checked, records, refused)
-    rejected = pl.concat([checked.rejections.frame, refused.frame])
-    counts = Counts(rows=table.rows, skipped=checked.skipped)
-    bad = checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))
-    records, waiting = _waiting(records, known or {})
+    columns = validate.columns(reading.columns, mapping)
+    layout = arrange.layout(mapping, columns.used)
+    waits = _waits(known or {})
+    owed = pending[KEY] if pending is not None else pl.Series(dtype=pl.String)
+    sifted = sift(reading, columns, mapping, layout, accepted.lazy(), everything=full, waits=waits, pending=owed)
+    _balance(reading, sifted)
+    counts = Counts(rows=reading.rows, skipped=sifted.skipped)
+    records, waiting = _waiting(sifted.records, known or {}, waits)
     counts = replace(counts, waiting=waiting.len())
     records = carry.under(records, pending, layout)
-    unsure = transform.mentioned(pl.concat([checked.refused, bad]), table.malformed, mapping, layout)
-    unsure = pl.concat([unsure, waiting])
+    unsure = pl.concat([transform.pieces(reading.malformed), sifted.mentioned, waiting.rename("v")])
+    rejected = pl.concat([reading.malformed.frame, sifted.rejected])
     plan = _planned(
-        records, layout, mapping, accepted, terms, rejected, counts, full=full, mentioned=unsure, foreign=foreign
+        records,
+        layout,
+        mapping,
+        sifted.accepted,
+        terms,
+        rejected,
+        counts,
+        alive=sifted.alive,
+        full=full,
+        mentioned=unsure,
+        foreign=foreign,
     )
+    counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.held.len())
+    plan = replace(plan, counts=counts, withheld=plan.withheld + sifted.withheld)
     excel = mapping.source.dialect.format == "excel" and plan.rejections.frame.height > 0
-    spoiled = rejections.spoiled(table.frame, plan.rejections.frame) if excel else None
-    return replace(plan, columns=checked.columns, unused=checked.unused, before=before, spoiled=spoiled)
+    spoiled = rejections.spoiled(reading.frames(), plan.rejections.frame) if excel else None
+    return replace(plan, columns=columns.used, unused=columns.unused, before=before, spoiled=spoiled)
 
 
-def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.Series]:
-    """Without the records that refer to what is not accepted yet, and what those refer to.
+def _waits(known: Map[str, pl.Series]) -> pl.Expr:
+    """Whether a record refers to what is not accepted yet.
 
     Connect ignores stock and prices of a product that it does not have, and does not say so
     (https://docs.norce.io/api-reference/connect/productservice/openapi/product/importonhands.md).
@@ -133,11 +146,16 @@ def _waiting(records: Records, known: Map[str, pl.Series]) -> tuple[Records, pl.
     missing = pl.lit(False)
     for field, values in known.items():
         missing = missing | (pl.col(field).is_not_null() & ~pl.col(field).cast(pl.String).is_in(values.implode()))
-    held = records.frame.filter(missing)
+    return missing
+
+
+def _waiting(records: Records, known: Map[str, pl.Series], waits: pl.Expr) -> tuple[Records, pl.Series]:
+    """Without the records that have to wait, and what those refer to."""
+    held = records.frame.filter(waits)
     if held.is_empty():
         return records, pl.Series(dtype=pl.String)
     lead = next(iter(known))
-    return Records(records.frame.filter(~missing), records.rows), held[lead].cast(pl.String)
+    return Records(records.frame.filter(~waits), records.rows), held[lead].cast(pl.String)
 
 
 def again(
@@ -162,7 +180,8 @@ def again(
     frame = frame.join(owed.select(KEY), on=KEY, how="anti", maintain_order="left")
     records = carry.under(Records(frame, pl.Series(dtype=pl.Int64)), pending, layout)
     nothing = pl.DataFrame(schema=REJECTIONS)
-    return _planned(records, layout, mapping, accepted, terms, nothing, Counts(rows=frame.height), full=True)
+    counts = Counts(rows=frame.height)
+    return _planned(records, layout, mapping, accepted, terms, nothing, counts, alive=alive.height, full=True)
 
 
 def _planned(
@@ -174,6 +193,7 @@ def _planned(
     rejected: pl.DataFrame,
     counts: Counts,
     *,
+    alive: int,
     full: bool,
     mentioned: pl.Series | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
@@ -188,7 +208,6 @@ def _planned(
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
     off = full_file or (deactivate and layout.retiring is not None)
     lost = left if whole else left.clear()
-    alive = diff.missing(Records(accepted.clear(), records.rows), accepted).height
     effect = impact.of(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
     touched = pl.concat([changes.frame.select(KEY), *([left.select(KEY)] if full_file else [])])
     replaced = accepted.join(touched, on=KEY, how="semi", maintain_order="left")
@@ -321,15 +340,16 @@ def _later(batches: list[Batch], waves: int) -> list[Batch]:
     return [chunk.delayed(batch, waves) for batch in batches]
 
 
-def _balance(table: Table, checked: validate.Checked, records: Records, refused: Rejections) -> None:
-    """Every row of the file is in the records, or rejected, or left out on purpose. Raises Defect."""
-    read = table.frame.height + table.malformed.frame["row"].n_unique()
-    if read != table.rows:
-        raise Defect(f"the file has {table.rows} rows, of which {read} were read")
-    good = table.rows - checked.skipped - checked.rejections.rows
-    if good != checked.frame.height:
-        raise Defect(f"{good} rows passed the checks, {checked.frame.height} went on")
-    bad = refused.frame["row"].unique()
-    ended = records.rows.len() + bad.filter(~bad.is_in(records.rows.implode())).len()
-    if ended != good:
-        raise Defect(f"of {good} good rows {ended} ended in a record or a rejection")
+def _balance(reading: Reading, sifted: Sifted) -> None:
+    """Every row of the file is in a record, or rejected, or left out on purpose. Raises Defect."""
+    read = sifted.read + reading.malformed.rows
+    if read != reading.rows:
+        raise Defect(f"the file has {reading.rows} rows, of which {read} were read")
+    good = sifted.read - sifted.skipped - sifted.unfit
+    if good != sifted.good:
+        raise Defect(f"{good} rows passed the checks, {sifted.good} went on")
+    ended = pl.concat([sifted.records.rows.cast(pl.UInt32), sifted.held])
+    both = ended.filter(ended.is_in(sifted.refused.implode()))
+    count = ended.n_unique() + sifted.refused.len() - both.n_unique()
+    if count != good:
+        raise Defect(f"of {good} good rows {count} ended in a record or a rejection")

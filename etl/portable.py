@@ -79,7 +79,7 @@ def read(ledger: Ledger, state: Path, source: Path) -> list[str]:
     said = []
     for feed, found in facts["feeds"].items():
         name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        generation = accepted.compact(state, feed, name, contents[found["accepted"]["name"]])
+        generation = accepted.compact(state, feed, name, contents[found["accepted"]["name"]].lazy())
         paths = [accepted.base_path(state, feed, generation)]
         if found["owed"]:
             paths.append(accepted.pending_path(state, feed, generation))

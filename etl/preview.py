@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from etl import accepted as store
 from etl import compact, formats, impact, mapping_file, pipeline, plan, rejections, report, routing, screens, session
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
@@ -20,25 +21,21 @@ from etl.plan import Plan
 #: Records of each request that are shown.
 RECORDS = 3
 
+#: A plan is made so often anew while another process moves *accepted*.
+MOST_ATTEMPTS = 3
+
 
 def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> Exit:
     """Counts, rejections, every request's header and first records, and the minutes they need."""
     mapping = _mapping(settings, file, feed)
     settings = session.state_settings(settings)
-    state = settings.paths.state
-    if (state / "ledger.sqlite").exists():
-        with Ledger.read(state) as ledger:
-            accepted = compact.read_accepted(ledger, state, mapping.feed)
-            known = pipeline.known_values(ledger, state, mapping)
-            before = routing.file_before(ledger, mapping, file)
-            pending = pipeline.pending_of(ledger, state, mapping)
-    else:
-        from etl import accepted as store
-
-        accepted, known, before, pending = store.read(state, mapping.feed, None, ()), {}, None, None
-    table = formats.read(file, mapping.source.dialect)
-    terms = pipeline.terms(settings, session.account_id(settings))
-    made = plan.make(table, mapping, accepted, terms, known=known, before=before, pending=pending)
+    for attempt in itertools.count():
+        try:
+            made = _plan(settings, file, mapping)
+            break
+        except FileNotFoundError:  # a process that works on the state has put a newer *accepted* in its place
+            if attempt == MOST_ATTEMPTS:
+                raise
     shown = describe(made, file.name)
     if as_json:
         screens.print_json(shown)
@@ -47,6 +44,24 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
     if shown["held"]:
         return Exit.HELD
     return Exit.ROWS_REJECTED if made.counts.rejected else Exit.OK
+
+
+def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
+    state = settings.paths.state
+    terms = pipeline.terms(settings, session.account_id(settings))
+    with formats.reading(file, mapping.source.dialect) as reading:
+        if not (state / "ledger.sqlite").exists():
+            return plan.make(reading, mapping, store.scan(state, mapping.feed, None, ()), terms)
+        with Ledger.read(state) as ledger:
+            return plan.make(
+                reading,
+                mapping,
+                compact.scan_accepted(ledger, state, mapping.feed),
+                terms,
+                known=pipeline.known_values(ledger, state, mapping),
+                before=routing.file_before(ledger, mapping, file),
+                pending=pipeline.pending_of(ledger, state, mapping),
+            )
 
 
 def describe(made: Plan, name: str) -> dict[str, Any]:

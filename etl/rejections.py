@@ -7,6 +7,7 @@ bad rows cost seconds. What a spreadsheet would run as a formula is defused wher
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -51,9 +52,10 @@ def _runs(name: str) -> pl.Expr:
     return pl.col(name).str.contains(_FORMULA)
 
 
-def spoiled(table: pl.DataFrame, rejections: pl.DataFrame) -> pl.DataFrame:
+def spoiled(frames: Iterable[pl.DataFrame], rejections: pl.DataFrame) -> pl.DataFrame:
     """The cells of the rejected rows as they came, as many as a workbook of them shows."""
-    return table.filter(pl.col(ROW).is_in(rejections["row"].unique().implode())).head(ANNOTATED)
+    bad = rejections["row"].unique().implode()
+    return pl.concat([frame.filter(pl.col(ROW).is_in(bad)) for frame in frames]).head(ANNOTATED)
 
 
 def workbook(rows: pl.DataFrame, rejections: pl.DataFrame) -> bytes:

@@ -21,36 +21,41 @@ SEPARATOR = "\x1f"
 _LONGEST_KEY_PART = 200
 
 
-def apply(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[Records, Rejections]:
-    """`frame` as `validate.check` leaves it: ROW and typed columns. Every row ends in one of the two results."""
+def rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[list[pl.DataFrame], Rejections]:
+    """Typed rows, as `validate.check` leaves them, with their leaves and keys, and what no record can be made of.
+
+    One frame for each column that `per` fits, else one. What is decided here is decided row by row.
+    """
     rejected: list[pl.DataFrame] = []
-    parts = []
-    if mapping.per:
-        for name in frame.columns:
-            found = matches(mapping.per, name)
-            if found is not None:
-                parts.append(_rows(frame, mapping, layout, (name, *found), rejected))
+    bound = [(name, *found) for name in frame.columns if mapping.per and (found := matches(mapping.per, name))]
+    if bound:
+        parts = [_rows(frame, mapping, layout, matched, rejected) for matched in bound]
     else:
-        parts.append(_rows(frame, mapping, layout, None, rejected))
-    rows = pl.concat(parts) if parts else _rows(frame.clear(), mapping, layout, None, rejected)
-    bad = pl.concat([part.select("row") for part in rejected]) if rejected else pl.DataFrame(schema={"row": pl.Int64})
-    rows = rows.join(bad.rename({"row": ROW}).unique(), on=ROW, how="anti", maintain_order="left")
-    rows = _keyed(rows, mapping, layout, rejected)
+        parts = [_rows(frame.clear() if mapping.per else frame, mapping, layout, None, rejected)]
+    if rejected:
+        bad = pl.concat([part.select(pl.col("row").alias(ROW)) for part in rejected]).unique()
+        parts = [part.join(bad, on=ROW, how="anti", maintain_order="left") for part in parts]
+    parts = [_keyed(part, mapping, layout, rejected) for part in parts]
+    return parts, Rejections(pl.concat([pl.DataFrame(schema=REJECTIONS), *rejected]))
+
+
+def records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejections]:
+    """Rows into records: what stands in several of them brought together. Every row ends in one of the two results."""
+    rejected: list[pl.DataFrame] = []
     origin = rows.select(KEY, ROW)
     lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
     rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
-    records: list[pl.DataFrame] = []
+    late: list[pl.DataFrame] = []
     if layout.units:
-        rows = _agreed(rows, layout, records)
+        rows = _agreed(rows, layout, late)
     for flaw in elements.flaws(layout):
         bad_records = rows.filter(flaw.where)
         if bad_records.height:
-            records.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))
+            late.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))
             rows = rows.filter(~flaw.where)
-    rejected.extend(_all_rows(part, origin) for part in records)
-    found_bad = pl.concat(rejected) if rejected else pl.DataFrame(schema=REJECTIONS)
+    rejected.extend(_all_rows(part, origin) for part in late)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
-    return Records(rows, contained[ROW].unique()), Rejections(found_bad.sort("row", maintain_order=True))
+    return Records(rows, contained[ROW].unique()), Rejections(pl.concat([pl.DataFrame(schema=REJECTIONS), *rejected]))
 
 
 def empty(mapping: Mapping, layout: Layout) -> pl.DataFrame:
@@ -64,20 +69,25 @@ def empty(mapping: Mapping, layout: Layout) -> pl.DataFrame:
     typed = {name: parse(pl.lit(None, dtype=pl.String), mapping.column(name), excel=False) for name in names}
     frame = pl.DataFrame({ROW: [0]}).with_columns(expr.alias(name) for name, expr in typed.items())
     frame = frame.with_columns(settle(name, mapping.column(name)) for name in typed)
-    return apply(frame.clear(), mapping, layout)[0].frame
+    return records(rows(frame.clear(), mapping, layout)[0][0], layout)[0].frame
 
 
-def mentioned(frame: pl.DataFrame, malformed: Rejections, mapping: Mapping, layout: Layout) -> pl.Series:
-    """What rejected rows may be about: their leading key values, and every piece of the rows that fell apart.
+def mentioned(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> pl.Series:
+    """What typed rows that were rejected are about: their leading key values.
 
     A record whose row was rejected is in the file all the same; it must not count as gone.
     """
-    pieces = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
     leaf = layout.lead
     if leaf is None or frame.is_empty() or leaf.value.kind not in ("column", "sql"):
-        return pieces.drop_nulls()
+        return pl.Series("v", dtype=pl.String)
     made = convert.make(leaf, mapping, frame, None)
-    return pl.concat([pieces, frame.select(made.value.cast(pl.String).alias("v"))["v"]]).drop_nulls()
+    return frame.select(made.value.cast(pl.String).alias("v"))["v"].drop_nulls()
+
+
+def pieces(malformed: Rejections) -> pl.Series:
+    """What rows that fell apart may be about: every piece of them."""
+    found = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
+    return found.drop_nulls().rename("v")
 
 
 def _rows(
@@ -98,9 +108,7 @@ def _rows(
             element = pl.struct(made[leaf.index].value.alias(str(leaf.inner)) for leaf in inside)
             nothing = pl.all_horizontal(value.is_null() for value in given) if given else pl.lit(False)
             columns.append(pl.when(~nothing).then(element).alias(column))
-    for leaf in layout.leaves:
-        if leaf.index in made:
-            rejected.extend(_hits(frame, leaf, made[leaf.index]))
+    rejected.extend(_hits(frame, [(leaf, made[leaf.index]) for leaf in layout.leaves if leaf.index in made]))
     made_rows = frame.select(columns)
     rejected.extend(_incomplete(made_rows, layout))
     return made_rows
@@ -109,23 +117,31 @@ def _rows(
 def _incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
     """Rows that lack what Connect requires of a record, or what tells a filled object or element apart."""
     plain = [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.silent]
+    lacking: list[tuple[Leaf, pl.Expr, str, str]] = []
     for leaf in plain:
         if leaf.constant or leaf.key:
             continue
         empty = pl.col(leaf.name).is_null()
         if not leaf.parents and leaf.field.required == "true":
-            hits, code, message = rows.filter(empty), "missing-required", f"Connect requires {leaf.field.name}"
+            lacking.append((leaf, empty, "missing-required", f"Connect requires {leaf.field.name}"))
         elif leaf.must:
             content = [pl.col(o.name).is_not_null() for o in plain if o.is_content_of(leaf) and not o.constant]
-            if not content:
-                continue
-            hits = rows.filter(empty & pl.any_horizontal(content))
-            code, message = "missing-code", f"{leaf.parent} has values, but no {leaf.field.name} to tell it by"
-        else:
-            continue
-        if hits.height:
-            column = leaf.value.text if leaf.value.kind == "column" else leaf.name
-            yield _reject(hits, column, code, message, "fill the cell, or give the field a `default`")
+            message = f"{leaf.parent} has values, but no {leaf.field.name} to tell it by"
+            if content:
+                lacking.append((leaf, empty & pl.any_horizontal(content), "missing-code", message))
+    for place in _true_somewhere(rows, [where for _, where, _, _ in lacking]):
+        leaf, where, code, message = lacking[place]
+        column = leaf.value.text if leaf.value.kind == "column" else leaf.name
+        hint = "fill the cell, or give the field a `default`"
+        yield _reject(rows.filter(where), column, code, message, hint)
+
+
+def _true_somewhere(frame: pl.DataFrame, conditions: list[pl.Expr]) -> list[int]:
+    """Places of the conditions that some row meets; all of them in one go, because hardly any row meets one."""
+    if not conditions:
+        return []
+    found = frame.lazy().select(where.any().alias(str(place)) for place, where in enumerate(conditions)).collect()
+    return [place for place, hit in enumerate(found.row(0)) if hit]
 
 
 def _in_split(leaf: Leaf, layout: Layout) -> bool:
@@ -133,9 +149,12 @@ def _in_split(leaf: Leaf, layout: Layout) -> bool:
     return branch is not None and branch.node is not None and branch.node.kind == "split"
 
 
-def _hits(frame: pl.DataFrame, leaf: Leaf, made: convert.Made) -> Iterable[pl.DataFrame]:
-    for where, shown, code, message, hint in made.bad:
-        hits = frame.filter(where).select(
+def _hits(frame: pl.DataFrame, made: list[tuple[Leaf, convert.Made]]) -> Iterable[pl.DataFrame]:
+    """Rows whose cells give no value, a line for each."""
+    bad = [(leaf, *reason) for leaf, found in made for reason in found.bad]
+    for place in _true_somewhere(frame, [where for _, where, *_ in bad]):
+        leaf, where, shown, code, message, hint = bad[place]
+        yield frame.filter(where).select(
             row=pl.col(ROW),
             column=pl.lit(leaf.value.text if leaf.value.kind == "column" else leaf.name),
             code=pl.lit(code),
@@ -143,8 +162,6 @@ def _hits(frame: pl.DataFrame, leaf: Leaf, made: convert.Made) -> Iterable[pl.Da
             message=pl.lit(message),
             hint=pl.lit(hint),
         )
-        if hits.height:
-            yield hits
 
 
 def _split(branch: Branch, inside: list[Leaf], mapping: Mapping) -> pl.Expr:

@@ -1,13 +1,14 @@
-"""A table of text against the mapping's columns and rules: typed good rows, and rejections.
+"""Rows of text against the mapping's columns and rules: typed good rows, and rejections.
 
-pandera holds the checks. They run on an eager frame that has every column twice, as text and typed, and are
-all column-level: a failing frame-level check turns each bad row into a Python object, which a million bad
-rows would not survive.
+A table is checked piece by piece; only whether a text occurs twice is a matter of all of them. pandera holds the
+checks. They run on an eager frame that has every column twice, as text and typed, and are all column-level: a failing
+frame-level check turns each bad row into a Python object, which a million bad rows would not survive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 
 import pandera.polars as pa
@@ -18,22 +19,30 @@ from pandera.errors import SchemaErrors
 from etl import cells
 from etl.errors import FileRefused
 from etl.mapping import Column, Mapping, Node, Value, matches
-from etl.model import ROW, Rejections, Table
+from etl.model import ROW, Rejections
 
 #: Marks the text twin of a typed column.
 TEXT = "\x1ftext"
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """A file's columns as the mapping knows them."""
+
+    names: Map[str, str]  #: as in the file, and what the mapping calls them
+    used: tuple[str, ...]
+    unused: tuple[str, ...]  #: columns of the file that the mapping does not mention
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
-    """What is left of a table: typed rows, what was refused, and what the header had besides."""
+    """What is left of a piece of a table: typed rows, and what was refused."""
 
     frame: pl.DataFrame  #: ROW and one typed column per source column in use
     refused: pl.DataFrame  #: the rows that were rejected here, in the same columns
     rejections: Rejections
     skipped: int  #: rows that `source.keep` leaves out
-    columns: tuple[str, ...]  #: source columns in use
-    unused: tuple[str, ...]  #: columns of the file that the mapping does not mention
+    texts: Map[str, pl.Series]  #: of the columns that the mapping calls unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +53,63 @@ class _Reason:
     hint: str
 
 
-def check(table: Table, mapping: Mapping) -> Checked:
-    """Raises FileRefused when the file lacks a column that the mapping needs."""
-    frame, used, unused = _columns(table, mapping)
-    twins = _cleaned(frame, used, mapping)
+def check(
+    frame: pl.DataFrame, columns: Columns, mapping: Mapping, repeated: Map[str, pl.Series] | None = None
+) -> Checked:
+    """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
+    used = columns.used
+    twins = _cleaned(frame.rename(dict(columns.names)), used, mapping)
     excel = mapping.source.dialect.format == "excel"
+    plain = _plain(twins, used, mapping)
     typed = twins.with_columns(
-        cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel).alias(name) for name in used
+        cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel, plain=name in plain).alias(name)
+        for name in used
     )
     skipped = 0
     if mapping.source.keep:
         kept = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
         skipped = typed.height - kept.height
         typed = kept
-    rejections, bad = _run(typed, used, mapping)
+    rejections, bad = _run(typed, used, mapping, plain, repeated or {})
     good = typed.filter(~bad) if bad is not None else typed
     refused = typed.filter(bad) if bad is not None else typed.clear()
     settled = [pl.col(ROW), *(cells.settle(name, mapping.column(name)) for name in used)]
     return Checked(
         frame=good.select(settled),
         refused=refused.select(settled),
-        rejections=Rejections(pl.concat([table.malformed.frame, rejections])),
+        rejections=Rejections(rejections),
         skipped=skipped,
-        columns=tuple(used),
-        unused=tuple(unused),
+        texts={name: typed[name + TEXT] for name in used if mapping.column(name).unique},
     )
 
 
-def _cleaned(frame: pl.DataFrame, used: list[str], mapping: Mapping) -> pl.DataFrame:
+def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping) -> pl.DataFrame:
     """ROW and the text twins. In two steps, because an eager frame computes a shared expression every time."""
     if not used:
         return frame.select(ROW)
-    sizes = frame.select(
-        (pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum()).alias(name) for name in used
-    ).row(0, named=True)
+    composed = frame.select(cells.is_composed(pl.col(name)).alias(name) for name in used).row(0, named=True)
     tidy = frame.select(
         ROW,
-        *(cells.clean(pl.col(name), mapping.column(name), ascii_only=bool(sizes[name])) for name in used),
+        *(cells.clean(pl.col(name), mapping.column(name), composed=bool(composed[name])) for name in used),
     )
     return tidy.select(ROW, *(cells.blank(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in used))
 
 
-def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Rename aliases, find what is used; refuse a file without a needed column, naming all of them."""
-    bare = {name: name.strip(cells.SPACES) for name in table.columns}
+def _plain(twins: pl.DataFrame, used: Sequence[str], mapping: Mapping) -> frozenset[str]:
+    """Columns of decimals in which every cell is of the simplest form: most of them, and much faster."""
+    decimals = [name for name in used if mapping.column(name).type == "decimal"]
+    if not decimals:
+        return frozenset()
+    found = twins.select(cells.is_plain(pl.col(name + TEXT), mapping.column(name)).alias(name) for name in decimals)
+    return frozenset(name for name, plain in found.row(0, named=True).items() if plain)
+
+
+def columns(header: Sequence[str], mapping: Mapping) -> Columns:
+    """What the mapping makes of a header; aliases get their names.
+
+    Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
+    """
+    bare = {name: name.strip(cells.SPACES) for name in header}
     present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():
@@ -122,10 +144,10 @@ def _columns(table: Table, mapping: Mapping) -> tuple[pl.DataFrame, list[str], l
             where=f"header: {', '.join(name[:40] for name in names[:12])}",
             hint="rename one of them at its source, or drop an alias from the mapping",
         )
-    return (
-        table.frame.rename({raw: renames.get(name, name) for raw, name in bare.items()}),
-        used,
-        [name for name in names if name not in used],
+    return Columns(
+        names={raw: renames.get(name, name) for raw, name in bare.items()},
+        used=tuple(used),
+        unused=tuple(name for name in names if name not in used),
     )
 
 
@@ -169,7 +191,9 @@ def _patterns(mapping: Mapping) -> list[str]:
     return found
 
 
-def _run(typed: pl.DataFrame, used: list[str], mapping: Mapping) -> tuple[pl.DataFrame, pl.Series | None]:
+def _run(
+    typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: frozenset[str], repeated: Map[str, pl.Series]
+) -> tuple[pl.DataFrame, pl.Series | None]:
     """Rejections of all checks, and which rows they hit (None: no row)."""
     reasons: dict[str, _Reason] = {}
     columns: dict[str, pa.Column] = {}
@@ -181,7 +205,8 @@ def _run(typed: pl.DataFrame, used: list[str], mapping: Mapping) -> tuple[pl.Dat
 
     for name in used:
         column = mapping.column(name)
-        checks = [add(name, *parts) for parts in _column_checks(name, column)]
+        found = _column_checks(name, column, repeated.get(name))
+        checks = [add(name, *parts) for parts in found if name not in plain or parts[0] not in ("type", "digits")]
         for rule in mapping.rules:
             if rule.roots and rule.roots[0] == name and all(root in used for root in rule.roots):
                 good = pl.sql_expr(rule.sql).fill_null(True)
@@ -222,7 +247,7 @@ def _check(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
     return lambda data: data.lazyframe.select(good)
 
 
-def _column_checks(name: str, column: Column) -> Iterable[tuple[str, str, str, pl.Expr]]:
+def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
     """(code, message, hint, condition) of everything that a column declaration asks for."""
     text, typed = pl.col(name + TEXT), pl.col(name)
     if column.required:
@@ -266,5 +291,6 @@ def _column_checks(name: str, column: Column) -> Iterable[tuple[str, str, str, p
             "shorten it",
             (text.str.len_chars() <= column.max_length).fill_null(True),
         )
-    if column.unique:
-        yield "unique", "occurs more than once", "the mapping says unique: true", text.is_null() | text.is_unique()
+    if repeated is not None:
+        unlike = text.is_null() | ~text.is_in(repeated.implode())
+        yield "unique", "occurs more than once", "the mapping says unique: true", unlike

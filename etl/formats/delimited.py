@@ -3,55 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from etl.formats import count, fast, fixed, header, text
-from etl.formats.feed import Feed, open_feed
+from etl.formats import count, fast, header, text
+from etl.formats.fast import Proved
+from etl.formats.feed import Feed, open_feed, readable
 from etl.formats.limits import Limits
 from etl.formats.records import Malformed, Reader
-from etl.model import ROW, Dialect, Rejections, Table
+from etl.model import ROW, Dialect, Reading, Rejections, Table
 
 MANY = 3  #: rows with bad bytes that make one ask whether the whole file is in another code page
 
 
-def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
-    """A delimited file as a table."""
-    if dialect.format == "fixed":
-        return fixed.read(path, dialect, limits)
-    with open_feed(path, dialect, limits) as feed:
-        lines = iter(feed)
-        names = header.names_of(feed, lines)
-        above = feed.given
-        header.check_headless(feed, lines)
-        found = fast.read(feed, names, above)
-    if found is None:
-        return read_tolerantly(path, dialect, limits)
-    frame, rows = found
-    return Table(frame, Rejections(Malformed().frame()), rows)
+class Delimited:
+    """A delimited file as a `Reading`: the fast reader as far as it can prove itself, the tolerant one from there."""
+
+    def __init__(self, path: Path, dialect: Dialect, limits: Limits, *, tolerant: bool = False) -> None:
+        self.path = path
+        self.dialect = dialect
+        self.limits = limits
+        self.tolerant = tolerant
+        self.malformed = Rejections(Malformed().frame())
+        self.rows = 0
+        with open_feed(path, dialect, limits) as feed:
+            lines = iter(feed)
+            self.columns = header.names_of(feed, lines)
+            self._start, self._titles = Proved(at=feed.skip, lines=feed.given), feed.titles
+            if not tolerant:
+                header.check_headless(feed, lines)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """One pass over the file."""
+        proved = Proved(self._start.at, self._start.lines)
+        with readable(self.path):
+            if not self.tolerant:
+                with open_feed(self.path, self.dialect, self.limits) as feed:
+                    feed.titles = self._titles
+                    yield from fast.read(feed, self.columns, proved)
+            self.malformed, self.rows = Rejections(Malformed().frame()), proved.rows
+            if not proved.ended:
+                yield from self._tolerant(proved)
+
+    def _tolerant(self, proved: Proved) -> Iterator[pl.DataFrame]:
+        """What follows on the proved part, or all of it."""
+        malformed, shown = Malformed(), proved.rows > 0
+        with self._opened(proved) as (feed, lines):
+            for frame in Reader(feed, lines, self.columns, malformed).frames():
+                if not shown:
+                    sample = frame.head(header.SAMPLE).drop(ROW).rows()
+                    header.check_quotes(self.path.name, self.dialect, self.dialect.above + 1, sample)
+                    shown = True
+                yield frame
+            if malformed.count("bad-bytes") >= MANY:
+                text.refuse_other_code_page(self.path, self.dialect.encoding, feed.codecs)
+            with self._opened(proved) as (again, lines):
+                self.rows += count.rows(_forgetting(again, lines), self.dialect, again.delimiter)
+            feed.check_trailer(self.rows)
+        self.malformed = Rejections(malformed.frame())
+
+    @contextmanager
+    def _opened(self, proved: Proved) -> Iterator[tuple[Feed, Iterator[str]]]:
+        at, given = (proved.at, proved.lines) if proved.rows else (0, 0)
+        with open_feed(self.path, self.dialect, self.limits, at, given) as feed:
+            lines = iter(feed)
+            if proved.rows:
+                feed.titles = self._titles
+            else:
+                header.names_of(feed, lines)
+            yield feed, lines
 
 
 def read_tolerantly(path: Path, dialect: Dialect, limits: Limits) -> Table:
-    """The same without the fast reader."""
-    malformed = Malformed()
-    with open_feed(path, dialect, limits) as feed:
-        lines = iter(feed)
-        names = header.names_of(feed, lines)
-        frame = pl.concat(Reader(feed, lines, names, malformed).frames())
-        header.check_quotes(path.name, dialect, dialect.above + 1, frame.head(header.SAMPLE).drop(ROW).rows())
-        if malformed.count("bad-bytes") >= MANY:
-            text.refuse_other_code_page(path, dialect.encoding, feed.codecs)
-        rows = _count(path, dialect, limits)
-        feed.check_trailer(rows)
-    return Table(frame, Rejections(malformed.frame()), rows)
+    """The whole table without the fast reader."""
+    return whole(Delimited(path, dialect, limits, tolerant=True))
 
 
-def _count(path: Path, dialect: Dialect, limits: Limits) -> int:
-    with open_feed(path, dialect, limits) as feed:
-        lines = iter(feed)
-        header.names_of(feed, lines)
-        return count.rows(_forgetting(feed, lines), dialect, feed.delimiter)
+def whole(reading: Reading) -> Table:
+    """All of a file in memory."""
+    frame = pl.concat(reading.frames())
+    return Table(frame, reading.malformed, reading.rows)
 
 
 def _forgetting(feed: Feed, lines: Iterator[str]) -> Iterator[str]:

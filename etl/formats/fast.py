@@ -1,65 +1,59 @@
-"""The fast reader: polars, wherever it can be proved that it reads exactly; None says "not proved".
+"""The fast reader: polars, wherever it can be proved that it reads exactly; where it cannot, it stops.
 
 polars pads short rows, takes blank lines for rows and knows neither code pages nor bare CR, all without a word. It does
 raise on rows that are too long. So the proof is a balance of bytes: if cells, delimiters and line ends together are as
 many bytes as the file has, no row was short, no line blank and no line end odd. The rows are counted in the bytes.
+
+A file is read in blocks that end with a line, each proved by itself; a proved block ends outside any quoted cell, so
+the next one, or the tolerant reader, goes on from there as if the file began with it.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import polars as pl
 
+from etl.formats import refusals, text
 from etl.formats.feed import Feed
 from etl.formats.header import SAMPLE, check_quotes
 from etl.formats.transcode import Scan, scan
 from etl.model import ROW, Dialect
 
 
-def read(feed: Feed, names: tuple[str, ...], first: int) -> tuple[pl.DataFrame, int] | None:
-    """The table and the independent row count; `first` lines come before the data."""
-    dialect = feed.dialect
-    if not _eligible(dialect, feed.codecs):
-        return None
-    found = scan(feed.path, feed.codecs[0], feed.skip, dialect)
-    if found is None or (found.last != b"\n" and dialect.final_newline):
-        return None
-    head = found.head(first)
-    if head is None or (found.data is None and feed.skip and not first):
-        return None
-    crlf = found.returns > 0
-    rows = found.newlines - first + (found.last != b"\n")
-    if (crlf and found.returns != found.newlines) or not 0 < rows <= feed.limits.rows:
-        return None
-    source = feed.path if found.data is None else found.data
-    frame = _parse(source, dialect, names, first, found.quoted)
-    if frame is None or frame.height != rows or not _balanced(frame, found, head, rows, dialect):
-        return None
-    if found.longest > feed.limits.cell:
-        return None  # the other reader knows the line
-    if found.quoted:
-        if not _well_quoted(source, dialect, first):
-            return None
-        frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
-    if min(frame.null_count().row(0)) and frame.select(pl.all_horizontal(pl.all().is_null()).any()).item():
-        return None  # a row that says nothing is no row: the other reader leaves it out
-    if feed.titles and _has_header_again(frame, feed.titles):
-        return None
-    check_quotes(feed.path.name, dialect, first + 1, frame.head(SAMPLE).rows())
-    number = pl.int_range(first + 1, first + 1 + rows, dtype=pl.Int64, eager=True).alias(ROW)
-    return frame.insert_column(0, number), rows
+@dataclass(slots=True)
+class Proved:
+    """How far a file has been read."""
+
+    at: int  #: bytes
+    lines: int
+    rows: int = 0
+    ended: bool = False  #: that was all of it
 
 
-def _has_header_again(frame: pl.DataFrame, titles: list[str]) -> bool:
-    """Exports put one after the other: the tolerant reader names the line."""
-    last = frame.filter(pl.col(frame.columns[-1]).eq_missing(titles[-1] or None))
-    if last.is_empty():
-        return False
-    same = [pl.col(name).eq_missing(title or None) for name, title in zip(frame.columns, titles, strict=True)]
-    same[0] = pl.col(frame.columns[0]).str.strip_chars_start("\ufeff").eq_missing(titles[0] or None)
-    return not last.filter(pl.all_horizontal(same)).is_empty()
+def read(feed: Feed, names: tuple[str, ...], proved: Proved) -> Iterator[pl.DataFrame]:
+    """The table block by block, from where `proved` stands and moving it along, as far as it can be proved."""
+    if not _eligible(feed.dialect, feed.codecs):
+        return
+    first = proved.lines  # preamble and header are in the first block
+    for raw, ends in _blocks(feed, proved.at):
+        frame = _proved(feed, raw, ends, names, first)
+        if frame is None:
+            return
+        if first == proved.lines:
+            check_quotes(feed.path.name, feed.dialect, first + 1, frame.head(SAMPLE).rows())
+        start = proved.lines + 1
+        proved.at += len(raw)
+        proved.lines += frame.height
+        proved.rows += frame.height
+        if proved.rows > feed.limits.rows:
+            raise refusals.too_big(feed.path.name, "the number of rows", feed.limits.rows)
+        proved.ended = ends
+        first = 0
+        number = pl.int_range(start, start + frame.height, dtype=pl.Int64, eager=True).alias(ROW)
+        yield frame.insert_column(0, number)
 
 
 def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
@@ -74,12 +68,73 @@ def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
     )
 
 
-def _parse(
-    source: Path | bytes, dialect: Dialect, names: tuple[str, ...], first: int, quoted: bool
-) -> pl.DataFrame | None:
+def _blocks(feed: Feed, at: int) -> Iterator[tuple[bytes, bool]]:
+    """Whole lines of bytes, and whether they are the last ones; all in one where LF is not always one byte."""
+    codec = feed.codecs[0]
+    size = feed.limits.block if codec == "utf-8" or text.is_single_byte(codec) else -1
+    left = feed.path.stat().st_size - at
+    rest = b""
+    with feed.path.open("rb", buffering=0) as raw:
+        raw.seek(at)
+        while left > 0 and (piece := raw.read(size)):
+            left -= len(piece)
+            cut = len(piece) if left <= 0 else piece.rfind(b"\n") + 1
+            if cut or len(rest) > feed.limits.cell:
+                yield rest + piece[:cut], left <= 0
+                rest = piece[cut:]
+            else:
+                rest += piece
+
+
+def _proved(feed: Feed, raw: bytes, ends: bool, names: tuple[str, ...], first: int) -> pl.DataFrame | None:
+    """The cells of a block whose first lines are no rows; None when that they are these cannot be proved."""
+    dialect = feed.dialect
+    found = scan(raw, feed.codecs[0], dialect)
+    if found is None or (found.last != b"\n" and dialect.final_newline):
+        return None
+    head = _head(found.data, first)
+    rows = found.newlines - first + (found.last != b"\n")
+    crlf = found.returns > 0
+    if head is None or rows <= 0 or (crlf and found.returns != found.newlines) or found.longest > feed.limits.cell:
+        return None  # of a line that is too long the other reader knows the number
+    frame = _parse(found.data, dialect, names, first, found.quoted)
+    if frame is None or frame.height != rows or not _balanced(frame, found, head, rows, dialect):
+        return None
+    if found.quoted:
+        if not _well_quoted(found.data, dialect, first):
+            return None
+        frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+    if min(frame.null_count().row(0)) and frame.select(pl.all_horizontal(pl.all().is_null()).any()).item():
+        return None  # a row that says nothing is no row: the other reader leaves it out
+    if feed.titles and _has_header_again(frame, feed.titles):
+        return None
+    return frame
+
+
+def _has_header_again(frame: pl.DataFrame, titles: list[str]) -> bool:
+    """Exports put one after the other: the tolerant reader names the line."""
+    last = frame.filter(pl.col(frame.columns[-1]).eq_missing(titles[-1] or None))
+    if last.is_empty():
+        return False
+    same = [pl.col(name).eq_missing(title or None) for name, title in zip(frame.columns, titles, strict=True)]
+    same[0] = pl.col(frame.columns[0]).str.strip_chars_start("\ufeff").eq_missing(titles[0] or None)
+    return not last.filter(pl.all_horizontal(same)).is_empty()
+
+
+def _head(data: bytes, lines: int) -> bytes | None:
+    """The bytes of the first lines; None when they are too long to be preamble and header."""
+    at = 0
+    for _ in range(lines):
+        at = data.find(b"\n", at, 1 << 20) + 1
+        if not at:
+            return None
+    return data[:at]
+
+
+def _parse(data: bytes, dialect: Dialect, names: tuple[str, ...], first: int, quoted: bool) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
-            source,
+            data,
             has_header=False,
             skip_lines=first,
             schema=dict.fromkeys(names, pl.String),
@@ -100,12 +155,12 @@ def _balanced(frame: pl.DataFrame, found: Scan, head: bytes, rows: int, dialect:
     if mark:
         inner = frame.select(pl.all().str.count_matches(mark, literal=True).sum())
         quotes = found.quotes - head.count(mark.encode()) - sum(inner.row(0))
-    return bool(sum(sizes.row(0)) + delimiters + ends + quotes == found.size - len(head))
+    return bool(sum(sizes.row(0)) + delimiters + ends + quotes == len(found.data) - len(head))
 
 
-def _well_quoted(source: Path | bytes, dialect: Dialect, first: int) -> bool:
+def _well_quoted(data: bytes, dialect: Dialect, first: int) -> bool:
     """Is every line a full record in which quotes wrap whole cells?"""
     mark, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.delimiter)
     cell = f"(?:[^{mark}{delimiter}\r]*|{mark}(?:[^{mark}]|{mark}{mark})*{mark})"
-    lines = pl.scan_lines(source).slice(first)
+    lines = pl.scan_lines(data).slice(first)
     return bool(lines.select(pl.all().str.contains(f"^{cell}(?:{delimiter}{cell})*\r?$").all()).collect().item())

@@ -116,8 +116,22 @@ def _literal_escape(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[r
 
 
 @contextmanager
-def open_feed(path: Path, dialect: Dialect, limits: Limits) -> Iterator[Feed]:
-    """Checks size and encoding, and gives the lines."""
+def readable(path: Path) -> Iterator[None]:
+    """What the system says of the file, as a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise FileRefused(
+            "file-unreadable",
+            f"the file cannot be opened: {error.strerror or error}",
+            where=path.name,
+            hint="check that it is a file and that this user may read it",
+        ) from None
+
+
+@contextmanager
+def open_feed(path: Path, dialect: Dialect, limits: Limits, at: int = 0, given: int = 0) -> Iterator[Feed]:
+    """Checks size and encoding, and gives the lines; from byte `at` on when so many lines have been read before."""
     size = path.stat().st_size
     if size == 0:
         raise refusals.empty(path.name)
@@ -135,9 +149,9 @@ def open_feed(path: Path, dialect: Dialect, limits: Limits) -> Iterator[Feed]:
     if size == skip:
         raise refusals.empty(path.name)
     with path.open("rb") as raw:
-        raw.seek(skip)
+        raw.seek(max(skip, at))
         source = text.lines(raw, found)
         try:
-            yield Feed(path, source, found, skip, dialect, limits)
+            yield Feed(path, source, found, skip, dialect, limits, given=given)
         finally:
             source.close()  # and with it the stream over `raw`

@@ -1,4 +1,4 @@
-"""One pass over a file's bytes: what they are made of, and, where they are not UTF-8 yet, the same text as UTF-8.
+"""One pass over a block of bytes: what it is made of, and the same text as UTF-8 where it is not UTF-8 yet.
 
 ASCII is passed on as it is. windows-1252, the most frequent code page, is read as latin-1, three times as fast,
 wherever that is the same: the bytes in which the two differ show up as 0xC2 in the UTF-8.
@@ -7,10 +7,8 @@ wherever that is the same: the bytes in which the two differ show up as 0xC2 in 
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from etl.formats import text
 from etl.model import Dialect
@@ -20,11 +18,9 @@ CHUNK = 1 << 16  #: small enough that both sides of a transcoding stay in the pr
 
 @dataclass(slots=True)
 class Scan:
-    """What the bytes (as UTF-8, without the byte order mark) are made of."""
+    """A block as UTF-8, and what its bytes are."""
 
-    path: Path
-    skip: int
-    size: int = 0
+    data: bytes = b""
     newlines: int = 0
     returns: int = 0
     quotes: int = 0
@@ -32,11 +28,8 @@ class Scan:
     longest: int = 0  #: no line is longer, give or take two chunks
     run: int = 0  #: bytes since the chunk with the latest line end began
     last: bytes = b""
-    data: bytes | None = None  #: UTF-8, when the file itself is not
-    parts: list[bytes] = field(default_factory=list)
 
     def look(self, chunk: bytes, quote: bytes, openers: tuple[bytes, ...]) -> None:
-        self.size += len(chunk)
         newlines = chunk.count(b"\n")
         self.newlines += newlines
         self.run = len(chunk) if newlines else self.run + len(chunk)
@@ -50,63 +43,37 @@ class Scan:
                 self.quoted = any(opener in joined for opener in openers)
         self.last = chunk[-1:]
 
-    def head(self, lines: int) -> bytes | None:
-        """The bytes of the first lines; None when they are too long to be preamble and header."""
-        if self.data is None:
-            with self.path.open("rb") as raw:
-                raw.seek(self.skip)
-                start = raw.read(1 << 20)
-        else:
-            start = self.data[: 1 << 20]
-        at = 0
-        for _ in range(lines):
-            at = start.find(b"\n", at) + 1
-            if not at:
-                return None
-        return start[:at]
 
-
-def scan(path: Path, codec: str, skip: int, dialect: Dialect) -> Scan | None:
+def scan(block: bytes, codec: str, dialect: Dialect) -> Scan | None:
     """None when only the tolerant reader may judge: undecodable or stray UTF-8 bytes, zeros, an old EOF sign."""
     quote = (dialect.quote or "").encode()
     openers = tuple(before + quote for before in (dialect.delimiter.encode(), b"\n", b"\r"))
-    found = Scan(path, skip)
-    convert = None if codec == "utf-8" else _converter(codec)
-    single = text.is_single_byte(codec)
+    found = Scan(data=block)
+    convert = None if codec == "utf-8" or (text.is_single_byte(codec) and block.isascii()) else _converter(codec)
+    double = text.DOUBLE.get(codec)
+    if double and not block.isascii() and double.search(block):
+        return None
+    parts: list[bytes] = []
+    view = memoryview(block)
     try:
-        with path.open("rb", buffering=0) as raw:
-            raw.seek(skip)
-            tail, double = b"", text.DOUBLE.get(codec)
-            while chunk := raw.read(CHUNK):
-                if double and not chunk.isascii() and double.search(tail + chunk):
-                    return None
-                tail = chunk[-1:]
-                if convert and not (single and chunk.isascii()):
-                    if not found.parts and found.size:
-                        found.parts.append(_before(path, skip, found.size))
-                    chunk = convert(chunk)
-                    found.parts.append(chunk)
-                elif found.parts:
-                    found.parts.append(chunk)
-                if b"\0" in chunk:
-                    return None
-                if chunk:
-                    found.look(chunk, quote, openers)
-            if convert and not single:
-                convert(b"", True)  # an incomplete last character is an error
+        for at in range(0, len(block), CHUNK):
+            chunk = bytes(view[at : at + CHUNK])
+            if convert is not None:
+                chunk = convert(chunk)
+                parts.append(chunk)
+            if b"\0" in chunk:
+                return None
+            if chunk:
+                found.look(chunk, quote, openers)
+        if convert is not None and not text.is_single_byte(codec):
+            convert(b"", True)  # an incomplete last character is an error
     except UnicodeError:
         return None
     if found.last == b"\x1a":
         return None
-    if found.parts:
-        found.data = b"".join(found.parts)
-        found.parts.clear()
+    if convert is not None:
+        found.data = b"".join(parts)
     return found
-
-
-def _before(path: Path, skip: int, size: int) -> bytes:
-    with path.open("rb") as raw:
-        return os.pread(raw.fileno(), size, skip)
 
 
 def _converter(codec: str) -> Callable[..., bytes]:

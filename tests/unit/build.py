@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from etl import accepted as kept
-from etl import mapping_file, transform
+from etl import mapping_file, transform, validate
 from etl import plan as planner
 from etl.arrange import layout as build
 from etl.cells import REJECTIONS
@@ -25,7 +25,7 @@ from etl.contract import Flag
 from etl.diff import GONE
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Rejections, Table
+from etl.model import ITEM, KEY, ROW, Records, Rejections, Table
 from etl.plan import Plan, Request, Terms
 from etl.sandbox import fields, header, payload, wire
 from tests.contract import strict
@@ -72,6 +72,14 @@ def table(source: str | Iterable[Map[str, str | None]], delimiter: str = ",") ->
         schema={ROW: pl.Int64, **dict.fromkeys(names, pl.String)},
     )
     return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), frame.height)
+
+
+def records(feed: Mapping, file: Table) -> tuple[Records, Layout]:
+    """The records of a file whose rows are good, and their layout."""
+    columns = validate.columns(file.columns, feed)
+    shape = build(feed, columns.used)
+    parts, _ = transform.rows(validate.check(file.frame, columns, feed).frame, feed, shape)
+    return transform.records(pl.concat(parts), shape)[0], shape
 
 
 def nothing() -> pl.DataFrame:
@@ -131,9 +139,8 @@ def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
     sent: list[Sent] = []
     for request in planner.requests(plan):
         sent.append(Sent(request, flag_names(plan.layout, request), wire.load(request.payload)))
-        after = kept.lay_over(
-            after, kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired)
-        )
+        patch = kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired)
+        after = kept.lay_over(after.lazy(), patch).collect()
     return Outcome(plan, sent, after)
 
 

@@ -6,14 +6,14 @@ from collections import Counter
 
 import pytest
 
-from etl import chunk, diff, transform, validate
+from etl import chunk, diff
 from etl.arrange import layout as build
 from etl.chunk import Batch, Limits
 from etl.diff import ChangeSet
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY
-from tests.unit.build import mapping, nothing, run, table
+from tests.unit.build import mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)
 
@@ -57,10 +57,9 @@ PRODUCTS = mapping(
 
 def changes(feed: Mapping, file: str, before: str | None = None) -> tuple[ChangeSet, Layout]:
     """What differs between two files."""
-    checked = validate.check(table(file), feed)
-    layout = build(feed, checked.columns)
+    made, layout = records(feed, table(file))
     known = nothing() if before is None else run(feed, table(before)).accepted
-    return diff.compare(transform.apply(checked.frame, feed, layout)[0], known, layout), layout
+    return diff.compare(made, known, layout), layout
 
 
 def split(

@@ -8,13 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl import diff, transform, validate
-from etl.arrange import layout as build
+from etl import diff
 from etl.diff import ChangeSet
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW
-from tests.unit.build import from_json, mapping, nothing, table
+from tests.unit.build import from_json, mapping, nothing, records, table
 
 STOCK = mapping(
     """
@@ -49,10 +48,10 @@ PRICES = mapping(
 
 def compare(feed: Mapping, file: str, *known: dict[str, Any], **more: Any) -> tuple[ChangeSet, Layout]:
     """A file against accepted rows, `_key` and leaf to value each."""
-    checked = validate.check(table(file), feed)
-    layout = build(feed, checked.columns)
-    before = from_json(list(known), feed, checked.columns) if known else nothing()
-    return diff.compare(transform.apply(checked.frame, feed, layout)[0], before, layout, **more), layout
+    source = table(file)
+    made, layout = records(feed, source)
+    before = from_json(list(known), feed, source.columns) if known else nothing()
+    return diff.compare(made, before, layout, **more), layout
 
 
 def has(part: str, quantity: str | None, days: int | None = None, **more: Any) -> dict[str, Any]:
@@ -187,15 +186,14 @@ def test_a_value_that_connect_ignores_is_withheld() -> None:
 
 def test_rows_that_were_rejected_keep_their_records() -> None:
     """What a rejected row is about is in the file, if not in good shape: it is not gone."""
-    checked = validate.check(table("part,quantity,days\nA,1,1\n"), STOCK)
-    layout = build(STOCK, checked.columns)
-    records = transform.apply(checked.frame, STOCK, layout)[0]
-    before = from_json([has("A", "1", 1), has("B", "2", 2), has("C", "3", 3)], STOCK, checked.columns)
-    left = diff.missing(records, before, layout, pl.Series(["B"]))
+    source = table("part,quantity,days\nA,1,1\n")
+    made, layout = records(STOCK, source)
+    before = from_json([has("A", "1", 1), has("B", "2", 2), has("C", "3", 3)], STOCK, source.columns)
+    left = diff.missing(made, before, layout, pl.Series(["B"]))
     assert left["PartNo"].to_list() == ["C"]
-    assert diff.missing(records, before, layout)["PartNo"].to_list() == ["B", "C"]
-    assert diff.missing(records, before)["PartNo"].to_list() == ["B", "C"]
-    changes = diff.compare(records, before, layout, deactivate=True, mentioned=pl.Series(["B", None]))
+    assert diff.missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
+    assert diff.missing(made, before)["PartNo"].to_list() == ["B", "C"]
+    changes = diff.compare(made, before, layout, deactivate=True, mentioned=pl.Series(["B", None]))
     assert changes.gone == 1
 
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from etl import coherence, diff, transform, validate
-from etl.arrange import layout as build
+from etl import coherence, diff
 from etl.model import KEY, Table
 from etl.plan import Terms
-from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, run, table
+from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.unit.generate import OPERATIONS, Feed, feeds, files
 
 #: Shrinking a mapping takes minutes and its smallest form says little more than the first one found.
@@ -90,9 +89,8 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     first, second = (read(feed, data.draw(files(feed, most=6))) for _ in range(2))
     before = run(feed.mapping, first).accepted
     outcome = run(feed.mapping, second, before, TIGHT)
-    checked = validate.check(second, feed.mapping)
-    layout = build(feed.mapping, checked.columns)
-    changes = diff.compare(transform.apply(checked.frame, feed.mapping, layout)[0], before, layout)
+    made, layout = records(feed.mapping, second)
+    changes = diff.compare(made, before, layout)
     wanted = {row[KEY]: bits_of(row, "c", changes.words) for row in changes.frame.iter_rows(named=True)}
     able = {row[KEY]: bits_of(row, "v", changes.words) for row in changes.frame.iter_rows(named=True)}
     refused = {row["value"] for row in outcome.plan.rejections.frame.iter_rows(named=True)}

@@ -78,7 +78,7 @@ def test_a_workbook_is_bounded() -> None:
     count = rejections.ANNOTATED + 3
     rows = pl.DataFrame({ROW: range(2, count + 2), "part": ["x" * 40_000] + ["y"] * (count - 1)})
     found = rejected(*((row, "part", "type", "y", "bad", "fix") for row in range(2, count + 2)))
-    made = rejections.workbook(rejections.spoiled(rows, found), found)
+    made = rejections.workbook(rejections.spoiled([rows], found), found)
     sheet = openpyxl.load_workbook(io.BytesIO(made), read_only=True).active
     assert sheet is not None
     lines = [line[0] for line in sheet.iter_rows(values_only=True)]

@@ -76,7 +76,7 @@ class Norce:
             job = self.sandbox.jobs()[-1]
             self.failed += job["Fail"]
             parts.append(kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
-            self.accepted = kept.lay_over(self.accepted, parts[-1])
+            self.accepted = kept.lay_over(self.accepted.lazy(), parts[-1]).collect()
         return kept.pl.concat(parts, how="diagonal") if parts else None
 
     def undone(self, plan: Plan, sent: Any) -> Plan:

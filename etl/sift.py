@@ -1,0 +1,194 @@
+"""Reads a file piece by piece: rows are checked, converted and keyed, and those that say what Norce has laid aside.
+
+Only what may have to be sent stays in memory, so that a file of millions of rows needs little more than its changes.
+What is a matter of several rows, a key or a text that stands twice, shows at the end; then the file is read once more,
+and the rows concerned stay and are judged together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Map
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from etl import diff, elements, transform, validate
+from etl.cells import REJECTIONS
+from etl.diff import GONE
+from etl.layout import Layout
+from etl.mapping import Mapping
+from etl.model import KEY, ROW, Reading, Records
+from etl.sieve import Sieve, fits
+from etl.validate import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """What a file comes to, and what it has to be compared with."""
+
+    records: Records  #: all that may differ from what Norce has
+    accepted: pl.DataFrame  #: the accepted records that these may differ from, or that may be gone
+    alive: int  #: accepted records that are not switched off
+    rejected: pl.DataFrame
+    mentioned: pl.Series  #: leading key values of rejected rows
+    refused: pl.Series  #: numbers of good rows of which no record could be made
+    held: pl.Series  #: numbers of the rows that say what Norce has, one for each record
+    read: int  #: rows
+    skipped: int
+    unfit: int  #: rows that did not pass the checks
+    good: int  #: rows that did
+    withheld: int  #: values of held rows that are not sent
+
+
+@dataclass(slots=True)
+class _Heap:
+    """What gathers on the way through the file."""
+
+    parts: dict[int, list[pl.DataFrame]] = field(default_factory=dict)  #: by column of `per`
+    rejected: list[pl.DataFrame] = field(default_factory=list)
+    refused: list[pl.Series] = field(default_factory=list)
+    mentioned: list[pl.Series] = field(default_factory=list)
+    held: list[pl.Series] = field(default_factory=list)
+    keys: list[pl.Series] = field(default_factory=list)  #: hashes, for what differs in upper and lower case only too
+    texts: dict[str, list[pl.Series]] = field(default_factory=dict)
+    read: int = 0
+    skipped: int = 0
+    unfit: int = 0
+    good: int = 0
+    withheld: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Twice:
+    """What a file has more than once."""
+
+    keys: pl.Series
+    texts: Map[str, pl.Series]
+
+    def __bool__(self) -> bool:
+        return bool(self.keys.len() or any(found.len() for found in self.texts.values()))
+
+
+def sift(
+    reading: Reading,
+    columns: Columns,
+    mapping: Mapping,
+    layout: Layout,
+    accepted: pl.LazyFrame,
+    *,
+    everything: bool,
+    waits: pl.Expr,
+    pending: pl.Series,
+) -> Sifted:
+    """`waits`: whether a row has to wait for what it refers to; `pending`: keys with values that are still owed."""
+    whole = mapping.source.content == "full"
+    frames, salt = _salted(reading.frames())
+    sieve = None
+    if whole and not everything and fits(layout, accepted.collect_schema(), transform.empty(mapping, layout).schema):
+        sieve = Sieve(accepted, layout, salt)
+    free = waits | pl.col(KEY).is_in(pending.implode())
+    for flaw in elements.flaws(layout):
+        free = free | flaw.where
+    nothing = _Twice(pl.Series(dtype=pl.UInt64), {})
+    heap = _pass(frames, columns, mapping, layout, sieve, free, nothing)
+    twice = _twice(heap)
+    if twice:
+        sieve = sieve and Sieve(accepted, layout, salt)
+        heap = _pass(reading.frames(), columns, mapping, layout, sieve, free, twice)
+    rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
+    records, late = transform.records(rows, layout)
+    if late.frame.height and layout.lead is not None:
+        bad = rows.filter(pl.col(ROW).is_in(late.frame["row"].implode()))
+        heap.mentioned.append(bad[layout.lead.column].cast(pl.String).drop_nulls().rename("v"))
+    known, alive = _known(accepted, sieve, rows[KEY], everything=whole or everything)
+    return Sifted(
+        records=records,
+        accepted=known,
+        alive=alive,
+        rejected=pl.concat([pl.DataFrame(schema=REJECTIONS), *heap.rejected, late.frame]),
+        mentioned=pl.concat([pl.Series("v", dtype=pl.String), *heap.mentioned]),
+        refused=pl.concat([*heap.refused, late.frame["row"].cast(pl.UInt32)]).unique(),
+        held=pl.concat([pl.Series(ROW, dtype=pl.UInt32), *heap.held]),
+        read=heap.read,
+        skipped=heap.skipped,
+        unfit=heap.unfit,
+        good=heap.good,
+        withheld=heap.withheld,
+    )
+
+
+def _pass(
+    frames: Iterable[pl.DataFrame],
+    columns: Columns,
+    mapping: Mapping,
+    layout: Layout,
+    sieve: Sieve | None,
+    free: pl.Expr,
+    twice: _Twice,
+) -> _Heap:
+    """Once through the file."""
+    heap = _Heap()
+    for frame in frames:
+        checked = validate.check(frame, columns, mapping, twice.texts)
+        parts, refused = transform.rows(checked.frame, mapping, layout)
+        heap.read += frame.height
+        heap.skipped += checked.skipped
+        heap.unfit += checked.rejections.rows
+        heap.good += checked.frame.height
+        heap.refused.append(refused.frame["row"].cast(pl.UInt32))
+        heap.rejected += [checked.rejections.frame, refused.frame]
+        bad = checked.refused
+        if refused.frame.height:
+            bad = pl.concat([bad, checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))])
+        heap.mentioned.append(transform.mentioned(bad, mapping, layout))
+        for name, texts in checked.texts.items():
+            heap.texts.setdefault(name, []).append(texts)
+        for place, part in enumerate(parts):
+            if sieve is not None:
+                part = _sieved(part, layout, sieve, free, twice.keys, heap)
+            heap.parts.setdefault(place, []).append(part)
+    return heap
+
+
+def _sieved(
+    rows: pl.DataFrame, layout: Layout, sieve: Sieve, free: pl.Expr, twins: pl.Series, heap: _Heap
+) -> pl.DataFrame:
+    """Without the rows that say what Norce has."""
+    folded = rows.select(pl.col(KEY).str.to_lowercase().hash(0)).to_series()
+    heap.keys.append(folded)
+    if twins.len():
+        free = free | pl.lit(folded.is_in(twins.implode()))
+    held = sieve.hold(rows, free)
+    heap.held.append(rows[ROW].filter(held).cast(pl.UInt32))
+    heap.withheld += diff.withheld(rows.filter(held), layout)
+    return rows.filter(~held)
+
+
+def _twice(heap: _Heap) -> _Twice:
+    keys = pl.concat(heap.keys) if heap.keys else pl.Series(dtype=pl.UInt64)
+    texts = {name: pl.concat(parts).drop_nulls() for name, parts in heap.texts.items()}
+    return _Twice(_repeated(keys), {name: _repeated(found) for name, found in texts.items()})
+
+
+def _repeated(values: pl.Series) -> pl.Series:
+    return values.clear() if values.n_unique() == values.len() else values.filter(values.is_duplicated()).unique()
+
+
+def _known(
+    accepted: pl.LazyFrame, sieve: Sieve | None, keys: pl.Series, *, everything: bool
+) -> tuple[pl.DataFrame, int]:
+    """The accepted records that the comparison needs, and how many are not switched off."""
+    if sieve is not None:
+        return sieve.rest(keys), sieve.alive
+    alive = int(accepted.select((~pl.col(GONE)).sum()).collect(engine="streaming").item())
+    needed = accepted if everything else accepted.filter(pl.col(KEY).is_in(keys.implode()))
+    return needed.collect(engine="streaming"), alive
+
+
+def _salted(frames: Iterator[pl.DataFrame]) -> tuple[Iterator[pl.DataFrame], int]:
+    """The frames, and a number out of the first rows."""
+    first = next(frames)
+    salt = int(first.head(100).hash_rows().sum() or 0) % (1 << 62)
+    return itertools.chain(iter([first]), frames), salt

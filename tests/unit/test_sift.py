@@ -1,0 +1,113 @@
+"""A file read piece by piece: what is laid aside, and that the pieces make no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from etl import plan
+from etl.arrange import layout as layout_of
+from etl.diff import GONE
+from etl.model import KEY, Rejections, Table
+from etl.sieve import Sieve, compared
+from tests.unit.build import PRICES, Outcome, carried, days, mapping, nothing, run, table
+from tests.unit.generate import OPERATIONS, feeds, files
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A table that is given out a few rows at a time."""
+
+    table: Table
+    size: int
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.table.columns
+
+    @property
+    def malformed(self) -> Rejections:
+        return self.table.malformed
+
+    @property
+    def rows(self) -> int:
+        return self.table.rows
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        yield from self.table.frame.iter_slices(self.size) if self.table.frame.height else (self.table.frame,)
+
+
+def told(outcome: Outcome) -> tuple[object, ...]:
+    """Everything that a plan says and sends."""
+    made = outcome.plan
+    sent = [(s.request.wave, s.request.header, s.request.payload, s.request.values) for s in outcome.sent]
+    return made.counts, made.withheld, made.cleared, made.impact, made.rejections.frame.rows(), made.doubts, sent
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
+    """However a file is cut into pieces, with rows that stand twice far apart, the plan is the same to the byte."""
+    feed = data.draw(feeds(operation))
+    first, second = (data.draw(files(feed, most=6)) for _ in range(2))
+    known = run(feed.mapping, table(first or ",".join(feed.cells))).accepted
+    rows = second + first + second[:2]
+    file = table(rows) if rows else table(",".join(feed.cells))
+    for before in (nothing(), known):
+        whole = run(feed.mapping, file, before)
+        for size in (1, 3):
+            made = plan.make(Pieces(file, size), feed.mapping, before, plan.Terms(account_id=7))
+            assert told(carried(made, before)) == told(whole)
+
+
+def test_texts_called_unique_are_found_over_pieces() -> None:
+    """A text that occurs once in each of two pieces is refused in both, and only there."""
+    unique = mapping(PRICES.replace("  price: {", "  part: {type: text, unique: true}\n  price: {"))
+    file = table("part,price,cost\nA,1,1\nB,1,1\nC,1,1\nA,2,1\n")
+    made = plan.make(Pieces(file, 2), unique, nothing(), plan.Terms(account_id=7))
+    assert made.rejections.frame.select("row", "code").rows() == [(2, "unique"), (5, "unique")]
+    assert made.counts.new == 2
+
+
+def test_only_what_differs_is_let_through() -> None:
+    """Rows that say what Norce has are held back; changed, new and freed ones are not; the rest is told."""
+    prices = mapping(PRICES)
+    before = days(prices, "part,price,cost\nA,1,1\nB,2,1\nC,3,1\nD,4,1\n")[0].accepted.lazy()
+    layout = layout_of(prices, ("part", "price", "cost"))
+    now = run(prices, table("part,price,cost\nA,1,1\nB,2.5,1\nC,3,1\nE,1,1\n")).plan.batches[0].frame
+    sieve = Sieve(before, layout, 1)
+    held = sieve.hold(now, pl.col("PartNo") == "C")
+    assert sieve.alive == 4
+    assert now["PartNo"].filter(held).to_list() == ["A"]
+    assert sieve.rest(now[KEY])["PartNo"].to_list() == ["B", "C", "D"]
+
+
+def test_a_record_that_was_switched_off_is_never_as_it_was() -> None:
+    """The same values as before it went are let through, and its accepted record is there to compare with."""
+    prices = mapping(PRICES)
+    before = days(prices, "part,price,cost\nA,1,1\nB,2,1\n")[0].accepted
+    off = before.with_columns((pl.col("PartNo") == "A").alias(GONE))
+    sieve = Sieve(off.lazy(), layout_of(prices, ("part", "price", "cost")), 1)
+    now = run(prices, table("part,price,cost\nA,1,1\nB,2,1\n")).plan.batches[0].frame
+    assert sieve.hold(now, pl.lit(False)).to_list() == [False, True]
+    assert sieve.rest(now[KEY])["PartNo"].to_list() == ["A"]
+
+
+def test_what_is_compared() -> None:
+    """All that can be a change of a record that Norce has: no key, no constant, nothing that is only given once."""
+    once = mapping(PRICES.replace("CostPurchase: cost", "PricePrevious: {column: cost, own: false}"))
+    layout = layout_of(once, ("part", "price", "cost"))
+    assert [leaf.name for leaf in compared(layout)] == ["CurrencyCode", "PriceSale"]
