@@ -340,16 +340,21 @@ def state_rebuild(ctx: click.Context, names: tuple[str, ...], forget: bool, ever
 @main.command()
 @click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")
-@click.pass_context
+@click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent there for every job that ends.")
 @guarded
-def sandbox(ctx: click.Context, port: int, state: Path | None) -> Exit:
+def sandbox(port: int, state: Path | None, webhook: str | None) -> Exit:
     """Start a local server that behaves as the Connect documentation says."""
+    from etl import config
     from etl import sandbox as server
 
+    events = None
+    if webhook is not None:
+        header = config.WebhookSettings(port=0).header
+        events = server.Events(url=webhook, headers={header: config.webhook_token().reveal()})
     if state is not None:
         state.mkdir(parents=True, exist_ok=True)
     click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
-    server.serve(server.Sandbox(server.Settings(state=state)), port)
+    server.serve(server.Sandbox(server.Settings(state=state, events=events)), port)
     return Exit.OK
 
 

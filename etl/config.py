@@ -23,6 +23,9 @@ from etl.errors import SettingsError
 #: Looked for in the current folder when neither a path nor ETL_CONFIG says otherwise.
 DEFAULT_FILE = "etl.toml"
 
+#: What cannot be guessed over the network.
+SHORTEST_TOKEN = 20
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 T = TypeVar("T")
@@ -119,6 +122,16 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: Seconds = 60.0
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[webhook]`: where Norce's JobCompletedEvent arrives while `etl run` works."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    host: Text = "127.0.0.1"
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[\w./~-]*$")] = "/job-completed"
+    header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]+$")] = "x-etl-token"
+    plain_http: bool = False  #: the token may come unencrypted from other machines
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
 
@@ -127,6 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     watch: Watch = Watch()
     fetch: dict[str, FetchSettings] = {}
+    webhook: WebhookSettings | None = None
 
 
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
@@ -135,6 +149,7 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "watch": Watch,
     "fetch": FetchSettings,
+    "webhook": WebhookSettings,
 }
 
 #: Names of `[fetch.NAME]`; they become part of variables of the environment.
@@ -184,26 +199,50 @@ def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
             _check_url("connect.token_url", settings.connect.token_url, name, text)
     for source, fetch in settings.fetch.items():
         _check_fetch(source, fetch, name, text)
+    webhook = settings.webhook
+    if webhook is not None and webhook.host not in _LOOPBACK and not webhook.plain_http:
+        raise SettingsError(
+            "settings-url-plain",
+            "webhook.host lets the token come unencrypted from other machines",
+            where=_place(name, text, "webhook.host"),
+            hint="listen on 127.0.0.1 behind a server that speaks TLS; webhook.plain_http = true if it is elsewhere",
+        )
     return settings
 
 
 def secret(environ: Mapping[str, str] = os.environ) -> Secret:
     """The client secret from ETL_CLIENT_SECRET, or from the file ETL_CLIENT_SECRET_FILE names."""
-    if value := environ.get("ETL_CLIENT_SECRET", "").strip():
+    return _secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
+
+
+def webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
+    """What a caller of the webhook has to know: ETL_WEBHOOK_TOKEN, or the file ETL_WEBHOOK_TOKEN_FILE names."""
+    token = _secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
+    if len(token.reveal()) < SHORTEST_TOKEN:
+        raise SettingsError(
+            "webhook-token-short",
+            f"the webhook token has fewer than {SHORTEST_TOKEN} characters",
+            hint="make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return token
+
+
+def _secret(what: str, whole: str, variable: str, environ: Mapping[str, str]) -> Secret:
+    if value := environ.get(variable, "").strip():
         return Secret(value)
-    hint = "set ETL_CLIENT_SECRET, or ETL_CLIENT_SECRET_FILE to a file that holds nothing else"
-    if file := environ.get("ETL_CLIENT_SECRET_FILE"):
+    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    if file := environ.get(f"{variable}_FILE"):
         try:
             value = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise SettingsError(
-                "secret-unreadable", f"the secret file cannot be read: {reason}", where=file, hint=hint
+                "secret-unreadable", f"the {what} file cannot be read: {reason}", where=file, hint=hint
             ) from None
         if value:
             return Secret(value)
-        raise SettingsError("secret-empty", "the secret file is empty", where=file, hint=hint)
-    raise SettingsError("secret-missing", "there is no client secret", hint=hint)
+        raise SettingsError("secret-empty", f"the {what} file is empty", where=file, hint=hint)
+    raise SettingsError("secret-missing", f"there is no {whole}", hint=hint)
 
 
 def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:

@@ -101,9 +101,10 @@ def next_action(
     *,
     scale: float = 1.0,
     together: bool = True,
+    noticed: Collection[int] = (),
 ) -> Action:
     """The next move. `busy`: chunks whose request is on its way in this process; `scale` stretches the pauses between
-    questions; `together`: jobs may be asked for with one request."""
+    questions; `together`: jobs may be asked for with one request; `noticed`: jobs that are said to have ended."""
     known = list(courses)
     later = [LONGEST_WAIT]
 
@@ -135,7 +136,7 @@ def next_action(
         ready = next((chunk for chunk in planned if not waits(chunk)), None)
         if ready is not None and sum(_started(chunk, busy) for chunk in course.chunks) < in_flight:
             sendable.append((course, ready))
-    asked = _questions(known, now, busy, later, scale, together)
+    asked = _questions(known, now, busy, later, scale, together, noticed)
     if sendable and (turn.sends < in_flight or not asked):
         course, chunk = _first(sendable, turn)
         return Submit(chunk, course.urgent)
@@ -178,11 +179,17 @@ def poll_pause(polls: int) -> float:
 
 
 def _questions(
-    courses: Sequence[Course], now: float, busy: Collection[Place], later: list[float], scale: float, together: bool
+    courses: Sequence[Course],
+    now: float,
+    busy: Collection[Place],
+    later: list[float],
+    scale: float,
+    together: bool,
+    noticed: Collection[int],
 ) -> tuple[Chunk, ...]:
     """The jobs to ask for now: those that are due; with a common question also those that soon will be."""
     running = [
-        (poll_due(chunk, scale), chunk)
+        ((chunk.not_before or 0.0) if chunk.job_id in noticed else poll_due(chunk, scale), chunk)
         for course in courses
         for chunk in course.chunks
         if chunk.state is ChunkState.SUBMITTED and chunk.number not in course.ended and place(chunk) not in busy

@@ -23,6 +23,7 @@ from etl.errors import StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.pipeline import Pipeline
+from etl.tidings import Tidings
 from etl.traffic import Traffic
 from etl.upload import Flight
 
@@ -57,8 +58,9 @@ def opened(
     tell: Callable[..., None] | None = None,
     patience: float | None = None,
     sandbox_settings: object | None = None,
+    listen: bool = False,
 ) -> Iterator[Session]:
-    """Raises SettingsError, StateError."""
+    """`listen`: to Norce's word that jobs have ended, where the settings say so. Raises SettingsError, StateError."""
     from etl.connect import Connect
     from etl.gate import Gate
 
@@ -89,6 +91,7 @@ def opened(
         pipeline = Pipeline(settings, connect_settings.account_id, ledger, mappings, tell or _log)
         compact.sweep(ledger, state, (mapping.feed for mapping in mappings))
         pipeline.resume()
+        tidings = Tidings()
         flight = Flight(
             ledger,
             connect,
@@ -97,7 +100,12 @@ def opened(
             stop,
             on_event=tell or _log,
             patience=patience,
+            tidings=tidings,
         )
+        if listen and settings.webhook is not None:
+            from etl import webhook
+
+            stack.enter_context(webhook.listening(settings.webhook, config.webhook_token(), tidings))
         traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log)
         yield Session(settings, ledger, pipeline, traffic, tell or _log, stop, server)
 

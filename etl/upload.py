@@ -25,6 +25,7 @@ from etl.ledger import Ledger
 from etl.model import Chunk, ChunkState, Job
 from etl.moves import OnEvent, RecordsOf, Service
 from etl.schedule import Ask, Course, Place, Read, Settle, Submit, Turn, Wait, place
+from etl.tidings import Tidings
 
 #: Longest sleep in seconds without a look at whether to stop.
 _NAP = 0.25
@@ -73,6 +74,7 @@ class Flight:
         patience: float | None = None,
         rng: random.Random | None = None,
         poll_scale: float = 1.0,
+        tidings: Tidings | None = None,
     ) -> None:
         """`patience`: seconds without any answer after which all runs land with ConnectUnreachable (None: never)."""
         self._ledger = ledger
@@ -92,6 +94,8 @@ class Flight:
         self._moved = 0  # moves so far
         self._at_the_gate = 0  # the number of the move that has not passed the gate yet
         self._turn = Turn()
+        self._tidings = tidings or Tidings()
+        self._tidings.call(self._stir.set)
         self._thread = threading.Thread(target=self._carry, name="flight")
         self.news = threading.Event()  #: set when a run has landed
 
@@ -147,6 +151,8 @@ class Flight:
                 self._at_the_gate = self._moved
                 future = pool.submit(self._move, action, partial(self._passed, self._moved))
                 self._travelling[future] = action.chunks if isinstance(action, Ask) else (action.chunk,)
+                if isinstance(action, Ask):
+                    self._tidings.asked(chunk.job_id for chunk in action.chunks)
                 self._turn = schedule.after(self._turn, action)
 
     @contextlib.contextmanager
@@ -170,7 +176,14 @@ class Flight:
             courses = [run.course() for run in self._runs.values() if run.landing is None]
         busy: set[Place] = {place(chunk) for chunks in self._travelling.values() for chunk in chunks}
         return schedule.next_action(
-            courses, self._in_flight, self._clock(), busy, self._turn, scale=self._scale, together=self._moves.together
+            courses,
+            self._in_flight,
+            self._clock(),
+            busy,
+            self._turn,
+            scale=self._scale * self._tidings.stretch,
+            together=self._moves.together,
+            noticed=self._tidings.pending(chunk.job_id for course in courses for chunk in course.chunks),
         )
 
     def _move(self, action: schedule.Move, passed: Callable[[], None]) -> moves.Done:
@@ -215,6 +228,7 @@ class Flight:
                         del run.chunks[chunk.number]
                 for chunk, job in done.ended:
                     self._runs[chunk.run].jobs[chunk.number] = job
+                    self._tidings.ended(job.id)
         self._land()
 
     def _stopped_by(self, error: EtlError, runs: set[str]) -> None:

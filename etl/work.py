@@ -47,7 +47,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
 def run(settings: Settings, *, verbose: bool) -> Exit:
     """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
     with (
-        _working(settings, verbose, None) as work,
+        _working(settings, verbose, None, listen=True) as work,
         rounds.beside(work.settings, work.ledger, work.stop, work.tell),
     ):
         unknown: set[str] = set()
@@ -157,7 +157,7 @@ def _held(work: Session, run_id: str) -> Run:
 
 
 @contextmanager
-def _working(settings: Settings, verbose: bool, patience: float | None) -> Iterator[Session]:
+def _working(settings: Settings, verbose: bool, patience: float | None, *, listen: bool = False) -> Iterator[Session]:
     """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
     log.set_up(verbose=verbose)
     good, bad = mapping_file.read_all(settings.paths.mappings)
@@ -172,7 +172,9 @@ def _working(settings: Settings, verbose: bool, patience: float | None) -> Itera
     progress = Progress()
     before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with session.opened(settings, good, stop=stop, tell=progress.tell, patience=patience) as work, progress:
+        tell = progress.tell
+        opened = session.opened(settings, good, stop=stop, tell=tell, patience=patience, listen=listen)
+        with opened as work, progress:
             yield work
     finally:
         for name, handler in before.items():

@@ -7,7 +7,7 @@ docs/sandbox.md has the rules and where they are a guess.
 from etl.sandbox.core import Sandbox
 from etl.sandbox.faults import Fault
 from etl.sandbox.server import Running, running, serve
-from etl.sandbox.settings import Settings
+from etl.sandbox.settings import Events, Settings
 from etl.sandbox.web import app
 
-__all__ = ["Fault", "Running", "Sandbox", "Settings", "app", "running", "serve"]
+__all__ = ["Events", "Fault", "Running", "Sandbox", "Settings", "app", "running", "serve"]

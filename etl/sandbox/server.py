@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from etl.sandbox import events
 from etl.sandbox.core import Sandbox
 from etl.sandbox.settings import Settings
 from etl.sandbox.web import app
@@ -28,7 +29,8 @@ class Running:
 
 def serve(sandbox: Sandbox, port: int, host: str = _HOST) -> None:
     """Answer until a signal comes; prints nothing."""
-    uvicorn.Server(_config(sandbox, host, port)).run()
+    with events.telling(sandbox, sandbox.settings.events):
+        uvicorn.Server(_config(sandbox, host, port)).run()
 
 
 @contextlib.contextmanager
@@ -42,7 +44,8 @@ def running(settings: Settings | None = None, port: int = 0, sandbox: Sandbox | 
         thread.start()
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
         try:
-            yield Running(url, url + sandbox.contract.token_path, sandbox)
+            with events.telling(sandbox, sandbox.settings.events):
+                yield Running(url, url + sandbox.contract.token_path, sandbox)
         finally:
             sandbox.closing = True
             server.should_exit = True

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """Where JobCompletedEvent goes."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)  #: static ones, as they are set in Admin
+    client: int = 1  #: ClientId
+    pace: float = 1.0  #: the contract's pauses between repeated posts are multiplied by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,5 +49,6 @@ class Settings:
     shuffle_seed: int | None = None  #: unfinished jobs then overtake each other, repeatably
     retention_days: int = 14
 
+    events: Events | None = None
     state: Path | None = None  #: folder that keeps the state over restarts
     clock: Callable[[], float] = time.time

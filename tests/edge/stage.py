@@ -20,6 +20,7 @@ from etl.gate import Gate
 from etl.ledger import Ledger
 from etl.model import Chunk, Counts, Run, RunState
 from etl.sandbox import Sandbox, Settings, running
+from etl.tidings import Tidings
 from etl.trace import TracedRecord
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
@@ -45,6 +46,7 @@ class Stage:
         )
         self.ledger = Ledger.open(state, target=self.settings.target)
         self.stop = threading.Event()
+        self.tidings, self.poll_scale = Tidings(), 0.02
         self.gate = Gate(
             self.ledger.database,
             limit=self.limits.requests,
@@ -114,7 +116,8 @@ class Stage:
             on_event=lambda name, **facts: self.events.append((name, facts)),
             patience=patience,
             rng=random.Random(1),
-            poll_scale=0.02,
+            poll_scale=self.poll_scale,
+            tidings=self.tidings,
         )
 
     def stored(self, operation: str = STOCK) -> set[str]:

@@ -173,7 +173,8 @@ def test_every_setting_is_described(section: str) -> None:
     for field in fields:
         if field.default not in (msgspec.NODEFAULT, None):
             shown = rows[field.name].strip("` ").strip('"').replace(" ", "")
-            assert shown == str(field.default).replace(" ", "") or float(shown) == float(str(field.default)), field.name
+            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            assert shown == default.replace(" ", "") or float(shown) == float(default), field.name
 
 
 def test_every_environment_variable_is_described() -> None:

@@ -179,3 +179,11 @@ def test_every_action_is_allowed(
         assert not any(one.state is ChunkState.SENDING for one in own)
         everything = [one for run in courses for one in run.chunks]
         assert sum(one.state is not ChunkState.PLANNED and one.polls < schedule.LONG for one in everything) < in_flight
+
+
+def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
+    """Unless it was put off; the others wait for their time, which is later when the pauses are stretched."""
+    running = course(sent(1, job_id=7), sent(2, job_id=8))
+    assert names(next_action([running], 4, 0.1, together=False, noticed={7})) == "ask r1"
+    assert names(next_action([course(sent(1, job_id=7, not_before=20.0))], 4, 0.1, noticed={7})) == "wait 19.9"
+    assert names(next_action([running], 4, 0.1, scale=10.0)) == "wait 9.9"
