@@ -265,21 +265,23 @@ def _below_cost(frame: pl.DataFrame, leaves: list[Leaf]) -> Tally:
             before = (pl.col(price.column + _OLD) < pl.col(cost.column + _OLD)).fill_null(False)
             now = (_after(price) < _after(cost)).fill_null(False)
             wanted.append(now & ~before & (_differs(price) | _differs(cost)))
-            share = (1 - _after(price).cast(pl.Float64) / _after(cost).cast(pl.Float64)) * -100
+            short = _after(cost).cast(pl.Float64) - _after(price).cast(pl.Float64)
             rows = frame.filter(wanted[-1]).select(
                 KEY,
                 pl.col(price.column + _OLD),
                 _after(price).alias("price"),
                 _after(cost).alias("cost"),
-                share.alias("_p"),
+                _percent(price).alias("_p"),
+                (short / _after(cost).cast(pl.Float64)).alias("_short"),
             )
-            for key, old, new, least, percent in rows.sort("_p", maintain_order=True).head(EXAMPLES).iter_rows():
-                after = f"{text(new, price)}, cost {text(least, cost)}"
+            top = rows.sort("_short", descending=True, maintain_order=True).head(EXAMPLES)
+            for key, old, new, least, percent, _ in top.iter_rows():
+                after = f"{text(new, price)} (cost {text(least, cost)})"
                 examples.append(Example(shown_key(key), price.name, text(old, price), after, _rounded(percent)))
     if not wanted or frame.is_empty():
         return Tally()
     count = int(frame.select(pl.any_horizontal(wanted).sum()).item())
-    return Tally(count, tuple(sorted(examples, key=_weight, reverse=True)[:EXAMPLES]))
+    return Tally(count, tuple(examples[:EXAMPLES]))
 
 
 def _after(leaf: Leaf) -> pl.Expr:

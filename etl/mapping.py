@@ -141,7 +141,7 @@ class Limit:
 
     def __str__(self) -> str:
         if self.count is not None:
-            return str(self.count)
+            return str(self.count) if self.count else "none"
         return f"{(self.share * 100).normalize():f} %" if self.share is not None else "off"
 
 

@@ -127,6 +127,10 @@ class Pipeline:
             values_sent=sum(chunk.values for chunk in chunks),
         )
         state = RunState.HELD if plan.doubts else RunState.PLANNED
+        if state is RunState.HELD:
+            held = replace(run, counts=counts, state=state)
+            made = report.report_json(held, (), (), run_folder.facts(self._state, run.id))
+            self._show(made, run_folder.path(self._state, run.id))
         self._ledger.planned(run.id, counts, chunks, state)
         self._tell(
             "plan_made",
@@ -223,11 +227,18 @@ class Pipeline:
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
         made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
+        self._show(made, archive)
         self._feed_back(ended, archive)
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)
         if state is not RunState.DONE:
             compact.forget(self._state, run.id)
+
+    def _show(self, made: dict[str, Any], folder: Path) -> None:
+        """The report as a page for people."""
+        from etl import page
+
+        durable.write(folder / "report.html", page.html(made).encode())
 
     def _feed_back(self, run: Run, archive: Path) -> None:
         """A supplier's folder that cannot be written to is no reason to keep a run open."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from etl import notices, report, summary, terminal
+from etl import notices, report, run_folder, summary, terminal
 from etl.config import Settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
@@ -56,25 +56,20 @@ def runs_table(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = 
     columns = [
         Column("feed", [run.feed for run, _ in pairs], number=False),
         Column("state", [run.state.value for run, _ in pairs], number=False),
-        Column("rows", [number(c.rows) for c in counts]),
-        Column("rejected", [number(c.rejected) for c in counts], "rej.", may_go=True),
-        Column("unchanged", [number(c.unchanged) for c in counts], "same", may_go=True),
-        Column("new", [number(c.new) for c in counts], may_go=True),
-        Column("changed", [number(c.changed) for c in counts], "chg.", may_go=True),
-        Column("gone", [number(c.gone) for c in counts], may_go=True),
-        Column("waiting", [number(c.waiting) for c in counts], "wait", may_go=True),
-        Column("requests", [number(c.requests) for c in counts], "req."),
-        Column("fields", [number(c.values_sent) for c in counts], may_go=True),
-        Column("refused", [number(c.refused) for c in counts], "ref.", may_go=True),
+        Column("rows", [summary.number(c.rows) for c in counts]),
+        Column("rejected", [summary.number(c.rejected) for c in counts], "rej.", may_go=True),
+        Column("unchanged", [summary.number(c.unchanged) for c in counts], "same", may_go=True),
+        Column("new", [summary.number(c.new) for c in counts], may_go=True),
+        Column("changed", [summary.number(c.changed) for c in counts], "chg.", may_go=True),
+        Column("gone", [summary.number(c.gone) for c in counts], may_go=True),
+        Column("waiting", [summary.number(c.waiting) for c in counts], "wait", may_go=True),
+        Column("requests", [summary.number(c.requests) for c in counts], "req."),
+        Column("fields", [summary.number(c.values_sent) for c in counts], may_go=True),
+        Column("refused", [summary.number(c.refused) for c in counts], "ref.", may_go=True),
     ]
     if any(jobs):
         columns.append(Column("jobs", jobs, number=False, gives_way=True))
     print_table(columns, title)
-
-
-def number(value: int) -> str:
-    """`11 332`."""
-    return f"{value:,}".replace(",", " ")
 
 
 def print_table(columns: Sequence[Column], title: str | None = None) -> None:
@@ -125,8 +120,8 @@ def guards_table(verdicts: Sequence[dict[str, Any]]) -> None:
     print_table(
         [
             Column("guard", [one["guard"] for one in verdicts], number=False),
-            Column("found", [number(one["found"]) for one in verdicts]),
-            Column("of", [number(one["of"]) for one in verdicts]),
+            Column("found", [summary.number(one["found"]) for one in verdicts]),
+            Column("of", [summary.number(one["of"]) for one in verdicts]),
             Column("may pass", [one["limit"] for one in verdicts]),
             Column("", ["HOLDS" if one["held"] else "" for one in verdicts], number=False),
         ]
@@ -227,13 +222,13 @@ def _status_table(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
         [
             Column("run", [run.id for run in runs], number=False),
             Column("state", [run.state.value for run in runs], number=False),
-            Column("rows", [number(c.rows) for c in counts]),
-            Column("rejected", [number(c.rejected) for c in counts], "rej.", may_go=True),
-            Column("new", [number(c.new) for c in counts], may_go=True),
-            Column("changed", [number(c.changed) for c in counts], "chg.", may_go=True),
-            Column("gone", [number(c.gone) for c in counts], may_go=True),
-            Column("refused", [number(c.refused) for c in counts], "ref.", may_go=True),
-            Column("requests", [number(c.requests) for c in counts], "req."),
+            Column("rows", [summary.number(c.rows) for c in counts]),
+            Column("rejected", [summary.number(c.rejected) for c in counts], "rej.", may_go=True),
+            Column("new", [summary.number(c.new) for c in counts], may_go=True),
+            Column("changed", [summary.number(c.changed) for c in counts], "chg.", may_go=True),
+            Column("gone", [summary.number(c.gone) for c in counts], may_go=True),
+            Column("refused", [summary.number(c.refused) for c in counts], "ref.", may_go=True),
+            Column("requests", [summary.number(c.requests) for c in counts], "req."),
             Column("file", [run.file for run in runs], number=False, gives_way=True),
         ]
     )
@@ -305,6 +300,10 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"{facts['cleared']} values were cleared in Norce")
     if facts.get("unused_columns"):
         click.echo(f"columns that the mapping does not mention: {', '.join(facts['unused_columns'])}")
+    for folder in (run.archive, run_folder.path(settings.paths.state, run.id)):
+        if folder is not None and (folder / "report.html").exists():
+            click.echo(f"as a page: {folder / 'report.html'}")
+            break
     if run.archive is not None:
         click.echo(f"kept in {run.archive}")
     return Exit.OK

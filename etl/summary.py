@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from etl import terminal
+
 #: Signs of a cell that are shown at most; terminals cut further.
 LONGEST = 200
 
@@ -49,6 +51,11 @@ def _moves(field: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
+def number(value: int) -> str:
+    """`11 332`."""
+    return f"{value:,}".replace(",", " ")
+
+
 def percent(value: float | None) -> str:
     """`+4.2 %`; nothing for what is no number."""
     if value is None:
@@ -77,7 +84,7 @@ def rows(examples: Iterable[dict[str, Any]]) -> list[tuple[str, str, str, str, s
 
 
 def printable(cell: str | None) -> str:
-    """A cell without signs that a terminal would act on; nothing for no value."""
+    """A cell on one line, without signs that a terminal would act on; a dash for no value."""
     if cell is None:
         return "–"
-    return "".join(sign if sign.isprintable() else "�" for sign in cell[:LONGEST])
+    return terminal.printable(cell[:LONGEST].replace("\n", "⏎").replace("\t", " "))

@@ -48,12 +48,14 @@ def test_why_it_is_held_is_shown(shop: Shop) -> None:
     run, _ = held_run(shop)
     shown = shop.etl("show", run["run"], columns=80)
     lines = shown.out.splitlines()
-    assert "held: the stock of 20 of 40 records would go to zero (20 % may)" in lines
-    at = lines.index("held: the stock of 20 of 40 records would go to zero (20 % may)")
+    assert "held: the stock of 20 of 40 records would go to zero; the mapping lets 20 % do so" in lines
+    at = lines.index("held: the stock of 20 of 40 records would go to zero; the mapping lets 20 % do so")
     assert lines[at + 1].split() == ["key", "field", "before", "after", "change"]
     assert lines[at + 2].split() == ["A000", "/", "W1", "/", "L1", "OnhandValue", "5", "0", "−100", "%"]
     assert len(lines[at + 2 :]) >= 10
     assert max(map(len, lines[at:])) <= 80
+    page = (shop.state / "runs" / run["run"] / "report.html").read_text(encoding="utf-8")
+    assert f"etl approve {run['run']}" in page
     report = shop.etl("show", run["run"], "--json").json
     (verdict,) = [one for one in report["guards"] if one["held"]]
     assert (verdict["guard"], verdict["found"], verdict["of"], len(verdict["examples"])) == ("stock_zero", 20, 40, 10)

@@ -25,7 +25,12 @@ def test_three_days(shop: Shop) -> None:
     assert (first.run["state"], first.run["rows"], first.run["new"], first.run["requests"]) == ("done", 2, 2, 1)
     assert quantities(shop) == {"00123": 5, "A2": 7.5}
     assert not list(shop.inbox.iterdir())
-    assert {path.name for path in shop.archive(first.run["run"]).iterdir()} == {"stock.csv", "report.json", "undo"}
+    assert {path.name for path in shop.archive(first.run["run"]).iterdir()} == {
+        "stock.csv",
+        "report.html",
+        "report.json",
+        "undo",
+    }
     assert (shop.archive(first.run["run"]) / "stock.csv").read_text() == one
 
     shop.drop(two)

@@ -268,4 +268,4 @@ def test_signs_that_terminals_act_on_are_not_shown() -> None:
     (row,) = summary.rows(
         [{"key": "A\x1b[2J", "field": "Cultures[sv-SE].Name", "before": None, "after": "x\ny", "percent": None}]
     )
-    assert row == ("A�[2J", "Cultures[sv-SE].Name", "–", "x�y", "")
+    assert row == ("A�[2J", "Cultures[sv-SE].Name", "–", "x⏎y", "")
