@@ -231,33 +231,14 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
 
 @main.command()
 @click.argument("mappings", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--write", is_flag=True, help="Write what cases without an expected.json come to.")
 @click.pass_context
 @guarded
-def check(ctx: click.Context, mappings: tuple[Path, ...]) -> Exit:
-    """Hold mapping files against the contract (default: all in the mappings folder)."""
-    from etl import mapping_file
-    from etl.errors import MappingInvalid, UsageError
+def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> Exit:
+    """Hold mapping files against the contract, and run their cases (default: all in the mappings folder)."""
+    from etl import check
 
-    folder = _settings(ctx).paths.mappings
-    good: list[Any] = []
-    bad: list[MappingInvalid] = []
-    for path in mappings or (folder,):
-        if path.is_dir():
-            more, worse = mapping_file.read_all(path)
-            good += more
-            bad += worse
-        else:
-            try:
-                good.append(mapping_file.read(path))
-            except MappingInvalid as error:
-                bad.append(error)
-    for mapping in good:
-        click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}")
-    for problems in bad:
-        click.echo(str(problems), err=True)
-    if not good and not bad:
-        raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
-    return Exit.CANNOT_GO_ON if bad else Exit.OK
+    return check.run(_settings(ctx).paths.mappings, mappings, write=write)
 
 
 @main.command()

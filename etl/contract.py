@@ -7,8 +7,8 @@ where `[]` marks a list on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -142,6 +142,13 @@ class Operation:
     @property
     def flags(self) -> tuple[Flag, ...]:
         return tuple(flag for array in self.arrays.values() for flag in array.flags.values())
+
+    def searched(self, switches: Iterable[str]) -> Operation:
+        """The same with the key that these switches leave: SearchOnlyByCode takes a field out of it."""
+        narrow = [flag for flag in map(self.flag, switches) if flag.name == "SearchOnlyByCode"]
+        dropped = {path for flag in narrow for path in flag.affects}
+        fields = tuple(name for name in self.key.fields if name not in dropped)
+        return replace(self, key=replace(self.key, fields=fields))
 
     def flag(self, flag_id: str) -> Flag:
         """The flag named `Array.Flag`; KeyError when there is none."""

@@ -34,12 +34,14 @@ def whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
         if field.required == "true" and name not in mapping.record and name not in wanted:
             hint = f"add {name} below `record:`"
             problems.add("required", f"{operation.id} needs {name} in every record", where=where, hint=hint)
-    for node in _nodes(mapping.record.values()):
+    for node in nodes_of(mapping.record.values()):
         _required(node, problems)
         _fixed(node, operation, problems)
     _companions(mapping.record, problems)
     if not problems.found:
-        _owned(arrange.layout(mapping, sample_columns(mapping)), problems)
+        layout = arrange.layout(mapping, sample_columns(mapping))
+        _owned(layout, problems)
+        _switched(mapping, layout, problems, problems.place(raw, "switches"))
     if operation.key.header_fields and mapping.supplier is None:
         hint = "supplier: 123 (the supplier's id in Norce Admin)"
         problems.add("supplier", f"{operation.id} needs the supplier's id", where=problems.place(raw), hint=hint)
@@ -62,7 +64,9 @@ def whole(mapping: Mapping, raw: Any, problems: Problems) -> None:
         problems.add("destructive", message, where=problems.place(raw, "switches"), hint=hint)
     contract = contracts.load()
     for relation, delta in (("Companies[]", "IsCompanyListDelta"), ("Customers[]", "IsCustomerListDelta")):
-        bare = relation in paths and delta in contract.schemas[operation.item] and delta not in paths
+        said = mapping.record.get(delta)
+        safe = said is not None and said.value is not None and said.value.constant is True
+        bare = relation in paths and delta in contract.schemas[operation.item] and not safe
         if bare and not mapping.destructive:
             message = f"without {delta} Connect detaches every relation that a record does not list"
             hint = f'add `{delta}: {{value: true}}`, or say that it is meant: destructive: "…"'
@@ -104,7 +108,7 @@ def _fixed(node: Node, operation: Operation, problems: Problems) -> None:
 def sample_columns(mapping: Mapping) -> tuple[str, ...]:
     """Names of columns as a file for this mapping may have them, one for each pattern."""
     names = [*mapping.columns, mapping.per or ""]
-    for node in _nodes(mapping.record.values()):
+    for node in nodes_of(mapping.record.values()):
         names += [node.column, node.pattern]
         if node.value is not None:
             names += [node.value.text if node.value.kind == "column" else "", *node.value.roots]
@@ -120,6 +124,16 @@ def _owned(layout: Layout, problems: Problems) -> None:
             problems.add("own", message, where=leaf.value.where, hint="drop `own: false`, or leave the field out")
 
 
+def _switched(mapping: Mapping, layout: Layout, problems: Problems, where: str) -> None:
+    """A switch counts only with a flag above it, so something mapped has to light that."""
+    lit = layout.flags((1 << len(layout.leaves)) - 1)
+    for name in mapping.switches:
+        gates = mapping.operation.flag(name).gates
+        if gates and not lit.intersection(gates):
+            message = f"{name} counts only together with {' or '.join(gates)}, which nothing here lights"
+            problems.add("gate", message, where=where, hint="map the field of that flag, or drop the switch")
+
+
 def _companions(fields: Map[str, Node], problems: Problems) -> None:
     """A field that Connect only reads together with another one is of no use without it."""
     for node in fields.values():
@@ -131,14 +145,15 @@ def _companions(fields: Map[str, Node], problems: Problems) -> None:
             _companions(inside, problems)
 
 
-def _nodes(nodes: Iterable[Node]) -> Iterable[Node]:
+def nodes_of(nodes: Iterable[Node]) -> Iterable[Node]:
+    """All nodes of a record, in the order of the mapping."""
     for node in nodes:
         yield node
-        yield from _nodes(node.children.values())
+        yield from nodes_of(node.children.values())
         for _, fields in node.elements:
-            yield from _nodes(fields.values())
+            yield from nodes_of(fields.values())
 
 
 def _paths(nodes: Iterable[Node]) -> Iterable[str]:
-    for node in _nodes(nodes):
+    for node in nodes_of(nodes):
         yield node.path

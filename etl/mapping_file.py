@@ -91,10 +91,11 @@ def read(path: Path) -> Mapping:
         raw.get("record"), problems.place(raw, "record")
     )
     expected = mapping_links.expected(raw, problems)
+    switches = _switches(raw, operation, problems)
     mapping = Mapping(
         feed=feed,
         path=path,
-        operation=operation,
+        operation=operation.searched(switches),
         source=source,
         columns=columns,
         rules=_rules(raw, problems),
@@ -102,7 +103,7 @@ def read(path: Path) -> Mapping:
         rejects=mapping_limits.rejects(raw, problems),
         guards=mapping_limits.guards(raw, problems),
         per=_per(raw, problems),
-        switches=_switches(raw, operation, problems),
+        switches=switches,
         gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
         supplier=_integer(raw, "supplier", problems),
         after=tuple(str(name) for name in _list(raw.get("after"))),

@@ -269,6 +269,8 @@ def codes() -> set[str]:
                     if isinstance(inner, ast.Assign) and ast.unparse(inner.targets[0]) == "(code, hint)":
                         assert isinstance(inner.value, ast.Tuple)
                         found.update(constants(inner.value.elts[0]))
+            elif callee == "_warning":
+                found.update(f"mapping-{code}" for code in constants(node.args[0]))
             elif callee == "_one_of":
                 found.update(f"mapping-{code}" for code in constants(node.args[1]))
     return found
