@@ -26,6 +26,10 @@ REJECTIONS: Map[str, pl.DataType] = {
 #: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
 NUMBER = pl.Decimal(18, 4)
 
+#: How the reader of workbooks writes their days and times.
+WORKBOOK_DAYS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
+WORKBOOK_TIMES = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+
 #: What surrounds a cell without being part of it.
 SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
 
@@ -54,7 +58,7 @@ def blank(text: pl.Expr, column: Column) -> pl.Expr:
 
 def is_plain(text: pl.Expr, column: Column) -> pl.Expr:
     """Whether all of these texts are decimals of the simplest form, within what Connect takes."""
-    return text.str.contains(rf"^-?\d{{1,11}}(?:{re.escape(column.decimal)}\d{{1,4}})?$").all()
+    return text.str.contains(rf"^-?[0-9]{{1,11}}(?:{re.escape(column.decimal)}[0-9]{{1,4}})?$").all()
 
 
 def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) -> pl.Expr:
@@ -74,19 +78,26 @@ def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) ->
                 .then(False)
             )
         case "date":
-            days = [text.str.strptime(pl.Date, shape, strict=False, exact=True) for shape in column.formats]
-            if excel:
-                days.append(text.str.strptime(pl.Date, "%Y-%m-%d", strict=False, exact=True))
-                days.append(text.str.strptime(pl.Date, "%Y-%m-%d 00:00:00", strict=False, exact=True))
-            return pl.coalesce(days)
+            shapes = (*column.formats, *(WORKBOOK_DAYS if excel else ()))
+            return _of_our_time(pl.coalesce(text.str.strptime(pl.Date, shape, strict=False) for shape in shapes))
         case "datetime":
-            times = [text.str.strptime(pl.Datetime("us"), shape, strict=False, exact=True) for shape in column.formats]
-            if excel:
-                times.append(text.str.strptime(pl.Datetime("us"), "%Y-%m-%d %H:%M:%S", strict=False, exact=True))
-            local = pl.coalesce(times).dt.replace_time_zone(column.zone, ambiguous="earliest", non_existent="null")
-            return local.dt.convert_time_zone("UTC")
+            shapes = (*column.formats, *(WORKBOOK_TIMES if excel else ()))
+            return _of_our_time(pl.coalesce(_moment(text, shape, column.zone) for shape in shapes))
         case _:
             return text
+
+
+def _moment(text: pl.Expr, shape: str, zone: str) -> pl.Expr:
+    """A moment in UTC. A cell that tells its own distance from UTC needs no zone."""
+    if re.search(r"%:{0,3}z|%#z|%s|Z$", shape):
+        return text.str.strptime(pl.Datetime("us", "UTC"), shape, strict=False)
+    local = text.str.strptime(pl.Datetime("us"), shape, strict=False)
+    return local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _of_our_time(moment: pl.Expr) -> pl.Expr:
+    """`%Y` reads the 24 of `02.01.24` as the year 24: that is no date but another format."""
+    return pl.when(moment.dt.year() >= 1000).then(moment)
 
 
 def describe(column: Column) -> str:
@@ -116,9 +127,11 @@ def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     plain = plain.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else plain
     number: pl.Expr = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
     if excel:
-        # A number cell of a workbook has no mark of its own: it always comes with a point.
+        # A number cell of a workbook has no mark of its own: it always comes with a point. Where points also stand
+        # between thousands, `1.234` may be a text of that kind, and nobody can tell.
         cell = text.str.contains(r"^-?\d+(?:\.\d+)?$")
-        number = pl.when(cell).then(text).otherwise(number)
+        unsure = text.str.contains(r"^-?\d{1,3}\.\d{3}$") if column.thousands == "." else pl.lit(False)
+        number = pl.when(cell & ~unsure).then(text).when(~cell).then(number)
     return number
 
 

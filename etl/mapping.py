@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -32,8 +33,8 @@ class Column:
     aliases: tuple[str, ...] = ()
     pattern: str | None = None  #: regular expression for the whole cell
     allowed: tuple[str, ...] = ()
-    min: Decimal | None = None
-    max: Decimal | None = None
+    min: Decimal | date | None = None
+    max: Decimal | date | None = None
     max_length: int | None = None
     unique: bool = False
     decimal: str = "."
@@ -54,12 +55,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A condition over the typed cells of one row, in SQL; a row for which it is false is rejected."""
+    """A condition over the typed cells of one row, in SQL; or columns whose cells together occur once."""
 
     name: str
-    sql: str
     roots: tuple[str, ...]  #: columns that it reads
     where: str
+    sql: str | None = None  #: None: the columns together are unique
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, get_args
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from etl import contract as contracts
-from etl import history, manifest, mapping_check, mapping_dialect, mapping_limits, mapping_links, order
+from etl import history, manifest, mapping_check, mapping_columns, mapping_dialect, mapping_limits, mapping_links, order
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
-from etl.mapping import Column, ColumnType, Mapping, Rule, ShrinkLimit, Source
+from etl.mapping import Mapping, ShrinkLimit, Source
 from etl.mapping_record import RecordReader
-from etl.mapping_yaml import Problems, bad_pattern, load, sql_columns, time_format, yes
+from etl.mapping_yaml import Problems, load, sql_columns, yes
 
 KEYS = (
     "feed",
@@ -43,27 +41,6 @@ KEYS = (
     "destructive",
 )
 SOURCE_KEYS = ("files", "content", "keep", "shrink", "order", "done", "manifest")
-COLUMN_KEYS = (
-    "type",
-    "required",
-    "optional",
-    "aliases",
-    "pattern",
-    "in",
-    "min",
-    "max",
-    "max_length",
-    "unique",
-    "decimal",
-    "thousands",
-    "round",
-    "true",
-    "false",
-    "format",
-    "zone",
-    "trim",
-    "empty",
-)
 FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 
 
@@ -80,7 +57,7 @@ def read(path: Path) -> Mapping:
     if not FEED_NAME.fullmatch(feed):
         hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
         problems.add("feed", "has no usable feed name", where=problems.place(raw, "feed"), hint=hint)
-    columns = _columns(raw.get("columns") or {}, problems)
+    columns = mapping_columns.read(raw.get("columns") or {}, problems)
     operation = _operation(raw, contract, problems)
     source = _source(raw, problems)
     if operation is None or source is None:
@@ -98,7 +75,7 @@ def read(path: Path) -> Mapping:
         operation=operation.searched(switches),
         source=source,
         columns=columns,
-        rules=_rules(raw, problems),
+        rules=mapping_columns.rules(raw, problems),
         record=record,
         rejects=mapping_limits.rejects(raw, problems),
         guards=mapping_limits.guards(raw, problems),
@@ -247,91 +224,6 @@ def _order(source: Any, problems: Problems) -> str | None:
         hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
         problems.add("order", reason, where=problems.place(source, "order"), hint=hint)
     return text
-
-
-def _columns(raw: Any, problems: Problems) -> dict[str, Column]:
-    if not isinstance(raw, dict):
-        hint = "write `Name: {type: text}`, one line each"
-        problems.add("columns", "`columns` holds no columns", where=problems.place(raw), hint=hint)
-        return {}
-    return {str(name): _column(str(name), raw, name, problems) for name in raw}
-
-
-def _column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
-    spec, where = parent[key], f"{problems.place(parent, key)}, columns.{name}"
-    if isinstance(spec, str):
-        spec = {"type": spec}
-    if not isinstance(spec or {}, dict):
-        problems.add("column", "is no description of a column", where=where, hint=f"write {name}: {{type: text}}")
-    spec = spec if isinstance(spec, dict) else {}
-    if True in spec or False in spec:  # `true:` without quotes is no text in YAML
-        spec = {str(word).lower() if isinstance(word, bool) else word: value for word, value in spec.items()}
-    for word in spec:
-        if word not in COLUMN_KEYS:
-            problems.unknown("unknown-key", f'"{word}" means nothing for a column', str(word), COLUMN_KEYS, where=where)
-    kind = str(spec.get("type", "text"))
-    if kind not in get_args(ColumnType):
-        problems.unknown("type", f'there is no column type "{kind}"', kind, get_args(ColumnType), where=where)
-        kind = "text"
-    settings: dict[str, Any] = {"type": kind, "where": where}
-    for word in ("required", "optional", "unique", "trim"):
-        if word in spec:
-            settings[word] = yes(spec, word, where, problems)
-    for word, target in (
-        ("aliases", "aliases"),
-        ("in", "allowed"),
-        ("true", "true"),
-        ("false", "false"),
-        ("format", "formats"),
-        ("empty", "empty"),
-    ):
-        if word in spec:
-            settings[target] = tuple(str(item) for item in _list(spec[word]))
-    for word in ("min", "max"):
-        if word in spec:
-            try:
-                settings[word] = Decimal(str(spec[word]))
-            except InvalidOperation:
-                problems.add("number", f"`{word}` is no number", where=where, hint=f"{word}: 0")
-    for word in ("max_length", "round"):
-        if word in spec:
-            settings[word] = _integer(spec, word, problems)
-    for word in ("decimal", "thousands", "pattern", "zone"):
-        if word in spec:
-            settings[word] = str(spec[word])
-    for word in ("decimal", "thousands"):
-        if len(settings.get(word, ".")) != 1:
-            problems.add("mark", f"`{word}` is one character", where=where, hint=f'{word}: ","')
-            del settings[word]
-    if settings.get("decimal", ".") == settings.get("thousands"):
-        problems.add("mark", "`decimal` and `thousands` are the same", where=where, hint='decimal: ",", thousands: "."')
-    if "pattern" in settings and (reason := bad_pattern(settings["pattern"])):
-        hint = "quote it; look-ahead and back-references do not exist here"
-        problems.add("pattern", f"`pattern` is no regular expression: {reason}", where=where, hint=hint)
-    if kind in ("date", "datetime") and not settings.get("formats"):
-        settings["formats"] = ("%Y-%m-%d",) if kind == "date" else ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-    for shape in settings.get("formats", ()):
-        if "%" not in shape or not time_format(shape):
-            message = f'"{shape}" is no format for a {kind}'
-            problems.add("format", message, where=where, hint='year %Y, month %m, day %d, as in "%d.%m.%Y %H:%M"')
-    try:
-        ZoneInfo(settings.get("zone", "UTC"))
-    except (KeyError, ValueError, OSError):
-        problems.add("zone", f'unknown time zone "{settings["zone"]}"', where=where, hint="e.g. Europe/Stockholm")
-    return Column(name, **settings)
-
-
-def _rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
-    rules: list[Rule] = []
-    for rule in _list(raw.get("rules")):
-        if not isinstance(rule, dict) or set(rule) != {"name", "sql"}:
-            where = problems.place(raw, "rules")
-            problems.add("rule", "a rule has a name and an sql", where=where, hint='{name: …, sql: "a > b"}')
-            continue
-        where = f"{problems.place(rule, 'sql')}, rules.{rule['name']}"
-        roots = sql_columns(str(rule["sql"]), where, problems)
-        rules.append(Rule(str(rule["name"]), str(rule["sql"]), roots, where))
-    return tuple(rules)
 
 
 def _per(raw: Any, problems: Problems) -> str | None:

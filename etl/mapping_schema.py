@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 SHAPES: dict[str, Schema] = {
     "operation": {"enum": sorted(contracts.load().operations)},
-    "rules": {"type": "array", "items": {"type": "object", "required": ["name", "sql"]}},
+    "rules": {"type": "array", "items": {"type": "object", "required": ["name"]}},
     "gone": {"enum": ["ignore", "deactivate"]},
     "supplier": {"type": "integer"},
     "after": TEXTS,

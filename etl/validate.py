@@ -7,6 +7,7 @@ frame-level check turns each bad row into a Python object, which a million bad r
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pandera.errors import SchemaErrors
 
 from etl import cells
 from etl.errors import FileRefused
-from etl.mapping import Column, Mapping, Node, Value, matches
+from etl.mapping import Column, Mapping, Node, Rule, Value, matches
 from etl.model import ROW, Rejections
 
 #: Marks the text twin of a typed column.
@@ -42,7 +43,7 @@ class Checked:
     refused: pl.DataFrame  #: the rows that were rejected here, in the same columns
     rejections: Rejections
     skipped: int  #: rows that `source.keep` leaves out
-    texts: Map[str, pl.Series]  #: of the columns that the mapping calls unique
+    texts: Map[str, pl.Series]  #: of what the mapping calls unique: columns, and by their place rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,14 @@ def check(
         refused=refused.select(settled),
         rejections=Rejections(rejections),
         skipped=skipped,
-        texts={name: typed[name + TEXT] for name in used if mapping.column(name).unique},
+        texts={
+            **{name: typed[name + TEXT] for name in used if mapping.column(name).unique},
+            **{
+                _tag(rule): typed.select(_together(rule, mapping)).to_series()
+                for rule in mapping.rules
+                if rule.sql is None and set(rule.roots) <= set(used)
+            },
+        },
     )
 
 
@@ -109,7 +117,7 @@ def columns(header: Sequence[str], mapping: Mapping) -> Columns:
 
     Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
     """
-    bare = {name: name.strip(cells.SPACES) for name in header}
+    bare = {name: unicodedata.normalize("NFC", name.strip(cells.SPACES)) for name in header}
     present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():
@@ -207,11 +215,8 @@ def _run(
         column = mapping.column(name)
         found = _column_checks(name, column, repeated.get(name))
         checks = [add(name, *parts) for parts in found if name not in plain or parts[0] not in ("type", "digits")]
-        for rule in mapping.rules:
-            if rule.roots and rule.roots[0] == name and all(root in used for root in rule.roots):
-                good = pl.sql_expr(rule.sql).fill_null(True)
-                message = f"breaks the rule: {rule.name}"
-                checks.append(add(name, "rule", message, f"{rule.sql} must hold ({rule.where})", good))
+        rules = [rule for rule in mapping.rules if rule.roots[:1] == (name,) and set(rule.roots) <= set(used)]
+        checks += [add(name, *parts) for rule in rules for parts in _rule_checks(rule, mapping, repeated)]
         if checks:
             columns[name + TEXT] = pa.Column(pl.String, checks=checks, nullable=True)
     empty = pl.DataFrame(schema=cells.REJECTIONS)
@@ -247,6 +252,30 @@ def _check(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
     return lambda data: data.lazyframe.select(good)
 
 
+def _tag(rule: Rule) -> str:
+    """A name for its texts that no column has."""
+    return TEXT + rule.where
+
+
+def _together(rule: Rule, mapping: Mapping) -> pl.Expr:
+    """The values of a rule's columns as one text, null when one of them is empty."""
+    values = [cells.settle(name, mapping.column(name)).cast(pl.String) for name in rule.roots]
+    return pl.concat_str(values, separator=TEXT)
+
+
+def _rule_checks(
+    rule: Rule, mapping: Mapping, repeated: Map[str, pl.Series]
+) -> Iterable[tuple[str, str, str, pl.Expr]]:
+    """(code, message, hint, condition); what cannot be decided because a cell is empty passes."""
+    if rule.sql is not None:
+        good = pl.sql_expr(rule.sql).fill_null(True)
+        yield "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good
+    elif _tag(rule) in repeated:
+        unlike = ~_together(rule, mapping).is_in(repeated[_tag(rule)].implode())
+        message = f"{' and '.join(rule.roots)} together occur more than once: {rule.name}"
+        yield "unique", message, f"the mapping says so in {rule.where}", unlike.fill_null(True)
+
+
 def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
     """(code, message, hint, condition) of everything that a column declaration asks for."""
     text, typed = pl.col(name + TEXT), pl.col(name)
@@ -280,10 +309,11 @@ def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Ite
             "correct the cell, or add it to `in`",
             text.is_null() | text.is_in(list(column.allowed)),
         )
+    measured = typed.dt.convert_time_zone(column.zone).dt.date() if column.type == "datetime" else typed
     if column.min is not None:
-        yield "min", f"is below {column.min}", "correct the cell or `min`", (typed >= column.min).fill_null(True)
+        yield "min", f"is below {column.min}", "correct the cell or `min`", (measured >= column.min).fill_null(True)
     if column.max is not None:
-        yield "max", f"is above {column.max}", "correct the cell or `max`", (typed <= column.max).fill_null(True)
+        yield "max", f"is above {column.max}", "correct the cell or `max`", (measured <= column.max).fill_null(True)
     if column.max_length is not None:
         yield (
             "max_length",

@@ -13,7 +13,7 @@ import click
 import msgspec
 import pytest
 
-from etl import config, guards, mapping_file, mapping_record
+from etl import config, guards, mapping_columns, mapping_file, mapping_record
 from etl.cli import main
 from etl.contract import load
 from etl.errors import Exit
@@ -220,7 +220,7 @@ def test_examples_show_every_operation() -> None:
         ("Keys of the file", mapping_file.KEYS),
         ("source", mapping_file.SOURCE_KEYS),
         ("source", tuple(Dialect.__dataclass_fields__)),
-        ("columns", mapping_file.COLUMN_KEYS),
+        ("columns", mapping_columns.KEYS),
         ("columns", get_args(ColumnType)),
         ("Values", mapping_record.VALUE_KEYS),
         ("Lists", mapping_record.LIST_KEYS),

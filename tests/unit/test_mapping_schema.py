@@ -10,7 +10,16 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from etl import contract, mapping_dialect, mapping_file, mapping_record, mapping_schema, mapping_words, reference
+from etl import (
+    contract,
+    mapping_columns,
+    mapping_dialect,
+    mapping_file,
+    mapping_record,
+    mapping_schema,
+    mapping_words,
+    reference,
+)
 from etl.mapping import ColumnType
 from tests.contract import every
 from tests.unit.test_docs import examples
@@ -106,7 +115,7 @@ def test_every_key_has_words() -> None:
     """Each key of the mapping language has a sentence, and no other word has one."""
     assert set(mapping_words.FILE) == set(mapping_file.KEYS)
     assert set(mapping_words.SOURCE) == {*mapping_file.SOURCE_KEYS, *mapping_dialect.KEYS}
-    assert set(mapping_words.COLUMN) == set(mapping_file.COLUMN_KEYS)
+    assert set(mapping_words.COLUMN) == set(mapping_columns.KEYS)
     assert set(mapping_words.VALUE) == set(mapping_record.VALUE_KEYS)
     assert set(mapping_words.LIST) == set(mapping_record.LIST_KEYS)
     assert all(name in mapping_words.COLUMN["type"] for name in get_args(ColumnType))
