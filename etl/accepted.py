@@ -75,6 +75,12 @@ def sent(
     return pl.concat([rows, off], how="diagonal")
 
 
+def waiting(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Records that are not sent with the run: kept beside what is, as part of a request that never ends."""
+    everything = sum(1 << leaf.index for leaf in layout.leaves)
+    return sent(frame.with_columns(pl.lit(False).alias(GONE)), everything, 0, layout)
+
+
 def write(path: Path, frame: pl.DataFrame) -> None:
     """Whole or not at all, synced. Raises StateError."""
     buffer = io.BytesIO()

@@ -50,6 +50,12 @@ def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
 
 
+def owes(ledger: Ledger, state: Path, feed: str) -> bool:
+    """Whether a feed of changes whose runs have ended still has something for Norce."""
+    generation = ledger.generation(feed)
+    return generation is not None and accepted.pending_path(state, feed, generation).exists()
+
+
 def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
     """Merge a feed's ended runs; not while one is open that has had something accepted. Raises StateError."""
     unmerged = ledger.unmerged(feed)

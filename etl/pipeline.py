@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +75,22 @@ class Pipeline:
             newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
             if newest is not None and newest.state is RunState.DONE and newest.counts.waiting:
                 opened.append(self.intake.again(mapping.feed, newest, "rerun"))
+        return opened
+
+    def owing(self, but: Collection[str]) -> list[Run]:
+        """New runs over the newest files of feeds of changes that still owe Norce something; not of the feeds `but`.
+
+        An older file would bring back older values, so without the newest one the next has to be waited for.
+        """
+        still_open = {run.feed for run in self._ledger.open_runs()}
+        opened = []
+        for mapping in self._mappings.values():
+            feed = mapping.feed
+            if mapping.source.content != "changes" or feed in but or feed in still_open:
+                continue
+            newest = next(iter(self._ledger.runs(1, feed, RunState.DONE)), None)
+            if newest is not None and compact.owes(self._ledger, self._state, feed) and routing.archived_file(newest):
+                opened.append(self.intake.again(feed, newest, "rerun"))
         return opened
 
     def due_full(self, now: datetime) -> list[Run]:

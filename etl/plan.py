@@ -73,6 +73,7 @@ class Plan:
     replaced: pl.DataFrame | None = None  #: what Norce has of the records that this run changes, for `etl.undo`
     undoes: str | None = None  #: the run that it takes back
     stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
+    waiting: pl.DataFrame | None = None  #: of a file of changes: records held back, which no later file will repeat
 
     @property
     def verdicts(self) -> tuple[guards.Verdict, ...]:
@@ -112,9 +113,9 @@ def make(
     sifted = sift(reading, columns, mapping, layout, accepted.lazy(), everything=full, waits=waits, pending=owed)
     _balance(reading, sifted)
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
-    records, waiting = _waiting(sifted.records, known or {}, waits)
+    records, held = _waiting(carry.under(sifted.records, pending, layout), waits)
+    waiting = held[next(iter(known))].cast(pl.String) if known else pl.Series(dtype=pl.String)
     counts = replace(counts, waiting=waiting.len())
-    records = carry.under(records, pending, layout)
     unsure = pl.concat([transform.pieces(reading.malformed), sifted.mentioned, waiting.rename("v")])
     rejected = pl.concat([reading.malformed.frame, sifted.rejected])
     plan = _planned(
@@ -134,7 +135,8 @@ def make(
     plan = replace(plan, counts=counts, withheld=plan.withheld + sifted.withheld)
     excel = mapping.source.dialect.format == "excel" and plan.rejections.frame.height > 0
     spoiled = rejections.spoiled(reading.frames(), plan.rejections.frame) if excel else None
-    return replace(plan, columns=columns.used, unused=columns.unused, before=before, spoiled=spoiled)
+    kept = held if mapping.source.content == "changes" else None
+    return replace(plan, columns=columns.used, unused=columns.unused, before=before, spoiled=spoiled, waiting=kept)
 
 
 def _waits(known: Map[str, pl.Series]) -> pl.Expr:
@@ -149,13 +151,9 @@ def _waits(known: Map[str, pl.Series]) -> pl.Expr:
     return missing
 
 
-def _waiting(records: Records, known: Map[str, pl.Series], waits: pl.Expr) -> tuple[Records, pl.Series]:
-    """Without the records that have to wait, and what those refer to."""
-    held = records.frame.filter(waits)
-    if held.is_empty():
-        return records, pl.Series(dtype=pl.String)
-    lead = next(iter(known))
-    return Records(records.frame.filter(~waits), records.rows), held[lead].cast(pl.String)
+def _waiting(records: Records, waits: pl.Expr) -> tuple[Records, pl.DataFrame]:
+    """Without the records that have to wait, and those."""
+    return Records(records.frame.filter(~waits), records.rows), records.frame.filter(waits)
 
 
 def again(

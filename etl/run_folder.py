@@ -70,6 +70,8 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
                 origin=request.number,
             )
         )
+    if plan.waiting is not None and plan.waiting.height:
+        parts.append(accepted.waiting(plan.waiting, plan.layout))
     if parts:
         accepted.write(accepted.sent_path(state, run.id), pl.concat(parts, how="diagonal"))
     if plan.replaced is not None and plan.replaced.height:

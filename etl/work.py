@@ -37,7 +37,10 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
             if _step(work):
                 traffic.news.set()
             elif not traffic.busy and (traffic.closed or not inbox.scan(folder).keys() - seen - lacking.keys()):
-                break
+                owing = [] if traffic.closed else work.pipeline.owing({run.feed for run in traffic.results()})
+                if not owing:
+                    break
+                traffic.add(owing)
         notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
         for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
