@@ -122,6 +122,13 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: Seconds = 60.0
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """`[retention]`: days after which ended runs are let go of; 0: never."""
+
+    archive_days: Annotated[int, msgspec.Meta(ge=0)] = 90
+    ledger_days: Annotated[int, msgspec.Meta(ge=0)] = 400
+
+
 class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`[webhook]`: where Norce's JobCompletedEvent arrives while `etl run` works."""
 
@@ -141,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch = Watch()
     fetch: dict[str, FetchSettings] = {}
     webhook: WebhookSettings | None = None
+    retention: Retention = Retention()
 
 
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
@@ -150,6 +158,7 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "watch": Watch,
     "fetch": FetchSettings,
     "webhook": WebhookSettings,
+    "retention": Retention,
 }
 
 #: Names of `[fetch.NAME]`; they become part of variables of the environment.

@@ -1,4 +1,4 @@
-"""Looks at the ledger as a whole, and the steps that only `etl state` takes in it."""
+"""Looks at the ledger as a whole, and the steps in it that only `etl state` and the retention take."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from sqlalchemy import delete, func, insert, select, update
 
-from etl import schema
-from etl.model import ChunkState, RunState
+from etl import ledger_rows, schema
+from etl.ledger import Ledger
+from etl.model import ChunkState, Run, RunState
 from etl.schema import Database
 
 _FINAL_RUN = [state.value for state in RunState if state.is_final]
@@ -83,3 +84,26 @@ def forget(database: Database, feed: str) -> None:
         db.execute(insert(schema.meta).values(key=f"moves:{feed}", value=str(int(moves or 0) + 1)))
         db.execute(update(schema.feeds).where(schema.feeds.c.feed == feed).values(generation=None))
         db.execute(update(schema.runs).where(r.feed == feed, r.state.in_(_FINAL_RUN)).values(merged=1))
+
+
+def ended_before(ledger: Ledger, moment: str, limit: int) -> list[Run]:
+    """Runs that had ended then, oldest first, and are not needed to tell what Norce has."""
+    r = schema.runs.c
+    query = (
+        select(schema.runs)
+        .where(r.state.in_(_FINAL_RUN), r.ended < moment, (r.merged == 1) | (r.state != RunState.DONE.value))
+        .order_by(r.seq)
+        .limit(limit)
+    )
+    with ledger.database.read() as db:
+        return [ledger_rows.run(row._mapping, ledger.state) for row in db.execute(query)]
+
+
+def forget_runs(database: Database, run_ids: Collection[str]) -> None:
+    """Ended runs with all that belongs to them, some at a time."""
+    wanted = list(run_ids)
+    for start in range(0, len(wanted), 100):
+        part = wanted[start : start + 100]
+        with database.write() as db:
+            for table, column in ((schema.chunks, "run"), (schema.refusals, "run"), (schema.runs, "id")):
+                db.execute(delete(table).where(table.c[column].in_(part)))

@@ -244,6 +244,7 @@ class Pipeline:
         made = report.report_json(ended, self._ledger.chunks(run.id), self._ledger.refusals(run.id), facts)
         durable.write(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
         self._show(made, archive)
+        witness.note(self._ledger, run_folder.archived(archive))
         self._feed_back(ended, archive)
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)

@@ -51,7 +51,9 @@ def write(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> li
             _refuse_unfinished(ledger, feed)
             frame = compact.read_accepted(ledger, state, feed)
             owed = compact.read_pending(ledger, state, feed)
-            newest = next((run for run in ledger.runs(1000, feed, RunState.DONE) if run.kind != "full"), None)
+            newest = next(
+                (run for run in ledger.runs(1000, feed, RunState.DONE) if run.kind not in ("full", "undo")), None
+            )
             facts["feeds"][feed] = {
                 "records": frame.height,
                 "accepted": _put(archive, f"{number:04}-accepted.parquet", frame),

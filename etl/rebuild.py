@@ -50,7 +50,7 @@ def run(ledger: Ledger, state: Path, found: Run) -> list[str]:
     """Put an open run right: planned anew while nothing of it has left, else what is damaged is given up."""
     if found.state.is_final:
         raise UsageError("run-ended", f"run {found.id} has ended", hint="only open runs are rebuilt; `etl status`")
-    if found.claimed is None or not found.claimed.is_file():
+    if found.kind != "undo" and (found.claimed is None or not found.claimed.is_file()):
         if ledger_repair.was_sent(ledger.database, found.id):
             return _give_up(ledger, state, found)
         ledger.close(found.id, RunState.DISCARDED, error="its file is gone from the state folder")
@@ -58,6 +58,10 @@ def run(ledger: Ledger, state: Path, found: Run) -> list[str]:
         return [f"{found.id} is discarded: its file is gone. Drop it into the inbox again."]
     if ledger_repair.was_sent(ledger.database, found.id):
         return _give_up(ledger, state, found)
+    if found.kind == "undo":
+        ledger.close(found.id, RunState.DISCARDED, error="its files in the state folder were damaged")
+        compact.forget(state, found.id)
+        return [f"{found.id} is discarded, nothing of it had left. Ask for the undo again."]
     ledger_repair.plan_anew(ledger.database, found.id)
     compact.forget(state, found.id)
     return [f"{found.id}: nothing of it had left. It is planned anew by the next `etl once` or `etl run`."]

@@ -115,6 +115,11 @@ def keep(state: Path, run: str, archive: Path) -> None:
         durable.sync_folder(folder)
 
 
+def archived(archive: Path) -> list[Path]:
+    """What in an archived run's folder an undo reads."""
+    return [archive / "report.json", *sorted((archive / KEPT).glob("*"))]
+
+
 def facts(state: Path, run: str) -> dict[str, Any]:
     """What was remarkable about the plan of an open run."""
     return dict(json.loads((path(state, run) / "plan.json").read_bytes()))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl import compact, durable, intake, run_folder
+from etl import compact, durable, intake, run_folder, witness
 from etl.errors import StateError, UsageError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
@@ -67,11 +67,12 @@ def plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, terms: Terms) 
     if old is None:
         raise StateError("run-lost", f"run {told['run']} is no longer in the ledger", hint="restore the state folder")
     folder = _kept(old)
+    assert old.archive is not None
+    witness.check(ledger, run_folder.archived(old.archive))
     now = compact.read_accepted(ledger, state, old.feed)
     went = accepted.taken(pl.read_parquet(folder / accepted.sent_path(state, old.id).name), ledger.overlay(old.id))
     before = folder / run_folder.BEFORE
     had = pl.read_parquet(before) if before.exists() else now.clear()
-    assert old.archive is not None
     columns = json.loads((old.archive / "report.json").read_bytes())["plan"]["columns"]
     return undo.make(mapping, columns, went, had, now, terms, old.id)
 

@@ -52,7 +52,8 @@ def unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
     days = sorted((state / "archive").glob("*"), reverse=True)[:DAYS]
     folders = [*(state / "runs").glob("*"), *(folder for day in days for folder in day.glob("*"))]
     known = ledger_repair.known_runs(ledger.database, [folder.name for folder in folders])
-    return sorted(folder for folder in folders if folder.name not in known and any(folder.iterdir()))
+    lost = (folder for folder in folders if folder.name not in known)
+    return sorted(folder for folder in lost if any((folder / name).exists() for name in ("plan.json", "report.json")))
 
 
 def problems(state: Path) -> Iterator[Problem]:
@@ -107,7 +108,7 @@ def _rows(ledger: Ledger, path: Path) -> Iterator[Problem]:
 
 
 def _claimed(state: Path, run: Run) -> Iterator[Problem]:
-    if run.state is RunState.CLAIMED and (run.claimed is None or not run.claimed.is_file()):
+    if run.state is RunState.CLAIMED and run.kind != "undo" and (run.claimed is None or not run.claimed.is_file()):
         where = run.claimed or state / "claimed"
         yield Problem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, notices, report, rounds, routing, run_folder, screens, session
+from etl import inbox, log, mapping_file, notices, report, retention, rounds, routing, run_folder, screens, session
 from etl.config import Settings
 from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -42,6 +42,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
                     break
                 traffic.add(owing)
         notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
+        _retaining(work).look(datetime.now(UTC))
         for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
     return _conclude(work, as_json=as_json)
@@ -55,7 +56,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
     ):
         unknown: set[str] = set()
         folder, traffic = settings.paths.inbox, work.traffic
-        looked = -math.inf
+        looked, retaining = -math.inf, _retaining(work)
         for ready in _looks(work):
             if time.monotonic() - looked >= settings.watch.rescan_seconds:
                 looked = time.monotonic()
@@ -66,6 +67,8 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
             _claim(work, ready, unknown)
             if _step(work):
                 traffic.news.set()
+            elif not traffic.busy:
+                retaining.look(datetime.now(UTC))
             traffic.forget()
         log.logger().info("service_stopped")
     return Exit.OK
@@ -210,6 +213,10 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
         else:
             ranked.append((rank, inbox.scan_time(work.settings.paths.inbox / name), name))
     return [name for *_, name in sorted(ranked)]
+
+
+def _retaining(work: Session) -> retention.Retaining:
+    return retention.Retaining(work.ledger, work.settings.paths.state, work.settings.retention, work.tell)
 
 
 def _looks(work: Session) -> Iterator[dict[str, inbox.Look]]:
