@@ -113,6 +113,10 @@ undo-campaign: $(READY) ## take back the last of many random runs, 200 for each 
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage
 
+.PHONY: bench-packing
+bench-packing: $(READY) ## measure how changes share requests
+	@$(BIN)/python -m tests.bench.packing
+
 .PHONY: reference
 reference: $(READY) ## write docs/connect.md and mappings/mapping.schema.json anew from the contract
 	$(BIN)/python -m etl.reference > docs/connect.md

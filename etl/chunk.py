@@ -7,7 +7,7 @@ each would take more minutes than the records need anyway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -17,7 +17,10 @@ from etl.cells import REJECTIONS
 from etl.diff import BITS, NEW, ChangeSet
 from etl.layout import Layout
 from etl.model import ITEM, KEY, ROW, Rejections
-from etl.packing import Group, pack
+from etl.packing import Group, Packing, pack
+
+#: Column of a batch's frame: how many values the record would be sent with if it shared its header with nobody.
+OWN = "_own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Limits:
 
     max_records: int = 1000
     requests_per_minute: int = 60
+    packing: Packing = "budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,20 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     first = numbered.filter(pl.col("_i") < middle).drop("_i")
     rest = numbered.filter(pl.col("_i") >= middle).drop("_i")
     return replace(batch, frame=first, records=middle), replace(batch, frame=rest, records=batch.records - middle)
+
+
+def apart(batches: Iterable[Batch], size: int) -> int:
+    """Requests that it would take if only records with the same changes shared one."""
+    whole = 0
+    found: dict[tuple[int, int, bool], int] = {}
+    for batch in batches:
+        if OWN not in batch.frame.columns:
+            whole += 1
+            continue
+        for number, new, items in batch.frame.group_by("_s", NEW).agg(pl.col(ITEM).n_unique()).iter_rows():
+            key = batch.wave, number, new
+            found[key] = found.get(key, 0) + items
+    return whole + sum(-(-items // size) for items in found.values())
 
 
 def delayed(batch: Batch, waves: int) -> Batch:
@@ -222,6 +240,10 @@ def _wave(
     frame: pl.DataFrame, wave: int, sets: list[int], words: int, layout: Layout, limits: Limits
 ) -> Iterator[Batch]:
     able = [f"_v{word}" for word in range(words)]
+    counts = [layout.values(bits) for bits in sets]
+    frame = frame.with_columns(
+        pl.col("_s").replace_strict(list(range(len(sets))), counts, return_dtype=pl.UInt32).alias(OWN)
+    )
     if layout.units:  # a variant that is new does not tear its product apart
         frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
     facts = (
@@ -233,7 +255,7 @@ def _wave(
         Group(sets[row["_s"]], unpack(tuple(row[name] for name in able)), row["_n"], row[NEW])
         for row in facts.iter_rows(named=True)
     ]
-    shares = pack(groups, layout, limits.max_records, limits.requests_per_minute)
+    shares = pack(groups, layout, limits.max_records, limits.requests_per_minute, limits.packing)
     targets = list(
         dict.fromkeys((share.bits, group.new) for group, its in zip(groups, shares, strict=True) for share in its)
     )

@@ -94,6 +94,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_records: Count = 1000
     max_bytes: Count = 4_000_000
     in_flight: Count = 8  #: unfinished jobs of all runs
+    packing: Literal["budget", "strict"] = "budget"  #: spare minutes, or also requests within a minute
 
 
 class Watch(msgspec.Struct, frozen=True):

@@ -160,6 +160,15 @@ class Layout:
                 bits |= 1 << leaf.index
         return bits
 
+    @cached_property
+    def counted(self) -> int:
+        """Bits of the values that are counted as sent: neither key nor code, nor what goes with every record."""
+        return sum(1 << leaf.index for leaf in self.leaves if not (leaf.key or leaf.anchor)) & ~self.always
+
+    def values(self, bits: int) -> int:
+        """How many values a set sends."""
+        return (bits & self.counted).bit_count()
+
     def identity(self, able: int) -> int:
         """The key's bit where the first key field that a record has decides; nothing where all of them make the key."""
         if self.operation.key.match == "all":

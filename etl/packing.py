@@ -14,8 +14,8 @@ from typing import Literal
 from etl import coherence
 from etl.layout import Layout
 
-#: What to save: minutes at the rate limit, or (also within a minute) requests.
-Budget = Literal["minutes", "requests"]
+#: What to save: minutes at the rate limit ("budget"), or requests also within a minute ("strict").
+Packing = Literal["budget", "strict"]
 
 #: Above so many leftovers, comparing all pairs takes too long; neighbours are put together first.
 MOST_COMPARED = 300
@@ -54,7 +54,7 @@ _Widen = Callable[[int, int], int | None]
 
 
 def pack(
-    groups: Sequence[Group], layout: Layout, size: int, per_minute: int, budget: Budget = "minutes"
+    groups: Sequence[Group], layout: Layout, size: int, per_minute: int, packing: Packing = "budget"
 ) -> list[list[Share]]:
     """For each group, in order, how its records are sent: with its own set, or with a superset shared with others.
 
@@ -71,7 +71,7 @@ def pack(
             shares[number].append(Share(group.bits, requests * size))
         if rest:
             loads.append(_Load(group.bits, group.able, rest, group.new, ((number, rest),)))
-    step = per_minute if budget == "minutes" else 1
+    step = per_minute if packing == "budget" else 1
     allowed = _up(-(-sum(group.records for group in groups) // size), step)
     if whole + len(loads) > allowed:
         widen = _widener(layout)

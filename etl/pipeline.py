@@ -301,6 +301,7 @@ def terms(settings: Settings, account_id: int, too_large: int | None = None) -> 
         max_records=limits.max_records,
         max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
         requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
+        packing=limits.packing,
     )
 
 

@@ -20,6 +20,7 @@ from etl.errors import Defect, FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections
+from etl.packing import Packing
 from etl.sift import Sifted, sift
 
 
@@ -31,6 +32,7 @@ class Terms:
     max_records: int = 1000
     max_bytes: int = 4_000_000
     requests_per_minute: int = 60
+    packing: Packing = "budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Request:
     digest: str
     records: int
     values: int
+    exact: int  #: values of which it cannot be without; the others are sent again to save a request
     merged: int
     bits: int
     frame: pl.DataFrame
@@ -203,7 +206,7 @@ def _planned(
     changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned)
     absent = diff.missing(records, accepted)
     left = diff.missing(records, accepted, layout, mentioned)
-    limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
+    limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
     off = full_file or (deactivate and layout.retiring is not None)
     lost = left if whole else left.clear()
     effect = impact.of(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
@@ -280,9 +283,8 @@ def requests(plan: Plan) -> Iterator[Request]:
     for batch in plan.batches:
         for part, payload in _cut(plan, batch):
             number += 1
-            keys = {leaf.index for leaf in plan.layout.leaves if leaf.key or leaf.anchor}
-            keys |= {leaf.index for leaf in plan.layout.of(plan.layout.always)}
-            fields = sum(1 for leaf in plan.layout.of(part.bits) if leaf.index not in keys)
+            values = plan.layout.values(part.bits) * part.frame.height
+            exact = int(part.frame[chunk.OWN].sum()) if chunk.OWN in part.frame.columns else values
             yield Request(
                 number=number,
                 wave=part.wave,
@@ -296,7 +298,8 @@ def requests(plan: Plan) -> Iterator[Request]:
                 payload=payload,
                 digest=hashlib.sha256(payload).hexdigest(),
                 records=part.records,
-                values=fields * part.frame.height,
+                values=values,
+                exact=exact,
                 merged=part.merged,
                 bits=part.bits,
                 frame=part.frame,

@@ -11,7 +11,20 @@ from typing import Any
 import click
 
 from etl import accepted as store
-from etl import compact, formats, impact, mapping_file, pipeline, plan, rejections, report, routing, screens, session
+from etl import (
+    chunk,
+    compact,
+    formats,
+    impact,
+    mapping_file,
+    pipeline,
+    plan,
+    rejections,
+    report,
+    routing,
+    screens,
+    session,
+)
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
@@ -67,10 +80,11 @@ def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
 def describe(made: Plan, name: str) -> dict[str, Any]:
     """The plan as `etl preview --json` gives it; see docs/cli.md."""
     requests = []
-    records = values = size = 0
+    records = values = exact = size = 0
     for request in plan.requests(made):
         records += request.records
         values += request.values
+        exact += request.exact
         size += len(request.payload)
         requests.append(
             {
@@ -105,6 +119,8 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "requests": len(requests),
         "records_sent": records,
         "values_sent": values,
+        "values_changed": exact,
+        "requests_apart": chunk.apart(made.batches, made.terms.max_records),
         "bytes": size,
         "minutes": math.ceil(len(requests) / made.terms.requests_per_minute),
         "held": list(made.doubts),
@@ -181,6 +197,11 @@ def _print(shown: dict[str, Any]) -> None:
         f"  {shown['requests']} requests with {shown['records_sent']} records and {shown['values_sent']} values, "
         + (f"{minutes} minute{'s' if minutes != 1 else ''} at the limit" if minutes else "nothing to send")
     )
+    if shown["values_sent"] > shown["values_changed"]:
+        click.echo(
+            f"  {shown['values_changed']} values have changed, {shown['values_sent'] - shown['values_changed']} go with"
+            f" them so that records can share a request; apart it would be {shown['requests_apart']} requests"
+        )
     for request in itertools.islice(shown["plan"], 20):
         merged = f", {request['merged']} change sets put together to save requests" if request["merged"] > 1 else ""
         wave = f", after the jobs before it (wave {request['wave']})" if request["wave"] else ""

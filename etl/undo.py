@@ -71,7 +71,7 @@ def make(
     elif retired.height:
         stuck.append(_stuck("", "the import cannot switch records off", off.filter(~had)))
     stuck += [found for field in fields if (found := field.unsent(values, sets)) is not None]
-    limits = chunk.Limits(terms.max_records, terms.requests_per_minute)
+    limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
     batches, uneven = _in_turn(sets, [layout, emptied, layout, layout], limits)
     if uneven.rows:
         stuck.append(_uneven(uneven))
