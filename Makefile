@@ -38,19 +38,27 @@ fetch: $(READY) ## fetch files from suppliers' servers into the inbox (NAME=one 
 	@$(BIN)/etl fetch $(if $(NAME),'$(NAME)') $(ARGS)
 
 .PHONY: preview
-preview: need-FILE $(READY) ## show what a file would send (FILE=path [FEED=name])
+preview: need-FILE $(READY) ## show what a file would send; sends nothing (FILE=path [FEED=name])
 	@$(BIN)/etl preview '$(FILE)' $(if $(FEED),--feed '$(FEED)') $(ARGS)
 
 .PHONY: rerun
-rerun: need-RUN $(READY) ## process a run's file again (RUN=id)
-	@$(BIN)/etl rerun '$(RUN)' $(ARGS)
+rerun: need-RUN-or-FILE $(READY) ## process a file again that was processed (RUN=id, or FILE=its name)
+	@$(BIN)/etl rerun $(if $(FILE),--file '$(FILE)','$(RUN)') $(ARGS)
+
+.PHONY: retry
+retry: need-FEED $(READY) ## send what Norce has not accepted of a feed, and only that (FEED=name)
+	@$(BIN)/etl retry '$(FEED)' $(ARGS)
+
+.PHONY: resend
+resend: need-FEED need-KEYS $(READY) ## send named records again, accepted or not (FEED=name KEYS="A1 A2")
+	@$(BIN)/etl resend '$(FEED)' $(foreach key,$(KEYS),'$(key)') $(ARGS)
 
 .PHONY: full
 full: need-FEED $(READY) ## send everything of a feed again (FEED=name)
 	@$(BIN)/etl full '$(FEED)' $(ARGS)
 
 .PHONY: approve
-approve: need-RUN $(READY) ## send a held run, exactly as it was planned (RUN=id)
+approve: need-RUN $(READY) ## send a held run as it was planned (RUN=id)
 	@$(BIN)/etl approve '$(RUN)' $(ARGS)
 
 .PHONY: discard
@@ -62,11 +70,11 @@ undo: need-RUN $(READY) ## plan the way back before a run; then approve (RUN=id)
 	@$(BIN)/etl undo '$(RUN)' $(ARGS)
 
 .PHONY: status
-status: $(READY) ## show feeds, runs and what waits
+status: $(READY) ## show feeds, runs, what waits and what is late
 	@$(BIN)/etl status $(ARGS)
 
 .PHONY: show
-show: need-RUN $(READY) ## show one run (RUN=id)
+show: need-RUN $(READY) ## show one run with every refused record (RUN=id)
 	@$(BIN)/etl show '$(RUN)' $(ARGS)
 
 .PHONY: sandbox
@@ -153,10 +161,14 @@ clean: ## remove what make and the tools made; state in var/ stays
 
 # -- variables that a target needs ---------------------------------------------------------------
 
-.PHONY: need-FILE need-RUN need-FEED
+.PHONY: need-FILE need-RUN need-RUN-or-FILE need-FEED need-KEYS
 need-FILE:
 	@test -n '$(FILE)' || { echo 'usage: make preview FILE=path/to/export.csv [FEED=name]' >&2; exit 2; }
 need-RUN:
 	@test -n '$(RUN)' || { echo 'usage: make $(firstword $(MAKECMDGOALS)) RUN=id  (make status lists them)' >&2; exit 2; }
+need-RUN-or-FILE:
+	@test -n '$(RUN)$(FILE)' || { echo 'usage: make rerun RUN=id, or FILE=name  (make status lists both)' >&2; exit 2; }
 need-FEED:
-	@test -n '$(FEED)' || { echo 'usage: make full FEED=name  (make status lists them)' >&2; exit 2; }
+	@test -n '$(FEED)' || { echo 'usage: make $(firstword $(MAKECMDGOALS)) FEED=name  (make status lists them)' >&2; exit 2; }
+need-KEYS:
+	@test -n '$(KEYS)' || { echo 'usage: make resend FEED=name KEYS="A1 A2"' >&2; exit 2; }

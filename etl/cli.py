@@ -134,15 +134,44 @@ def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evi
 
 
 @main.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--file", help="Instead of RUN: a file's name below the inbox, or the last part of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
 @guarded
-def rerun(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> Exit:
     """Process the file of RUN again, with the mapping as it is now."""
-    from etl import work
+    from etl import redo
+    from etl.errors import UsageError
 
-    return work.rerun(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    if (run_id is None) == (file is None):
+        raise UsageError("run-or-file", "it has to be said which run, or which file", hint="`etl rerun RUN`, or --file")
+    return redo.rerun(_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def retry(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+    """Send what Norce has not accepted of FEED, and only that."""
+    from etl import redo
+
+    return redo.retry(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.argument("keys", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> Exit:
+    """Send the records of FEED with these KEYS again, whatever was accepted."""
+    from etl import redo
+
+    return redo.resend(_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -152,9 +181,9 @@ def rerun(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
 @guarded
 def full(ctx: click.Context, feed: str, as_json: bool) -> Exit:
     """Send everything of FEED again, from its newest file."""
-    from etl import work
+    from etl import redo
 
-    return work.full(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+    return redo.full(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()

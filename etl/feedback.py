@@ -28,7 +28,7 @@ def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
     target = box / name_of(run)
     if (
         run.claimed is None
-        or run.kind == "full"
+        or run.kind in ("full", "resend")
         or run.state is RunState.SUPERSEDED
         or not _is_ours(box, target.parent)
     ):

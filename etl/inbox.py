@@ -237,6 +237,21 @@ def restore(state: Path, run_id: str, inbox: Path) -> None:
         _remove_empty(path.parent, folder.parent.parent)
 
 
+def keep_beside(state: Path, run_id: str, name: str, content: bytes) -> None:
+    """Something of ours that goes with a claimed file, as its companions do. Raises StateError."""
+    path = claim_folder(state, run_id) / _COMPANIONS / name
+    with durable.translated(path):
+        durable.make_folder(path.parent)
+    durable.write(path, content)
+
+
+def kept_beside(state: Path, run_id: str, name: str) -> bytes:
+    """Raises StateError."""
+    path = claim_folder(state, run_id) / _COMPANIONS / name
+    with durable.translated(path):
+        return path.read_bytes()
+
+
 def _companions(state: Path, run_id: str) -> list[Path]:
     folder = claim_folder(state, run_id) / _COMPANIONS
     return sorted(path for path in folder.rglob("*") if path.is_file())

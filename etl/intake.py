@@ -7,6 +7,7 @@ between leaves a claimed file without runs, which `resume` finds.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -22,6 +23,9 @@ from etl.errors import FileRefused, StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.model import Run, RunState
+
+#: What a run was asked for, beside its file.
+_KEYS = "keys.json"
 
 
 class Intake:
@@ -123,14 +127,17 @@ class Intake:
             known = [run for part in found if (run := self._ledger.run(part.run_id(base))) is not None]
             if not known and writers.has_writer(path) and inbox.put_back(path, self._state, base, self._inbox):
                 continue
-            if len(known) < len(found) and not base.endswith(("-full", "-rerun")):
+            if len(known) < len(found) and not base.endswith(("-full", "-rerun", "-resend")):
                 missing = [part for part in found if self._ledger.run(part.run_id(base)) is None]
                 self._open(base, path, inbox.look_at(path).digest, missing)
             ended += [run for run in known if run.state.is_final]
         return ended
 
-    def again(self, feed: str, source: Run, kind: Literal["full", "rerun"]) -> Run:
-        """A new run over the file of an older one. Raises StateError when that file is no longer there."""
+    def again(self, feed: str, source: Run, kind: Literal["full", "rerun", "resend"], keys: Iterable[str] = ()) -> Run:
+        """A new run over the file of an older one, or over these keys of it.
+
+        Raises StateError when that file is no longer there.
+        """
         path = routing.archived_file(source)
         if path is None:
             raise StateError(
@@ -154,8 +161,17 @@ class Intake:
         with target.open("rb") as file:
             os.fsync(file.fileno())
         durable.sync_folder(target.parent)
+        if kind == "resend":
+            inbox.keep_beside(self._state, base, _KEYS, json.dumps(list(keys), ensure_ascii=False).encode())
         again = routing.Part(self._mappings[feed], source.file, routing.number_of(source))
         return self._open(base, target, inbox.look_at(target).digest, [again], kind)[0]
+
+    def keys_of(self, run: Run) -> tuple[str, ...]:
+        """Which part numbers a run was asked for; none when it is about all of its file."""
+        if run.kind != "resend" or run.claimed is None:
+            return ()
+        base = run.claimed.relative_to(self._state / "claimed").parts[0]
+        return tuple(json.loads(inbox.kept_beside(self._state, base, _KEYS)))
 
     def _open(
         self,
@@ -163,7 +179,7 @@ class Intake:
         path: Path,
         digest: str,
         found: Iterable[routing.Part],
-        kind: Literal["file", "full", "rerun"] = "file",
+        kind: Literal["file", "full", "rerun", "resend"] = "file",
     ) -> list[Run]:
         runs = []
         for part in found:

@@ -281,7 +281,7 @@ class Run:
     digest: str
     state: RunState
     counts: Counts = field(default_factory=Counts)
-    kind: Literal["file", "full", "rerun", "undo"] = "file"
+    kind: Literal["file", "full", "rerun", "resend", "undo"] = "file"
     started: datetime | None = None
     ended: datetime | None = None
     error: str | None = None  #: the whole error text, when refused

@@ -168,10 +168,11 @@ class Pipeline:
         if run.kind == "undo":
             return takeback.plan(self._ledger, self._state, run, mapping, terms)
         accepted = compact.scan_accepted(self._ledger, self._state, run.feed)
-        if run.kind == "full" and mapping.source.content == "changes":
+        only = self.intake.keys_of(run)
+        if run.kind in ("full", "resend") and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
             pending = pending_of(self._ledger, self._state, mapping)
-            return plan.again(mapping, columns, accepted.collect(), terms, pending)
+            return plan.again(mapping, columns, accepted.collect(), terms, pending, only)
         assert run.claimed is not None
         with formats.reading(run.claimed, mapping.source.dialect, member=routing.member_of(run)) as reading:
             return plan.make(
@@ -181,9 +182,10 @@ class Pipeline:
                 terms,
                 full=run.kind == "full",
                 known=known_values(self._ledger, self._state, mapping),
-                before=routing.file_before(self._ledger, mapping, run.claimed),
+                before=None if only else routing.file_before(self._ledger, mapping, run.claimed),
                 foreign=self._foreign(mapping, run),
                 pending=pending_of(self._ledger, self._state, mapping),
+                only=only,
             )
 
     def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:

@@ -6,14 +6,14 @@ The same table, mapping, accepted state and limits give the same requests, byte 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from etl import arrange, carry, chunk, diff, encode, guards, history, impact, rejections, transform, validate
+from etl import arrange, carry, chunk, diff, encode, guards, history, impact, named, rejections, transform, validate
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
@@ -102,18 +102,21 @@ def make(
     before: history.Before | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
     pending: pl.DataFrame | None = None,
+    only: Collection[str] = (),
 ) -> Plan:
     """The plan of a file.
 
+    `only`: the part numbers (or other keys) whose records are sent, whatever was accepted, and no others.
     `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
     same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
+    everything = full or bool(only)
     columns = validate.columns(reading.columns, mapping)
     layout = arrange.layout(mapping, columns.used)
     waits = _waits(known or {})
     owed = pending[KEY] if pending is not None else pl.Series(dtype=pl.String)
-    sifted = sift(reading, columns, mapping, layout, accepted.lazy(), everything=full, waits=waits, pending=owed)
+    sifted = sift(reading, columns, mapping, layout, accepted.lazy(), everything=everything, waits=waits, pending=owed)
     _balance(reading, sifted)
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
     records, held = _waiting(carry.under(sifted.records, pending, layout), waits)
@@ -121,18 +124,26 @@ def make(
     counts = replace(counts, waiting=waiting.len())
     unsure = pl.concat([transform.pieces(reading.malformed), sifted.mentioned, waiting.rename("v")])
     rejected = pl.concat([reading.malformed.frame, sifted.rejected])
+    was = sifted.accepted
+    if only:
+        records = named.only(records, only, mapping.feed)
+        was = was.join(records.frame.select(KEY), on=KEY, how="semi", maintain_order="left")
+        rejected = rejected.clear()
+    else:
+        records = carry.under(records, pending, layout)
     plan = _planned(
         records,
         layout,
         mapping,
-        sifted.accepted,
+        was,
         terms,
         rejected,
         counts,
         alive=sifted.alive,
-        full=full,
+        full=everything,
         mentioned=unsure,
         foreign=foreign,
+        part=bool(only),
     )
     counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.held.len())
     plan = replace(plan, counts=counts, withheld=plan.withheld + sifted.withheld)
@@ -165,8 +176,13 @@ def again(
     accepted: pl.DataFrame,
     terms: Terms,
     pending: pl.DataFrame | None = None,
+    only: Collection[str] = (),
 ) -> Plan:
-    """Everything that was accepted, sent again: the full feed of a source that only exports changes."""
+    """Everything that was accepted, sent again: the full feed of a source that only exports changes.
+
+    `only`: the part numbers (or other keys) that are sent again; what is pending goes along in any case, because it is
+    remembered by the newest run alone.
+    """
     layout = arrange.layout(mapping, columns)
     alive = diff.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
@@ -178,6 +194,14 @@ def again(
         *((pl.col(name) if name in alive.columns else pl.lit(None, dtype=kinds[name]).alias(name)) for name in names),
     )
     owed = pending if pending is not None else frame.clear()
+    if only:
+        found = named.only(
+            Records(pl.concat([frame.select(KEY), owed.select(KEY)]), pl.Series(dtype=pl.Int64)), only, mapping.feed
+        )
+        frame = frame.join(found.frame, on=KEY, how="semi", maintain_order="left")
+        accepted = accepted.join(
+            pl.concat([frame.select(KEY), owed.select(KEY)]), on=KEY, how="semi", maintain_order="left"
+        )
     frame = frame.join(owed.select(KEY), on=KEY, how="anti", maintain_order="left")
     records = carry.under(Records(frame, pl.Series(dtype=pl.Int64)), pending, layout)
     nothing = pl.DataFrame(schema=REJECTIONS)
@@ -198,10 +222,11 @@ def _planned(
     full: bool,
     mentioned: pl.Series | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
+    part: bool = False,
 ) -> Plan:
-    whole = mapping.source.content == "full"
+    whole = mapping.source.content == "full" and not part
     sharing = _sharing(records, layout, foreign or {})
-    full_file = full and full_file_possible(mapping) and not sharing
+    full_file = full and not part and full_file_possible(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned)
     absent = diff.missing(records, accepted)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, notices, report, retention, rounds, routing, run_folder, screens, session
+from etl import inbox, log, mapping_file, notices, report, retention, rounds, run_folder, screens, session
 from etl.config import Settings
 from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -29,7 +29,7 @@ WORST = (Exit.DEFECT, Exit.CANNOT_GO_ON, Exit.CONNECT, Exit.HELD, Exit.ROWS_REJE
 
 def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
     """What is in the inbox, to its end."""
-    with _working(settings, verbose, PATIENCE) as work:
+    with working(settings, verbose, PATIENCE) as work:
         seen: set[str] = set()
         folder, traffic, lacking = settings.paths.inbox, work.traffic, work.pipeline.intake.lacking
         for ready in _looks(work):
@@ -45,13 +45,13 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
         _retaining(work).look(datetime.now(UTC))
         for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
-    return _conclude(work, as_json=as_json)
+    return conclude(work, as_json=as_json)
 
 
 def run(settings: Settings, *, verbose: bool) -> Exit:
     """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
     with (
-        _working(settings, verbose, None, listen=True) as work,
+        working(settings, verbose, None, listen=True) as work,
         rounds.beside(work.settings, work.ledger, work.stop, work.tell),
     ):
         unknown: set[str] = set()
@@ -74,45 +74,12 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
     return Exit.OK
 
 
-def rerun(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
-    """The file of an earlier run, once more."""
-    with _working(settings, verbose, PATIENCE) as work:
-        old = screens.find_run(work.ledger, run_id)
-        done = work.ledger.runs(1000, old.feed, RunState.DONE)
-        newest = next((run for run in done if run.kind not in ("full", "undo")), old)
-        if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
-            raise StateError(
-                "older-file",
-                f"run {newest.id} has brought a newer file of {old.feed} since",
-                where=old.id,
-                hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
-            )
-        again = work.pipeline.intake.again(old.feed, old, "rerun")
-        _to_the_end(work, again)
-    return _conclude(work, as_json=as_json)
-
-
-def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit:
-    """Everything of a feed, whatever was accepted."""
-    with _working(settings, verbose, PATIENCE) as work:
-        newest = next((r for r in work.ledger.runs(1000, feed, RunState.DONE) if routing.archived_file(r)), None)
-        if newest is None:
-            raise UsageError(
-                "feed-without-file",
-                f'no file of the feed "{feed}" has been processed yet',
-                hint="drop its export into the inbox; `etl status` lists what has been",
-            )
-        again = work.pipeline.intake.again(feed, newest, "full")
-        _to_the_end(work, again)
-    return _conclude(work, as_json=as_json)
-
-
 def undo(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
     """Plan the way back before a run, and wait for a yes."""
-    with _working(settings, verbose, PATIENCE) as work:
+    with working(settings, verbose, PATIENCE) as work:
         opened = work.pipeline.undo(screens.find_run(work.ledger, run_id))
-        _to_the_end(work, opened)
-    status = _conclude(work, as_json=as_json)
+        to_the_end(work, opened)
+    status = conclude(work, as_json=as_json)
     if not as_json:
         screens.show(settings, opened.id, as_json=False)
     return status
@@ -120,17 +87,17 @@ def undo(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Ex
 
 def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> Exit:
     """Send what was held, as it was planned."""
-    with _working(settings, verbose, PATIENCE) as work:
+    with working(settings, verbose, PATIENCE) as work:
         held = _held(work, run_id)
         _refuse_outdated(work, held)
         work.ledger.release(held.id)
-        _to_the_end(work, screens.find_run(work.ledger, held.id))
-    return _conclude(work, as_json=as_json)
+        to_the_end(work, screens.find_run(work.ledger, held.id))
+    return conclude(work, as_json=as_json)
 
 
 def discard(settings: Settings, run_id: str) -> Exit:
     """File a held run away unsent."""
-    with _working(settings, False, PATIENCE) as work:
+    with working(settings, False, PATIENCE) as work:
         held = _held(work, run_id)
         work.pipeline.discard(held)
         click.echo(f"{held.id} is discarded; its file is kept in the archive")
@@ -163,7 +130,7 @@ def _held(work: Session, run_id: str) -> Run:
 
 
 @contextmanager
-def _working(settings: Settings, verbose: bool, patience: float | None, *, listen: bool = False) -> Iterator[Session]:
+def working(settings: Settings, verbose: bool, patience: float | None, *, listen: bool = False) -> Iterator[Session]:
     """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
     log.set_up(verbose=verbose)
     good, bad = mapping_file.read_all(settings.paths.mappings)
@@ -244,7 +211,7 @@ def _step(work: Session) -> bool:
     return more
 
 
-def _to_the_end(work: Session, opened: Run) -> None:
+def to_the_end(work: Session, opened: Run) -> None:
     """One run, and what follows from it."""
     traffic = work.traffic
     traffic.only(opened)
@@ -257,7 +224,7 @@ def _to_the_end(work: Session, opened: Run) -> None:
         traffic.news.clear()
 
 
-def _conclude(work: Session, *, as_json: bool) -> Exit:
+def conclude(work: Session, *, as_json: bool) -> Exit:
     """Print how it went; the status."""
     from etl.ledger import Ledger
 
