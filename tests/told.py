@@ -1,8 +1,9 @@
-"""A clock that `etl` is told, and a wire without sockets.
+"""A clock that `etl` is told: hours of a stuck job, or a month of files, pass in no time.
 
-Imported before anything of `etl` (see `tests/conftest.py`). Python's own time is then answered by the told clock,
-for callers in the package `etl` and only while a world is in force; everybody else, and `etl` at any other time,
-gets the machine's. So hours of a stuck job pass in no time, through the product's real defaults.
+Installed before anything of `etl` is imported (see `tests/conftest.py`), it stands between the package and Python's
+own time. It answers callers in `etl`, only while it is in force; everybody else, and `etl` at any other time, gets
+the machine's. Time passes when all threads that work for `etl` sleep, and then to the first moment at which one of
+them wakes: so what is done takes no time, and what is waited for takes as long as it says.
 """
 
 from __future__ import annotations
@@ -12,24 +13,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import thread as pools
 from typing import Any
 from unittest import mock
 
 _REAL: dict[str, Callable[..., Any]] = {name: getattr(time, name) for name in ("time", "monotonic", "sleep")}
-_REAL_WAIT = threading.Event.wait
+_REAL_WAIT, _REAL_SET, _REAL_START = threading.Event.wait, threading.Event.set, threading.Thread.start
+_REAL_ITEM, _REAL_RUN = pools._WorkItem.__init__, pools._WorkItem.run
 
 #: What passes between two looks at the clock, in seconds: nobody waits for a moment that never comes.
 TICK = 0.0002
 
+#: Real seconds after which a sleeper goes on although not everybody sleeps: a thread may wait for another's end.
+PATIENCE = 0.1
+
 
 class Clock:
-    """Time as it is told. Sleeping is instant; what is due on the way happens at its moment."""
+    """Time as it is told."""
 
     def __init__(self) -> None:
         self.passed = 1_000.0  #: true seconds, which only grow
         self.offset = 1_800_000_000.0  #: of the wall clock; stepping it is a clock jump
+        self.working = 1  #: threads, and what is handed to threads of pools
+        self.idle: Callable[[], bool] = lambda: False  #: whether time may skip to what is due next
         self._due: list[tuple[float, Callable[[], None]]] = []
-        self._lock = threading.RLock()
+        self._asleep: dict[int, tuple[float, threading.Event | None]] = {}
+        self._lock = threading.Condition(threading.RLock())
 
     def mono(self) -> float:
         with self._lock:
@@ -44,11 +53,49 @@ class Clock:
         with self._lock:
             return self.passed + 1_800_000_000.0
 
-    def sleep(self, seconds: float) -> None:
+    def works(self, more: int) -> None:
+        """So many more threads have something to do."""
+        with self._lock:
+            self.working += more
+            self._lock.notify_all()
+
+    def sleep(self, seconds: float, event: threading.Event | None = None) -> None:
+        """Until so much time has passed, or the event is set."""
+        me, began = threading.get_ident(), _REAL["monotonic"]()
         with self._lock:
             end = self.passed + max(seconds, 0.0)
-            while self._due and min(self._due, key=lambda one: one[0])[0] <= end:
-                now = min(self._due, key=lambda one: one[0])
+            self._asleep[me] = end, event
+            while self.passed < end and not (event is not None and event.is_set()):
+                self._asleep.setdefault(me, (end, event))
+                if len(self._asleep) >= self.working or _REAL["monotonic"]() - began > PATIENCE:
+                    self._pass()
+                    began = _REAL["monotonic"]()
+                else:
+                    self._lock.wait(PATIENCE / 2)
+            self._asleep.pop(me, None)
+
+    def _pass(self) -> None:
+        """To the moment at which somebody wakes, or to what is due next while there is nothing to do."""
+        first = min(end for end, _ in self._asleep.values())
+        if self._due and self.idle():
+            first = max(first, min(moment for moment, _ in self._due))
+        self.advance(first - self.passed)
+        for sleeper in [one for one, (end, _) in self._asleep.items() if end <= self.passed]:
+            del self._asleep[sleeper]
+        self._lock.notify_all()
+
+    def woken(self, event: threading.Event) -> None:
+        """Who waits for the event is awake."""
+        with self._lock:
+            for sleeper in [one for one, (_, what) in self._asleep.items() if what is event]:
+                del self._asleep[sleeper]
+            self._lock.notify_all()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what is due on the way happens at its moment."""
+        with self._lock:
+            end = self.passed + max(seconds, 0.0)
+            while self._due and (now := min(self._due, key=lambda one: one[0]))[0] <= end:
                 self._due.remove(now)
                 self.passed = max(self.passed, now[0])
                 now[1]()
@@ -60,8 +107,7 @@ class Clock:
 
     def forget(self) -> None:
         """What has not happened by now never does."""
-        with self._lock:
-            self._due.clear()
+        self._due.clear()
 
 
 _told: Clock | None = None
@@ -93,23 +139,62 @@ def _sleep(seconds: float) -> None:
 
 def _wait(self: threading.Event, timeout: float | None = None) -> bool:
     told = _clock()
-    if told is None or timeout is None or self.is_set():
+    if told is None or timeout is None:
         return _REAL_WAIT(self, timeout)
-    told.sleep(timeout)
+    told.sleep(timeout, self)
     return self.is_set()
 
 
+def _set(self: threading.Event) -> None:
+    _REAL_SET(self)
+    if _told is not None:
+        _told.woken(self)
+
+
+def _start(self: threading.Thread) -> None:
+    told = _clock()
+    if told is not None:
+        plain = self.run
+
+        def run() -> None:
+            try:
+                plain()
+            finally:
+                told.works(-1)
+
+        self.run = run  # type: ignore[method-assign]
+        told.works(1)
+    _REAL_START(self)
+
+
+def _item(self: Any, *args: Any, **words: Any) -> None:
+    _REAL_ITEM(self, *args, **words)
+    self.told = _told
+    if _told is not None:
+        _told.works(1)
+
+
+def _run(self: Any) -> None:
+    try:
+        _REAL_RUN(self)
+    finally:
+        if self.told is not None:
+            self.told.works(-1)
+
+
 def install() -> None:
-    """Put the told clock between `etl` and the machine's, for good; without a world in force it changes nothing."""
+    """Put the told clock between `etl` and the machine's, for good; without one in force it changes nothing."""
     assert not any(name == "etl" or name.startswith("etl.") for name in sys.modules), "etl has the clocks already"
     time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep
-    threading.Event.wait = _wait  # type: ignore[method-assign]
+    threading.Event.wait, threading.Event.set = _wait, _set  # type: ignore[method-assign]
+    threading.Thread.start = _start  # type: ignore[method-assign]
+    pools._WorkItem.__init__, pools._WorkItem.run = _item, _run
 
 
 @contextlib.contextmanager
 def telling(clock: Clock) -> Iterator[Clock]:
     """`etl` lives by this clock."""
-    global _told
     assert _told is None, "one clock at a time"
+    clock.working = 1
     with mock.patch(f"{__name__}._told", clock):
         yield clock

@@ -54,6 +54,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     chance = random.Random(seed)
     world = World(root)
     world.settings(rescan_seconds=300)
+    world.clock.idle = world.quiet  # nights in which nothing happens are skipped
     says = {feed: {f"P{number}": "1" for number in range(40)} for feed in ("stock", "prices")}
     said: dict[str, dict[str, str]] = {feed: {} for feed in says}
     memory: list[float] = []

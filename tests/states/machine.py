@@ -138,7 +138,7 @@ class Days(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([10.0, 3600.0, 40_000.0]))
     def time_passes(self, seconds: float) -> None:
         """Nothing happens for a while."""
-        self.world.clock.sleep(seconds)
+        self.world.clock.advance(seconds)
 
     @rule()
     def work(self) -> None:

@@ -180,7 +180,7 @@ class World:
         path = self.inbox / file.name
         path.write_text(file.text, encoding="utf-8")
         self.dropped.append(file)
-        self.clock.sleep(0.01)
+        self.clock.advance(0.01)
         moment = 1_700_000_000 + self.clock.passed
         os.utime(path, (moment, moment))
 
@@ -311,8 +311,17 @@ class World:
 
     def archived(self, run: Run) -> str:
         """The text of a run's file, where it was filed away."""
-        assert run.archive is not None
-        return (run.archive / run.file).read_text(encoding="utf-8")
+        for path in (run.archive / run.file if run.archive else None, run.claimed):  # closed, and not filed away yet
+            if path is not None and path.exists():
+                return path.read_text(encoding="utf-8")
+        raise AssertionError(f"the file of {run.id} is nowhere")
+
+    def quiet(self) -> bool:
+        """Whether there is nothing to do."""
+        folders = (self.inbox, self.state / "claimed")
+        return all(job.ended is not None for job in self.sandbox._jobs.values()) and not any(
+            path.is_file() for folder in folders for path in folder.rglob("*")
+        )
 
     def places(self) -> Counter[tuple[str, str]]:
         """Every file of ours by name and text, once for each place where it is."""
