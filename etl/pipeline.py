@@ -77,6 +77,29 @@ class Pipeline:
                 opened.append(self.intake.again(mapping.feed, newest, "rerun"))
         return opened
 
+    def woken(self) -> list[Run]:
+        """New runs over the newest files of feeds that wait for what has been accepted since they were planned.
+
+        `followers` opens them at once; this finds what a stop in between, or a mapping that was missing, has left.
+        """
+        still_open = {run.feed for run in self._ledger.open_runs()}
+        opened = []
+        for mapping in self._mappings.values():
+            if not mapping.references or mapping.feed in still_open:
+                continue
+            newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
+            if newest is None or newest.state is not RunState.DONE or not newest.counts.waiting:
+                continue
+            if any(self._moved_since(newest, feed) for feed, _ in mapping.references.values()):
+                opened.append(self.intake.again(mapping.feed, newest, "rerun"))
+        return opened
+
+    def _moved_since(self, run: Run, feed: str) -> bool:
+        """Whether a feed has had something accepted since a run was planned."""
+        done = (other for other in self._ledger.runs(20, feed, RunState.DONE) if other.counts.records_sent)
+        ended = next((other.ended for other in done), None)
+        return ended is not None and run.started is not None and ended > run.started
+
     def owing(self, but: Collection[str]) -> list[Run]:
         """New runs over the newest files of feeds of changes that still owe Norce something; not of the feeds `but`.
 

@@ -38,6 +38,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
                 traffic.news.set()
             elif not traffic.busy and (traffic.closed or not inbox.scan(folder).keys() - seen - lacking.keys()):
                 owing = [] if traffic.closed else work.pipeline.owing({run.feed for run in traffic.results()})
+                owing += [] if traffic.closed else work.pipeline.woken()
                 if not owing:
                     break
                 traffic.add(owing)
@@ -61,6 +62,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
             if time.monotonic() - looked >= settings.watch.rescan_seconds:
                 looked = time.monotonic()
                 traffic.add(work.pipeline.due_full(datetime.now(UTC)))
+                traffic.add(work.pipeline.woken())
                 traffic.retry()
                 notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
                 unknown &= inbox.scan(folder).keys()
