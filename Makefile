@@ -69,6 +69,10 @@ discard: need-RUN $(READY) ## file a held run away unsent (RUN=id)
 undo: need-RUN $(READY) ## plan the way back before a run; then approve (RUN=id)
 	@$(BIN)/etl undo '$(RUN)' $(ARGS)
 
+.PHONY: restart
+restart: need-JOB $(READY) ## let an ended job of Norce run again (JOB=number)
+	@$(BIN)/etl restart '$(JOB)' $(ARGS)
+
 .PHONY: status
 status: $(READY) ## show feeds, runs, what waits and what is late
 	@$(BIN)/etl status $(ARGS)
@@ -161,13 +165,15 @@ clean: ## remove what make and the tools made; state in var/ stays
 
 # -- variables that a target needs ---------------------------------------------------------------
 
-.PHONY: need-FILE need-RUN need-RUN-or-FILE need-FEED need-KEYS
+.PHONY: need-FILE need-RUN need-RUN-or-FILE need-FEED need-KEYS need-JOB
 need-FILE:
 	@test -n '$(FILE)' || { echo 'usage: make preview FILE=path/to/export.csv [FEED=name]' >&2; exit 2; }
 need-RUN:
 	@test -n '$(RUN)' || { echo 'usage: make $(firstword $(MAKECMDGOALS)) RUN=id  (make status lists them)' >&2; exit 2; }
 need-RUN-or-FILE:
 	@test -n '$(RUN)$(FILE)' || { echo 'usage: make rerun RUN=id, or FILE=name  (make status lists both)' >&2; exit 2; }
+need-JOB:
+	@test -n '$(JOB)' || { echo 'usage: make restart JOB=number  (make show ARGS=--json lists them)' >&2; exit 2; }
 need-FEED:
 	@test -n '$(FEED)' || { echo 'usage: make $(firstword $(MAKECMDGOALS)) FEED=name  (make status lists them)' >&2; exit 2; }
 need-KEYS:

@@ -199,6 +199,17 @@ def approve(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
 
 
 @main.command()
+@click.argument("job_id", metavar="JOB", type=int)
+@click.pass_context
+@guarded
+def restart(ctx: click.Context, job_id: int) -> Exit:
+    """Let an ended JOB of Norce run again, unless something newer of its import was sent."""
+    from etl import work
+
+    return work.restart_job(_settings(ctx), job_id, verbose=ctx.obj["verbose"])
+
+
+@main.command()
 @click.argument("run_id", metavar="RUN")
 @click.pass_context
 @guarded

@@ -75,5 +75,12 @@ def space(operation: str) -> str:
     return _AS_ONE.get(operation, operation)
 
 
+def operations(operation: str) -> frozenset[str]:
+    """The imports that may hold the same keys."""
+    return frozenset(
+        {operation, *(other for other in (*_AS_ONE, *_AS_ONE.values()) if space(other) == space(operation))}
+    )
+
+
 def _may_create(run: Run) -> bool:
     return run.state is RunState.CLAIMED or run.counts.new > 0

@@ -18,24 +18,24 @@ merged into it. There is no second place to update, so the two cannot disagree.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from etl import ledger_overlays, ledger_rows, schema
 from etl.errors import Defect
-from etl.ledger_keep import Keep
+from etl.ledger_jobs import Jobs
 from etl.model import Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
 
 _FINAL_RUN = [state.value for state in RunState if state.is_final]
 _FINAL_CHUNK = [state.value for state in ChunkState if state.is_final]
 
 
-class Ledger(Keep):
+class Ledger(Jobs):
     """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
 
     def __init__(self, database: schema.Database, state: Path, clock: Callable[[], float] = time.time) -> None:
@@ -299,31 +299,6 @@ class Ledger(Keep):
             if found is None or row.severity > found.severity:
                 worst[row.key] = Refusal(row.key, row.severity, row.message, row.source_row)
         return tuple(sorted(worst.values(), key=lambda item: (item.source_row or 0, item.key)))
-
-    def jobs_known(self, job_ids: Collection[int]) -> dict[int, float | None]:
-        """Which of these jobs are ours, with the time they were sent (epoch seconds)."""
-        c = schema.chunks.c
-        with self.database.read() as db:
-            return {
-                row.job_id: row.sent_at
-                for row in db.execute(select(c.job_id, c.sent_at).where(c.job_id.in_(list(job_ids))))
-            }
-
-    def has_rivals(self, chunk: Chunk) -> bool:
-        """Whether an unknown job of this size may be another chunk's: answer out, or lost within the hour."""
-        c = schema.chunks.c
-        query = (
-            select(c.number)
-            .where(
-                c.records == chunk.records,
-                or_(c.run != chunk.run, c.number != chunk.number),
-                or_(c.state == ChunkState.SENDING.value, c.settled.is_not(None)),
-                c.sent_at >= (chunk.sent_at or 0.0) - 3600.0,
-            )
-            .limit(1)
-        )
-        with self.database.read() as db:
-            return db.execute(query).first() is not None
 
     # -- accepted -----------------------------------------------------------------------------------------------
 

@@ -12,12 +12,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from etl import compact, config, durable, log, run_folder, verify
+from etl import compact, config, durable, log, restart, run_folder, verify
 from etl.config import ConnectSettings, Secret, Settings
 from etl.errors import StateError
 from etl.ledger import Ledger
@@ -34,6 +35,7 @@ class Session:
 
     settings: Settings
     ledger: Ledger
+    connect: restart.Service
     pipeline: Pipeline
     traffic: Traffic
     tell: Callable[..., None]
@@ -106,8 +108,9 @@ def opened(
             from etl import webhook
 
             stack.enter_context(webhook.listening(settings.webhook, config.webhook_token(), tidings))
-        traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log)
-        yield Session(settings, ledger, pipeline, traffic, tell or _log, stop, server)
+        barred = partial(restart.unfinished, ledger, connect, stop, tell or _log)
+        traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log, barred)
+        yield Session(settings, ledger, connect, pipeline, traffic, tell or _log, stop, server)
 
 
 def account_id(settings: Settings) -> int:

@@ -23,11 +23,16 @@ _ZONE_STEP = 900
 
 def fitting_job(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> Job | None:
     """The one unknown job that fits the chunk's last attempt. `known`: ids of our jobs with the time they were sent."""
+    found = fitting(chunk, jobs, known)
+    return found[0] if len(found) == 1 else None
+
+
+def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> list[Job]:
+    """All unknown jobs that may be of the chunk's last attempt."""
     if chunk.sent_at is None:
-        return None
+        return []
     offset = zone_offset(jobs, known)
-    fitting = [job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset)]
-    return fitting[0] if len(fitting) == 1 else None
+    return [job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset)]
 
 
 def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:

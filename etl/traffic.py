@@ -29,7 +29,9 @@ class Traffic:
         flight: Flight,
         mappings: Sequence[Mapping],
         tell: Callable[..., None],
+        barred: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        """`barred`: key spaces in which a job runs that belongs to no run."""
         self._pipeline = pipeline
         self._ledger = ledger
         self._flight = flight
@@ -37,6 +39,8 @@ class Traffic:
         self._needs = mapping_links.needs(mappings)
         self._waiting = Waiting(ledger, {m.feed: m for m in mappings}, mapping_links.ranks(mappings))
         self._blocked: dict[str, EtlError] = {}
+        self._ask_barred = barred
+        self._barred = barred()
         self._only: set[str] | None = None
         self._given_up: set[tuple[str, str]] = set()
         self._ended: dict[str, Run] = {}
@@ -66,6 +70,8 @@ class Traffic:
 
     def retry(self) -> None:
         """Try again what was in trouble."""
+        if self._barred:
+            self._barred = self._ask_barred()
         if self._blocked or self.closed:
             self._blocked.clear()
             self.closed = False
@@ -89,7 +95,9 @@ class Traffic:
             self._guarded(run, lambda run=run, reason=reason: self._pipeline.supersede(run, reason))  # type: ignore[misc]
         if self.closed:
             return False
-        opened = lanes.open_up(self._open(), self._needs, self._blocked, self._flight.slow())
+        runs = self._open()
+        blocked = {*self._blocked, *(run.id for run in runs if lanes.space(run.operation) in self._barred)}
+        opened = lanes.open_up(runs, self._needs, blocked, self._flight.slow())
         under_way = self._flight.under_way()
         for run in opened.free:
             if run.state is not RunState.CLAIMED and run.id not in under_way:

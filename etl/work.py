@@ -13,7 +13,20 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import inbox, log, mapping_file, notices, report, retention, rounds, run_folder, screens, session
+from etl import (
+    inbox,
+    log,
+    mapping_file,
+    notices,
+    report,
+    restart,
+    retention,
+    rounds,
+    run_folder,
+    screens,
+    session,
+    verdict,
+)
 from etl.config import Settings
 from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
@@ -95,6 +108,19 @@ def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) ->
         work.ledger.release(held.id)
         to_the_end(work, screens.find_run(work.ledger, held.id))
     return conclude(work, as_json=as_json)
+
+
+def restart_job(settings: Settings, job_id: int, *, verbose: bool) -> Exit:
+    """Let an ended job run again with its old payload, and follow it to its end."""
+    with working(settings, verbose, PATIENCE) as work:
+        made = restart.begin(work.ledger, work.connect, job_id, time.time())
+        click.echo(f"job {job_id} runs again" + (f" as job {made.again}" if made.again != job_id else ""))
+        job = restart.follow(work.ledger, work.connect, made, work.stop)
+    if job is None:
+        return Exit.INTERRUPTED
+    failed = f", {job.failed} of {job.total} records failed" if job.failed else ""
+    click.echo(f"it has ended: {screens.STATUS.get(job.status or 0, 'unknown')}{failed}")
+    return Exit.OK if job.status == verdict.SUCCEEDED and not job.failed else Exit.CONNECT
 
 
 def discard(settings: Settings, run_id: str) -> Exit:

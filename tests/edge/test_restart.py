@@ -1,0 +1,168 @@
+"""Restarting a job of Norce: when it is refused, and what happens while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl import restart
+from etl.errors import ConnectRefused, EtlError, OutcomeUnknown
+from etl.ledger import Ledger
+from etl.ledger_jobs import Restart
+from etl.model import Chunk, Counts, Job, Run, RunState, Submission
+
+STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
+QUIET = lambda *_args, **_facts: None  # noqa: E731
+
+
+class Norce:
+    """Jobs as they are told to be."""
+
+    def __init__(self, *jobs: Job) -> None:
+        self.known = {job.id: job for job in jobs}
+        self.restarted: list[int] = []
+        self.lost = False
+        self.says: EtlError | None = None
+
+    def job(self, job_id: int) -> Job:
+        return self.known[job_id]
+
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(self.known.values())
+
+    def restart(self, job_id: int) -> int:
+        if self.says is not None:
+            raise self.says
+        self.restarted.append(job_id)
+        again = max(self.known) + 1
+        self.known[again] = Job(again, 1, finished=False, total=2, failed=0, started="2001-09-09T01:46:41")
+        if self.lost:
+            raise OutcomeUnknown("connect-outcome-unknown", "the connection broke", hint="wait")
+        return again
+
+    def end(self, job_id: int) -> None:
+        self.known[job_id] = dataclasses.replace(self.known[job_id], finished=True, status=2)
+
+
+def ended(job_id: int, status: int = 3) -> Job:
+    return Job(job_id, status, finished=True, total=2, failed=2, started="2001-09-09T01:40:00")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Told that it is always 1,000,000,000 seconds past the epoch."""
+    with Ledger.open(tmp_path, clock=lambda: 1e9) as opened:
+        yield opened
+
+
+def sent(ledger: Ledger, run: str, job: int, *, operation: str = STOCK, more: int = 0) -> None:
+    """A run whose first request has a job; `more` requests are not sent yet."""
+    ledger.open_run(Run(run, operation, operation, "f.csv", "0" * 64, RunState.CLAIMED))
+    chunk = Chunk(run, 1, 1, operation, {}, ledger.state / "p.json", "d", 2, 2, origin=1)
+    others = [dataclasses.replace(chunk, number=number, origin=number) for number in range(2, 2 + more)]
+    ledger.planned(run, Counts(), [chunk, *others])
+    ledger.submitted(ledger.sending(chunk), Submission(job))
+
+
+def test_a_job_runs_again_and_is_followed(ledger: Ledger) -> None:
+    """The ledger knows the new job before and after, so nobody takes it for the job of a lost request."""
+    sent(ledger, "a", 5, more=1)
+    norce = Norce(ended(5))
+    made = restart.begin(ledger, norce, 5, 1e9)
+    assert (made.again, norce.restarted) == (6, [5])
+    assert ledger.restarts() == [made]
+    assert ledger.jobs_known([5, 6, 7]) == {5: 1e9, 6: 1e9}
+    stop = threading.Event()
+    stop.set()
+    assert restart.follow(ledger, norce, made, stop) is None
+    norce.end(6)
+    job = restart.follow(ledger, norce, made, threading.Event(), 1)
+    assert job is not None
+    assert job.status == 2
+    assert [known.over for known in ledger.restarts()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("operation", "refused"),
+    [(STOCK, True), (PRICES, False)],
+)
+def test_an_older_job_does_not_overwrite_a_newer_one(ledger: Ledger, operation: str, refused: bool) -> None:
+    """Refused when anything of the same import was sent since; another import does not matter."""
+    sent(ledger, "a", 5)
+    sent(ledger, "b", 6, operation=operation)
+    norce = Norce(ended(5), ended(6))
+    if refused:
+        with pytest.raises(EtlError, match="run b has sent") as caught:
+            restart.begin(ledger, norce, 5, 1e9)
+        assert caught.value.code == "job-outdated"
+    else:
+        restart.begin(ledger, norce, 5, 1e9)
+    assert norce.restarted == ([] if refused else [5])
+
+
+def test_a_part_that_went_again_counts_as_newer(ledger: Ledger) -> None:
+    """The first job of records that were sent twice is not restarted, the second is."""
+    sent(ledger, "a", 5)
+    chunk = ledger.chunks("a")[0]
+    (again,) = ledger.split(chunk, [dataclasses.replace(chunk, state=type(chunk.state).PLANNED, job_id=None)])
+    ledger.submitted(ledger.sending(again), Submission(6))
+    norce = Norce(ended(5), ended(6))
+    with pytest.raises(EtlError, match="since"):
+        restart.begin(ledger, norce, 5, 1e9)
+    assert restart.begin(ledger, norce, 6, 1e9).again == 7
+
+
+@pytest.mark.parametrize("job", [ended(5, status=4), Job(5, 1, finished=False)])
+def test_only_what_connect_restarts_is_asked_for(ledger: Ledger, job: Job) -> None:
+    """A job that has not ended, or was not valid, is refused before anything is sent."""
+    sent(ledger, "a", 5)
+    norce = Norce(job)
+    with pytest.raises(EtlError) as caught:
+        restart.begin(ledger, norce, 5, 1e9)
+    assert caught.value.code == "job-not-restartable"
+    with pytest.raises(EtlError) as caught:
+        restart.begin(ledger, norce, 99, 1e9)
+    assert caught.value.code == "job-unknown"
+    assert norce.restarted == []
+    assert ledger.restarts() == []
+
+
+def test_nothing_of_its_import_goes_while_it_runs(ledger: Ledger) -> None:
+    """A start finds what was restarted before a crash, and bars its import until the job has ended."""
+    sent(ledger, "a", 5)
+    norce = Norce(ended(5))
+    made = restart.begin(ledger, norce, 5, 1e9)
+    stop = threading.Event()
+    stop.set()
+    assert restart.unfinished(ledger, norce, stop, QUIET) == {STOCK}
+    norce.end(made.again or 0)
+    assert restart.unfinished(ledger, norce, stop, QUIET) == frozenset()
+
+
+def test_a_restart_without_an_answer_is_waited_for_all_the_same(ledger: Ledger) -> None:
+    """The new id was lost: a job of that size that nobody knows may be it, and is waited for."""
+    sent(ledger, "a", 5)
+    norce = Norce(ended(5))
+    norce.lost = True
+    with pytest.raises(OutcomeUnknown):
+        restart.begin(ledger, norce, 5, 1e9)
+    stop = threading.Event()
+    stop.set()
+    assert restart.unfinished(ledger, norce, stop, QUIET) == {STOCK}
+    norce.end(6)
+    assert restart.unfinished(ledger, norce, stop, QUIET) == frozenset()
+
+
+def test_a_refused_restart_leaves_nothing_to_wait_for(ledger: Ledger) -> None:
+    """When Connect says no, nothing runs."""
+    sent(ledger, "a", 5)
+    norce = Norce(ended(5))
+    norce.says = ConnectRefused("connect-refused", "the payload is gone", hint="rerun")
+    with pytest.raises(ConnectRefused):
+        restart.begin(ledger, norce, 5, 1e9)
+    assert restart.unfinished(ledger, norce, threading.Event(), QUIET) == frozenset()
+    assert ledger.restarts() == [Restart(5, STOCK, 2, 1e9, None, True)]
