@@ -121,6 +121,10 @@ soak: $(READY) ## a month of a told clock and 4,000 files in one process
 undo-campaign: $(READY) ## take back the last of many random runs, 200 for each import
 	@UNDO_EXAMPLES=200 $(BIN)/pytest -q -n auto tests/unit/test_undo.py $(ARGS)
 
+.PHONY: torn
+torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARGS="--count N --seed N")
+	@$(BIN)/python -m tests.torn.walk $(ARGS)
+
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from etl import notices, report, run_folder, summary, terminal
+from etl import notices, report, run_folder, summary, terminal, witness
 from etl.config import Settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
@@ -250,14 +250,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         run = find_run(ledger, run_id)
         chunks = ledger.chunks(run.id)
         refusals = ledger.refusals(run.id)
-    facts: dict[str, Any] = {}
-    for folder in (settings.paths.state / "runs" / run.id, run.archive):
-        if folder is not None and (folder / "report.json").exists():
-            made = json.loads((folder / "report.json").read_bytes())
-            facts = {**made.get("plan", {}), **{name: made.get(name, []) for name in ("rejections", "guards")}}
-            facts["summary"] = made.get("summary", {})
-        elif folder is not None and (folder / "plan.json").exists():
-            facts = json.loads((folder / "plan.json").read_bytes())
+        facts = _facts(ledger, settings.paths.state, run)
     if as_json:
         print_json(report.report_json(run, chunks, refusals, facts))
         return Exit.OK
@@ -307,6 +300,25 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     if run.archive is not None:
         click.echo(f"kept in {run.archive}")
     return Exit.OK
+
+
+def _facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
+    """What is kept of a run besides the ledger; what is damaged is left out with a word."""
+    plan = state / "runs" / run.id / "plan.json"
+    found = plan if run.archive is None else run.archive / "report.json"
+    if not found.exists():
+        return {}
+    try:
+        made = json.loads(found.read_bytes()) if witness.is_sound(ledger, found) else None
+    except ValueError:
+        made = None
+    if not isinstance(made, dict):
+        click.echo(f"{found} is damaged: what it said is left out", err=True)
+        return {}
+    if found == plan:
+        return made
+    facts = {**made.get("plan", {}), **{name: made.get(name, []) for name in ("rejections", "guards")}}
+    return {**facts, "summary": made.get("summary", {})}
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:

@@ -15,7 +15,7 @@ from pathlib import Path
 from etl import accepted, compact, durable, ledger_repair, run_folder, schema, seal, witness
 from etl.errors import EtlError, StateError
 from etl.ledger import Ledger
-from etl.model import ITEM, KEY, Run, RunState
+from etl.model import ITEM, KEY, ChunkState, Run, RunState
 
 #: Folders of so many days are looked through for runs that the ledger does not know.
 DAYS = 3
@@ -117,7 +117,8 @@ def _run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[Problem]:
     if run.state is RunState.CLAIMED:
         return
     needed = [run_folder.path(state, run.id) / "plan.json"]
-    if ledger.chunks(run.id):
+    given_up = (ChunkState.FAILED, ChunkState.SPLIT)
+    if any(chunk.state not in given_up for chunk in ledger.chunks(run.id)):
         needed.append(accepted.sent_path(state, run.id))
     for file in dict.fromkeys([*needed, *run_folder.files(state, run.id)]):
         if not witness.is_sound(ledger, file) or (file.name == "plan.json" and not _is_json(file)):

@@ -1,0 +1,227 @@
+"""A shop's state folder with one file damaged, over and over: `python -m tests.torn.walk`, the work of `make torn`.
+
+A folder is made by real runs, once closed in peace and once left behind by a killed process. Each variant damages one
+file of a copy, puts the sandbox back to what it had then, and drops a file in which everything that ever changed has
+its first value again: whoever believes an older *accepted* sends nothing, and the catalogue shows it. Either the
+command refuses, and then what `etl state verify` advises leads to the right catalogue, or it is right at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from etl import schedule
+from etl.sandbox import Fault, Settings, running
+from tests.acceptance.near import Near
+from tests.acceptance.shop import SECRET, STOCK, STOCK_MAPPING, stock, until
+
+FIRST = {f"A{n:02}": n for n in range(40)}
+SECOND = FIRST | {"A00": 100, "A01": 101, "A40": 40}
+THIRD = SECOND | {"A02": 102, "A03": 103, "A41": 41}
+#: What is dropped into the damaged shop: the first values of everything.
+LAST = FIRST | {"A40": 1, "A41": 1}
+
+SHELF = STOCK_MAPPING.replace("feed: stock", "feed: shelf").replace("stock*", "shelf*").replace("W1", "W2")
+
+#: The most repairs that may be needed one after the other.
+REPAIRS = 4
+
+
+class Wrong(AssertionError):
+    """Wrong in silence, or without a way out."""
+
+
+def export(values: dict[str, int]) -> str:
+    return stock(*((part, str(quantity)) for part, quantity in values.items()))
+
+
+class Workshop:
+    """The shop, its snapshots, and what the sandbox had when each was taken."""
+
+    def __init__(self, root: Path, live: Any) -> None:
+        self.live, self.root = live, root
+        self.shop = Near(root / "shop", live)
+        self.shop.mapping(STOCK_MAPPING)
+        self.shop.mapping(SHELF, "shelf.yaml")
+        self._kept: dict[str, Any] = {}
+        self._make()
+
+    def _make(self) -> None:
+        shop = self.shop
+        for number, values in enumerate((FIRST, SECOND), 1):
+            shop.drop(export(values), f"stock_{number}.csv")
+            assert shop.once().status == 0
+        shop.drop(export(FIRST), "shelf_1.csv")
+        assert shop.once().status == 0
+        shop.drop("Art;Qty;Days\n" + "".join(f"A{n:02};{n if n % 2 else 'x'};3\n" for n in range(40)), "shelf_2.csv")
+        assert shop.once().status == 6
+        self._keep("closed")
+        shop.settings(max_records=2, in_flight=1)
+        self.live.sandbox.inject(Fault(kind="job_slow", delay=60.0, times=0))
+        shop.drop(export(THIRD), "stock_3.csv")
+        process = shop.start("once")
+        until(lambda: len(shop.imports()) > 4)
+        process.kill()
+        shop.finish(process)
+        self._keep("killed")
+
+    def _keep(self, name: str) -> None:
+        sandbox = self.live.sandbox
+        sandbox.settle()
+        sandbox.faults.clear()
+        self._kept[name] = copy.deepcopy((sandbox.store.records, sandbox._jobs, sandbox._last_job, sandbox.tokens.live))
+        shutil.copytree(self.shop.state, self.root / name)
+
+    def put_back(self, name: str) -> None:
+        """Shop and sandbox as they were."""
+        shop, sandbox = self.shop, self.live.sandbox
+        for folder in (shop.state, shop.inbox):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.root / name, shop.state)
+        shop.inbox.mkdir()
+        with sandbox._lock:
+            sandbox._start()
+            records, jobs, last, tokens = copy.deepcopy(self._kept[name])
+            sandbox.store.records, sandbox._last_job, sandbox.tokens.live = records, last, tokens
+            sandbox._jobs.update(jobs)
+
+    def files(self, name: str) -> list[str]:
+        """What the program's own files are called in a snapshot."""
+        root = self.root / name
+        skipped = ("lock", "ledger.sqlite-shm")
+        paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
+        return [
+            str(path)
+            for path in paths
+            if path.name not in skipped and path.parts[0] != "claimed" and path.suffix not in (".csv", ".html")
+        ]
+
+    def right(self) -> bool:
+        """Whether the catalogue says what the last file says."""
+        records = {tuple(key.split("|")[:2]): record for key, record in self.live.sandbox.records(STOCK).items()}
+        found = {part: int(record["OnhandValue"]) for (part, place), record in records.items() if place == "W1"}
+        return found == LAST
+
+
+def damage(path: Path, kind: str, chance: random.Random) -> None:
+    """One file is not what it was."""
+    data = bytearray(path.read_bytes())
+    match kind:
+        case "gone":
+            path.unlink()
+            return
+        case "cut":
+            whole = len(data) // 512
+            data = data[: 512 * chance.randrange(whole + 1) if chance.random() < 0.7 else chance.randrange(len(data))]
+        case "flip":
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        case "zeros":
+            start = chance.randrange(len(data))
+            data[start : start + 512] = bytes(min(512, len(data) - start))
+        case "more":
+            data += chance.randbytes(chance.randrange(1, 600))
+    path.write_bytes(data)
+
+
+def play(on: Workshop, name: str, file: str, kind: str, chance: random.Random) -> str:
+    """One variant; "started", "refused" or "untouched". Raises Wrong."""
+    on.put_back(name)
+    path = on.shop.state / file
+    before = path.read_bytes()
+    damage(path, kind, chance)
+    if path.exists() and path.read_bytes() == before:
+        return "untouched"
+    on.shop.drop(export(LAST), "stock_9.csv")
+    where = f"{name} {file} {kind}"
+    outcome = "started"
+    for _ in range(REPAIRS):
+        done = on.shop.etl("once")
+        if done.status == 3 or "Traceback" in done.err or "error[defect]" in done.err:
+            raise Wrong(f"{where}: a defect\n{done.err}")
+        if "error[" not in done.err:
+            break
+        outcome = "refused"
+        if "error[state" not in done.err or "hint:" not in done.err:
+            raise Wrong(f"{where}: refused without a way out\n{done.err}")
+        advised = on.shop.etl("state", "verify", "--json").json["problems"]
+        if not advised:
+            raise Wrong(f"{where}: refused, and nothing to repair\n{done.err}")
+        words = advised[0]["repair"].partition(";")[0].split()
+        repaired = on.shop.etl(*words[1:])
+        if repaired.status != 0:
+            raise Wrong(f"{where}: {' '.join(words)} failed\n{repaired.err}")
+    else:
+        raise Wrong(f"{where}: not repaired after {REPAIRS} commands\n{done.err}")
+    if not on.right():
+        on.shop.drop(export(LAST), "stock_9.csv")  # the repair said that it takes the next file
+        again = on.shop.etl("once")
+        if outcome == "started" or not on.right():
+            raise Wrong(f"{where}: {outcome}, and the catalogue is wrong\n{done.err}\n{again.err}")
+    return outcome
+
+
+def variants(on: Workshop, count: int, seed: int) -> Iterator[tuple[str, str, str, random.Random]]:
+    """Files of both snapshots and ways of damage in turn, until there are enough."""
+    chance = random.Random(seed)
+    made = 0
+    while True:
+        all_of_them = [
+            (name, file, kind)
+            for name in ("closed", "killed")
+            for file in on.files(name)
+            for kind in ("cut", "flip", "gone", "zeros", "more")
+        ]
+        chance.shuffle(all_of_them)
+        for name, file, kind in all_of_them:
+            if made == count:
+                return
+            made += 1
+            yield name, file, kind, random.Random(chance.random())
+
+
+@contextmanager
+def workshop(root: Path) -> Iterator[Workshop]:
+    """A shop with its sandbox; pauses between questions are short."""
+    before = schedule.PAUSES
+    schedule.PAUSES = (0.02,) * len(before)  # type: ignore[assignment]
+    try:
+        with running(Settings(client_secret=SECRET, requests=100_000, token_requests=100_000)) as live:
+            on = Workshop(root, live)
+            yield on
+            on.shop.said.clear()
+            on.shop.close()
+    finally:
+        schedule.PAUSES = before
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--count", type=int, default=1000)
+    words.add_argument("--seed", type=int, default=1)
+    asked = words.parse_args()
+    outcomes: Counter[str] = Counter()
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)) as on:
+        for name, file, kind, chance in variants(on, asked.count, asked.seed):
+            try:
+                outcomes[play(on, name, file, kind, chance)] += 1
+            except Wrong as error:
+                wrong += 1
+                print(error, flush=True)
+            on.shop.said.clear()
+    print(f"{asked.count} variants: {dict(outcomes)}, wrong {wrong}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
