@@ -150,6 +150,26 @@ def _copied(source: Path, target: Path) -> None:
     source.unlink()
 
 
+def second_name(path: Path, other: Path) -> None:
+    """The same file under another name as well; where a link is not allowed (it belongs to somebody else), a copy.
+
+    Raises OSError.
+    """
+    try:
+        os.link(path, other)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
+            raise
+        temporary = half(other)
+        shutil.copyfile(path, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(other)
+    sync_folder(other.parent)
+
+
 def make_folder(path: Path) -> None:
     """The folder with its parents, each synced into its own parent. Raises OSError."""
     missing = [path, *path.parents]

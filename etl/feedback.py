@@ -46,6 +46,7 @@ def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
     handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _MODE)
     try:
         with open(handle, "wb") as file:
+            os.fchmod(handle, _MODE)  # whatever the umask: nobody else would be able to read it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -65,7 +65,9 @@ class Intake:
         found = self._parts(name)
         if not found:
             return []
-        given = self._companions.of(name, {part.mapping.feed: part.mapping for part in found}.values())
+        given: list[str] | str = "this user may not read it"
+        if os.access(self._inbox / name, os.R_OK):
+            given = self._companions.of(name, {part.mapping.feed: part.mapping for part in found}.values())
         if isinstance(given, str):
             if self.lacking.get(name) != given:
                 self._tell("file_waiting", file=name, reason=given)

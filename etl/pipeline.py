@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -297,10 +296,7 @@ class Pipeline:
         if run.claimed is None or run.archive is None or not run.claimed.exists():
             return
         if self._ledger.shares_file(run):
-            target = run.archive / run.claimed.name
-            with contextlib.suppress(FileExistsError):
-                os.link(run.claimed, target)
-            durable.sync_folder(run.archive)
+            durable.second_name(run.claimed, run.archive / run.claimed.name)
         elif not self.intake.gone_on(run):
             inbox.archive(run.claimed, run.archive, self._state)
 
