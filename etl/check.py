@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from etl import cases, mapping_advice, mapping_file
+from etl import cases, mapping_advice, mapping_file, mapping_owners
 from etl.errors import Exit, MappingInvalid, UsageError
 from etl.mapping import Mapping
 from etl.mapping_yaml import Problems
@@ -21,10 +21,14 @@ def run(folder: Path, paths: Sequence[Path], *, write: bool) -> Exit:
     good, bad = _read(paths or (folder,))
     if not good and not bad:
         raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
+    conflicts = mapping_owners.conflicts(good)
     for mapping in good:
+        if mapping.feed in conflicts:
+            continue
         click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{_cases(mapping, bad, write)}")
         for warning in mapping_advice.advice(mapping):
             click.echo(str(warning).replace("error[", "warning[", 1), err=True)
+    bad += conflicts.values()
     for problems in bad:
         click.echo(str(problems), err=True)
     return Exit.CANNOT_GO_ON if bad else Exit.OK

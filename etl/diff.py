@@ -7,6 +7,7 @@ could be sent (its value is known and ours to write). Everything after this work
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -17,6 +18,9 @@ from etl.model import ITEM, KEY, ROW, Records
 
 #: Column of *accepted*: the record was switched off by us because its source no longer had it.
 GONE = "_gone"
+
+#: Before the name of a column: whether its value is another feed's, see `etl.owners`.
+THEIRS = "\x1ftheirs "
 NEW = "_new"
 BITS = 62  #: per word
 _OLD = "\x1fold"
@@ -44,10 +48,12 @@ def compare(
     deactivate: bool = False,
     everything: bool = False,
     mentioned: pl.Series | None = None,
+    barred: pl.DataFrame | None = None,
 ) -> ChangeSet:
     """`accepted` has KEY and, where known, GONE, ITEM and leaf columns. `everything` sends unchanged ones too.
 
-    `deactivate` switches off what the records lack, except what rejected rows mention (see `missing`).
+    `deactivate` switches off what the records lack, except what rejected rows mention (see `missing`). `barred`: what
+    other feeds own, see `etl.owners`.
     """
     accepted = _with_gone(accepted)
     frame = records.frame
@@ -67,6 +73,9 @@ def compare(
     joined = whole.kept(joined, layout, filled, before)
     shrunk = whole.shrunk(layout, filled, before)
     can = _able(layout, filled)
+    if barred is not None:
+        joined = joined.join(barred, on=KEY, how="left", maintain_order="left")
+        can = _without_theirs(can, layout, barred.columns)
     send: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
         if not is_change(leaf, layout):
@@ -176,7 +185,7 @@ def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
             partners = [o for o in layout.leaves if o.name == target or o.name.startswith((target + "[", target + "."))]
             conditions.append(pl.any_horizontal(filled[o.index] for o in partners) if partners else pl.lit(True))
         if not leaf.value.own:
-            conditions.append(pl.col(NEW))
+            conditions.append(pl.col(NEW) & ~pl.col("_back"))  # once, at its creation
         found[leaf.index] = pl.all_horizontal(conditions)
     return found
 
@@ -234,6 +243,23 @@ def _revive(joined: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         return joined
     on = layout.operation.deactivation.on if layout.operation.deactivation else None
     return joined.with_columns(pl.when(pl.col("_back")).then(pl.lit(on)).otherwise(pl.col(leaf.name)).alias(leaf.name))
+
+
+def _without_theirs(can: dict[int, pl.Expr], layout: Layout, columns: Sequence[str]) -> dict[int, pl.Expr]:
+    """What a record can send, without what another feed owns; what travels as a whole stays behind as a whole."""
+    theirs = {
+        name: pl.col(THEIRS + name).fill_null(False)
+        for name in {leaf.column for leaf in layout.leaves}
+        if THEIRS + name in columns
+    }
+    found = dict(can)
+    for leaf in layout.leaves:
+        if leaf.key or (leaf.anchor and leaf.bundle == leaf.name):
+            continue
+        bars = [theirs[o.column] for o in layout.leaves if o.bundle == leaf.bundle and o.column in theirs]
+        if bars:
+            found[leaf.index] = can[leaf.index] & ~pl.any_horizontal(bars)
+    return found
 
 
 def _retired(left: pl.DataFrame, frame: pl.DataFrame, layout: Layout, count: int) -> pl.DataFrame:

@@ -184,6 +184,7 @@ class Mapping:
     gone: Literal["ignore", "deactivate"] = "ignore"
     supplier: int | None = None
     after: tuple[str, ...] = ()  #: feeds that have to be done before, besides the order of their operations
+    yields: tuple[str, ...] = ()  #: feeds whose accepted values this one does not overwrite
     references: Map[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     #: field to (feed, field): its values have to be accepted there before the record is sent
     full: str | None = None  #: cron expression, local time: when everything is sent again

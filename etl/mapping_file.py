@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from etl import contract as contracts
-from etl import history, manifest, mapping_check, mapping_columns, mapping_dialect, mapping_limits, mapping_links, order
+from etl import (
+    history,
+    manifest,
+    mapping_check,
+    mapping_columns,
+    mapping_dialect,
+    mapping_limits,
+    mapping_links,
+    mapping_owners,
+    order,
+)
 from etl.contract import Contract, Operation
 from etl.errors import MappingInvalid
 from etl.mapping import Mapping, ShrinkLimit, Source
@@ -34,6 +44,7 @@ KEYS = (
     "gone",
     "supplier",
     "after",
+    "yields",
     "references",
     "full",
     "expect",
@@ -84,6 +95,7 @@ def read(path: Path) -> Mapping:
         gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
         supplier=_integer(raw, "supplier", problems),
         after=tuple(str(name) for name in _list(raw.get("after"))),
+        yields=mapping_owners.read(raw, problems),
         references=mapping_links.references(raw, operation, record, problems),
         full=mapping_links.full(raw, problems),
         expect=expected[0],

@@ -12,16 +12,25 @@ from typing import Any, get_args
 from etl import contract as contracts
 from etl.contract import Field, Operation
 from etl.mapping import ColumnType
+from etl.mapping_limits import GUARD_KEYS, MOVE_KEYS
 from etl.mapping_words import COLUMN, FILE, LIST, SOURCE, VALUE
 
 Schema = dict[str, Any]
 TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+LIMIT: Schema = {"type": ["string", "integer", "boolean"]}
 SHAPES: dict[str, Schema] = {
     "operation": {"enum": sorted(contracts.load().operations)},
     "rules": {"type": "array", "items": {"type": "object", "required": ["name"]}},
     "gone": {"enum": ["ignore", "deactivate"]},
     "supplier": {"type": "integer"},
     "after": TEXTS,
+    "yields": TEXTS,
+    "guards": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict.fromkeys(GUARD_KEYS, LIMIT)
+        | {"price_moves": {"anyOf": [LIMIT, {"type": "object", "properties": dict.fromkeys(MOVE_KEYS, LIMIT)}]}},
+    },
     "switches": TEXTS,
     "files": TEXTS,
     "content": {"enum": ["full", "changes"]},

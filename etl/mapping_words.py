@@ -14,6 +14,7 @@ FILE = {
     "gone": "What happens to records that a full file no longer has: ignore (default) or deactivate.",
     "supplier": "The supplier's number in Norce, sent as SupplierId.",
     "after": "Feeds whose waiting files go first.",
+    "yields": "Feeds that own what both write: where they have had a value accepted, this one does not overwrite it.",
     "references": "Values that another feed must have had accepted before a row is sent: {PartNo: products.PartNo}.",
     "expect": "When a file of the feed is due, and how late it may be.",
     "feedback": "Where the report of a file goes back to whoever sent it.",

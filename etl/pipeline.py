@@ -194,7 +194,8 @@ class Pipeline:
         if run.kind in ("full", "resend") and mapping.source.content == "changes":
             columns = self._columns_of(run.feed)
             pending = pending_of(self._ledger, self._state, mapping)
-            return plan.again(mapping, columns, accepted.collect(), terms, pending, only)
+            owned = owned_by(self._ledger, self._state, mapping)
+            return plan.again(mapping, columns, accepted.collect(), terms, pending, only, owned)
         assert run.claimed is not None
         with formats.reading(run.claimed, mapping.source.dialect, member=routing.member_of(run)) as reading:
             return plan.make(
@@ -208,6 +209,7 @@ class Pipeline:
                 foreign=self._foreign(mapping, run),
                 pending=pending_of(self._ledger, self._state, mapping),
                 only=only,
+                owned=owned_by(self._ledger, self._state, mapping),
             )
 
     def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:
@@ -329,6 +331,11 @@ def terms(settings: Settings, account_id: int, too_large: int | None = None) -> 
 def pending_of(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
     """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
     return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
+
+
+def owned_by(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+    """What the feeds that this one yields to have had accepted."""
+    return {feed: compact.read_accepted(ledger, state, feed) for feed in mapping.yields}
 
 
 def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:

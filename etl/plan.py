@@ -13,7 +13,21 @@ from typing import Any
 
 import polars as pl
 
-from etl import arrange, carry, chunk, diff, encode, guards, history, impact, named, rejections, transform, validate
+from etl import (
+    arrange,
+    carry,
+    chunk,
+    diff,
+    encode,
+    guards,
+    history,
+    impact,
+    named,
+    owners,
+    rejections,
+    transform,
+    validate,
+)
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
@@ -103,12 +117,14 @@ def make(
     foreign: Map[str, pl.DataFrame] | None = None,
     pending: pl.DataFrame | None = None,
     only: Collection[str] = (),
+    owned: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     """The plan of a file.
 
     `only`: the part numbers (or other keys) whose records are sent, whatever was accepted, and no others.
     `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
     same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
+    `owned`: what the feeds that this one yields to have had accepted.
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
     everything = full or bool(only)
@@ -144,6 +160,7 @@ def make(
         mentioned=unsure,
         foreign=foreign,
         part=bool(only),
+        owned=owned,
     )
     counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.held.len())
     plan = replace(plan, counts=counts, withheld=plan.withheld + sifted.withheld)
@@ -177,6 +194,7 @@ def again(
     terms: Terms,
     pending: pl.DataFrame | None = None,
     only: Collection[str] = (),
+    owned: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     """Everything that was accepted, sent again: the full feed of a source that only exports changes.
 
@@ -206,7 +224,9 @@ def again(
     records = carry.under(Records(frame, pl.Series(dtype=pl.Int64)), pending, layout)
     nothing = pl.DataFrame(schema=REJECTIONS)
     counts = Counts(rows=frame.height)
-    return _planned(records, layout, mapping, accepted, terms, nothing, counts, alive=alive.height, full=True)
+    return _planned(
+        records, layout, mapping, accepted, terms, nothing, counts, alive=alive.height, full=True, owned=owned
+    )
 
 
 def _planned(
@@ -223,12 +243,17 @@ def _planned(
     mentioned: pl.Series | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
     part: bool = False,
+    owned: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
+    barred = owners.barred(layout, owned or {})
+    accepted = owners.ours(accepted, records.frame, barred)
     whole = mapping.source.content == "full" and not part
-    sharing = _sharing(records, layout, foreign or {})
+    sharing = owners.sharing(records.frame, chunk.scope_columns(layout), foreign or {})
     full_file = full and not part and full_file_possible(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
-    changes = diff.compare(records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned)
+    changes = diff.compare(
+        records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned, barred=barred
+    )
     absent = diff.missing(records, accepted)
     left = diff.missing(records, accepted, layout, mentioned)
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
@@ -277,18 +302,6 @@ def _planned(
         sharing=sharing if full else (),
         replaced=replaced,
     )
-
-
-def _sharing(records: Records, layout: Layout, foreign: Map[str, pl.DataFrame]) -> tuple[str, ...]:
-    """Feeds that have records in the scopes of this one: FullFile=true would retire theirs."""
-    names = chunk.scope_columns(layout)
-    found = []
-    for feed, frame in foreign.items():
-        alive = frame.filter(~pl.col(diff.GONE).fill_null(False))
-        theirs = [name for name in names if name in alive.columns]
-        if alive.height and (not theirs or alive.join(records.frame.select(theirs), on=theirs, how="semi").height):
-            found.append(feed)
-    return tuple(found)
 
 
 def full_file_possible(mapping: Mapping) -> bool:

@@ -74,6 +74,7 @@ def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
                 known=pipeline.known_values(ledger, state, mapping),
                 before=routing.file_before(ledger, mapping, file),
                 pending=pipeline.pending_of(ledger, state, mapping),
+                owned=pipeline.owned_by(ledger, state, mapping),
             )
 
 

@@ -17,6 +17,7 @@ from etl import (
     inbox,
     log,
     mapping_file,
+    mapping_owners,
     notices,
     report,
     restart,
@@ -164,7 +165,7 @@ def working(settings: Settings, verbose: bool, patience: float | None, *, listen
     good, bad = mapping_file.read_all(settings.paths.mappings)
     if not good:
         raise _no_mapping(settings, bad)
-    for error in bad:
+    for error in (*bad, *mapping_owners.conflicts(good).values()):
         click.echo(str(error), err=True)
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
