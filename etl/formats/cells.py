@@ -94,6 +94,18 @@ def _moment(serial: float, how: str, epoch_1904: bool) -> str:
     return at.date().isoformat() if how == "y" else f"{at.date().isoformat()}T{_clock(at)}"
 
 
+def moment(stored: str, code: str) -> str:
+    """A day or time that is stored as text, shown as its number format does; ValueError when it is none."""
+    at = datetime.fromisoformat(stored.strip().removesuffix("Z"))
+    how = kind(code)
+    midnight = (at.hour, at.minute, at.second, at.microsecond) == (0, 0, 0, 0)
+    if how == "h":
+        return _clock(at)
+    return (
+        at.date().isoformat() if how == "y" or (how != "yh" and midnight) else f"{at.date().isoformat()}T{_clock(at)}"
+    )
+
+
 def _clock(at: datetime) -> str:
     shown = at.strftime("%H:%M:%S")
     return f"{shown}.{at.microsecond // 1000:03d}" if at.microsecond >= 1000 else shown

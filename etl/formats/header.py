@@ -79,7 +79,7 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
             hint="give `columns:` one name per column of the file",
         )
     check_places(dialect.columns, cells, where, dialect.header)
-    if not dialect.columns:
+    if not dialect.columns and len(cells) > 1:
         feed.titles = cells
     return unique(dialect.columns or cells, where, dialect.header, feed.limits.columns)
 
@@ -111,18 +111,26 @@ def check_places(columns: Sequence[str], cells: Sequence[str], where: str, line:
 def check_headless(feed: Feed, lines: Iterator[str]) -> None:
     """Without a header the first lines have to show the delimiter: decimal commas separate by accident, too."""
     dialect = feed.dialect
-    between = len(dialect.columns) - 1
-    if dialect.header or between < 1:
+    if dialect.header or len(dialect.columns) < 2:
         return
     first = []
     for line in islice(lines, SAMPLE):
         feed.recent.clear()
-        first.append(line.replace(JOINT, dialect.delimiter))
-    check_delimiter(feed.path.name, dialect, dialect.skip + 1, "".join(first))
-    fitting = {mark: sum(line.count(mark) == between for line in first) for mark in (*DELIMITERS, dialect.delimiter)}
-    found = max(fitting, key=lambda mark: fitting[mark])
-    if fitting[found] > len(first) * 0.9 and fitting[dialect.delimiter] * 2 < len(first):
-        raise refusals.wrong_delimiter(feed.path.name, dialect.skip + 1, dialect.delimiter, found)
+        first.append(line)
+    check_delimiter(feed.path.name, dialect, dialect.skip + 1, "".join(first).replace(JOINT, dialect.delimiter))
+    own = _even(first, feed.delimiter, feed)
+    for mark in DELIMITERS:
+        even = 0.0 if mark == dialect.delimiter else _even(first, mark, feed)
+        if even > 2 * own or even > 0.9 > own:
+            raise refusals.wrong_delimiter(feed.path.name, dialect.skip + 1, dialect.delimiter, mark)
+
+
+def _even(lines: Sequence[str], delimiter: str, feed: Feed) -> float:
+    """Share of the records that have as many cells as there are columns, empty ones at the end not counted."""
+    wanted, width = options(feed.dialect, delimiter) | {"strict": False}, len(feed.dialect.columns)
+    records = [cells for cells in csv.reader(lines, **wanted) if cells]
+    fitting = sum(len(cells) >= width and not any(cells[width:]) for cells in records)
+    return fitting / len(records) if fitting * 2 > len(records) else 0.0
 
 
 def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:

@@ -68,7 +68,8 @@ def find(rows: Sequence[tuple[int, Sequence[str]]]) -> Layout:
 def _width(rows: Sequence[tuple[int, Sequence[str]]]) -> int:
     """The width of most cells: many wide rows weigh more than a few more lines of prose above them."""
     widths = Counter(len(cells) for _, cells in rows)
-    return max(widths, key=lambda width: (widths[width] * width * (width > 1), width))
+    common = [width for width, count in widths.items() if count * 5 >= len(rows)] or list(widths)
+    return max(common, key=lambda width: (widths[width] * width * (width > 1), width))
 
 
 def _widest(rows: Sequence[Sequence[str]]) -> int:

@@ -109,7 +109,7 @@ class _Parser:
             padded = self.kind == "float" and digits.isdigit() and digits.lstrip("0") == number.lstrip("0")
             return digits if padded else number
         if self.kind == "date":
-            return self.value
+            return self.value.removesuffix("T00:00:00")
         if self.kind == "time":
             return _clock(self.value)
         if self.kind == "boolean":

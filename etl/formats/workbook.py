@@ -171,7 +171,7 @@ def assemble(sheet: Sheet, request: Request) -> Answer:
     for row, col, what in sheet.faults:
         if row > above:
             malformed.add(row, *_fault(what, row, place.get(col, f"column {col}")), column=place.get(col))
-    if dialect.header and not dialect.columns:
+    if dialect.header and not dialect.columns and len(place) > 1:
         titles = sheet.rows[dialect.header]
         again = {row for row, cells in sheet.rows.items() if row > above and cells == titles}
         for row in again - bad:

@@ -41,7 +41,7 @@ def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
                 continue
             text = _text(book, found, row, col, value, kind)
             if text is None:
-                text = cells.ERRORS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else str(value)
+                text = cells.ERRORS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
                 sheet.faults.append((row + 1, col + 1, text))
             at[col + 1] = text
         if at:

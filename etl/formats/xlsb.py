@@ -111,7 +111,7 @@ def _read(archive: zipfile.ZipFile, path: Path, wanted: str | None, limits: Limi
             try:
                 text = _text(kind, data, code, epoch, shared)
             except (ValueError, ArithmeticError):
-                text = cells.ERRORS.get(data[8], "#ERROR") if kind in (ERROR, F_ERROR) else "no date that exists"
+                text = cells.ERRORS.get(data[8], "#ERROR") if kind in (ERROR, F_ERROR) else _stored(kind, data)
                 sheet.faults.append((row, col + 1, text))
             if text:
                 sheet.rows.setdefault(row, {})[col + 1] = text
@@ -130,6 +130,12 @@ def _text(kind: int, data: bytes, code: str, epoch: bool, shared: list[str]) -> 
     if kind == SHARED:
         return shared[int.from_bytes(data[8:12], "little")]
     return _wide(data, 8)[0]
+
+
+def _stored(kind: int, data: bytes) -> str:
+    """A number that is no date that exists, as it stands there."""
+    value = _rk(struct.unpack_from("<I", data, 8)[0]) if kind == RK else struct.unpack_from("<d", data, 8)[0]
+    return f"{value:.15g}"
 
 
 def _styles(archive: zipfile.ZipFile, part: str) -> list[str]:

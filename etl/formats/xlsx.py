@@ -28,7 +28,7 @@ def tabs(archive: zipfile.ZipFile) -> tuple[list[Tab], bool, str]:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name == "workbookPr":
-            epoch[0] = attributes.get("date1904", "0") in ("1", "true", "on")
+            epoch[0] |= attributes.get("date1904", "0") in ("1", "true", "on")  # an extension repeats the element
         elif name == "sheet":
             kind, target = targets.get(xml.attribute(attributes, "id") or "", ("", ""))
             if kind == "worksheet":

@@ -103,10 +103,10 @@ class SheetParser:
         elif self.type == "e":
             self.fault(raw)
             return
-        elif self.type == "n" and raw.strip():
+        elif self.type in ("n", "d") and raw.strip():
             code = self.styles[int(self.style)] if int(self.style) < len(self.styles) else ""
             try:
-                text = cells.number(raw.strip(), code, self.epoch)
+                text = cells.moment(raw, code) if self.type == "d" else cells.number(raw.strip(), code, self.epoch)
             except (ValueError, ArithmeticError):
                 self.fault(raw)
                 return

@@ -32,6 +32,11 @@ pytestmark = pytest.mark.skipif(
 WIDEST = {"datanorm_v4_datpreis.001": 30, "datanorm_v5_first_texts.001": 30, "nelfo_rabatt.csv": 17}
 #: What is wrong in the file itself, and how many rows that costs.
 TRULY_MALFORMED = {"akeneo_attributes.csv": 4, "nelfo_varer_small.csv": 1}
+#: Workbooks that share a name but not their content: other data, or a cell that one of them does not have.
+DIFFERENT = {
+    *("roo_1900_base", "roo_1904_base", "test_git_issue_283_timespan", "simple", "sheet_with_formulas"),
+    *("two_sheets_with_custom_names", "formula", "hidden_sheets", "style", "lonumbers", "number_format"),
+}
 
 
 def listed(kind: str) -> Iterator[dict[str, str]]:
@@ -135,6 +140,29 @@ def assert_plain_reading_agrees(path: Path, dialect: Dialect, table: Table) -> N
     assert len(loose) <= table.malformed.rows * 3, (path.name, list(loose)[:2])
 
 
+def test_workbooks_of_one_name_say_the_same(tmp_path: Path) -> None:
+    """.xlsx, .xlsm, .xlsb, .xls and .ods of the same data give the same cells in the same rows, and the same faults."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(path for kind in WORKBOOKS for path in SAMPLES.glob(f"C_*/*/*.{kind}")):
+        groups.setdefault((path.parent.name, path.stem.lower()), []).append(path)
+    same = 0
+    for (_, stem), paths in groups.items():
+        if len(paths) < 2 or stem in DIFFERENT:
+            continue
+        found = []
+        for path in paths:
+            request = Request(str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.Limits())
+            try:
+                sheet = open_sheet(request)
+                found.append((sheet.rows, sorted(place[:2] for place in sheet.faults)))
+            except (Unreadable, FileRefused) as error:
+                found.append((str(error), []))
+        assert all(one == found[0] for one in found), (stem, [path.suffix for path in paths])
+        same += 1
+    print(f"\nC: {same} workbooks in two formats or more, all equal")
+    assert same > 40
+
+
 def test_messy_workbooks(tmp_path: Path) -> None:
     """Nothing crashes or hangs; what is read balances, what is not is refused for a reason."""
     outcome: Counter[str] = Counter()
@@ -146,7 +174,7 @@ def test_messy_workbooks(tmp_path: Path) -> None:
             if not sheet.rows:
                 outcome["nothing on the first sheet"] += 1
                 continue
-            width = len({col for cells in sheet.rows.values() for col in cells})
+            width = max(col for cells in sheet.rows.values() for col in cells)
             names = tuple(f"c{place}" for place in range(width))
             sheet.counted = None  # it was counted below a header
             wanted = Request(

@@ -221,3 +221,81 @@ def test_a_day_that_never_was() -> None:
     """Excel's 29 February 1900 is refused and not moved."""
     with pytest.raises(ValueError):
         cells.number("60", "yyyy-mm-dd", epoch_1904=False)
+
+
+def test_the_epoch_survives_an_extension(book: Callable[..., Path]) -> None:
+    """Excel repeats `workbookPr` in an extension, without the epoch: days are still counted from 1904."""
+
+    def fill(workbook: Any, sheet: Any) -> None:
+        sheet.write(0, 0, "day")
+        sheet.write_datetime(1, 0, date(2024, 2, 29), workbook.add_format({"num_format": "yyyy-mm-dd"}))
+
+    path = book(fill, date_1904=True)
+    more = b'<extLst><ext xmlns:x15="x" uri="u"><x15:workbookPr chartTrackingRefBase="1"/></ext></extLst></workbook>'
+    rewrite(path, "xl/workbook.xml", b"</workbook>", more)
+    assert formats.read(path, EXCEL).frame.rows() == [(2, "2024-02-29")]
+
+
+@pytest.mark.parametrize(
+    ("stored", "code", "shown"),
+    [
+        ("2014-02-14T08:27:48.765Z", "yyyy-mm-dd", "2014-02-14"),
+        ("2014-02-14T08:27:48.765Z", "yyyy-mm-dd hh:mm", "2014-02-14T08:27:48.765"),
+        ("2014-02-14", "", "2014-02-14"),
+        ("2014-02-14T08:27:00", "hh:mm", "08:27:00"),
+    ],
+)
+def test_days_that_are_stored_as_text(stored: str, code: str, shown: str) -> None:
+    """They look as their number format shows them, like any other day."""
+    assert cells.moment(stored, code) == shown
+
+
+def test_names_of_the_mapping_count_from_column_a(book: Callable[..., Path]) -> None:
+    """A column that is empty one day moves nothing; a cell beyond the names, or a moved header, refuses the file."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["a", None, "c"])
+        sheet.write_row(1, 0, ["d", None, "f"])
+
+    path = book(fill)
+    table = formats.read(path, Dialect(format="excel", header=0, columns=("x", "y", "z")))
+    assert table.frame.rows() == [(1, "a", None, "c"), (2, "d", None, "f")]
+    for dialect, code in (
+        (Dialect(format="excel", header=0, columns=("x", "y")), "columns-count"),
+        (Dialect(format="excel", columns=("c", "b", "a")), "columns-moved"),
+    ):
+        with pytest.raises(FileRefused) as caught:
+            formats.read(path, dialect)
+        assert caught.value.code == code
+
+
+def test_a_trailer_of_a_sheet(book: Callable[..., Path]) -> None:
+    """The last row is taken off where it is declared; without it, or with another number, the file is refused."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        for row, line in enumerate([["no", "n"], ["a", 1], ["b", 2], ["Total rows", 2]]):
+            sheet.write_row(row, 0, line)
+
+    path = book(fill)
+    table = formats.read(path, Dialect(format="excel", trailer=r"Total rows (?P<rows>\d+)"))
+    assert (table.frame.height, table.rows) == (2, 2)
+    with pytest.raises(FileRefused, match="not the trailer"):
+        formats.read(path, Dialect(format="excel", trailer=r"Total (?P<rows>\d+)"))
+    rewrite(path, "xl/worksheets/sheet1.xml", b'<c r="B4"><v>2</v>', b'<c r="B4"><v>3</v>')
+    with pytest.raises(FileRefused, match="announces 3 rows, the file has 2"):
+        formats.read(path, Dialect(format="excel", trailer=r"Total rows (?P<rows>\d+)"))
+
+
+def test_a_header_again_and_rows_before_headless_data(book: Callable[..., Path]) -> None:
+    """Sheets put together from several: the header is no row. `skip` leaves rows out where there is no header."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        for row, line in enumerate([["no", "n"], ["a", 1], ["no", "n"], ["b", 2]]):
+            sheet.write_row(row, 0, line)
+
+    path = book(fill)
+    table = formats.read(path, EXCEL)
+    assert table.frame.rows() == [(2, "a", "1"), (4, "b", "2")]
+    assert (codes(table)[0][:3], table.rows) == ((3, None, "header-again"), 3)
+    table = formats.read(path, Dialect(format="excel", header=0, skip=2, columns=("no", "n")))
+    assert (table.frame["_row"].to_list(), table.rows) == ([3, 4], 2)
