@@ -7,7 +7,7 @@ anything to lose, so a first load is never held for being new; prices of nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -75,6 +75,12 @@ def _rejected(facts: Facts) -> Tally:
     return Tally(facts.counts.rejected, examples)
 
 
+def _gone(facts: Facts) -> Tally:
+    """Those that the file before had no more either stay missing when nothing happens to them: no news."""
+    known = facts.before.gone if facts.before is not None and facts.mapping.gone == "ignore" else 0
+    return replace(facts.impact.gone, count=max(0, facts.impact.gone.count - known))
+
+
 #: In the order in which reasons are given.
 GUARDS = (
     Guard(
@@ -86,7 +92,7 @@ GUARDS = (
     ),
     Guard(
         "gone",
-        lambda facts: facts.impact.gone,
+        _gone,
         lambda mapping: mapping.guards.gone,
         "{found} of {of} records are no longer in the file; the mapping lets {limit} be: is it whole?",
         applies=lambda facts: facts.mapping.source.content == "full",

@@ -26,6 +26,7 @@ class Before:
     rows: int
     size: int | None = None  #: bytes; None where sizes say nothing: workbooks, archives, a file that is gone
     size_now: int | None = None
+    gone: int = 0  #: records that it had no more, of those that Norce has
 
 
 def limit(text: str) -> ShrinkLimit | None:

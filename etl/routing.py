@@ -147,8 +147,9 @@ def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
         return None
     kept = archived_file(newest)
     if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
-        return Before(newest.id, newest.counts.rows)
-    return Before(newest.id, newest.counts.rows, kept.stat().st_size, path.stat().st_size)
+        return Before(newest.id, newest.counts.rows, gone=newest.counts.gone)
+    sizes = kept.stat().st_size, path.stat().st_size
+    return Before(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
 
 
 __all__ = [

@@ -94,8 +94,8 @@ def _proved(feed: Feed, raw: bytes, ends: bool, names: tuple[str, ...], first: i
         return None
     head = _head(found.data, first)
     rows = found.newlines - first + (found.last != b"\n")
-    crlf = found.returns > 0
-    if head is None or rows <= 0 or (crlf and found.returns != found.newlines) or found.longest > feed.limits.cell:
+    odd = found.returns > 0 and not found.returns == found.newlines == found.data.count(b"\r\n")
+    if head is None or rows <= 0 or odd or found.longest > feed.limits.cell:
         return None  # of a line that is too long the other reader knows the number
     frame = _parse(found.data, dialect, names, first, found.quoted)
     if frame is None or frame.height != rows or not _balanced(frame, found, head, rows, dialect):

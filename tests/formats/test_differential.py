@@ -38,6 +38,7 @@ def check_balance(table: Table) -> None:
 @EXAMPLES
 @given(body=st.lists(PIECES, max_size=40), encoding=st.sampled_from(["utf-8", "windows-1252", "latin-1", "cp850"]))
 @example([b"1;2\n", b'"a";"b"\n'], "utf-8")
+@example([b"\r", b";", b"a"], "utf-8")
 @example([b"1;2\n", b"3\n", b"4;5\r\n"], "utf-8")
 def test_fast_and_tolerant_agree_on_any_bytes(tmp_path: Path, body: list[bytes], encoding: str) -> None:
     """Whatever the fast reader dares to read, the tolerant one reads the same; both balance."""
