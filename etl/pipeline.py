@@ -102,7 +102,8 @@ class Pipeline:
     def owing(self, but: Collection[str]) -> list[Run]:
         """New runs over the newest files of feeds of changes that still owe Norce something; not of the feeds `but`.
 
-        An older file would bring back older values, so without the newest one the next has to be waited for.
+        An older file would bring back older values, and the newest one what somebody has taken back: then the next file
+        has to be waited for.
         """
         still_open = {run.feed for run in self._ledger.open_runs()}
         opened = []
@@ -111,7 +112,9 @@ class Pipeline:
             if mapping.source.content != "changes" or feed in but or feed in still_open:
                 continue
             newest = next(iter(self._ledger.runs(1, feed, RunState.DONE)), None)
-            if newest is not None and compact.owes(self._ledger, self._state, feed) and routing.archived_file(newest):
+            if newest is None or newest.kind == "undo" or routing.archived_file(newest) is None:
+                continue
+            if compact.owes(self._ledger, self._state, feed):
                 opened.append(self.intake.again(feed, newest, "rerun"))
         return opened
 

@@ -70,6 +70,10 @@ class Stage:
     ) -> None:
         """Open and plan a run with one chunk per sequence of part numbers, all in the first wave."""
         self.ledger.open_run(Run(run, feed, operation, "stock.csv", "0" * 64, RunState.CLAIMED))
+        self.fill(run, *chunks, value=value, operation=operation)
+
+    def fill(self, run: str, *chunks: Sequence[str], value: int = 5, operation: str = STOCK) -> None:
+        """Plan an open run."""
         made = []
         for number, names in enumerate(chunks, 1):
             if operation == STOCK:

@@ -114,3 +114,29 @@ def test_a_list_that_is_refused_changes_nothing_but_the_way_of_asking(tmp_path: 
         assert on.go()
         assert jobs_asked(on)[1] <= 3
         assert on.accepted() == on.stored() == set(parts(1, 16))
+
+
+def test_the_breaker_says_so_and_work_resumes_by_itself(tmp_path: Path) -> None:
+    """While nothing is answered all runs pause together; with the first answer they go on to their ends."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="status", status=503, times=3))
+        on.plan(parts(1, 4))
+        on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
+        assert on.go("r1", "p1", patience=60)
+        named = [name for name, _ in on.events if name.startswith("connect_")]
+        assert named.count("connect_paused") == 3
+        assert named[-1] == "connect_resumed"
+        assert on.accepted() == on.accepted("prices") == set(parts(1, 4))
+
+
+def test_processes_of_one_customer_share_the_token(tmp_path: Path) -> None:
+    """Two ledgers opened on one state folder, as two processes do, get along with one token."""
+    with stage(tmp_path) as on:
+        other = Stage(tmp_path, on.sandbox, on.settings.base_url)
+        try:
+            on.plan(parts(1, 4))
+            assert on.go()
+            assert len(other.connect.jobs()) == 1
+        finally:
+            other.close()
+        assert sum("token" in seen.path for seen in on.sandbox.requests()) == 1
