@@ -65,8 +65,12 @@ class Intake:
         found = self._parts(name)
         if not found:
             return []
-        given: list[str] | str = "this user may not read it"
-        if os.access(self._inbox / name, os.R_OK):
+        given: list[str] | str
+        if not os.access(self._inbox / name, os.R_OK):
+            given = "this user may not read it"
+        elif not os.access((self._inbox / name).parent, os.W_OK | os.X_OK):
+            given = "this user may not take it out of its folder"
+        else:
             given = self._companions.of(name, {part.mapping.feed: part.mapping for part in found}.values())
         if isinstance(given, str):
             if self.lacking.get(name) != given:
@@ -86,6 +90,16 @@ class Intake:
         for member in routing.unrouted(source.path, name, found):
             self._tell("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
         return self._open(base, source.path, source.digest, found)
+
+    def waiting(self) -> list[tuple[str, str, float]]:
+        """Names that lack something, what it is, and when they came (epoch seconds)."""
+        found = []
+        for name, reason in sorted(self.lacking.items()):
+            try:
+                found.append((name, reason, (self._inbox / name).stat().st_ctime))
+            except OSError:
+                del self.lacking[name]
+        return found
 
     def _parts(self, name: str) -> list[routing.Part]:
         if self.is_companion(name) or inbox.unfit(name) is not None:

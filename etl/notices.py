@@ -1,5 +1,5 @@
-"""What somebody should know of for as long as it holds: late files, files that never change, servers that make
-trouble.
+"""What somebody should know of for as long as it holds: late files, files that never change, files that wait for
+something beside them, servers that make trouble.
 
 Each is told once, when it begins, and taken down when it ends. What is late is worked out from the ledger alone, so
 `etl status` sees it also while nothing else runs.
@@ -8,7 +8,7 @@ Each is told once, when it begins, and taken down when it ends. What is late is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from etl import expect
@@ -20,17 +20,35 @@ from etl.model import Run
 #: Ended and open runs of a feed that are looked at.
 _RUNS = 200
 
-#: How the names of notices begin that are worked out here.
+#: How the names of notices begin that are worked out from the ledger, and of those that whoever works finds.
 _KINDS = ("late:", "unchanged:")
+_FOUND = "waits:"
+
+#: How long a file may wait for what it lacks before somebody should know.
+PATIENCE = timedelta(hours=1)
 
 
-def refresh(ledger: Ledger, mappings: Iterable[Mapping], now: datetime, tell: Callable[..., None]) -> None:
-    """Take in what the mappings expect, and tell what has begun and what has ended."""
+def refresh(
+    ledger: Ledger,
+    mappings: Iterable[Mapping],
+    now: datetime,
+    tell: Callable[..., None],
+    waiting: Iterable[tuple[str, str, float]] = (),
+) -> None:
+    """Take in what the mappings expect, and tell what has begun and what has ended.
+
+    `waiting`: files in the inbox that lack something, what it is, and since when (epoch seconds).
+    """
     board = Board(ledger.database)
     board.expect({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
     found = {notice.name: notice for notice in _worked_out(ledger, board, now)}
+    for name, reason, since in waiting:
+        moment = datetime.fromtimestamp(since, UTC)
+        if now - moment >= PATIENCE:
+            sentence = f"{name} has been in the inbox since {_shown(moment, ZoneInfo('UTC'))}: {reason}"
+            found[_FOUND + name] = Notice(_FOUND + name, sentence, moment)
     for old in board.notices():
-        if old.name.startswith(_KINDS) and old.name not in found and board.drop(old.name):
+        if old.name.startswith((*_KINDS, _FOUND)) and old.name not in found and board.drop(old.name):
             tell("notice_ended", notice=old.name)
     for notice in found.values():
         if board.put(notice):

@@ -56,7 +56,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
                 if not owing:
                     break
                 traffic.add(owing)
-        notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
+        _notice(work)
         _retaining(work).look(datetime.now(UTC))
         for name, reason in sorted(lacking.items()):
             click.echo(f"{name} stays in the inbox: {reason}", err=True)
@@ -78,7 +78,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
                 traffic.add(work.pipeline.due_full(datetime.now(UTC)))
                 traffic.add(work.pipeline.woken())
                 traffic.retry()
-                notices.refresh(work.ledger, work.pipeline.mappings, datetime.now(UTC), work.tell)
+                _notice(work)
                 unknown &= inbox.scan(folder).keys()
             _claim(work, ready, unknown)
             if _step(work):
@@ -221,6 +221,12 @@ def _looks(work: Session) -> Iterator[dict[str, inbox.Look]]:
     return inbox.watch(
         work.settings.paths.inbox, watch.settle_seconds, watch.rescan_seconds, work.stop, wake=work.traffic.news
     )
+
+
+def _notice(work: Session) -> None:
+    """Tell what is late, waits and the like."""
+    pipeline = work.pipeline
+    notices.refresh(work.ledger, pipeline.mappings, datetime.now(UTC), work.tell, pipeline.intake.waiting())
 
 
 def _claim(work: Session, ready: dict[str, inbox.Look], unknown: set[str]) -> None:

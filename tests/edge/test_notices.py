@@ -65,6 +65,25 @@ def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
     assert told == [("notice_begun", "unchanged:stock:2026-03-03T05:00Z")]
 
 
+def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
+    """After an hour, once; seen by whoever looks; gone when it has been taken."""
+    told: list[tuple[str, str]] = []
+    lacks = [("acme/a.csv", "its done file a.csv.ok is not there yet", SIX.timestamp())]
+    with Ledger.open(tmp_path / "var") as ledger:
+
+        def look(minutes: int, waiting: list[tuple[str, str, float]]) -> list[str]:
+            now = SIX + timedelta(minutes=minutes)
+            tell = lambda event, **facts: told.append((event, facts["notice"]))  # noqa: E731
+            notices.refresh(ledger, [], now, tell, waiting)
+            return [one.sentence for one in notices.standing(ledger, now)]
+
+        assert look(59, lacks) == []
+        assert look(60, lacks) == look(90, lacks)
+        assert "a.csv.ok is not there" in look(99, lacks)[0]
+        assert look(100, []) == []
+    assert told == [("notice_begun", "waits:acme/a.csv"), ("notice_ended", "waits:acme/a.csv")]
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [
