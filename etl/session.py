@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,7 @@ def opened(
             server, connect_settings, secret = _sandbox(stack, state, sandbox_settings)
         else:
             target, secret = connect_settings.target, config.secret()
+        _warn_of_open_secrets(os.environ)
         ledger = stack.enter_context(Ledger.open(state, target=target))
         verify.check_start(ledger, state)
         gate = Gate(
@@ -120,6 +122,15 @@ def account_id(settings: Settings) -> int:
 
 def _log(event: str, **facts: object) -> None:
     log.logger().info(event, **facts)
+
+
+def _warn_of_open_secrets(environ: Map[str, str]) -> None:
+    """Files with secrets that others may read; containers mount them so, hence only a word."""
+    for variable, name in environ.items():
+        if variable.startswith("ETL_") and variable.endswith("_FILE"):
+            with contextlib.suppress(OSError):
+                if os.stat(name).st_mode & 0o077:
+                    log.logger().warning("secret_exposed", variable=variable, reason="other users may read the file")
 
 
 def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> tuple[Any, ConnectSettings, Secret]:

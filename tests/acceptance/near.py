@@ -22,7 +22,7 @@ class Near(Shop):
         here = os.getcwd()
         os.chdir(self.root)
         try:
-            found = CliRunner().invoke(main, list(words), env={**env, **given})
+            found = CliRunner().invoke(main, list(words), env={**env, **given, **more})
         finally:
             os.chdir(here)
             structlog.reset_defaults()

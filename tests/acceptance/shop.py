@@ -93,10 +93,12 @@ class Shop:
         part.write_bytes(data)
         return part.rename(path)
 
-    def start(self, *words: str, secret: str | None = SECRET, columns: int = 100) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, secret: str | None = SECRET, columns: int = 100, **variables: str
+    ) -> subprocess.Popen[str]:
         """The command, going on by itself."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ETL_", "COV_"))}
-        env |= {"PYTHONWARNINGS": "error", "NO_COLOR": "1", "COLUMNS": str(columns)}
+        env |= {"PYTHONWARNINGS": "error", "NO_COLOR": "1", "COLUMNS": str(columns), **variables}
         if secret is not None:
             env["ETL_CLIENT_SECRET"] = secret
         process = subprocess.Popen(

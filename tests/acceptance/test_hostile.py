@@ -192,6 +192,16 @@ def test_everything_we_write_is_ours_alone(shop: Shop) -> None:
     assert shop.etl("state", "verify").status == 0
 
 
+def test_a_secret_that_others_may_read_is_said(shop: Shop) -> None:
+    """A file with the secret and permissions for others: a line in the log, without the secret."""
+    file = shop.root.parent / "secret"
+    file.write_text(SECRET)
+    for mode, said in ((0o644, True), (0o600, False)):
+        file.chmod(mode)
+        done = shop.etl("once", secret=None, ETL_CLIENT_SECRET_FILE=str(file))
+        assert (done.status, "secret_exposed" in done.err) == (0, said)
+
+
 def test_the_log_holds_no_cells(shop: Shop) -> None:
     """Names, addresses and quantities of records are in no line of the log, also not when Norce refuses them."""
     shop.sandbox.inject(Fault(kind="refuse", keys=("person-4711",), message="person-4711 lives at Storgatan", times=1))

@@ -99,7 +99,7 @@ class Workshop:
         """What the program's own files are called in a snapshot."""
         root = self.root / name
         skipped = ("lock", "ledger.sqlite-shm")
-        paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
+        paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file() and path.stat().st_size)
         return [
             str(path)
             for path in paths
