@@ -40,10 +40,11 @@ class Traffic:
         self._waiting = Waiting(ledger, {m.feed: m for m in mappings}, mapping_links.ranks(mappings))
         self._blocked: dict[str, EtlError] = {}
         self._ask_barred = barred
-        self._barred = barred()
+        self._barred: frozenset[str] | None = None
         self._only: set[str] | None = None
         self._given_up: set[tuple[str, str]] = set()
         self._ended: dict[str, Run] = {}
+        self._said: dict[str, str] = {}
         self.trouble: list[tuple[Run, EtlError]] = []  #: runs that stay open, and why
         self.closed = False  #: Connect takes nothing from us, or does not answer: nothing is begun before `retry`
 
@@ -71,7 +72,7 @@ class Traffic:
     def retry(self) -> None:
         """Try again what was in trouble."""
         if self._barred:
-            self._barred = self._ask_barred()
+            self._barred = None
         if self._blocked or self.closed:
             self._blocked.clear()
             self.closed = False
@@ -79,11 +80,12 @@ class Traffic:
 
     def results(self) -> list[Run]:
         """Runs that have ended or come to a stop, in that order, and those that are under way."""
-        under_way = [run for run in self._waiting.work() if run.id in self._flight.under_way()]
+        flying = self._flight.under_way()
+        under_way = [run for run in self._waiting.work() if run.id in flying]
         return list({run.id: run for run in [*self._ended.values(), *under_way]}.values())
 
     def forget(self) -> None:
-        """Results and troubles so far are no longer asked for."""
+        """Results and troubles so far are no longer asked for; the same trouble of a run is not told twice."""
         self._ended.clear()
         self.trouble.clear()
 
@@ -95,6 +97,8 @@ class Traffic:
             self._guarded(run, lambda run=run, reason=reason: self._pipeline.supersede(run, reason))  # type: ignore[misc]
         if self.closed:
             return False
+        if self._barred is None:
+            self._barred = self._ask_barred()
         runs = self._open()
         blocked = {*self._blocked, *(run.id for run in runs if lanes.space(run.operation) in self._barred)}
         opened = lanes.open_up(runs, self._needs, blocked, self._flight.slow())
@@ -150,9 +154,12 @@ class Traffic:
         self.add(followers)
         if found.state.is_final or found.state is RunState.HELD:
             self._ended[found.id] = found
+            self._said.pop(found.id, None)
 
     def _block(self, run: Run, error: EtlError) -> None:
         self._blocked[run.id] = error
         self._ended[run.id] = run
-        self.trouble.append((run, error))
-        self._tell("run_blocked", run=run.id, code=error.code)
+        if self._said.get(run.id) != str(error):  # a service tries again and again
+            self._said[run.id] = str(error)
+            self.trouble.append((run, error))
+            self._tell("run_blocked", run=run.id, code=error.code)

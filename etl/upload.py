@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from etl import moves, schedule
+from etl import durable, moves, schedule
 from etl.breaker import Breaker
 from etl.config import Limits
 from etl.errors import ConnectRefused, ConnectUnreachable, EtlError
@@ -189,16 +189,17 @@ class Flight:
     def _move(self, action: schedule.Move, passed: Callable[[], None]) -> moves.Done:
         """In a worker."""
         try:
-            match action:
-                case Settle(chunk):
-                    return self._moves.settle(chunk, passed)
-                case Submit(chunk):
-                    self._runs[chunk.run].sent = self._clock()
-                    return self._moves.submit(chunk, passed)
-                case Ask(chunks):
-                    return self._moves.ask(chunks, passed)
-                case Read(chunk):
-                    return self._moves.read(chunk, self._runs[chunk.run].jobs[chunk.number], passed)
+            with durable.translated(self._ledger.state):
+                match action:
+                    case Settle(chunk):
+                        return self._moves.settle(chunk, passed)
+                    case Submit(chunk):
+                        self._runs[chunk.run].sent = self._clock()
+                        return self._moves.submit(chunk, passed)
+                    case Ask(chunks):
+                        return self._moves.ask(chunks, passed)
+                    case Read(chunk):
+                        return self._moves.read(chunk, self._runs[chunk.run].jobs[chunk.number], passed)
         finally:
             passed()
             self._stir.set()

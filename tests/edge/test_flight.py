@@ -112,7 +112,7 @@ def test_a_list_that_is_refused_changes_nothing_but_the_way_of_asking(tmp_path: 
         on.sandbox.inject(Fault(kind="job_slow", delay=0.2, times=0))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(8)))
         assert on.go()
-        assert jobs_asked(on)[1] <= 3
+        assert jobs_asked(on)[1] <= 6  # three, and what was on its way by then
         assert on.accepted() == on.stored() == set(parts(1, 16))
 
 
