@@ -186,20 +186,28 @@ def _change(known: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
         place = pl.Series("_k", CLASSES, dtype=pl.Float64).search_sorted(moved, side="left")
         counted = dict(place.value_counts().iter_rows()) if moved.len() else {}
         classes = tuple(int(counted.get(number, 0)) for number in range(len(CLASSES) + 1))
-    top = rows.sort(pl.col("_p").abs(), descending=True, nulls_last=True, maintain_order=True).head(EXAMPLES)
     return FieldChange(
         leaf.name,
         leaf.field.means,
         rows.height,
         filled,
         cleared,
-        _examples(top, leaf),
+        _examples(_top(rows), leaf),
         up=up.len(),
         down=down.len(),
         median_up=_rounded(up.median()),
         median_down=_rounded(down.median()),
         classes=classes,
     )
+
+
+def _top(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the largest moves `_p`, first come first; only few of very many are ever sorted."""
+    size = pl.col("_p").abs()
+    least = rows.select(size.drop_nulls().top_k(EXAMPLES).min()).item()
+    if rows.height - rows["_p"].null_count() >= EXAMPLES:
+        rows = rows.filter(size >= least)
+    return rows.sort(size, descending=True, nulls_last=True, maintain_order=True).head(EXAMPLES)
 
 
 def _rounded(value: Any) -> float | None:
@@ -229,8 +237,7 @@ def _largest(frame: pl.DataFrame, found: list[tuple[Leaf, pl.DataFrame]], record
     count = int(frame.select(records.fill_null(False).sum()).item()) if found else 0
     examples: list[Example] = []
     for leaf, rows in found:
-        top = rows.sort(pl.col("_p").abs(), descending=True, nulls_last=True, maintain_order=True).head(EXAMPLES)
-        examples += _examples(top, leaf)
+        examples += _examples(_top(rows), leaf)
     return Tally(count, tuple(sorted(examples, key=_weight, reverse=True)[:EXAMPLES]))
 
 

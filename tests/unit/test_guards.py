@@ -175,6 +175,16 @@ def test_shrink(rows: int, held: bool) -> None:
     assert bool(plan.doubts) is held
 
 
+def test_what_has_been_gone_before_is_not_counted_again() -> None:
+    """Records that a feed with `gone: ignore` has lost do not hold every run after the one that was approved."""
+    feed = mapping(PRICES)
+    first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
+    file = table(Day("100,50", None).rows("part,price,cost", 40))
+    for before, held in ((None, True), (Before("r1", 60, gone=20), False), (Before("r1", 60, gone=19), True)):
+        plan = plans.make(file, feed, first.accepted, TERMS, before=before)
+        assert [verdict.held for verdict in plan.verdicts if verdict.guard == "gone"] == [held]
+
+
 @pytest.mark.parametrize(
     ("text", "header", "usual"),
     [(PRICES, "part,price,cost", "100,50"), (STOCK, "part,qty,on", "0,false"), (COMPETITORS, "part,price", "10")],
