@@ -30,6 +30,9 @@ from etl.errors import FetchError, StateError
 from etl.ledger_fetched import Fetched, Memory
 from etl.remote import Entry, Remote
 
+#: What concerns one file only: the others are fetched all the same.
+_OF_ONE = ("fetch-denied", "fetch-refused", "fetch-checksum", "fetch-not-there")
+
 #: Bytes after which what has come is synced, and from which a broken transfer goes on.
 BLOCK = 1024 * 1024
 
@@ -83,6 +86,7 @@ class Fetch:
     async def _round(self) -> Round:
         arrived = [self._publish(file) for file in self._memory.all() if file.state == "whole"]
         waiting: list[tuple[str, str]] = []
+        trouble: list[FetchError] = []
         async with remote.opened(self._settings, self._secret) as server:
             listed, restless = await self._settled(server)
             known = {(file.path, file.size, file.modified): file for file in self._memory.all()}
@@ -90,7 +94,13 @@ class Fetch:
             for entry in listed:
                 if (entry.path, entry.size, entry.modified) in known:
                     continue
-                file = await self._take(server, entry)
+                try:
+                    file = await self._take(server, entry)
+                except FetchError as error:
+                    if error.code not in _OF_ONE:
+                        raise
+                    trouble.append(error)
+                    continue
                 if isinstance(file, str):
                     waiting.append((entry.name, file))
                 else:
@@ -103,6 +113,8 @@ class Fetch:
         waiting += [(name, "an older file of that name is still in the inbox") for name in waits]
         for name, reason in waiting:
             self._tell("file_waiting", source=self._name, file=name, reason=reason)
+        if trouble:
+            raise trouble[0]
         return Round(self._name, names, tuple(waiting), len(known))
 
     async def _settled(self, server: Remote) -> tuple[list[Entry], list[Entry]]:

@@ -129,10 +129,11 @@ def all_anew(state: Path, folder: Path) -> list[str]:
 
 def _put_back(state: Path, base: str, path: Path, folder: Path) -> str:
     name = path.relative_to(inbox.claim_folder(state, base))
-    if base.endswith(("-full", "-rerun")):
+    if base.endswith(("-full", "-rerun", "-resend")):
         return ""
     with suppress(FileExistsError):
         durable.move_new(path, folder / name)
+        inbox.restore(state, base, folder)
         return f"{name} is back in the inbox."
     return f"{name} was being worked; a newer one is in the inbox."
 

@@ -148,6 +148,15 @@ def test_new_files_come_once_and_whole(server: Server, side: Side) -> None:
     assert side.left == []
 
 
+def test_names_that_do_harm_are_not_seen(server: Server, side: Side) -> None:
+    """Signs that a terminal acts on, links, and bytes that are no text; the others come."""
+    put(server, "a.csv", b"1")
+    put(server, "b\x1b[2J.csv", b"2")
+    (server.root / os.fsdecode(b"c\xff.csv")).write_bytes(b"3")
+    (server.root / "d.csv").symlink_to(server.root / "a.csv")
+    assert side.visit(server.settings()).arrived == ("acme/a.csv",)
+
+
 @pytest.mark.parametrize("after", ["delete", "move"])
 def test_what_has_come_is_cleared_away_on_the_server(server: Server, side: Side, after: str) -> None:
     """Deleted, or moved without covering what is there; the same name, size and time again is a new file then."""
@@ -192,7 +201,10 @@ def test_files_of_checksums_are_held_to(server: Server, side: Side) -> None:
     put(server, "a.csv", b"1")
     assert dict(side.visit(settings).waiting) == {"a.csv": "its file of checksums is not there yet"}
     put(server, "a.csv.sha256", f"{'0' * 64}  a.csv\n".encode())
+    put(server, "b.csv", b"2", modified=1_700_000_001)
+    put(server, "b.csv.sha256", f"{hashlib.sha256(b'2').hexdigest()}  b.csv\n".encode())
     assert code_of(side, settings) == "fetch-checksum"
+    assert side.left == ["b.csv"]  # the other file is none the worse for it
     put(server, "a.csv.sha256", f"{hashlib.sha256(b'1').hexdigest()}  a.csv\n".encode())
     assert side.visit(settings).arrived == ("acme/a.csv",)
 
