@@ -241,10 +241,10 @@ class Days(RuleBasedStateMachine):
         for number in range(self.looked, len(asked)):
             if not asked[number].keys or asked[number].known:
                 continue
-            for later in asked[number + 1 :]:
+            for at, later in enumerate(asked[number + 1 :], number + 1):
                 if later.path.endswith("Job/List"):
                     break
-                assert not later.keys & asked[number].keys, f"{sorted(later.keys)} sent while in doubt"
+                assert not later.keys & asked[number].keys, "sent while in doubt: " + "; ".join(map(str, asked[number : at + 1]))  # fmt: skip # noqa: E501
         self.looked = max(0, len(asked) - 100)
 
     def the_limit_is_kept(self) -> None:

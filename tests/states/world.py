@@ -68,6 +68,9 @@ record:
 """,
 }
 
+#: Answers after which a request was certainly not taken.
+REFUSALS = (400, 401, 403, 404, 413, 429, 503)
+
 #: What a full file says of a part that it leaves out.
 GONE = "gone"
 
@@ -143,11 +146,11 @@ class World:
 
     # -- what happens to it -----------------------------------------------------------------------------------------
 
-    def settings(self, rescan_seconds: float = 5) -> None:
+    def settings(self, *, rescan_seconds: float = 5, in_flight: int = 3) -> None:
         """Write etl.toml."""
         (self.root / "etl.toml").write_text(
             '[connect]\nbase_url = "http://127.0.0.1:9"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
-            'client_id = "sandbox"\n[limits]\nmax_records = 2\nin_flight = 3\n'
+            f'client_id = "sandbox"\n[limits]\nmax_records = 2\nin_flight = {in_flight}\n'
             f"[watch]\nsettle_seconds = 2\nrescan_seconds = {rescan_seconds}\n",
             encoding="utf-8",
         )
@@ -239,8 +242,8 @@ class World:
         with self._lock:
             given = self.sandbox.answer(call)
             seen = self.sandbox.seen[-1]
-            plain = given.status in (200, 400, 401, 403, 413, 429) and given.content_type == "application/json"
-            known = plain and not given.reset and not given.hang and seen.fault != "truncated"
+            job = given.status == 200 and given.content_type == "application/json" and seen.fault != "truncated"
+            known = (job or given.status in REFUSALS) and not given.reset and not given.hang
             self.asked.append(Asked(call.path, seen.digest, self._keys(call), known))
         self.clock.sleep(120.0 if given.hang else 0.02 + given.delay)
         if given.reset:
