@@ -27,12 +27,12 @@ def fitting_job(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | N
     return found[0] if len(found) == 1 else None
 
 
-def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> list[Job]:
-    """All unknown jobs that may be of the chunk's last attempt."""
+def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> tuple[Job, ...]:
+    """All unknown jobs that may be the chunk's."""
     if chunk.sent_at is None:
-        return []
+        return ()
     offset = zone_offset(jobs, known)
-    return [job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset)]
+    return tuple(job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset))
 
 
 def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:

@@ -222,3 +222,19 @@ def test_a_lost_answer_is_settled_before_newer_values_of_its_keys(tmp_path: Path
     later = next(number for number, one in enumerate(world.asked[lost + 1 :], lost + 1) if one.keys & world.asked[lost].keys)  # fmt: skip # noqa: E501
     assert "List" in asked[lost:later]
     agreed(world, dict.fromkeys(FIRST, "7"))
+
+
+def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_path: Path) -> None:
+    """Two answers are lost, the jobs take hours: nothing is repeated while one runs, or it could undo newer values."""
+    world = day(
+        tmp_path,
+        Fault(kind="reset_after", path=IMPORT, times=2),
+        Fault(kind="job_slow", path=IMPORT, times=2, delay=2 * HOUR),
+    )
+    assert world.live(stop_after=HOUR) is Exit.INTERRUPTED
+    world.drop(world.file("stock", dict.fromkeys(FIRST, "9")))
+    assert world.live() is Exit.OK, world.said
+    agreed(world, dict.fromkeys(FIRST, "9"))
+    first = [job for job in world.sandbox.jobs() if job["Operation"].endswith(IMPORT)][:2]
+    later = [job for job in world.sandbox.jobs() if job["Operation"].endswith(IMPORT)][2:]
+    assert all(max(job["Stop"] for job in first) <= job["Start"] for job in later if job["Totals"] == 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl.model import Chunk, Job
-from etl.settle import epoch, fitting_job
+from etl.settle import epoch, fitting, fitting_job
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 CHUNK = Chunk("r", 1, 1, "op", {}, Path("p"), "d", 10, 10, sent_at=SENT)
@@ -35,6 +35,14 @@ def test_the_only_fitting_job_is_adopted() -> None:
 def test_a_job_that_does_not_fit_is_left_alone(job: Job) -> None:
     """Another count, another time or no time: not ours."""
     assert fitting_job(CHUNK, [job], {}) is None
+
+
+def test_all_that_may_be_ours_are_known() -> None:
+    """While one of them runs, nothing is sent again: it might come last."""
+    twin = replace(JOB, id=6)
+    assert fitting(CHUNK, [JOB, replace(JOB, id=7, total=11), twin], {}) == (JOB, twin)
+    assert fitting(CHUNK, [JOB, twin], {5: SENT}) == (twin,)
+    assert fitting(replace(CHUNK, sent_at=None), [JOB], {}) == ()
 
 
 def test_known_jobs_and_pairs_are_not_adopted() -> None:
