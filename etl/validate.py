@@ -95,7 +95,10 @@ def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping) -> pl.D
     """ROW and the text twins. In two steps, because an eager frame computes a shared expression every time."""
     if not used:
         return frame.select(ROW)
-    composed = frame.select(cells.is_composed(pl.col(name)).alias(name) for name in used).row(0, named=True)
+    sizes = [(pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum()).alias(name) for name in used]
+    ascii_only = frame.select(sizes).row(0, named=True)
+    doubtful = [cells.is_composed(pl.col(name)).alias(name) for name in used if not ascii_only[name]]
+    composed = ascii_only | (frame.select(doubtful).row(0, named=True) if doubtful else {})
     tidy = frame.select(
         ROW,
         *(cells.clean(pl.col(name), mapping.column(name), composed=bool(composed[name])) for name in used),

@@ -50,8 +50,7 @@ def scan(block: bytes, codec: str, dialect: Dialect) -> Scan | None:
     openers = tuple(before + quote for before in (dialect.delimiter.encode(), b"\n", b"\r"))
     found = Scan(data=block)
     convert = None if codec == "utf-8" or (text.is_single_byte(codec) and block.isascii()) else _converter(codec)
-    double = text.DOUBLE.get(codec)
-    if double and not block.isascii() and double.search(block):
+    if any(bytes([lead]) in block for lead in text.LEADS.get(codec, b"")) and text.DOUBLE[codec].search(block):
         return None
     parts: list[bytes] = []
     view = memoryview(block)

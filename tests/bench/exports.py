@@ -167,3 +167,13 @@ def workbook(frame: pl.LazyFrame, path: Path) -> None:
         sheet.write_row(0, 0, rows.columns)
         for at, cells in enumerate(rows.iter_rows(), 1):
             sheet.write_row(at, 0, cells)
+
+
+MAPPINGS = {
+    "prices": PRICES,
+    "products": PRODUCTS,
+    "sheet": PRICES.replace("feed: prices", "feed: sheet").replace(
+        'files: "prices*.csv", content: full, encoding: windows-1252, delimiter: ";"',
+        'files: "*.xlsx", format: excel, content: full',
+    ),
+}
