@@ -129,6 +129,27 @@ torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARG
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage
 
+# What others take is measured with their own packages, in an environment of its own.
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
+
+$(BENCH_READY): tests/bench/requirements.txt | $(READY)
+	@$(BIN)/python -m venv --without-pip --clear $(BENCH)
+	@$(BIN)/python -m pip --python $(BENCH)/bin/python install --quiet --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: bench
+bench: $(BENCH_READY) ## measure against floors and goals (ARGS="--rounds 3 --only day five")
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(BENCH_READY) ## the same work by hand-written scripts and other tools
+	@$(BIN)/python -m tests.bench.against $(ARGS)
+
+.PHONY: bench-plots
+bench-plots: $(BENCH_READY) ## draw docs/*.svg: rows against seconds and memory, changes against requests
+	@$(BIN)/python -m tests.bench.plots $(ARGS)
+
 .PHONY: bench-packing
 bench-packing: $(READY) ## measure how changes share requests
 	@$(BIN)/python -m tests.bench.packing
@@ -157,6 +178,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 requirements: $(READY) ## write requirements*.txt anew from pyproject.toml
 	$(COMPILE) $(ARGS) --output-file requirements.txt pyproject.toml
 	$(COMPILE) $(ARGS) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+	$(filter-out --all-build-deps,$(COMPILE)) $(ARGS) --output-file tests/bench/requirements.txt tests/bench/requirements.in
 
 .PHONY: demo-data
 demo-data: $(READY) ## write the demo's exports anew
@@ -164,7 +186,7 @@ demo-data: $(READY) ## write the demo's exports anew
 
 .PHONY: clean
 clean: ## remove what make and the tools made; state in var/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	find etl tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- variables that a target needs ---------------------------------------------------------------
