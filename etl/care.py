@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from etl import durable, ledger_repair, mapping_file, portable, rebuild, screens, session, verify
+from etl import config, durable, ledger_repair, mapping_file, portable, rebuild, screens, session, verify
 from etl.config import Settings
 from etl.errors import Exit, StateError, UsageError
 from etl.ledger import Ledger
@@ -97,7 +97,7 @@ def _empty(state: Path) -> StateError:
 
 
 def _state(settings: Settings) -> Path:
-    return session.state_settings(settings).paths.state
+    return config.state_settings(settings).paths.state
 
 
 def _say(sentences: Sequence[str]) -> None:

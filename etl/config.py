@@ -166,6 +166,14 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
 _FETCH_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
+def state_settings(settings: Settings) -> Settings:
+    """The settings with the state folder that is really meant: the sandbox has one of its own."""
+    if settings.connect is not None:
+        return settings
+    paths = msgspec.structs.replace(settings.paths, state=settings.paths.state / "sandbox")
+    return msgspec.structs.replace(settings, paths=paths)
+
+
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `path`, else the file ETL_CONFIG names, else `etl.toml`, else defaults without Connect.
 

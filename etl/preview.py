@@ -14,6 +14,7 @@ from etl import accepted as store
 from etl import (
     chunk,
     compact,
+    config,
     formats,
     impact,
     mapping_file,
@@ -41,7 +42,7 @@ MOST_ATTEMPTS = 3
 def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> Exit:
     """Counts, rejections, every request's header and first records, and the minutes they need."""
     mapping = _mapping(settings, file, feed)
-    settings = session.state_settings(settings)
+    settings = config.state_settings(settings)
     for attempt in itertools.count():
         try:
             made = _plan(settings, file, mapping)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl import config, log, session, timetable
+from etl import config, log, timetable
 from etl.config import Settings
 from etl.errors import EtlError, Exit, UsageError
 from etl.ledger import Ledger
@@ -34,7 +34,7 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
     from etl.screens import print_json
 
     log.set_up(verbose=verbose)
-    settings = session.state_settings(settings)
+    settings = config.state_settings(settings)
     unknown = [name for name in names if name not in settings.fetch]
     if unknown or not settings.fetch:
         known = ", ".join(settings.fetch) or "none"

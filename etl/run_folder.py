@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import durable, rejections
+from etl import durable
 from etl.model import Chunk, Run
 from etl.trace import TracedRecord
 
@@ -45,7 +45,7 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
     """
     import polars as pl
 
-    from etl import accepted, impact
+    from etl import accepted, impact, rejections
     from etl import plan as plans
 
     folder = path(state, run.id)

@@ -14,11 +14,10 @@ from typing import Any
 import click
 
 from etl import notices, report, run_folder, summary, terminal, witness
-from etl.config import Settings
+from etl.config import Settings, state_settings
 from etl.errors import Exit, UsageError
 from etl.ledger import Ledger
 from etl.model import Chunk, ChunkState, Run, RunState
-from etl.session import state_settings
 
 #: JobDto.StatusId, https://docs.norce.io/api-reference/schemas/connectjob
 STATUS = {1: "initialized", 2: "succeeded", 3: "failed", 4: "not valid", 5: "validating", 6: "queued"}

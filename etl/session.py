@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from etl import compact, config, durable, log, restart, run_folder, verify
 from etl.config import ConnectSettings, Secret, Settings
 from etl.errors import StateError
@@ -44,14 +42,6 @@ class Session:
     server: Any  #: the built-in sandbox that runs for this session, or None
 
 
-def state_settings(settings: Settings) -> Settings:
-    """The settings with the state folder that is really meant: the sandbox has one of its own."""
-    if settings.connect is not None:
-        return settings
-    paths = msgspec.structs.replace(settings.paths, state=settings.paths.state / "sandbox")
-    return msgspec.structs.replace(settings, paths=paths)
-
-
 @contextlib.contextmanager
 def opened(
     settings: Settings,
@@ -68,7 +58,7 @@ def opened(
     from etl.gate import Gate
 
     stop = stop or threading.Event()
-    settings = state_settings(settings)
+    settings = config.state_settings(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
         with durable.translated(state):
