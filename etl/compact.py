@@ -40,7 +40,8 @@ def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
     owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
     sent = [accepted.sent_path(state, run) for run, found in ledger.unmerged(feed) if found is RunState.DONE]
     overlays = {accepted.sent_path(state, overlay.run) for overlay in ledger.overlays(feed)}
-    return [*base, *(path for path in (*owed, *sent) if path.exists() and path not in overlays), *sorted(overlays)]
+    needed = [path for path in owed if path.exists() or ledger.digest_of(path) is not None]
+    return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
 
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
@@ -102,7 +103,14 @@ def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
         if folder.name not in needed:
             forget(state, folder.name)
     durable.forget_halves(state / "claimed")
-    ledger.forget_digests()
+    forget_digests(ledger, state)
+
+
+def forget_digests(ledger: Ledger, state: Path) -> None:
+    """Of files that are gone, unless they belong to a base that counts: those are missed."""
+    feeds = {folder.name: ledger.generation(folder.name) for folder in (state / "accepted").glob("*")}
+    bases = [(feed, generation) for feed, generation in feeds.items() if generation is not None]
+    ledger.forget_digests([accepted.pending_path(state, feed, generation) for feed, generation in bases])
 
 
 _OPEN = tuple(found for found in RunState if not found.is_final)

@@ -3,7 +3,7 @@ yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -88,11 +88,12 @@ class Keep:
             query = select(f.digest).where(f.path == ledger_rows.kept(path, self.state))
             return db.execute(query).scalar_one_or_none()
 
-    def forget_digests(self) -> None:
-        """Of files that are gone; only when nothing is being worked."""
+    def forget_digests(self, needed: Collection[Path]) -> None:
+        """Of files that are gone and not needed; only when nothing is being worked."""
         with self.database.write() as db:
             kept = db.execute(select(schema.files.c.path)).scalars().all()
-            gone = [path for path in kept if not (self.state / path).exists()]
+            wanted = {ledger_rows.kept(path, self.state) for path in needed}
+            gone = [path for path in kept if path not in wanted and not (self.state / path).exists()]
             for start in range(0, len(gone), 500):
                 db.execute(delete(schema.files).where(schema.files.c.path.in_(gone[start : start + 500])))
 

@@ -32,6 +32,7 @@ def feed(ledger: Ledger, state: Path, name: str, *, forget: bool, changes: bool)
             "records are sent again.",
             "Records that Norce has and that file has not are not switched off: whatever has gone since the last file "
             "has to be looked for in Norce.",
+            "What a feed of changes still owed Norce is forgotten, too: `etl rerun` runs whose records were refused.",
         ]
     try:
         before = compact.read_accepted(ledger, state, name).height

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from etl import ledger_repair, routing
+from etl import compact, ledger_repair, routing
 from etl.config import Retention
 from etl.ledger import Ledger
 from etl.model import Run, RunState
@@ -44,7 +44,7 @@ class Retaining:
         rows = self._rows(now)
         if folders or rows:
             self.tell("state_tidied", folders=folders, runs=rows)
-        self.ledger.forget_digests()
+        compact.forget_digests(self.ledger, self.state)
         self.ledger.database.settle()
 
     def _archive(self, now: datetime) -> int:

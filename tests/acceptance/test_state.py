@@ -135,6 +135,21 @@ def test_a_damaged_base_is_not_believed(shop: Shop) -> None:
     assert (done.status, done.run["new"]) == (0, 3)
 
 
+def test_what_is_still_owed_is_not_lost_in_silence(shop: Shop) -> None:
+    """A feed of changes remembers what Norce did not take: a lost or damaged memory stops it, and is not nothing."""
+    shop.mapping(STOCK_MAPPING.replace("content: full", "content: changes"))
+    for harm in (Path.unlink, flip):
+        shop.sandbox.inject(Fault(kind="refuse", keys=("A2",), message="not today", times=1))
+        shop.drop(DAY1)
+        assert shop.once().status == 5
+        harm(only(shop, "accepted/stock/*.pending.parquet"))
+        shop.drop(stock(("A1", "9")))
+        stopped = shop.once()
+        assert (stopped.status, "error[state-file-damaged]" in stopped.err) == (1, True)
+        assert "sent again" in repair(shop)
+        assert shop.once().status == 0
+
+
 def test_a_damaged_plan_is_made_anew(shop: Shop) -> None:
     """A held run whose payload, plan or sent records are damaged goes back to its file, and is held again."""
     for pattern in ("runs/*/00001.json", "runs/*/plan.json", "runs/*/sent.parquet", "runs/*/rejections.csv"):
