@@ -44,6 +44,9 @@ def make(
     kinds = {name: kind for name, kind in transform.empty(mapping, layout).schema.items() if not name.startswith(_OURS)}
     table = _table(went, before, accepted, kinds)
     fields = [_Field(name, kind, layout, table) for name, kind in kinds.items()]
+    for field in fields:
+        if field.element:
+            field.vanishes = pl.all_horizontal(f.old.is_null() for f in fields if f.element == field.element)
     stuck = [*_no_longer_mapped(table, kinds), *(found for field in fields for found in field.stuck(table))]
     had, was_off, is_off = pl.col("\x1fhad"), pl.col(_BEFORE + GONE), pl.col(_NOW + GONE)
     values = table.filter(had & ((~was_off & (pl.col(_WROTE + GONE) | ~is_off)) | (was_off & ~is_off)))
@@ -159,6 +162,8 @@ class _Field:
         self.clears = self.empties if self.clearable else pl.lit(False)
         #: tells an element of a list apart that Connect merges: another value is another element
         whole = self.leaf.parent.startswith(self.leaf.bundle + "[")
+        self.element = self.leaf.parent if whole else ""  #: of a list that goes whole: without values it is left out
+        self.vanishes = pl.lit(False)
         self.adds = self.leaf.anchor and not self.leaf.constant and self.leaf.parent.endswith("]") and not whole
         self.lit = pl.any_horizontal(_lit(leaf) for leaf in layout.leaves if leaf.column == name)
 
@@ -169,7 +174,7 @@ class _Field:
         """
         if self.leaf.silent:
             return pl.lit(None, dtype=self.kind)
-        back = self.ours if self.clearable else self.ours & self.old.is_not_null()
+        back = self.ours if self.clearable else self.ours & (self.old.is_not_null() | self.vanishes)
         if self.off is not None and not final:
             back = back & self.old.ne_missing(self.off)
         return pl.when(back).then(self.old).otherwise(self.now)
@@ -183,7 +188,7 @@ class _Field:
                 reason = "the run has added an element to the list, and Connect keeps what is left out"
                 found.append(_stuck(self.leaf.parent, reason, added))
         if not self.leaf.silent and not self.clearable:
-            left = table.filter(self.empties)
+            left = table.filter(self.empties & ~self.vanishes)
             if left.height:
                 found.append(_stuck(self.name, "it had no value before, and Connect cannot empty it", left))
         later = table.filter(self.moved)

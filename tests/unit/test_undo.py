@@ -244,6 +244,7 @@ def test_after_any_runs_the_last_can_be_taken_back(operation: str, data: st.Data
     assert not norce.failed
     after = norce.catalogue()
     named = {re.sub(r"\[.*?\]", "", one["field"]).rpartition(".")[2] for one in back.stuck}
+    named |= {name for one in back.stuck for name in re.findall(r"(\w+)\[\w", one["field"])}  # the element stays
     for key, record in before.items():
         differing = {
             place
