@@ -25,6 +25,17 @@ SHAPES: dict[str, Schema] = {
     "supplier": {"type": "integer"},
     "after": TEXTS,
     "yields": TEXTS,
+    "expect": {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {key: {"type": "string"} for key in ("arrives", "changes")},
+            },
+        ]
+    },
+    "feedback": {"type": "boolean"},
     "guards": {
         "type": "object",
         "additionalProperties": False,

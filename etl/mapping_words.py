@@ -16,8 +16,8 @@ FILE = {
     "after": "Feeds whose waiting files go first.",
     "yields": "Feeds that own what both write: where they have had a value accepted, this one does not overwrite it.",
     "references": "Values that another feed must have had accepted before a row is sent: {PartNo: products.PartNo}.",
-    "expect": "When a file of the feed is due, and how late it may be.",
-    "feedback": "Where the report of a file goes back to whoever sent it.",
+    "expect": 'When files come: "every day by 06:00 Europe/Stockholm", or {arrives: …, changes: every 3 days}.',
+    "feedback": "true: the supplier finds the rejected rows of its file beside where it dropped the file.",
     "full": 'When everything is sent again by itself, as in cron: "0 3 * * SUN".',
     "destructive": "Why a setting that can destroy data is meant, in your words.",
 }
