@@ -2,7 +2,8 @@
 
 Runs whose keys are independent go side by side; what ties two of them lets the later one wait:
 
-- the same feed, or the same import: they may hold the same keys, and Connect promises no order between jobs;
+- the same feed, or the same import: they may hold the same keys, and Connect promises no order between jobs (a
+  product's standard price is a row of a price list, customers and companies write to each other);
 - `after` or `references` in the mapping: the one is planned with what the other has had accepted;
 - an import that builds on another: a price of an unknown product is ignored without a word, so it waits while an
   open run may create products. This one is given up when that run cannot get on, or its job has been running for
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from etl.model import Run, RunState
 
@@ -45,17 +47,23 @@ class Lanes:
 
 
 def open_up(
-    runs: Iterable[Run], needs: Mapping[str, Collection[str]], blocked: Collection[str], slow: Collection[str]
+    runs: Iterable[Run],
+    needs: Mapping[str, Collection[str]],
+    blocked: Collection[str],
+    slow: Collection[str],
+    beside: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Lanes:
     """`runs`: what is open, in the order of work, what has begun first; `needs`: for each feed those it is declared to
-    come after; `blocked`: runs that cannot go on now; `slow`: runs with a job that has been running for long."""
+    come after; `blocked`: runs that cannot go on now; `slow`: runs with a job that has been running for long;
+    `beside`: for each feed other imports whose records it writes."""
     free: list[Run] = []
     given_up: list[tuple[Run, Run]] = []
     before: dict[str, bool] = {}  # feeds and imports of the runs so far: whether one of them is stuck
     creating: dict[str, list[Run]] = defaultdict(list)  # by import
     stuck = {*blocked, *slow}
     for run in runs:
-        tied = [before[name] for name in (run.feed, space(run.operation), *needs.get(run.feed, ())) if name in before]
+        own = (run.feed, *(space(operation) for operation in (run.operation, *beside.get(run.feed, ()))))
+        tied = [before[name] for name in (*own, *needs.get(run.feed, ())) if name in before]
         base = BUILDS_ON.get(run.operation, ()) if run.state is RunState.CLAIMED else ()
         ground = [other for operation in base for other in creating[operation]]
         if any(tied):
@@ -63,7 +71,7 @@ def open_up(
         if not tied and run.id not in blocked and all(other.id in stuck for other in ground):
             free.append(run)
             given_up += [(run, other) for other in ground]
-        for name in (run.feed, space(run.operation)):
+        for name in own:
             before[name] = before.get(name, False) or run.id in stuck
         if _may_create(run):
             creating[run.operation].append(run)

@@ -139,6 +139,16 @@ def needs(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
     return found
 
 
+def writes_beside(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+    """For each feed the other imports whose records its own writes as well: a product's standard price is a row of a
+    price list."""
+    return {
+        mapping.feed: frozenset({"Product/ImportSkuPriceLists"})
+        for mapping in mappings
+        if any(".StandardPrice." in path for path in _value_paths(mapping.record.values()))
+    }
+
+
 def _value_paths(nodes: Iterable[Node]) -> Iterable[str]:
     for node in nodes:
         if node.kind == "value":

@@ -37,6 +37,7 @@ class Traffic:
         self._flight = flight
         self._tell = tell
         self._needs = mapping_links.needs(mappings)
+        self._beside = mapping_links.writes_beside(mappings)
         self._waiting = Waiting(ledger, {m.feed: m for m in mappings}, mapping_links.ranks(mappings))
         self._blocked: dict[str, EtlError] = {}
         self._ask_barred = barred
@@ -101,7 +102,7 @@ class Traffic:
             self._barred = self._ask_barred()
         runs = self._open()
         blocked = {*self._blocked, *(run.id for run in runs if lanes.space(run.operation) in self._barred)}
-        opened = lanes.open_up(runs, self._needs, blocked, self._flight.slow())
+        opened = lanes.open_up(runs, self._needs, blocked, self._flight.slow(), self._beside)
         under_way = self._flight.under_way()
         for run in opened.free:
             if run.state is not RunState.CLAIMED and run.id not in under_way:

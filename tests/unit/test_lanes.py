@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl import mapping_file, mapping_links
 from etl.lanes import open_up, space
 from etl.model import Counts, Run, RunState
 
@@ -17,6 +20,33 @@ CUSTOMERS, COMPANIES = "Customer/ImportCustomers", "Customer/ImportCompanies"
 def run(name: str, operation: str, *, feed: str = "", begun: bool = False, new: int = 0) -> Run:
     state = RunState.SENDING if begun else RunState.CLAIMED
     return Run(name, feed or operation, operation, "f.csv", "0", state, Counts(new=new))
+
+
+MAPPING = """
+feed: pim
+operation: Product/ImportProducts
+source: {files: "products*.csv", content: full}
+columns:
+  price: {type: decimal}
+record:
+  ManufacturerCode: maker
+  ManufacturerName: maker
+  Cultures:
+    sv-SE: {Name: name}
+  Variants:
+    rows:
+      ManufacturerPartNo: part
+      Skus:
+        - PartNo: part
+          Status: {value: Active}
+          Type: {value: ErpStandard}
+"""
+PRICE = """          StandardPrice:
+            PartNo: part
+            PriceListCode: {value: B2C}
+            CurrencyCode: {value: SEK}
+            PriceSale: price
+"""
 
 
 def free(*runs: Run, needs: dict[str, set[str]] | None = None, blocked: str = "", slow: str = "") -> str:
@@ -36,6 +66,23 @@ def test_runs_that_may_hold_the_same_keys_go_one_after_the_other() -> None:
     assert free(run("a", STOCK, feed="erp", begun=True), run("b", PRICES, feed="erp")) == "a"
     assert free(run("a", COMPANIES, begun=True), run("b", CUSTOMERS)) == "a"
     assert space(CUSTOMERS) == space(COMPANIES)
+
+
+def test_a_feed_that_writes_records_of_another_import_takes_turns_with_it() -> None:
+    """Products with a standard price and price rows are never under way together, whichever comes first."""
+    products, prices = run("a", PRODUCTS, feed="pim", begun=True), run("b", PRICES, feed="erp", begun=True)
+    beside = {"pim": {PRICES}}
+    assert [one.id for one in open_up([products, prices], {}, set(), set(), beside).free] == ["a"]
+    assert [one.id for one in open_up([prices, products], {}, set(), set(), beside).free] == ["b"]
+    assert [one.id for one in open_up([products, prices], {}, set(), set()).free] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("text", "others"), [(MAPPING, {}), (MAPPING + PRICE, {"pim": frozenset({PRICES})})])
+def test_a_standard_price_is_a_row_of_a_price_list(tmp_path: Path, text: str, others: dict[str, set[str]]) -> None:
+    """The mapping tells whether products write to a price list."""
+    path = tmp_path / "pim.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert mapping_links.writes_beside([mapping_file.read(path)]) == others
 
 
 def test_a_run_that_cannot_go_on_holds_up_only_what_shares_its_keys() -> None:
