@@ -33,6 +33,12 @@ LAST = FIRST | {"A40": 1, "A41": 1}
 
 SHELF = STOCK_MAPPING.replace("feed: stock", "feed: shelf").replace("stock*", "shelf*").replace("W1", "W2")
 
+#: A feed of changes, with a record that Norce did not take: it is owed, and goes with the feed's next file.
+RACK = (STOCK_MAPPING.replace("feed: stock", "feed: rack").replace("stock*", "rack*").replace("W1", "W3")).replace(
+    "content: full", "content: changes"
+)
+OWED = "A05"
+
 #: The most repairs that may be needed one after the other.
 REPAIRS = 4
 
@@ -53,6 +59,7 @@ class Workshop:
         self.shop = Near(root / "shop", live)
         self.shop.mapping(STOCK_MAPPING)
         self.shop.mapping(SHELF, "shelf.yaml")
+        self.shop.mapping(RACK, "rack.yaml")
         self._kept: dict[str, Any] = {}
         self._make()
 
@@ -61,6 +68,9 @@ class Workshop:
         for number, values in enumerate((FIRST, SECOND), 1):
             shop.drop(export(values), f"stock_{number}.csv")
             assert shop.once().status == 0
+        self.live.sandbox.inject(Fault(kind="refuse", keys=(OWED,), message="not today", times=1))
+        shop.drop(export({OWED: 5, "A06": 6}), "rack_1.csv")
+        assert shop.once().status == 5
         shop.drop(export(FIRST), "shelf_1.csv")
         assert shop.once().status == 0
         shop.drop("Art;Qty;Days\n" + "".join(f"A{n:02};{n if n % 2 else 'x'};3\n" for n in range(40)), "shelf_2.csv")
@@ -106,6 +116,10 @@ class Workshop:
             if path.name not in skipped and path.parts[0] != "claimed" and path.suffix not in (".csv", ".html")
         ]
 
+    def owed(self) -> bool:
+        """Whether the catalogue lacks what was owed."""
+        return not any(key.startswith(f"{OWED}|W3|") for key in self.live.sandbox.records(STOCK))
+
     def right(self) -> bool:
         """Whether the catalogue says what the last file says."""
         records = {tuple(key.split("|")[:2]): record for key, record in self.live.sandbox.records(STOCK).items()}
@@ -142,6 +156,7 @@ def play(on: Workshop, name: str, file: str, kind: str, chance: random.Random) -
     if path.exists() and path.read_bytes() == before:
         return "untouched"
     on.shop.drop(export(LAST), "stock_9.csv")
+    on.shop.drop(export({"A06": 7}), "rack_9.csv")
     where = f"{name} {file} {kind}"
     outcome = "started"
     for _ in range(REPAIRS):
@@ -167,6 +182,8 @@ def play(on: Workshop, name: str, file: str, kind: str, chance: random.Random) -
         again = on.shop.etl("once")
         if outcome == "started" or not on.right():
             raise Wrong(f"{where}: {outcome}, and the catalogue is wrong\n{done.err}\n{again.err}")
+    if outcome == "started" and on.owed():
+        raise Wrong(f"{where}: what was owed is lost in silence\n{done.err}")
     return outcome
 
 
