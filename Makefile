@@ -150,6 +150,22 @@ bench-peers: $(BENCH_READY) ## the same work by hand-written scripts and other t
 bench-plots: $(BENCH_READY) ## draw docs/*.svg: rows against seconds and memory, changes against requests
 	@$(BIN)/python -m tests.bench.plots $(ARGS)
 
+.PHONY: corpus
+corpus: $(BENCH_READY) ## count how many real and polluted files are read right, beside other readers (ARGS=number of polluted ones)
+	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.bench.corpus $(ARGS)
+
+.PHONY: pollution
+pollution: $(READY) ## hold detection and reading against thousands of polluted files (FILES=3000)
+	@ETL_FILES=$(or $(FILES),3000) $(BIN)/pytest -q -s tests/formats/test_pollution.py
+
+.PHONY: metamorphic
+metamorphic: $(READY) ## the same data written in 500 ways gives the same requests
+	@ETL_EXAMPLES=500 $(BIN)/pytest -q tests/formats/test_metamorphic.py
+
+.PHONY: bench-reading
+bench-reading: $(BENCH_READY) ## read a clean file of a million rows with several readers (ARGS=rows)
+	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.bench.reading $(ARGS)
+
 .PHONY: bench-packing
 bench-packing: $(READY) ## measure how changes share requests
 	@$(BIN)/python -m tests.bench.packing

@@ -57,7 +57,7 @@ class Delimited:
                     header.check_quotes(self.path.name, self.dialect, self.dialect.above + 1, sample)
                     shown = True
                 yield frame
-            if malformed.count("bad-bytes") >= MANY:
+            if malformed.counts["bad-bytes"] >= MANY:
                 text.refuse_other_code_page(self.path, self.dialect.encoding, feed.codecs)
             with self._opened(proved) as (again, lines):
                 self.rows += count.rows(_forgetting(again, lines), self.dialect, again.delimiter)

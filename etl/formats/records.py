@@ -12,9 +12,9 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -33,19 +33,28 @@ REJECTION_SCHEMA = {name: pl.Int64 if name == "row" else pl.String for name in R
 
 @dataclass(slots=True)
 class Malformed:
-    """Rows whose cells could not be told apart."""
+    """Rows whose cells could not be told apart; a million of them are kept as frames and not as objects."""
 
-    found: list[tuple[int, str | None, str, str, str, str]] = field(default_factory=list)
+    latest: list[tuple[int, str | None, str, str, str, str]] = field(default_factory=list)
+    parts: list[pl.DataFrame] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: int, code: str, value: str, message: str, hint: str, *, column: str | None = None) -> None:
         shown = value[:EXCERPT].replace(MARK, "�").replace(JOINT, "").rstrip("\r\n")
-        self.found.append((row, column, code, shown.encode(errors="replace").decode(), message, hint))
+        self.latest.append((row, column, code, shown.encode(errors="replace").decode(), message, hint))
+        self.counts[code] += 1
+        if len(self.latest) >= BATCH:
+            self._put_away()
 
-    def count(self, code: str) -> int:
-        return sum(found[2] == code for found in self.found)
+    def _put_away(self) -> None:
+        columns = zip(*self.latest, strict=True) if self.latest else [()] * len(REJECTION_SCHEMA)
+        kinds = zip(REJECTION_SCHEMA.items(), columns, strict=True)
+        self.parts.append(pl.DataFrame([pl.Series(name, cells, dtype=kind) for (name, kind), cells in kinds]))
+        self.latest.clear()
 
     def frame(self) -> pl.DataFrame:
-        return pl.DataFrame(sorted(self.found, key=itemgetter(0)), schema=REJECTION_SCHEMA, orient="row")
+        self._put_away()
+        return pl.concat(self.parts).sort("row", maintain_order=True)
 
 
 def options(dialect: Dialect, delimiter: str) -> dict[str, Any]:

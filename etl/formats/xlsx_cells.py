@@ -134,7 +134,7 @@ ROW = re.compile(rb"<(?:\w+:)?row\b([^>]*?)(/?)>")
 NUMBER = re.compile(rb"""\br=["'](\d+)["']""")
 CELL = re.compile(rb"<(?:\w+:)?c\b([^>]*?)(?<!/)>(.*?)</(?:\w+:)?c>", re.DOTALL)
 KIND = re.compile(rb"""\bt=["'](\w+)["']""")
-VALUE = re.compile(rb"<(?:\w+:)?[vt](?:\s[^>]*)?>([^<]+)<")
+VALUE = re.compile(rb"<(?:\w+:)?[vt](?:\s[^>]*)?>(?:<!\[CDATA\[(?!\]\]>))?([^<]+)")
 
 
 def count_rows(archive: zipfile.ZipFile, part: str, header: int, empties: frozenset[bytes]) -> int:

@@ -22,7 +22,7 @@ from etl.formats import workbook
 from etl.model import Dialect, Rejections, Table
 from tests.unit.build import TERMS, mapping, nothing
 
-#: `make test-long` asks for 500.
+#: `make metamorphic` asks for 500.
 EXAMPLES = int(os.environ.get("ETL_EXAMPLES", "100"))
 FEED = mapping("""
 feed: lists

@@ -299,3 +299,17 @@ def test_a_header_again_and_rows_before_headless_data(book: Callable[..., Path])
     assert (codes(table)[0][:3], table.rows) == ((3, None, "header-again"), 3)
     table = formats.read(path, Dialect(format="excel", header=0, skip=2, columns=("no", "n")))
     assert (table.frame["_row"].to_list(), table.rows) == ([3, 4], 2)
+
+
+def test_text_in_a_cdata_section_is_counted(book: Callable[..., Path]) -> None:
+    """Both counts of the rows know how else XML may write a text."""
+
+    def fill(_: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["no"])
+        sheet.write_row(1, 0, [5])
+
+    path = book(fill)
+    cell = b'<c r="A2" t="inlineStr"><is><t><![CDATA[a < b]]></t></is></c>'
+    rewrite(path, "xl/worksheets/sheet1.xml", b'<c r="A2"><v>5</v></c>', cell)
+    table = formats.read(path, EXCEL)
+    assert (table.frame.rows(), table.rows) == ([(2, "a < b")], 1)
