@@ -18,7 +18,7 @@ import hashlib
 import os
 import posixpath
 import shutil
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -80,8 +80,7 @@ class Fetch:
         by then has."""
         with durable.translated(self._folder):
             durable.make_folder(self._folder)
-        with _alone(self._folder / f".fetch-{self._name}.lock", self._name):
-            return asyncio.run(_unless(stopped, self._round()))
+        return asyncio.run(_unless(stopped, self._round()))
 
     async def _round(self) -> Round:
         arrived = [self._publish(file) for file in self._memory.all() if file.state == "whole"]
@@ -277,24 +276,6 @@ def _written(file: IO[bytes], piece: bytes, unsynced: int) -> int:
 def _digest(path: Path, algorithm: str) -> str:
     with durable.translated(path), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-@contextlib.contextmanager
-def _alone(path: Path, name: str) -> Iterator[None]:
-    """One process fetches from a source at a time. Raises FetchError."""
-    import fcntl
-
-    with durable.translated(path), path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FetchError(
-                "fetch-in-use",
-                f"another process is fetching from {name}",
-                where=str(path),
-                hint="wait for it; `etl run` fetches by its timetable",
-            ) from None
-        yield
 
 
 async def _unless(stopped: Callable[[], bool], work: Coroutine[Any, Any, Round]) -> Round | None:

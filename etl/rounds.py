@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl import config, log, timetable
+from etl import config, durable, log, session, timetable
 from etl.config import Settings
 from etl.errors import EtlError, Exit, UsageError
 from etl.ledger import Ledger
@@ -45,7 +45,10 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
         )
     worst = Exit.OK
     shown: list[dict[str, Any]] = []
-    with Ledger.open(settings.paths.state) as ledger, Transfers() as transfers:
+    state = settings.paths.state
+    with durable.translated(state):
+        durable.make_folder(state)
+    with session.alone(state), Ledger.open(state) as ledger, Transfers() as transfers:
         for name in names or settings.fetch:
             visit: dict[str, Any] = {"source": name, "fetched": [], "waiting": [], "known": 0, "error": None}
             try:
@@ -116,9 +119,8 @@ def _visit(
         source = Fetch(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.was_taken, tell)
         made = source.round(stopped)
     except EtlError as error:
-        if error.code != "fetch-in-use":
-            sentence = f"nothing comes from {name}: {error.message} ({error.code})"
-            board.put(Notice(f"fetch:{name}", sentence, datetime.now(UTC)))
+        sentence = f"nothing comes from {name}: {error.message} ({error.code})"
+        board.put(Notice(f"fetch:{name}", sentence, datetime.now(UTC)))
         raise
     finally:
         memory.asked(datetime.now(UTC))

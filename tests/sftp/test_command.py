@@ -53,6 +53,7 @@ def test_run_fetches_by_its_timetable(tmp_path: Path) -> None:
         (server.root / "stock.csv").write_text(stock(("A1", "5")))
         service = shop.start("run")
         until(lambda: list(shop.state.glob("archive/*/*/report.json")))
+        assert "error[state-in-use]" in shop.etl("fetch").err
         stop(service)
         done = shop.finish(service)
         assert done.status == 0

@@ -106,7 +106,7 @@ class Side:
     @property
     def left(self) -> list[str]:
         """Whatever else lies about in the inbox."""
-        return [path.name for path in self.inbox.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+        return [path.name for path in self.inbox.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
