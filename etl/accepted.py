@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from etl import durable
-from etl.diff import BITS, GONE
-from etl.layout import Layout
+from etl.diff import GONE
+from etl.layout import BITS, Layout, own_columns, unpack
 from etl.model import ITEM, KEY, ROW, Overlay
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
@@ -38,19 +38,25 @@ def sent(
     `retired` are records that the request switches off by leaving them out (FullFile=true).
     """
     names = columns(layout)
-    going = {leaf.column for leaf in layout.of(bits)}
-    bundles = {leaf.bundle for leaf in layout.of(bits)}  # what is left out of a whole is gone from it
-    overruling = {leaf.index for leaf in layout.of(bits)}
-    said = {
-        leaf.column
-        for leaf in layout.leaves
-        if leaf.bundle in bundles
-        or (leaf.index in layout.overruled and layout.overruled[leaf.index].index in overruling)
-    }
-    mask = sum(1 << place for place, name in enumerate(names) if name in said)
-    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
     words = range(-(-len(names) // BITS) or 1)
-    rows = frame.join(order, on=ITEM, how="left", maintain_order="left").select(
+    own = own_columns(frame)
+    sets = frame.select(own).unique(maintain_order=True) if own else pl.DataFrame({"_": [0]})
+    masks = [_masks(layout, names, unpack(row) if own else bits) for row in sets.iter_rows()]
+    known = sets.with_columns(
+        pl.Series(f"{kind}{word}", [mask[place] >> word * BITS & (1 << BITS) - 1 for mask in masks], dtype=pl.UInt64)
+        for place, kind in enumerate(("_m", "_g"))
+        for word in words
+    )
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
+    rows = frame.join(order, on=ITEM, how="left", maintain_order="left")
+    rows = (
+        rows.join(known, on=own, how="left", maintain_order="left") if own else rows.join(known.drop("_"), how="cross")
+    )
+
+    def going(place: int) -> pl.Expr:
+        return pl.col(f"_g{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0
+
+    rows = rows.select(
         KEY,
         ITEM,
         ROW,
@@ -58,8 +64,8 @@ def sent(
         pl.lit(number, dtype=pl.Int64).alias(CHUNK),
         RECORD,
         pl.lit(False).alias(SILENT),
-        *(pl.lit(mask >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
-        *(pl.when(name in going).then(pl.col(name)).alias(name) for name in names),
+        *(pl.col(f"_m{word}") for word in words),
+        *(pl.when(going(place)).then(pl.col(name)).alias(name) for place, name in enumerate(names)),
     )
     if retired is None or retired.is_empty():
         return rows
@@ -73,6 +79,21 @@ def sent(
         *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
     )
     return pl.concat([rows, off], how="diagonal")
+
+
+def _masks(layout: Layout, names: Sequence[str], bits: int) -> tuple[int, int]:
+    """Of a set of leaves the columns of which it says something, and those whose value goes."""
+    going = {leaf.column for leaf in layout.of(bits)}
+    bundles = {leaf.bundle for leaf in layout.of(bits)}  # what is left out of a whole is gone from it
+    overruling = {leaf.index for leaf in layout.of(bits)}
+    said = {
+        leaf.column
+        for leaf in layout.leaves
+        if leaf.bundle in bundles
+        or (leaf.index in layout.overruled and layout.overruled[leaf.index].index in overruling)
+    }
+    places = {name: 1 << place for place, name in enumerate(names)}
+    return sum(places[name] for name in said), sum(places[name] for name in going)
 
 
 def waiting(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:

@@ -7,6 +7,8 @@ each would take more minutes than the records need anyway.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,13 +16,13 @@ import polars as pl
 
 from etl import coherence, layers
 from etl.cells import REJECTIONS
-from etl.diff import BITS, NEW, ChangeSet
-from etl.layout import Layout
+from etl.diff import NEW, ChangeSet
+from etl.layout import BITS, OWN, Layout, unpack
 from etl.model import ITEM, KEY, ROW, Rejections
-from etl.packing import Group, Packing, pack
+from etl.packing import Group, Packing, Share, fits, pack
 
-#: Column of a batch's frame: how many values the record would be sent with if it shared its header with nobody.
-OWN = "_own"
+#: Columns of a batch's frame: how many values the record is sent with, and how many of them have changed.
+VALUES, CHANGED = "_values", "_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def apart(batches: Iterable[Batch], size: int) -> int:
     whole = 0
     found: dict[tuple[int, int, bool], int] = {}
     for batch in batches:
-        if OWN not in batch.frame.columns:
+        if CHANGED not in batch.frame.columns:
             whole += 1
             continue
         for number, new, items in batch.frame.group_by("_s", NEW).agg(pl.col(ITEM).n_unique()).iter_rows():
@@ -146,14 +148,6 @@ def _mask(bits: int, words: int) -> list[pl.Expr]:
     return [pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)]
 
 
-def unpack(words: tuple[int, ...]) -> int:
-    """Word columns of one row as one set."""
-    bits = 0
-    for number, word in enumerate(words):
-        bits |= word << (number * BITS)
-    return bits
-
-
 def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
     """Each row with its set (`_s`) and wave; rows of several passes several times."""
     c = [f"_c{word}" for word in range(changes.words)]
@@ -193,7 +187,13 @@ def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limit
     flat = frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave"))
     counts = frame.filter(pl.col(NEW)).group_by("_s").len().sort("_s")
     by_set = {sets[number]: records for number, records in counts.iter_rows()}
-    made = layers.layered(by_set, layout, limits.max_records, limits.requests_per_minute)
+    headers: dict[object, int] = {}
+    for bits, records in by_set.items():
+        key = layout.lit(bits), bits & layout.uniform
+        headers[key] = headers.get(key, 0) + records
+    size, minute = limits.max_records, limits.requests_per_minute
+    enough = fits(list(headers.values()), size, minute, limits.packing)
+    made = {} if enough else layers.layered(by_set, layout, size, minute)
     if not made:
         return flat
     number_of = {bits: number for number, bits in enumerate(sets)}
@@ -242,7 +242,7 @@ def _wave(
     able = [f"_v{word}" for word in range(words)]
     counts = [layout.values(bits) for bits in sets]
     frame = frame.with_columns(
-        pl.col("_s").replace_strict(list(range(len(sets))), counts, return_dtype=pl.UInt32).alias(OWN)
+        pl.col("_s").replace_strict(list(range(len(sets))), counts, return_dtype=pl.UInt32).alias(CHANGED)
     )
     if layout.units:  # a variant that is new does not tear its product apart
         frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
@@ -255,7 +255,7 @@ def _wave(
         Group(sets[row["_s"]], unpack(tuple(row[name] for name in able)), row["_n"], row[NEW])
         for row in facts.iter_rows(named=True)
     ]
-    shares = pack(groups, layout, limits.max_records, limits.requests_per_minute, limits.packing)
+    shares = _shares(groups, layout, limits)
     targets = list(
         dict.fromkeys((share.bits, group.new) for group, its in zip(groups, shares, strict=True) for share in its)
     )
@@ -281,9 +281,38 @@ def _wave(
     routed = routed.filter((pl.col("_i") >= pl.col("_from")) & (pl.col("_i") < pl.col("_to"))).drop(
         "_i", "_from", "_to"
     )
-    for number, target in enumerate(targets):
-        part = routed.filter(pl.col("_t") == number).drop("_t")
-        yield from _slices(part, target[0], wave, merged[target], limits.max_records)
+    routed = routed.join(_own(targets, layout), on="_t", how="left", maintain_order="left")
+    headers: dict[object, list[int]] = {}
+    for number, (bits, new) in enumerate(targets):
+        headers.setdefault((layout.lit(bits), bits & layout.uniform, new), []).append(number)
+    for numbers in headers.values():
+        part = routed.filter(pl.col("_t").is_in(numbers)).drop("_t")
+        bits = functools.reduce(operator.or_, (targets[number][0] for number in numbers))
+        yield from _slices(part, bits, wave, sum(merged[targets[number]] for number in numbers), limits.max_records)
+
+
+def _shares(groups: list[Group], layout: Layout, limits: Limits) -> list[list[Share]]:
+    """Each group with its own set where that fits into the minutes: sets with the same header share requests anyway."""
+    headers: dict[object, int] = {}
+    for group in groups:
+        key = layout.lit(group.bits), group.bits & layout.uniform, group.new
+        headers[key] = headers.get(key, 0) + group.records
+    if fits(list(headers.values()), limits.max_records, limits.requests_per_minute, limits.packing):
+        return [[Share(group.bits, group.records)] for group in groups]
+    return pack(groups, layout, limits.max_records, limits.requests_per_minute, limits.packing)
+
+
+def _own(targets: list[tuple[int, bool]], layout: Layout) -> pl.DataFrame:
+    """Of each target its set as words, and how many values it sends."""
+    words = range(-(-len(layout.leaves) // BITS) or 1)
+    columns: dict[str, pl.Series] = {
+        "_t": pl.Series(range(len(targets)), dtype=pl.Int64),
+        VALUES: pl.Series([layout.values(bits) for bits, _ in targets], dtype=pl.UInt32),
+    }
+    for word in words:
+        part = [bits >> word * BITS & (1 << BITS) - 1 for bits, _ in targets]
+        columns[f"{OWN}{word}"] = pl.Series(part, dtype=pl.UInt64)
+    return pl.DataFrame(columns)
 
 
 def _slices(frame: pl.DataFrame, bits: int, wave: int, merged: int, size: int) -> Iterator[Batch]:

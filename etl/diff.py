@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl import whole
-from etl.layout import Layout, Leaf
+from etl.layout import BITS, Layout, Leaf
 from etl.model import ITEM, KEY, ROW, Records
 
 #: Column of *accepted*: the record was switched off by us because its source no longer had it.
@@ -22,7 +22,6 @@ GONE = "_gone"
 #: Before the name of a column: whether its value is another feed's, see `etl.owners`.
 THEIRS = "\x1ftheirs "
 NEW = "_new"
-BITS = 62  #: per word
 _OLD = "\x1fold"
 
 

@@ -5,6 +5,8 @@ Both follow from one set of leaves, so the header cannot name what the records l
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.layout import Branch, Layout, Leaf
+from etl.layout import BITS, Branch, Layout, Leaf, own_columns, unpack
 from etl.model import ITEM
 
 #: Behind the name of a field that some elements lack; no name of Connect's has it, see `_strip`.
@@ -27,18 +29,7 @@ def header(layout: Layout, bits: int, *, account_id: int, supplier: int | None, 
     https://docs.norce.io/api-reference/connect/productservice/x-stormconnect-header-product
     """
     operation = layout.operation
-    lit = set(layout.flags(bits))
-    sent = {leaf.path.split("[]")[0].split(".")[0] for leaf in layout.of(bits)}
-    sent |= {leaf.path for leaf in layout.of(bits)}
-    for flag_id in layout.switches:
-        flag = operation.flag(flag_id)
-        gated = not flag.gates or any(gate in lit for gate in flag.gates)
-        lists = {path for leaf in layout.of(bits) for path in _above(leaf.path)}
-        about = not flag.affects or any(path in lists or path in sent for path in flag.affects)
-        if flag.name == "FullfileResetInheritance":
-            about = full_file
-        if gated and about:
-            lit.add(flag_id)
+    lit = layout.lit(bits, full_file=full_file)
     made: dict[str, Any] = {"AccountId": account_id}
     if operation.full_file.supported:
         made["FullFile"] = full_file
@@ -55,17 +46,14 @@ def header(layout: Layout, bits: int, *, account_id: int, supplier: int | None, 
     return made
 
 
-def _above(path: str) -> Iterable[str]:
-    """The lists and objects that a path lies in: `A`, `A[].B` for `A[].B[].C`."""
-    parts = path.split(".")
-    for i in range(len(parts)):
-        yield ".".join(parts[: i + 1]).removesuffix("[]")
-
-
 def payload(frame: pl.DataFrame, bits: int, layout: Layout) -> bytes:
-    """The JSON array for these rows: exactly the leaves of the set, every record all of them."""
-    wanted = {leaf.index for leaf in layout.of(bits)}
-    tree = _marked(layout.tree, _uneven(layout.tree, wanted) | _optional(layout, wanted))
+    """The JSON array for these rows: exactly the leaves of the set, every record all of them.
+
+    Where the rows share a header but not a set (`layout.OWN`), each has the leaves of its own.
+    """
+    wanted = _Wanted(frame, bits, layout)
+    places = _uneven(layout.tree, wanted.leaves) | _optional(layout, wanted.leaves) | wanted.optional(layout.tree)
+    tree = _marked(layout.tree, places | _namesakes([layout.tree], places))
     top = [
         (branch.name, expr)
         for branch in tree
@@ -116,6 +104,20 @@ def _missing(groups: list[tuple[Branch, ...]], wanted: set[int]) -> set[str]:
     return found
 
 
+def _namesakes(groups: list[tuple[Branch, ...]], places: set[str]) -> set[str]:
+    """What bears the same name in the elements of a list becomes one field, so all of it is marked or none."""
+    by_name: dict[str, list[Branch]] = {}
+    for branch in (branch for group in groups for branch in group):
+        by_name.setdefault(branch.name, []).append(branch)
+    found: set[str] = set()
+    for same in by_name.values():
+        if any(branch.place in places for branch in same):
+            found.update(branch.place for branch in same)
+        inner = [group for branch in same for group in (branch.children, *branch.elements) if group]
+        found |= _namesakes(inner, places) if inner else set()
+    return found
+
+
 def _any(branches: Iterable[Branch], wanted: set[int]) -> bool:
     return any(
         branch.leaf in wanted or _any(branch.children, wanted) or any(_any(e, wanted) for e in branch.elements)
@@ -157,23 +159,76 @@ def _element(leaf: Leaf) -> pl.Expr:
     return pl.element().struct.field(str(leaf.inner))
 
 
-def _branch(branch: Branch, wanted: set[int], layout: Layout, get: Callable[[Leaf], pl.Expr]) -> pl.Expr | None:
+class _Wanted:
+    """Which leaves go, and for which rows where they share a header but not a set."""
+
+    def __init__(self, frame: pl.DataFrame, bits: int, layout: Layout) -> None:
+        self.layout = layout
+        self.leaves = {leaf.index for leaf in layout.of(bits)}
+        self.words = own_columns(frame)
+        least = unpack(frame.select(pl.col(self.words).bitwise_and()).row(0)) if self.words else bits
+        self.varying = bits & ~least
+
+    def of(self, branch: Branch) -> int:
+        """The leaves below a node that go for some rows."""
+        if branch.kind == "leaf":
+            return 1 << branch.leaf if branch.leaf in self.leaves else 0
+        inner = (self.of(child) for group in (branch.children, *branch.elements) for child in group)
+        return functools.reduce(operator.or_, inner, 0)
+
+    def some(self, bits: int) -> bool:
+        """Whether not every row has some of these leaves."""
+        return bool(bits) and not bits & ~self.varying
+
+    def only(self, bits: int, expr: pl.Expr) -> pl.Expr:
+        """The expression for the rows that have some of these leaves, else null."""
+        if not self.some(bits):
+            return expr
+        masks = ((name, bits >> number * BITS & (1 << BITS) - 1) for number, name in enumerate(self.words))
+        given = [pl.col(name) & pl.lit(mask, dtype=pl.UInt64) != 0 for name, mask in masks if mask]
+        return pl.when(pl.any_horizontal(given)).then(expr)
+
+    def optional(self, branches: Iterable[Branch]) -> set[str]:
+        """Places that some rows have and others lack; an element of a list is left out as such."""
+        found: set[str] = set()
+        for branch in branches:
+            if branch.kind != "units" and self.some(self.of(branch)) and not self.asked(branch):
+                found.add(branch.place)
+            for group in (branch.children, *branch.elements):
+                found |= self.optional(group)
+        return found
+
+    def asked(self, branch: Branch) -> bool:
+        """Whether a leaf is in whatever it stands in: its flag, or its being the code, sees to that."""
+        if branch.kind != "leaf":
+            return False
+        leaf = self.layout.leaves[branch.leaf]  # type: ignore[index]
+        return leaf.must or leaf.key or self.layout.speaks(leaf)
+
+
+def _branch(branch: Branch, wanted: _Wanted, layout: Layout, get: Callable[[Leaf], pl.Expr]) -> pl.Expr | None:
     """A node of the payload as an expression; None when nothing of it is wanted."""
+    bits = wanted.of(branch)
+    if not bits:
+        return None
     if branch.kind == "leaf":
-        assert branch.leaf is not None
-        if branch.leaf not in wanted:
-            return None
-        return _wire(get(layout.leaves[branch.leaf]), layout.leaves[branch.leaf])
+        leaf = layout.leaves[branch.leaf]  # type: ignore[index]
+        made = _wire(get(leaf), leaf)
+        return made if wanted.asked(branch) or leaf.inner is not None else wanted.only(bits, made)
     if branch.kind == "object":
-        return _struct(branch.children, wanted, layout, get)
+        whole = _struct(branch.children, wanted, layout, get)
+        return whole if whole is None or get is _element else wanted.only(bits, whole)
     if branch.kind == "elements":
-        made = [_struct(element, wanted, layout, get, scalar=branch.scalar) for element in branch.elements]
-        given = [expr for expr in made if expr is not None]
-        if not given:
-            return None
-        return pl.concat_arr(given) if _alike(branch.elements, wanted, layout) else pl.concat_list(given)
-    inside = _struct(branch.children, wanted, layout, _element, scalar=branch.scalar)
-    return None if inside is None else pl.col(branch.place).list.eval(inside)
+        elements = [(_struct(each, wanted, layout, get, scalar=branch.scalar), each) for each in branch.elements]
+        if get is _element or not bits & wanted.varying:
+            sides = [expr for expr, _ in elements if expr is not None]
+            alike = _alike(branch.elements, wanted.leaves, layout)
+            return pl.concat_arr(sides) if alike else pl.concat_list(sides)
+        inside = [(expr, functools.reduce(operator.or_, map(wanted.of, each), 0)) for expr, each in elements]
+        given = [wanted.only(under, expr) for expr, under in inside if expr is not None]
+        return wanted.only(bits, pl.concat_list(given).list.drop_nulls())
+    template = _struct(branch.children, wanted, layout, _element, scalar=branch.scalar)
+    return None if template is None else wanted.only(bits, pl.col(branch.place).list.eval(template))
 
 
 def _alike(elements: tuple[tuple[Branch, ...], ...], wanted: set[int], layout: Layout) -> bool:
@@ -204,7 +259,7 @@ def _has_column(branches: tuple[Branch, ...], wanted: set[int], layout: Layout) 
 
 def _struct(
     children: tuple[Branch, ...],
-    wanted: set[int],
+    wanted: _Wanted,
     layout: Layout,
     get: Callable[[Leaf], pl.Expr],
     *,

@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 
 from etl import contract as contracts
-from etl.diff import BITS, GONE, ChangeSet
-from etl.layout import Layout, Leaf
+from etl.diff import GONE, ChangeSet
+from etl.layout import BITS, Layout, Leaf
 from etl.model import KEY
 
 #: How many examples people are shown of a thing.

@@ -17,8 +17,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import polars as pl
+
 from etl.contract import Field, Operation
 from etl.mapping import Node, Value
+
+BITS = 62  #: leaves per word, where a set is a column of integers
+OWN = "_o"  #: such columns, numbered: the leaves that a row of a request is sent with
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,31 @@ class Layout:
             for leaf in self.leaves
             if leaf.field.companion is not None
         )
+
+    def lit(self, bits: int, *, full_file: bool = False) -> frozenset[str]:
+        """Ids of all flags of a set's header: those of its leaves, and the switches that go with them."""
+        lit = set(self.flags(bits))
+        sent = {leaf.path for leaf in self.of(bits)}
+        for path in list(sent):
+            parts = path.split(".")
+            sent.update(".".join(parts[: i + 1]).removesuffix("[]") for i in range(len(parts)))
+        for flag_id in self.switches:
+            flag = self.operation.flag(flag_id)
+            gated = not flag.gates or any(gate in lit for gate in flag.gates)
+            about = full_file if flag.name == "FullfileResetInheritance" else not flag.affects or sent & {*flag.affects}
+            if gated and about:
+                lit.add(flag_id)
+        return frozenset(lit)
+
+    @cached_property
+    def uniform(self) -> int:
+        """Leaves in which the rows of one request cannot differ: left out is told from emptied there by nothing."""
+        found = 0
+        for leaf in self.leaves:
+            empties = leaf.value.empty == "clear" or leaf.inner is not None
+            if empties and not (leaf.must or self.speaks(leaf)):
+                found |= 1 << leaf.index
+        return found
 
     def speaks(self, leaf: Leaf) -> bool:
         """Whether a leaf has a flag of its own, which then asks it of every element of its list."""
@@ -211,3 +241,17 @@ class Layout:
             if leaf.flag:
                 lit.add(leaf.flag)
         return frozenset(lit)
+
+
+def own_columns(frame: pl.DataFrame) -> list[str]:
+    """The columns that hold each row's own set, where the rows of a request do not share one."""
+    names = [f"{OWN}{number}" for number in range(len(frame.columns))]
+    return [name for name in names if name in frame.columns]
+
+
+def unpack(words: tuple[int, ...]) -> int:
+    """Word columns of one row as one set."""
+    bits = 0
+    for number, word in enumerate(words):
+        bits |= word << (number * BITS)
+    return bits

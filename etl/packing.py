@@ -87,6 +87,12 @@ def pack(
     return shares
 
 
+def fits(groups: Sequence[int], size: int, per_minute: int, packing: Packing) -> bool:
+    """Whether groups of so many records need no more requests than may be made for them."""
+    step = per_minute if packing == "budget" else 1
+    return sum(-(-records // size) for records in groups) <= _up(-(-sum(groups) // size), step)
+
+
 def _up(requests: int, step: int) -> int:
     return step * max(1, -(-requests // step))
 

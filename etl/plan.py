@@ -321,8 +321,9 @@ def requests(plan: Plan) -> Iterator[Request]:
     for batch in plan.batches:
         for part, payload in _cut(plan, batch):
             number += 1
-            values = plan.layout.values(part.bits) * part.frame.height
-            exact = int(part.frame[chunk.OWN].sum()) if chunk.OWN in part.frame.columns else values
+            values = exact = plan.layout.values(part.bits) * part.frame.height
+            if chunk.VALUES in part.frame.columns:
+                values, exact = int(part.frame[chunk.VALUES].sum()), int(part.frame[chunk.CHANGED].sum())
             yield Request(
                 number=number,
                 wave=part.wave,

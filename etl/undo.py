@@ -16,8 +16,8 @@ import polars as pl
 from etl import arrange, chunk, diff, impact, transform
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
-from etl.diff import BITS, GONE, ChangeSet
-from etl.layout import Layout, Leaf
+from etl.diff import GONE, ChangeSet
+from etl.layout import BITS, Layout, Leaf
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Counts, Records, Rejections
 from etl.plan import Plan, Terms

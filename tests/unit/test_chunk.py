@@ -10,10 +10,11 @@ from etl import chunk, diff
 from etl.arrange import layout as build
 from etl.chunk import Batch, Limits
 from etl.diff import ChangeSet
-from etl.layout import Layout
+from etl.layout import Layout, unpack
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY
-from tests.unit.build import mapping, nothing, records, run, table
+from etl.plan import Terms
+from tests.unit.build import complaints, days, mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)
 
@@ -197,9 +198,9 @@ def test_delayed_batches_come_so_many_waves_later() -> None:
 
 def test_words_are_one_set() -> None:
     """The second word's bits come after the 62 of the first."""
-    assert chunk.unpack((5, 0)) == 5
-    assert chunk.unpack((1, 2)) == 1 | 2 << 62
-    assert chunk.unpack(()) == 0
+    assert unpack((5, 0)) == 5
+    assert unpack((1, 2)) == 1 | 2 << 62
+    assert unpack(()) == 0
 
 
 def test_a_scope_travels_whole_and_scopes_share_a_request_while_there_is_room() -> None:
@@ -233,7 +234,7 @@ def test_a_scopes_header_names_what_all_its_records_have() -> None:
     assert "PriceSale" in lit
     assert "CostPurchase" not in lit
     assert [key.split("\x1f")[0] for key in rest.frame[KEY]] == ["A"]
-    left = {leaf.name for leaf in layout.of(chunk.unpack((rest.frame["_c0"][0],)))}
+    left = {leaf.name for leaf in layout.of(unpack((rest.frame["_c0"][0],)))}
     assert "CostPurchase" in left
     assert "PriceSale" not in left
     assert rest.words == found.words
@@ -243,3 +244,32 @@ def test_scopes_of_nothing_are_nothing() -> None:
     """Without records there is no request, and the change set stays as it is."""
     found, layout = changes(PRICES, HEAD + "A,L1,1,2\n", HEAD + "A,L1,1,2\n")
     assert chunk.scopes(found, layout, WIDE) == ([], found)
+
+
+def test_products_with_different_attributes_share_requests() -> None:
+    """A header names the list and not its elements: sparse attributes take one request, and each product its own."""
+    attributes = mapping(
+        """
+        feed: attributes
+        operation: Product/ImportProducts
+        source: {files: "*.csv", content: full}
+        record:
+          ProductParametrics: {columns: "attr_*", each: {ParametricCode: "{1}", ValueList: {Code: "{cell}"}}}
+          Variants:
+            rows: {Skus: [{PartNo: part}]}
+        """
+    )
+    names = [f"attr_{number}" for number in range(7)]
+    rows = [
+        {"part": f"{row}", **{name: "x" if row + 1 & 1 << place else None for place, name in enumerate(names)}}
+        for row in range(127)
+    ]
+    terms = Terms(account_id=7, max_records=100, requests_per_minute=2)
+    first, second = days(attributes, table(rows), table([{**row, "attr_0": "y"} for row in rows]), terms=terms)
+    for outcome in (first, second):
+        assert [(sent.request.wave, sent.request.records) for sent in outcome.sent] == [(0, 100), (0, 27)]
+        assert complaints(outcome) == []
+    given = [[element["ParametricCode"] for element in record["ProductParametrics"]] for record in first.records]
+    assert given == [[str(place) for place in range(7) if row + 1 & 1 << place] for row in range(127)]
+    assert all(record["ProductParametrics"] == [{"ParametricCode": "0", "ValueList": {"Code": "y"}}]
+               for record in second.records)  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from etl import diff
 from etl.diff import ChangeSet
-from etl.layout import Layout
+from etl.layout import BITS, Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW
 from tests.unit.build import from_json, mapping, nothing, records, table
@@ -71,7 +71,7 @@ def bits(changes: ChangeSet, layout: Layout, kind: str) -> dict[str, set[str]]:
     found = {}
     for row in changes.frame.iter_rows(named=True):
         words = [row[f"_{kind}{word}"] for word in range(changes.words)]
-        lit = sum(word << number * diff.BITS for number, word in enumerate(words))
+        lit = sum(word << number * BITS for number, word in enumerate(words))
         found[row[KEY].split("\x1f")[0]] = {leaf.name for leaf in layout.of(lit)}
     return found
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from etl import coherence, diff
-from etl.model import KEY, Table
-from etl.plan import Terms
+from etl import coherence, diff, encode
+from etl.layout import BITS, own_columns, unpack
+from etl.model import ITEM, KEY, Table
+from etl.plan import Request, Terms
+from etl.sandbox import wire
 from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.unit.generate import OPERATIONS, Feed, feeds, files
 
@@ -96,10 +99,10 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     refused = {row["value"] for row in outcome.plan.rejections.frame.iter_rows(named=True)}
     went: Counter[str] = Counter()
     for sent in outcome.sent:
-        for key in sent.request.frame[KEY]:
+        for key, bits in own_sets(sent.request):
             went[f"{sent.request.wave} {key}"] += 1
-            assert sent.request.bits & ~able[key] == 0
-            wanted[key] &= ~sent.request.bits
+            assert bits & ~able[key] == 0
+            wanted[key] &= ~bits
     left = {
         key: bits
         for key, bits in wanted.items()
@@ -110,13 +113,38 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     known = set(before[KEY])
     for sent in outcome.sent:
         if known.intersection(sent.request.frame[KEY]):
-            assert all(leaf.value.own for leaf in layout.of(sent.request.bits))
+            assert all(leaf.value.own for _, bits in own_sets(sent.request) for leaf in layout.of(bits))
+
+
+def own_sets(request: Request) -> list[tuple[str, int]]:
+    """Each key of a request with the set of leaves that it is sent with."""
+    words = own_columns(request.frame)
+    rows = request.frame.select(KEY, *words).iter_rows()
+    return [(key, unpack(tuple(row)) if words else request.bits) for key, *row in rows]
+
+
+@each_operation
+@settings(MODEST, max_examples=3)
+@given(data=st.data())
+def test_sharing_a_header_changes_no_record(operation: str, data: st.DataObject) -> None:
+    """Records that share a request though their sets differ are sent as each would be alone, under the same header."""
+    feed = data.draw(feeds(operation))
+    first, second = (read(feed, data.draw(files(feed, most=8))) for _ in range(2))
+    for outcome in days(feed.mapping, first, second):
+        for sent in outcome.sent:
+            layout = outcome.plan.layout
+            alone = []
+            for item in sent.request.frame.partition_by(ITEM, maintain_order=True):
+                ((_, bits),) = {(item[ITEM][0], bits) for _, bits in own_sets(replace(sent.request, frame=item))}
+                assert layout.lit(bits) == layout.lit(sent.request.bits)
+                alone += wire.load(encode.payload(item.drop(own_columns(item)), bits, layout))
+            assert sent.records == alone
 
 
 def bits_of(row: dict[str, int], kind: str, words: int) -> int:
     bits = 0
     for word in range(words):
-        bits |= row[f"_{kind}{word}"] << word * diff.BITS
+        bits |= row[f"_{kind}{word}"] << word * BITS
     return bits
 
 
