@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from etl import contract, manifest, timetable
+from etl import contract, fetch_settings
 from etl.errors import SettingsError
+from etl.fetch_settings import FetchSettings
 
 #: Looked for in the current folder when neither a path nor ETL_CONFIG says otherwise.
 DEFAULT_FILE = "etl.toml"
@@ -104,25 +105,6 @@ class Watch(msgspec.Struct, frozen=True):
     rescan_seconds: Seconds = 30.0
 
 
-class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`[fetch.NAME]`: a supplier's server, from which files are fetched into the inbox."""
-
-    host: Text
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 22
-    user: Text
-    key: Path | None = None  #: a private key; its passphrase comes from the environment. None: a password does
-    known_hosts: Path  #: in OpenSSH's form
-    folder: Text = "."
-    files: Text = "*"  #: names within the folder
-    into: str | None = None  #: folder below the inbox; default: the name of the section
-    schedule: Text = "*/5 * * * *"  #: cron, local time
-    after: Literal["keep", "delete", "move"] = "keep"
-    move_to: Text | None = None  #: folder on the server
-    checksum: Text = "none"  #: or "server", or the name of a file of checksums
-    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
-    timeout_seconds: Seconds = 60.0
-
-
 class Retention(msgspec.Struct, frozen=True):
     """`[retention]`: days after which ended runs are let go of; 0: never."""
 
@@ -161,9 +143,6 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "webhook": WebhookSettings,
     "retention": Retention,
 }
-
-#: Names of `[fetch.NAME]`; they become part of variables of the environment.
-_FETCH_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
 def state_settings(settings: Settings) -> Settings:
@@ -216,7 +195,11 @@ def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
         if settings.connect.token_url is not None:
             _check_url("connect.token_url", settings.connect.token_url, name, text)
     for source, fetch in settings.fetch.items():
-        _check_fetch(source, fetch, name, text)
+        if sentence := fetch_settings.problem_of(source, fetch):
+            where = _place(name, text, f"fetch.{source}")
+            raise SettingsError(
+                "settings-fetch", f"[fetch.{source}]: {sentence}", where=where, hint="see docs/settings.md"
+            )
     webhook = settings.webhook
     if webhook is not None and webhook.host not in _LOOPBACK and not webhook.plain_http:
         raise SettingsError(
@@ -301,23 +284,6 @@ def fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] =
             "fetch-secret", f"[fetch.{source}] has neither a key nor a password", where=f"fetch.{source}", hint=hint
         )
     return Secret(value) if value else None
-
-
-def _check_fetch(source: str, fetch: FetchSettings, name: str, text: str) -> None:
-    where = f"fetch.{source}"
-    stars = manifest.problem_of(fetch.checksum, stars=False) if fetch.checksum not in ("none", "server") else None
-    wrong: dict[str, bool] = {
-        "its name is not written with lower-case letters, digits, - and _": not _FETCH_NAME.fullmatch(source),
-        f'"{fetch.schedule}" is no timetable as in cron': not timetable.is_cron(fetch.schedule),
-        'after = "move" needs move_to': fetch.after == "move" and fetch.move_to is None,
-        "into leads out of the inbox": ".." in Path(fetch.into or "").parts or Path(fetch.into or "").is_absolute(),
-        f'checksum = "{fetch.checksum}" {stars}': stars is not None,
-    }
-    for sentence, is_wrong in wrong.items():
-        if is_wrong:
-            raise SettingsError(
-                "settings-fetch", f"[{where}]: {sentence}", where=_place(name, text, where), hint="see docs/settings.md"
-            )
 
 
 def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:

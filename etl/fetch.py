@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from etl import durable, inbox, manifest, remote
-from etl.config import FetchSettings, Secret
+from etl.config import Secret
 from etl.errors import FetchError, StateError
+from etl.fetch_settings import FetchSettings
 from etl.ledger_fetched import Fetched, Memory
 from etl.remote import Entry, Remote
 

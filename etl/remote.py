@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from etl.config import FetchSettings, Secret
+from etl.config import Secret
 from etl.errors import FetchError
+from etl.fetch_settings import FetchSettings
 
 T = TypeVar("T")
 

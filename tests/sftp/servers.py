@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncssh
 
-from etl.config import FetchSettings
+from etl.fetch_settings import FetchSettings
 
 SSHD = shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd",) if os.access(path, os.X_OK)), None)
 

@@ -12,9 +12,10 @@ import asyncssh
 import pytest
 
 from etl import fetch, inbox
-from etl.config import FetchSettings, Secret
+from etl.config import Secret
 from etl.errors import EtlError, FetchError
 from etl.fetch import Fetch, Round
+from etl.fetch_settings import FetchSettings
 from etl.ledger import Ledger
 from etl.ledger_fetched import Fetched, Memory
 from tests.sftp.conftest import CAMPAIGN
