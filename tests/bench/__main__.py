@@ -95,7 +95,7 @@ class Bench:
         series = self.plan("prices", today, state, lambda: job("floor", plain, "prices"), rounds)
         name = f"{rows:,} prices, windows-1252, 2 % changed: claim to stored plan"
         self.say(
-            Line(name, series.ratio, "x", goal, more=f"{series.seconds:.2f} s, floor {series.floor:.2f} s"),
+            Line(name, series.ratio, "x", goal, more=told(series)),
             Line(f"{rows:,} prices: peak memory", series.memory, "MB", memory),
         )
         return series
@@ -108,7 +108,7 @@ class Bench:
         series = self.plan("prices", file, state, lambda: job("floor", plain, "prices"))
         requests = float(series.taken[0].said.split()[-2])
         self.say(
-            Line(f"{rows:,} prices, none changed", series.ratio, "x", 3.5, more=f"{series.memory:.0f} MB"),
+            Line(f"{rows:,} prices, none changed", series.ratio, "x", 3.5, more=told(series)),
             Line(f"{rows:,} prices, none changed: requests", requests, "", 0),
         )
 
@@ -128,7 +128,7 @@ class Bench:
         today = self.file("products", rows, "2.csv", 0.01)
         plain = self.file("products", rows, "2.utf8.csv", 0.01)
         series = self.plan("products", today, state, lambda: job("floor", plain, "products"))
-        more = f"{series.seconds:.2f} s, {series.memory:.0f} MB"
+        more = told(series)
         self.say(Line(f"{rows:,} product rows x 25, 1 % changed", series.ratio, "x", 5.0, more=more))
         load = self.plan("products", first, None, lambda: job("floor", plain, "products"), 2)
         self.say(
@@ -141,7 +141,7 @@ class Bench:
         file = self.file("prices", rows, "1.xlsx")
         floor = lambda: process("-m", "tests.bench.jobs", "floor_sheet", str(file), python=str(BENCH))  # noqa: E731
         series = self.plan("sheet", file, None, floor)
-        more = f"{series.seconds:.2f} s"
+        more = told(series)
         self.say(Line(f"{rows:,} rows of .xlsx, claim to plan: to bare calamine", series.ratio, "x", 3.0, more=more))
 
     def update(self, rows: int) -> None:
@@ -174,7 +174,7 @@ class Bench:
         ours = by_turns(
             "load", self.rounds, lambda: self.posted("polars", plain), lambda: self.loaded("products", cp1252)[0]
         )
-        more = f"{ours.seconds:.2f} s, script {ours.floor:.2f} s, {ours.memory:.0f} MB"
+        more = told(ours)
         self.say(Line(f"{rows:,} x 25 to an HTTP sink, whole product: to a script", ours.ratio, "x", 1.8, more=more))
         if with_dlt:
             dlt = self.posted("dlt", plain)
@@ -244,6 +244,11 @@ def sink() -> Iterator[tuple[int, Callable[[], dict[str, float]]]]:
     finally:
         if child.poll() is None:
             child.communicate()
+
+
+def told(series: Series) -> str:
+    """What stands beside a ratio."""
+    return f"{series.seconds:.2f} s, floor {series.floor:.2f} s; processor {series.work:.1f} x; {series.memory:.0f} MB"
 
 
 def versions() -> str:

@@ -21,6 +21,7 @@ class Taken:
     """What one process took."""
 
     seconds: float
+    work: float  #: seconds of processor time
     memory: float  #: MB at its peak
     said: str
 
@@ -37,6 +38,11 @@ class Series:
     def ratio(self) -> float:
         """Median of the ratios of neighbours: the machine may be busy, but it is for both of them."""
         return median(one.seconds / floor.seconds for one, floor in zip(self.taken, self.floors, strict=True))
+
+    @property
+    def work(self) -> float:
+        """The same of processor time, which a busy machine hardly changes."""
+        return median(one.work / floor.work for one, floor in zip(self.taken, self.floors, strict=True))
 
     @property
     def seconds(self) -> float:
@@ -62,7 +68,7 @@ def process(*arguments: str, python: str = sys.executable) -> Taken:
     seconds = time.perf_counter() - start
     if child.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {child.returncode}")
-    return Taken(seconds, usage.ru_maxrss / 1024, said.strip())
+    return Taken(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said.strip())
 
 
 def job(name: str, *arguments: object) -> Taken:
