@@ -191,7 +191,8 @@ class Pipeline:
 
         terms = self.terms(mapping.operation.id)
         if run.kind == "undo":
-            return takeback.plan(self._ledger, self._state, run, mapping, terms)
+            owned = owned_by(self._ledger, self._state, mapping)
+            return takeback.plan(self._ledger, self._state, run, mapping, terms, owned)
         accepted = compact.scan_accepted(self._ledger, self._state, run.feed)
         only = self.intake.keys_of(run)
         if run.kind in ("full", "resend") and mapping.source.content == "changes":

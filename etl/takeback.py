@@ -18,6 +18,8 @@ from etl.mapping import Mapping
 from etl.model import Run, RunState
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from etl.plan import Plan, Terms
 
 
@@ -56,7 +58,7 @@ def opened(ledger: Ledger, state: Path, old: Run) -> Run:
     return run
 
 
-def plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, terms: Terms) -> Plan:
+def plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, terms: Terms, owned: dict[str, pl.DataFrame]) -> Plan:
     """What takes the other run back, as things stand now. Raises StateError."""
     import polars as pl
 
@@ -74,7 +76,7 @@ def plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, terms: Terms) 
     before = folder / run_folder.BEFORE
     had = pl.read_parquet(before) if before.exists() else now.clear()
     columns = json.loads((old.archive / "report.json").read_bytes())["plan"]["columns"]
-    return undo.make(mapping, columns, went, had, now, terms, old.id)
+    return undo.make(mapping, columns, went, had, now, terms, old.id, owned)
 
 
 def _kept(old: Run) -> Path:

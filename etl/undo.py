@@ -7,13 +7,14 @@ back is named: a field that had no value before and that Connect cannot empty, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from etl import arrange, chunk, diff, impact, transform
+from etl import arrange, chunk, diff, impact, owners, transform
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.diff import GONE, ChangeSet
@@ -37,9 +38,10 @@ def make(
     accepted: pl.DataFrame,
     terms: Terms,
     run: str,
+    owned: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     """`went`: what Norce took of the run, as it was sent; `before`: what it had of those records when the run was
-    planned; `columns`: the source columns that the run used."""
+    planned; `columns`: the source columns that the run used; `owned`: what feeds that this one yields to have had."""
     layout = arrange.layout(mapping, columns)
     kinds = {name: kind for name, kind in transform.empty(mapping, layout).schema.items() if not name.startswith(_OURS)}
     table = _table(went, before, accepted, kinds)
@@ -62,10 +64,11 @@ def make(
     )
     clearing = values.select(pl.any_horizontal([pl.lit(False), *(field.clears for field in fields)]).alias("c"))["c"]
     emptied = _emptying(layout, [field for field in fields if values.filter(field.clears).height])
+    barred = owners.barred(layout, owned or {})
     sets = [
-        _compared(desired.filter(~clearing), accepted, layout),
-        _compared(desired.filter(clearing), accepted, emptied),
-        _compared(last.filter(~values[_BEFORE + GONE]), desired, layout),
+        _compared(desired.filter(~clearing), accepted, layout, barred),
+        _compared(desired.filter(clearing), accepted, emptied, barred),
+        _compared(last.filter(~values[_BEFORE + GONE]), desired, layout, barred),
     ]
     changes = replace(sets[0], frame=pl.concat([each.frame for each in sets]))
     retired = accepted.join(off.select(KEY), on=KEY, how="semi", maintain_order="left")
@@ -203,7 +206,11 @@ class _Field:
             return None
         carried = pl.concat([each.frame.filter(self.lit).select(KEY) for each in sets])
         left = wanted.join(carried, on=KEY, how="anti", maintain_order="left")
-        return _stuck(self.name, "Connect would not read it as the record is", left) if left.height else None
+        return (
+            _stuck(self.name, "Connect would not read it as the record is, or it is another feed's now", left)
+            if left.height
+            else None
+        )
 
 
 def _off(leaf: Leaf, layout: Layout) -> object | None:
@@ -257,9 +264,9 @@ def _emptying(layout: Layout, fields: Sequence[_Field]) -> Layout:
     )
 
 
-def _compared(desired: pl.DataFrame, accepted: pl.DataFrame, layout: Layout) -> ChangeSet:
+def _compared(desired: pl.DataFrame, accepted: pl.DataFrame, layout: Layout, barred: pl.DataFrame | None) -> ChangeSet:
     known = accepted.join(desired.select(KEY), on=KEY, how="semi", maintain_order="left")
-    return diff.compare(Records(desired, pl.Series(dtype=pl.Int64)), known, layout)
+    return diff.compare(Records(desired, pl.Series(dtype=pl.Int64)), known, layout, barred=barred)
 
 
 def _none(desired: pl.DataFrame) -> Records:

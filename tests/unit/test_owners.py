@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from etl import accepted as kept
 from etl import mapping_file, mapping_owners, undo
 from etl import plan as planner
 from etl.mapping import Mapping
@@ -66,8 +67,6 @@ def test_a_record_that_comes_back_is_not_new(feed: Mapping) -> None:
 def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     """Taking a run back does not write what is not ours."""
     first, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,9\nC,1,4")
-    from etl import accepted as kept
-
     parts = [
         kept.sent(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
@@ -77,6 +76,21 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     assert (back.counts.changed, back.counts.new, back.counts.gone) == (1, 1, 1)
     assert sent_days(back) == []
     assert first.accepted.height == 2
+
+
+def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
+    """What a feed that this one yields to has had accepted since stays, and is named."""
+    _, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,3\nB,2,3")
+    assert second.plan.replaced is not None
+    went = pl.concat(
+        kept.sent(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        for sent in second.sent
+    )
+    owned = {"other": run(feed, table(HEAD + "A,7,3")).accepted}
+    columns, before = second.plan.columns, second.plan.replaced
+    back = undo.make(feed, columns, went, before, second.accepted, TERMS, "r", owned)
+    assert [record["PartNo"] for record in carried(back, nothing()).records] == ["B"]
+    assert [(one["field"], one["keys"]) for one in back.stuck] == [("OnhandValue", ["A / W / L"])]
 
 
 # -- two feeds --------------------------------------------------------------------------------------------------------
