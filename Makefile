@@ -125,6 +125,10 @@ undo-campaign: $(READY) ## take back the last of many random runs, 200 for each 
 torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARGS="--count N --seed N")
 	@$(BIN)/python -m tests.torn.walk $(ARGS)
 
+.PHONY: mutants
+mutants: $(READY) ## put mistakes into the deciding modules; the tests have to notice
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage

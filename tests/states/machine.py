@@ -226,7 +226,8 @@ class Days(RuleBasedStateMachine):
         """P2: each file that was ever dropped is there, once."""
         growing = {file.name for file in self.world.growing}
         there = {key: count for key, count in self.world.places().items() if key[0] not in growing}
-        assert there == {(file.name, file.text): 1 for file in self.world.dropped}
+        dropped = {(file.name, file.text): 1 for file in self.world.dropped}
+        assert there == dropped, f"{there.items() ^ dropped.items()}"
 
     def accepted_is_what_jobs_have_taken(self, ledger: Ledger) -> None:
         """P3: nothing counts as accepted that no ended job has brought."""

@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -67,6 +68,9 @@ record:
   PriceSale: value
 """,
 }
+
+#: Folders of runs over a copy of a file that was worked before.
+AGAIN = re.compile(r"-(full|rerun|resend|undo)\b")
 
 #: Answers after which a request was certainly not taken.
 REFUSALS = (400, 401, 403, 404, 413, 429, 503)
@@ -327,11 +331,11 @@ class World:
         )
 
     def places(self) -> Counter[tuple[str, str]]:
-        """Every file of ours by name and text, once for each place where it is."""
+        """Every file of ours by name and text, once for each place where it is; what runs have again is a copy."""
         found: dict[int, tuple[str, str]] = {}
         for folder in (self.inbox, self.state / "claimed", self.state / "archive"):
             for path in folder.rglob("*.csv"):
-                if path.name != "rejections.csv":
+                if path.name != "rejections.csv" and not AGAIN.search(str(path)):
                     found[path.stat().st_ino] = (path.name, path.read_text(encoding="utf-8"))
         return Counter(found.values())
 

@@ -198,3 +198,66 @@ def test_waiting_ends_when_stopped(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         gate.enter()
     gate._database.close()
+
+
+class DayClock:
+    """A machine's clocks through a day: restarts of the machine, and steps of the wall clock."""
+
+    def __init__(self) -> None:
+        self.true, self.boot, self.booted, self.step = 0.0, 0, -500.0, 0.0
+
+    def now(self) -> Moment:
+        return Moment(f"boot {self.boot}", self.true - self.booted, 1e9 + self.true + self.step)
+
+    def sleep(self, seconds: float) -> None:
+        self.true += seconds
+
+    def reboot(self, down: float) -> None:
+        """The machine stands still for a while; its monotonic clock starts anew."""
+        self.true += down
+        self.boot, self.booted = self.boot + 1, self.true - down / 2
+
+
+@pytest.mark.slow
+def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tmp_path: Path) -> None:
+    """24 h with a backlog through the real gate: three processes in turn, each replaced every hour, the wall clock
+    stepped and the machine restarted in between. Never more than the limit in any window, at least 97 % used."""
+    chance = random.Random(7)
+    clock = DayClock()
+    limit, per_seconds = (
+        4,
+        600.0,
+    )  # a hundred-and-fiftieth of the true rate, so that a day of it goes through SQLite in seconds
+
+    def opened() -> Gate:
+        return Gate(
+            schema.open_database(tmp_path),
+            limit=limit,
+            per_seconds=per_seconds,
+            clock=clock,
+            sleep=clock.sleep,
+            lanes={},
+        )
+
+    passed: list[float] = []
+    down = 0.0
+    processes = [opened() for _ in range(3)]
+    hour = 0
+    while clock.true < DAY:
+        gate = chance.choice(processes)
+        ticket = gate.enter()
+        gate.left(ticket)
+        passed.append(clock.true)
+        if clock.true // 3600 > hour:
+            hour = int(clock.true // 3600)
+            processes.pop(0)._database.close()  # a process ends, another one starts
+            processes.append(opened())
+            clock.step += chance.choice([-7200.0, -30.0, 45.0, 3600.0])
+            if hour % 12 == 0:
+                clock.step = 0.0  # the clock is right when the machine comes up
+                clock.reboot(120.0)
+                down += 120.0
+    for gate in processes:
+        gate._database.close()
+    assert most_in_window(passed, per_seconds) <= limit
+    assert len(passed) >= 0.97 * (DAY - down) * limit / per_seconds
