@@ -80,7 +80,7 @@ def _changes(node: ast.AST) -> list[Any]:
             return [lambda n: setattr(n, "value", not n.value)]
         case ast.Constant(value=int()):
             return [lambda n: setattr(n, "value", n.value + 1)]
-        case ast.Constant(value=str(text)) if text:
+        case ast.Constant(value=str(text)) if text and " " not in text.strip():  # sentences are for people
             return [lambda n: setattr(n, "value", f"XX{n.value}")]
         case ast.If() | ast.IfExp():
             return [lambda n: setattr(n, "test", ast.copy_location(ast.UnaryOp(ast.Not(), n.test), n.test))]

@@ -25,7 +25,7 @@ _REAL_ITEM, _REAL_RUN = pools._WorkItem.__init__, pools._WorkItem.run
 TICK = 0.0002
 
 #: Real seconds after which a sleeper goes on although not everybody sleeps: a thread may wait for another's end.
-PATIENCE = 0.1
+PATIENCE = 1.0
 
 
 class Clock:
@@ -71,7 +71,7 @@ class Clock:
                     self._pass()
                     began = _REAL["monotonic"]()
                 else:
-                    self._lock.wait(PATIENCE / 2)
+                    self._lock.wait(PATIENCE / 20)
             self._asleep.pop(me, None)
 
     def _pass(self) -> None:

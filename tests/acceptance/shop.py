@@ -62,6 +62,7 @@ class Shop:
         self.mappings.mkdir()
         self.said: list[str] = []
         self.started: list[subprocess.Popen[str]] = []
+        self.ear = subprocess.PIPE  #: DEVNULL for a service that says more than a pipe holds
         self.url = live.url if live else ""
         self.settings()
 
@@ -103,7 +104,7 @@ class Shop:
             env["ETL_CLIENT_SECRET"] = secret
         process = subprocess.Popen(
             [ETL, *words], cwd=self.root, env=env, text=True, encoding="utf-8", stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=self.ear, stderr=self.ear,
         )  # fmt: skip
         self.started.append(process)
         return process
@@ -111,7 +112,7 @@ class Shop:
     def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Wait for a command's end."""
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = (said or "" for said in process.communicate(timeout=timeout))
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,6 +59,7 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
     with open_shop(root, quick) as shop:
         shop.settings(requests=5000)
         shop.mapping(MAPPING)
+        shop.ear = subprocess.DEVNULL
         process = shop.start("run")
         shop.drop("part,value\nA1,0\n", "stock_000000.csv")
         until(lambda: len(list(shop.state.glob("archive/*/*/report.json"))) == 1)

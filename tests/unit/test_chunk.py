@@ -273,3 +273,29 @@ def test_products_with_different_attributes_share_requests() -> None:
     assert given == [[str(place) for place in range(7) if row + 1 & 1 << place] for row in range(127)]
     assert all(record["ProductParametrics"] == [{"ParametricCode": "0", "ValueList": {"Code": "y"}}]
                for record in second.records)  # fmt: skip
+
+
+FLAGS = mapping(
+    """
+    feed: relations
+    operation: Product/ImportRelations
+    source: {files: "*.csv", content: full}
+    record:
+      PartNo: p
+      RelatedPartNo: r
+      RelationTypeCode: t
+      DefaultName: a
+      DefaultSubHeader: b
+    """
+)
+
+
+def test_layers_of_a_first_load_follow_one_another() -> None:
+    """Many new records with gaps and few minutes: first what all have, then the rest, each record once in a wave."""
+    rows = "".join(f"{n},{n}r,T,{'x' if n % 2 else ''},{'y' if n % 3 else ''}\n" for n in range(1, 61))
+    batches, rejected = split(FLAGS, "p,r,t,a,b\n" + rows, limits=Limits(max_records=30, requests_per_minute=2))
+    went = Counter((batch.wave, key) for batch in batches for key in batch.frame[KEY])
+    assert set(went.values()) == {1}
+    assert {key for _, key in went} == {f"{n}\x1f{n}r\x1fT" for n in range(1, 61) if n % 2 or n % 3}
+    assert rejected == []
+    assert all(batch.records <= 30 for batch in batches)

@@ -157,6 +157,12 @@ def test_an_empty_cell_clears_only_where_the_mapping_says_so() -> None:
     assert changes.cleared == 1
 
 
+def test_only_what_is_emptied_counts_as_cleared() -> None:
+    """A value that changes into another one is none of them, and nothing is withheld."""
+    changes, _ = compare(STOCK, "part,quantity,days\nA,1,3\nB,2,\n", has("A", "1", 1), has("B", "2", 2))
+    assert (changes.cleared, changes.withheld) == (1, 0)
+
+
 def test_a_field_that_the_mapping_gained_is_a_change_everywhere() -> None:
     """Accepted records that lack a column differ in it."""
     known = has("A", "1")
