@@ -18,6 +18,7 @@ from etl.formats import pages, refusals
 
 MARK = "\udcff"
 HEAD = 1 << 16  #: bytes looked at when an encoding is checked
+FEW = 4  #: characters beyond ASCII that are too few to refuse a file, unless they make nonsense of a word
 NONSENSE, WORDS = 0.75, 1.5  #: scores of a page that cannot be meant, and of one that is
 
 #: Longest first: the UTF-32 mark begins with the UTF-16 one.
@@ -127,7 +128,8 @@ def _decodes(line: bytes, found: tuple[str, ...]) -> bool:
 def _check_page(where: str, encoding: str, codec: str, head: bytes) -> None:
     """Refuses text that is nonsense in the declared page and plain words in another."""
     known = head.decode(codec, "replace").translate(_NO_SIGN)  # what is no text at all is a matter of single rows
-    if known.isascii() or pages.rate(known) > NONSENSE:
+    few = sum(char > "\x7f" for char in known) < FEW
+    if known.isascii() or pages.rate(known) > (-1.5 if few else NONSENSE):
         return
     other, merit = next(iter(pages.scores(head).items()))
     if merit >= WORDS:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import clevercsv
 import polars as pl
@@ -18,7 +19,7 @@ from etl import formats
 from etl.formats import delimited
 from etl.model import Dialect
 
-ROUNDS = 7
+ROUNDS = 9
 
 
 def write(path: Path, rows: int, encoding: str, *, quoted: bool = False) -> None:
@@ -58,10 +59,12 @@ def main() -> None:
 
         def line(name: str, call: Callable[[], object], rounds: int = ROUNDS, times: int = 1) -> None:
             pairs = [(best(polars, 1), best(call, 1)) for _ in range(rounds)]  # by turns: the machine may be busy
-            floor, taken = min(pair[0] for pair in pairs), times * min(pair[1] for pair in pairs)
-            print(f"{name:44}{taken:8.3f} s {taken / floor:6.2f}x", flush=True)
+            taken = times * min(pair[1] for pair in pairs)
+            ratio = median(times * pair[1] / pair[0] for pair in pairs)
+            print(f"{name:44}{taken:8.3f} s {ratio:6.2f}x", flush=True)
 
-        print(f"{rows:,} rows, {plain.stat().st_size / 1e6:.0f} MB, best of {ROUNDS}, ratio to polars by turns")
+        size = plain.stat().st_size / 1e6
+        print(f"{rows:,} rows, {size:.0f} MB, best of {ROUNDS}; ratio: median of as many turns with polars")
         line("polars.read_csv, all text", polars)
         line("ours, utf-8", lambda: formats.read(plain, dialect))
         line("ours, windows-1252", lambda: formats.read(page, western))
