@@ -40,10 +40,10 @@ def plot(title: str, across: str, lines: dict[str, Points]) -> str:
     for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
         _, y = at(left, 10.0**power)
         drawn.append(f'<line x1="{LEFT}" x2="{WIDE - 30}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        drawn.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{10.0**power:,g}</text>')
+        drawn.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{axis(10.0**power)}</text>')
     for x in sorted({x for x, _ in every}):
         place, _ = at(x, low)
-        drawn.append(f'<text x="{place}" y="{HIGH - BELOW + 18}" text-anchor="middle">{x:,g}</text>')
+        drawn.append(f'<text x="{place}" y="{HIGH - BELOW + 18}" text-anchor="middle">{axis(x)}</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         places = [at(x, y) for x, y in points]
@@ -54,11 +54,18 @@ def plot(title: str, across: str, lines: dict[str, Points]) -> str:
     return "\n".join([*drawn, "</svg>", ""])
 
 
-def growth(bench: Bench) -> None:
+def axis(value: float) -> str:
+    """A number beside an axis."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+
+
+def growth(bench: Bench, most: int) -> None:
     """Seconds and memory of a plan, of the floor, and of DuckDB, from a hundred thousand to ten million rows."""
     seconds: dict[str, list[tuple[float, float]]] = {"connect-etl": [], "polars.read_csv": [], "DuckDB": []}
     memory: dict[str, list[tuple[float, float]]] = {"connect-etl": [], "polars.read_csv": [], "DuckDB": []}
     for count in (100_000, 1_000_000, 5_000_000, 10_000_000):
+        if count > most:
+            break
         rows = bench.rows(count)
         old, new = bench.file("prices", rows, "1.utf8.csv"), bench.file("prices", rows, "2.utf8.csv", 0.02)
         state = bench.state("prices", bench.file("prices", rows, "1.csv"))
@@ -79,7 +86,7 @@ def shares(bench: Bench) -> None:
     state = bench.state("prices", bench.file("prices", rows, "1.csv"))
     ours, least = [], []
     for percent in (0.1, 0.5, 1.0, 5.0, 20.0, 100.0):
-        today = bench.file("prices", rows, f"{percent:g}.csv", percent / 100)
+        today = bench.file("prices", rows, f"share-{percent:g}.csv", percent / 100)
         said = measure.planned(bench.folder / "work", "prices", today, state).said.split()
         changed, requests = int(said[5]), int(said[6])
         ours.append((percent, float(requests)))
@@ -98,6 +105,7 @@ def main() -> None:
     """Measures and draws."""
     parser = argparse.ArgumentParser(prog="make bench-plots")
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--most", type=int, default=10_000_000, help="rows of the largest file")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     measure.small_parent()
@@ -107,7 +115,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         bench = Bench(folder, 1, given.scale)
         shares(bench)
-        growth(bench)
+        growth(bench, given.most)
 
 
 if __name__ == "__main__":
