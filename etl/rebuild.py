@@ -149,7 +149,8 @@ def as_it_is(state: Path) -> list[str]:
         said = str(error)
     if said != "ok":
         raise StateError("state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=verify.BEGIN_ANEW)
-    seal.put(path)
+    with path.open("rb") as file:
+        seal.put(path, file)
     return ["The ledger is taken as it is."]
 
 

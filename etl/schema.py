@@ -35,7 +35,7 @@ from sqlalchemy import (
     update,
 )
 
-from etl import migrations, seal
+from etl import durable, migrations, seal
 from etl.errors import StateError
 from etl.model import Counts
 
@@ -188,6 +188,8 @@ class Database:
         self._reading = reading
         self._path = path
         self._writes = 0
+        with durable.translated(path):
+            self._file = None if reading else path.open("rb")  # see `seal.put`
         self.place = str(path)
 
     @contextmanager
@@ -216,14 +218,16 @@ class Database:
                 blocked = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 raw.execute(f"PRAGMA busy_timeout={_BUSY}")
                 raw.close()
-            if not blocked:
-                seal.put(self._path)
+            if not blocked and self._file is not None:
+                seal.put(self._path, self._file)
 
     def close(self) -> None:
         """Give back all connections."""
         if not self._reading:
             self.settle()
         self._engine.dispose()
+        if self._file is not None:
+            self._file.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

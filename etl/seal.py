@@ -8,8 +8,11 @@ something else has written there, and no seal means that a crash came in the mid
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 from etl import durable
 from etl.errors import StateError
@@ -20,11 +23,15 @@ def path_of(ledger: Path) -> Path:
     return ledger.with_suffix(".seal")
 
 
-def put(ledger: Path) -> None:
-    """Seal the file as it is now. Raises StateError."""
+def put(ledger: Path, file: BinaryIO) -> None:
+    """Seal the file as it is now, read through `file`. Raises StateError.
+
+    Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
+    gives up all its locks on a file, SQLite's among them, and another process would take itself for the only one.
+    """
     with durable.translated(ledger):
-        size = ledger.stat().st_size
-        found = {"sha256": durable.digest(ledger), "bytes": size}
+        file.seek(0)
+        found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(file.fileno()).st_size}
     durable.write(path_of(ledger), json.dumps(found).encode())
 
 
