@@ -232,6 +232,7 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
         Fault(kind="reset_after", path=IMPORT, times=2),
         Fault(kind="job_slow", path=IMPORT, times=2, delay=2 * HOUR),
     )
+    world.settings(in_flight=2)  # so that the two requests of two records are the first
     assert world.live(stop_after=HOUR) is Exit.INTERRUPTED
     world.drop(world.file("stock", dict.fromkeys(FIRST, "9")))
     assert world.live() is Exit.OK, world.said
