@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from etl import durable
 from etl.errors import StateError
@@ -23,7 +23,7 @@ def path_of(ledger: Path) -> Path:
     return ledger.with_suffix(".seal")
 
 
-def put(ledger: Path, file: BinaryIO) -> None:
+def put(ledger: Path, file: BufferedReader) -> None:
     """Seal the file as it is now, read through `file`. Raises StateError.
 
     Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
