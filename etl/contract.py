@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, Literal
 
 FlagKind = Literal["value", "create_only", "limited_update", "switch", "row_guard", "none"]
-Meaning = Literal["price", "cost", "stock", "text"]
+Meaning = Literal["price", "cost", "stock", "text", "code"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ from etl.contract import Field
 from etl.layout import Leaf
 from etl.mapping import Column, Mapping, Scalar, Value, bind
 
+#: When a value is none: condition, shown value, code, message, hint.
+Bad = tuple[pl.Expr, pl.Expr, str, str, str]
+
+_ROUNDED = r"^[0-9][.,][0-9]+[eE]\+[0-9]{1,2}$"
 _TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
 
@@ -23,7 +27,7 @@ class Made:
     """A leaf's value for every row, and the conditions under which it is none."""
 
     value: pl.Expr
-    bad: tuple[tuple[pl.Expr, pl.Expr, str, str, str], ...] = ()  #: (where, shown value, code, message, hint)
+    bad: tuple[Bad, ...] = ()
 
 
 def make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, ...] | None) -> Made:
@@ -35,12 +39,26 @@ def make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, 
         return Made(pl.lit(wire(value.constant, leaf.field), dtype=dtype(leaf.field)))
     source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
     kind = frame.select(source).schema.dtypes()[0]
-    return converted(source, kind, value, leaf.field)
+    made = converted(source, kind, value, leaf.field)
+    if leaf.field.type == "string" and (leaf.key or leaf.anchor or leaf.field.means == "code"):
+        return replace(made, bad=(*made.bad, _rounded(made.value)))
+    return made
+
+
+def _rounded(text: pl.Expr) -> Bad:
+    """A code that a spreadsheet has taken for a number: most of its digits are lost."""
+    return (
+        text.str.contains(_ROUNDED),
+        text,
+        "rounded-code",
+        "was rounded by a spreadsheet; its digits are lost",
+        "export it again, with the column formatted as text",
+    )
 
 
 def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) -> Made:
     """A source expression as the field's type; `map`, `replace` and `default` applied in that order."""
-    bad: list[tuple[pl.Expr, pl.Expr, str, str, str]] = []
+    bad: list[Bad] = []
     result = source
     if value.replace or value.table is not None:
         text = _text(source, kind)
@@ -81,9 +99,7 @@ def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) ->
     return Made(result, tuple(bad))
 
 
-def _cast(
-    source: pl.Expr, kind: pl.DataType, field: Field, bad: list[tuple[pl.Expr, pl.Expr, str, str, str]]
-) -> pl.Expr:
+def _cast(source: pl.Expr, kind: pl.DataType, field: Field, bad: list[Bad]) -> pl.Expr:
     """From a column's type to the field's; what does not go is added to `bad`."""
     match field.type:
         case "number":
