@@ -7,6 +7,8 @@ Bringing the two together in a new base (`compact`) is only speed: a crash in it
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -242,5 +244,11 @@ def compact(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
     path = base_path(state, feed, f"{name}.parquet")
     durable.make_folder(path.parent)
     with durable.replacing(path) as half:
-        records.sink_parquet(half, compression="zstd", compression_level=1)
+        try:
+            records.sink_parquet(half, compression="zstd", compression_level=1)
+        except pl.exceptions.ComputeError as error:  # how polars wraps what the system says of a write
+            number = re.search(r"(?:os error |\[Errno )(\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
     return path.name

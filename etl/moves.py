@@ -48,6 +48,9 @@ MOST_UNKNOWN = 3
 #: of it fails, because finding more would use up the budget of everybody else.
 MOST_HALVES = 100
 
+#: So many requests of one header are halved while Connect refuses all of them; then it is the header that it refuses.
+MOST_REFUSED = 15
+
 #: Refusals of everybody, whatever is sent: nothing is tried until the operator has acted.
 CONCERNS_ALL = frozenset(
     {"connect-credentials", "connect-unauthorized", "connect-moved", "connect-address", "connect-certificate"}
@@ -270,13 +273,13 @@ class Moves:
                 self._tell("job_finished", **facts, refused=len(refusals))
                 return self._fail(chunk, reason, refusals, job.status)
 
-    def _halve(self, chunk: Chunk, reason: str, job_status: int | None = None) -> Done:
+    def _halve(self, chunk: Chunk, reason: str, job_status: int | None = None, said: str = "") -> Done:
         if chunk.header.get("FullFile"):  # a scope cut in two would make each half retire the other's rows
-            return self._fail(chunk, f"{reason}; a FullFile request is not cut", (), job_status)
+            return self._fail(chunk, f"{reason}; a FullFile request is not cut", (), job_status, said)
         if chunk.records == 1:
             record = self._alone(chunk)
-            refusals = (Refusal(record.key, ERROR, reason, record.source_row),) if record else ()
-            return self._fail(chunk, reason, refusals, job_status)
+            refusals = (Refusal(record.key, ERROR, _with(reason, said), record.source_row),) if record else ()
+            return self._fail(chunk, reason, refusals, job_status, said)
         done = self._split(chunk, cut.halves(chunk), error=reason, job_status=job_status)
         self._tell("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
         return done
@@ -292,8 +295,12 @@ class Moves:
         made = self._ledger.split(chunk, parts, refusals, error=error, job_status=job_status)
         return Done((replace(chunk, state=ChunkState.SPLIT), *made))
 
-    def _fail(self, chunk: Chunk, reason: str, refusals: Sequence[Refusal] = (), job_status: int | None = None) -> Done:
-        failed = self._ledger.fail(chunk, reason, refusals, job_status)
+    def _fail(
+        self, chunk: Chunk, reason: str, refusals: Sequence[Refusal] = (), job_status: int | None = None,
+        said: str = "",
+    ) -> Done:  # fmt: skip
+        """`said`: what Connect adds to the reason; it may hold cell values and is not for the log."""
+        failed = self._ledger.fail(chunk, _with(reason, said), refusals, job_status)
         self._tell("chunk_failed", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
         return Done((failed,))
 
@@ -303,7 +310,12 @@ class Moves:
             if chunk.state is ChunkState.SENDING:
                 self._ledger.unsent(chunk, None, error.message)
             raise error
-        return self._fail(chunk, f"{error.message}; {error.hint}")
+        alike = [other for other in self._ledger.chunks(chunk.run) if other.header == chunk.header]
+        taken = any(other.job_id is not None for other in alike)
+        halved = sum(other.state is ChunkState.SPLIT for other in alike)
+        if halved >= (MOST_HALVES if taken else MOST_REFUSED):
+            return self._fail(chunk, f"{error.message}; given up after {halved} halvings", said=error.hint)
+        return self._halve(chunk, error.message, said=error.hint)
 
     def _trace(self, chunk: Chunk, rows: Sequence[LogRow]) -> Traced:
         operation = contract.load().operations.get(chunk.operation)
@@ -311,6 +323,10 @@ class Moves:
 
     def _alone(self, chunk: Chunk) -> TracedRecord | None:
         return next(iter(self._records_of(chunk)), None)
+
+
+def _with(reason: str, said: str) -> str:
+    return f"{reason}; {said}" if said else reason
 
 
 def _job_id(chunk: Chunk) -> int:

@@ -150,7 +150,7 @@ def as_it_is(state: Path) -> list[str]:
     if said != "ok":
         raise StateError("state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=verify.BEGIN_ANEW)
     with path.open("rb") as file:
-        seal.put(path, file)
+        seal.put(path, file.fileno())
     return ["The ledger is taken as it is."]
 
 

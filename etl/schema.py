@@ -189,7 +189,7 @@ class Database:
         self._path = path
         self._writes = 0
         with durable.translated(path):
-            self._file = None if reading else path.open("rb")  # see `seal.put`
+            self._handle = None if reading else os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # see `seal.put`
         self.place = str(path)
 
     @contextmanager
@@ -218,16 +218,17 @@ class Database:
                 blocked = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 raw.execute(f"PRAGMA busy_timeout={_BUSY}")
                 raw.close()
-            if not blocked and self._file is not None:
-                seal.put(self._path, self._file)
+            if not blocked and self._handle is not None:
+                seal.put(self._path, self._handle)
 
     def close(self) -> None:
         """Give back all connections."""
         if not self._reading:
             self.settle()
         self._engine.dispose()
-        if self._file is not None:
-            self._file.close()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from io import BufferedReader
 from pathlib import Path
 
 from etl import durable
@@ -23,15 +22,15 @@ def path_of(ledger: Path) -> Path:
     return ledger.with_suffix(".seal")
 
 
-def put(ledger: Path, file: BufferedReader) -> None:
-    """Seal the file as it is now, read through `file`. Raises StateError.
+def put(ledger: Path, handle: int) -> None:
+    """Seal the file as it is now, read through a handle of the system's. Raises StateError.
 
     Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
     gives up all its locks on a file, SQLite's among them, and another process would take itself for the only one.
     """
-    with durable.translated(ledger):
+    with durable.translated(ledger), open(handle, "rb", closefd=False) as file:
         file.seek(0)
-        found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(file.fileno()).st_size}
+        found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(handle).st_size}
     durable.write(path_of(ledger), json.dumps(found).encode())
 
 

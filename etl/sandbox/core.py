@@ -61,7 +61,7 @@ class Sandbox:
             self._settle(now)
             operation = self._operation(call.path)
             items = _count(call) if operation else None
-            fault = self.faults.strike(call.path, items, now)
+            fault = self.faults.strike(call.path, items, now, call.body)
             before = self._last_job
             given = self._faulty(call, fault, now) if fault else self._answer(call, now)
             job = self._last_job if self._last_job != before else None

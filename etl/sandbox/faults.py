@@ -110,9 +110,11 @@ class Faults:
     def all(self) -> list[Fault]:
         return list(self._faults)
 
-    def strike(self, path: str, items: int | None, now: float) -> Fault | None:
+    def strike(self, path: str, items: int | None, now: float, body: bytes = b"") -> Fault | None:
         """The HTTP fault that hits this request, if any; at most one does."""
         for fault in self._matching(HTTP_KINDS, path, items, now):
+            if fault.keys and not any(f'"{key}"'.encode() in body for key in fault.keys):
+                continue
             if fault.kind == "too_large" and (items or 0) <= fault.above:
                 continue
             if fault.kind == "unauthorized" and path.endswith("/token"):

@@ -150,13 +150,16 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
-    """While a second request of the same size is in doubt, a fitting job may be either's: both go again."""
+    """While a second request of the same size may be in doubt, a job is only taken for the one whose records it holds."""
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
         on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
         on.plan(parts(1, 6), parts(7, 6))
         assert on.go()
-        assert {chunk.settled for chunk in on.ledger.chunks("r1")} == {"sent again"}
+        holds = {seen.job: seen.digest for seen in on.sandbox.requests() if seen.job is not None}
+        settled = on.ledger.chunks("r1")
+        assert all(chunk.settled in ("adopted", "sent again") for chunk in settled)
+        assert all(holds[chunk.job_id] == chunk.digest for chunk in settled)
         assert on.accepted() == on.stored() == set(parts(1, 12))
 
 
@@ -204,14 +207,26 @@ def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
         assert on.accepted() == set(parts(1, 8))
 
 
-def test_bad_request_fails_its_chunk_only(tmp_path: Path) -> None:
-    """400 is final for this request; the others of the run go on."""
+def test_a_record_that_makes_a_request_bad_is_found_by_halving(tmp_path: Path) -> None:
+    """400 names no record: the request is cut until the bad one stands alone, and the others are accepted."""
     with stage(tmp_path, in_flight=1) as on:
-        on.sandbox.inject(Fault(kind="status", status=400, path=STOCK))
-        on.plan(parts(1, 4), parts(5, 4))
+        bad = parts(1, 8)[5]
+        on.sandbox.inject(Fault(kind="status", status=400, path=STOCK, keys=(bad,), times=0))
+        on.plan(parts(1, 8), parts(9, 4))
         assert on.go()
-        assert on.states() == ["failed", "accepted"]
-        assert on.accepted() == on.stored() == set(parts(5, 4))
+        assert on.accepted() == on.stored() == {*parts(1, 8), *parts(9, 4)} - {bad}
+        assert [refusal.key.split("\x1f")[0] for refusal in on.ledger.refusals("r1")] == [bad]
+        assert on.posts() == 2 + 2 * 3
+
+
+def test_a_header_that_is_refused_does_not_use_up_the_budget(tmp_path: Path) -> None:
+    """When every request of a header is refused, halving ends after a few."""
+    with stage(tmp_path, in_flight=1) as on:
+        on.sandbox.inject(Fault(kind="status", status=400, path=STOCK, times=0))
+        on.plan(parts(1, 200), parts(201, 200))
+        assert on.go()
+        assert on.accepted() == on.stored() == set()
+        assert on.posts() <= 2 + 2 * moves.MOST_REFUSED
 
 
 def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:

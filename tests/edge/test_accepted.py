@@ -1,0 +1,22 @@
+"""What Norce has, on a real disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from etl import accepted
+from etl.errors import StateError
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
+    """A merge that finds no room ends in words, and leaves neither a torn base nor a half-written one."""
+    folder = tmp_path / "accepted" / "prices"
+    folder.mkdir(parents=True)
+    (folder / ".r1.parquet.tmp").symlink_to("/dev/full")
+    with pytest.raises(StateError) as caught:
+        accepted.compact(tmp_path, "prices", "r1", pl.LazyFrame({"a": range(1000)}))
+    assert caught.value.code == "state-disk-full"
+    assert not list(folder.iterdir())
