@@ -150,7 +150,7 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
-    """While a second request of the same size may be in doubt, a job is only taken for the one whose records it holds."""
+    """While a second request of the same size may be in doubt, a job counts only for the records that it holds."""
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
         on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
