@@ -52,7 +52,7 @@ def _rounded(text: pl.Expr) -> Bad:
         text,
         "rounded-code",
         "was rounded by a spreadsheet; its digits are lost",
-        "export it again, with the column formatted as text",
+        "export it again, with the column formatted as text, or leave the field out of the record",
     )
 
 
