@@ -90,5 +90,6 @@ def rejected_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
         rows = [str(row) for row in group["rows"] if row is not None]
         more = " …" if group["count"] > len(rows) else ""
         place = f"{group['column']}: " if group["column"] else ""
-        at = f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})" if rows else ""
+        told = not rows or "(rows " in group["message"]
+        at = "" if told else f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})"
         yield f"rejected {group['count']}: {place}{group['message']}{at}; {group['hint']}"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from etl.formats import cells, xml
 from etl.formats.limits import Limits
-from etl.formats.sheet import Sheet, Tab, Unreadable
+from etl.formats.sheet import Sheet, Tab, Unreadable, choose
+from etl.formats.xlsx_cells import SheetParser, count_rows, unescape
 
-ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 REFERENCE = re.compile(r"([A-Z]+)(\d+)")
 
 
@@ -111,24 +111,8 @@ def strings(archive: zipfile.ZipFile, part: str, limits: Limits) -> list[str]:
     return found
 
 
-def unescape(text: str) -> str:
-    """Characters that XML cannot carry are written as _x000D_."""
-    return ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
-
-
-def column(letters: str) -> int:
-    """A -> 1, AA -> 27."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + ord(letter) - 64
-    return number
-
-
 def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
     """One sheet."""
-    from etl.formats.sheet import choose
-    from etl.formats.xlsx_cells import SheetParser, count_rows
-
     with zipfile.ZipFile(path) as archive:
         found, epoch, main = tabs(archive)
         if len(found) > limits.sheets:

@@ -10,6 +10,8 @@ from etl.formats import cells, xml
 from etl.formats.limits import Limits
 from etl.formats.sheet import Sheet, Unreadable
 
+ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+
 NO_VALUE = "formula without a stored value"
 _LETTERS: dict[str, int] = {}
 
@@ -58,8 +60,6 @@ class SheetParser:
     def place(self, reference: str) -> int:
         letters = reference.rstrip("0123456789")
         if letters not in _LETTERS:
-            from etl.formats.xlsx import column
-
             _LETTERS[letters] = column(letters.upper())
         row = int(reference[len(letters) :])
         if row != self.row:
@@ -95,8 +95,6 @@ class SheetParser:
                 raise Unreadable(f"row {self.row} points to a text that is not there")
             text = self.shared[index]
         elif self.type in ("inlineStr", "str"):
-            from etl.formats.xlsx import unescape
-
             text = unescape(raw)
         elif self.type == "b":
             text = cells.boolean(raw.strip() in ("1", "true"))
@@ -124,8 +122,6 @@ class SheetParser:
     def merge(self, reference: str) -> None:
         found = re.fullmatch(r"\$?([A-Z]+)\$?(\d+):\$?([A-Z]+)\$?(\d+)", reference)
         if found:
-            from etl.formats.xlsx import column
-
             first, top, last, bottom = found.groups()
             self.sheet.merged.append((int(top), column(first), int(bottom), column(last)))
 
@@ -172,3 +168,16 @@ def _is_filled(content: bytes, row: re.Match[bytes], empties: frozenset[bytes]) 
         if not value and b"<f" in cell.group(2) and (kind is None or kind.group(1) in (b"n", b"b", b"e", b"d")):
             return True  # a formula without a stored value: a fault, and so a row
     return False
+
+
+def unescape(text: str) -> str:
+    """Characters that XML cannot carry are written as _x000D_."""
+    return ESCAPED.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
+
+
+def column(letters: str) -> int:
+    """A -> 1, AA -> 27."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - 64
+    return number
