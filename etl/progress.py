@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from etl import log, terminal
 
@@ -21,29 +21,26 @@ _WARNINGS = (
 )
 
 
-class Progress:
-    """Hears of every event, from any thread. On a terminal it shows the runs under way with their requests; else it
-    logs."""
+class _Lines:
+    """Moving lines on a terminal, for as long as the block lasts; elsewhere there are none."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> Progress:
+    def _columns(self) -> tuple[Any, ...]:
+        """What stands behind a line's name; rich is loaded for it only where somebody sees it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         if self._live:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
+            from rich.progress import TextColumn
 
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(file=terminal.behind(sys.stderr)),
-                transient=True,
-            )
+            name = TextColumn("{task.description}", markup=False)
+            self._bar = Bar(name, *self._columns(), console=Console(file=terminal.behind(sys.stderr)), transient=True)
             self._bar.start()
         return self
 
@@ -53,6 +50,16 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Progress(_Lines):
+    """Hears of every event, from any thread. On a terminal it shows the runs under way with their requests; else it
+    logs."""
+
+    def _columns(self) -> tuple[Any, ...]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+        return BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
     def tell(self, event: str, **facts: Any) -> None:
         """An event: `noun_verb` with facts that hold no cell values."""
@@ -81,36 +88,13 @@ class Progress:
             self._bar.console.print(f"waiting {facts.get('seconds')} s: {facts.get('reason')}")
 
 
-class Transfers:
+class Transfers(_Lines):
     """Files on their way from suppliers' servers: a line with bytes for each on a terminal, log lines elsewhere."""
 
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
+    def _columns(self) -> tuple[Any, ...]:
+        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    def __enter__(self) -> Transfers:
-        if self._live:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-            from rich.progress import Progress as Bar
-
-            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self._bar = Bar(
-                TextColumn("{task.description}", markup=False),
-                *columns,
-                console=Console(file=terminal.behind(sys.stderr)),
-                transient=True,
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        return BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
 
     def tell(self, event: str, **facts: Any) -> None:
         """An event of a fetch. How far a file is shows on a terminal only."""
