@@ -43,10 +43,10 @@ def is_composed(text: pl.Expr) -> pl.Expr:
     return ~text.str.contains(_COMPOSABLE).any()
 
 
-def clean(text: pl.Expr, column: Column, *, composed: bool) -> pl.Expr:
+def clean(text: pl.Expr, column: Column, *, composed: bool, ascii_only: bool = False) -> pl.Expr:
     """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow."""
-    if column.trim:
-        text = text.str.strip_chars(SPACES)
+    if column.trim:  # in ASCII, what polars takes for white space is what is listed here, and it is faster
+        text = text.str.strip_chars(None if ascii_only else SPACES)
     return text if composed else text.str.normalize("NFC")
 
 

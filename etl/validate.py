@@ -1,29 +1,23 @@
 """Rows of text against the mapping's columns and rules: typed good rows, and rejections.
 
-A table is checked piece by piece; only whether a text occurs twice is a matter of all of them. pandera holds the
-checks. They run on an eager frame that has every column twice, as text and typed, and are all column-level: a failing
-frame-level check turns each bad row into a Python object, which a million bad rows would not survive.
+A table is checked piece by piece; only whether a text occurs twice is a matter of all of them. One query tells which
+checks every row plainly passes; `etl.judge` decides on all others.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
 
-import pandera.polars as pa
 import polars as pl
-from pandera.api.polars.types import PolarsData
-from pandera.errors import SchemaErrors
 
 from etl import cells
 from etl.errors import FileRefused
+from etl.judge import TEXT, Check, judged
 from etl.mapping import Column, Mapping, Node, Rule, Value, matches
 from etl.model import ROW, Rejections
-
-#: Marks the text twin of a typed column.
-TEXT = "\x1ftext"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +40,17 @@ class Checked:
     texts: Map[str, pl.Series]  #: of what the mapping calls unique: columns, and by their place rules
 
 
-@dataclass(frozen=True, slots=True)
-class _Reason:
-    column: str
-    code: str
-    message: str
-    hint: str
-
-
 def check(
     frame: pl.DataFrame, columns: Columns, mapping: Mapping, repeated: Map[str, pl.Series] | None = None
 ) -> Checked:
     """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
     used = columns.used
-    twins = _cleaned(frame.rename(dict(columns.names)), used, mapping)
+    raw = frame.rename(dict(columns.names))
+    decimals = [name for name in used if mapping.column(name).type == "decimal"]
+    clean = _plain(raw, "", [name for name in decimals if not mapping.column(name).empty], mapping)
+    twins = _cleaned(raw, used, mapping, clean)
+    plain = clean | _plain(twins, TEXT, [name for name in decimals if name not in clean], mapping)
     excel = mapping.source.dialect.format == "excel"
-    plain = _plain(twins, used, mapping)
     typed = twins.with_columns(
         cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel, plain=name in plain).alias(name)
         for name in used
@@ -91,28 +80,42 @@ def check(
     )
 
 
-def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping) -> pl.DataFrame:
-    """ROW and the text twins. In two steps, because an eager frame computes a shared expression every time."""
+def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping, clean: frozenset[str]) -> pl.DataFrame:
+    """ROW and the text twins; `clean`: columns whose cells are as they have to be.
+
+    In two steps, because an eager frame computes a shared expression every time.
+    """
     if not used:
         return frame.select(ROW)
-    sizes = [(pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum()).alias(name) for name in used]
-    ascii_only = frame.select(sizes).row(0, named=True)
-    doubtful = [cells.is_composed(pl.col(name)).alias(name) for name in used if not ascii_only[name]]
-    composed = ascii_only | (frame.select(doubtful).row(0, named=True) if doubtful else {})
+    doubtful = [name for name in used if name not in clean]
+    sizes = [pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in doubtful]
+    ascii_only = dict(zip(doubtful, frame.select(_named(sizes)).row(0) if sizes else (), strict=True))
+    beyond = [name for name in doubtful if not ascii_only[name]]
+    found = frame.select(cells.is_composed(pl.col(name)).alias(name) for name in beyond) if beyond else None
+    composed = ascii_only | (found.row(0, named=True) if found is not None else {})
     tidy = frame.select(
         ROW,
-        *(cells.clean(pl.col(name), mapping.column(name), composed=bool(composed[name])) for name in used),
+        *(pl.col(name).alias(name + TEXT) for name in clean),
+        *(
+            cells.clean(pl.col(name), mapping.column(name), composed=composed[name], ascii_only=ascii_only[name])
+            for name in doubtful
+        ),
     )
-    return tidy.select(ROW, *(cells.blank(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in used))
+    blanked = {name: cells.blank(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in doubtful}
+    return tidy.select(ROW, *(blanked.get(name, pl.col(name + TEXT)) for name in used))
 
 
-def _plain(twins: pl.DataFrame, used: Sequence[str], mapping: Mapping) -> frozenset[str]:
+def _plain(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> frozenset[str]:
     """Columns of decimals in which every cell is of the simplest form: most of them, and much faster."""
-    decimals = [name for name in used if mapping.column(name).type == "decimal"]
-    if not decimals:
+    if not names:
         return frozenset()
-    found = twins.select(cells.is_plain(pl.col(name + TEXT), mapping.column(name)).alias(name) for name in decimals)
+    found = frame.select(cells.is_plain(pl.col(name + suffix), mapping.column(name)).alias(name) for name in names)
     return frozenset(name for name, plain in found.row(0, named=True).items() if plain)
+
+
+def _named(conditions: Sequence[pl.Expr]) -> list[pl.Expr]:
+    """The same under names that tell them apart."""
+    return [condition.alias(str(place)) for place, condition in enumerate(conditions)]
 
 
 def columns(header: Sequence[str], mapping: Mapping) -> Columns:
@@ -206,53 +209,24 @@ def _run(
     typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: frozenset[str], repeated: Map[str, pl.Series]
 ) -> tuple[pl.DataFrame, pl.Series | None]:
     """Rejections of all checks, and which rows they hit (None: no row)."""
-    reasons: dict[str, _Reason] = {}
-    columns: dict[str, pa.Column] = {}
-
-    def add(name: str, code: str, message: str, hint: str, good: pl.Expr) -> pa.Check:
-        tag = f"{len(reasons)}:{code}"
-        reasons[tag] = _Reason(name, code, message, hint)
-        return pa.Check(_check(good), name=tag, error=tag)
-
-    for name in used:
-        column = mapping.column(name)
-        found = _column_checks(name, column, repeated.get(name))
-        checks = [add(name, *parts) for parts in found if name not in plain or parts[0] not in ("type", "digits")]
-        rules = [rule for rule in mapping.rules if rule.roots[:1] == (name,) and set(rule.roots) <= set(used)]
-        checks += [add(name, *parts) for rule in rules for parts in _rule_checks(rule, mapping, repeated)]
-        if checks:
-            columns[name + TEXT] = pa.Column(pl.String, checks=checks, nullable=True)
-    empty = pl.DataFrame(schema=cells.REJECTIONS)
-    if not columns or typed.is_empty():
-        return empty, None
-    try:
-        pa.DataFrameSchema(columns).validate(typed, lazy=True)
-    except SchemaErrors as failures:
-        cases = failures.failure_cases
-        facts = pl.DataFrame(
-            [(tag, r.column, r.code, r.message, r.hint) for tag, r in reasons.items()],
-            schema=["check", "column", "code", "message", "hint"],
-            orient="row",
-        )
-        rows = typed.select(ROW).with_row_index("index").cast({"index": pl.Int64})
-        found = (
-            cases.select(pl.col("check").cast(pl.String), pl.col("index").cast(pl.Int64), value="failure_case")
-            .join(facts, on="check", how="inner")
-            .join(rows, on="index", how="inner")
-        )
-        if found.height != cases.height:
-            raise RuntimeError(f"pandera failed in another way: {cases['check'].unique().to_list()}") from failures
-        bad = pl.Series(range(typed.height)).is_in(found["index"].implode()) if found.height else None
-        rejections = found.select(
-            pl.col(ROW).alias("row"), "column", "code", pl.col("value").cast(pl.String), "message", "hint"
-        )
-        return rejections.sort("row", maintain_order=True), bad
-    return empty, None
+    checks = [check for name in used for check in _checks(name, used, mapping, plain, repeated)]
+    if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
+        met = typed.select(_named([check.good.fill_null(False).all() for check in checks])).row(0)
+        checks = [check for check, everywhere in zip(checks, met, strict=True) if not everywhere]
+    return judged(typed, checks) if checks else (pl.DataFrame(schema=cells.REJECTIONS), None)
 
 
-def _check(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
-    """A pandera check from an expression over the whole frame."""
-    return lambda data: data.lazyframe.select(good)
+def _checks(
+    name: str, used: Sequence[str], mapping: Mapping, plain: frozenset[str], repeated: Map[str, pl.Series]
+) -> Iterable[Check]:
+    """Everything that is asked of a column; the rules that begin with it are its own."""
+    for found in _column_checks(name, mapping.column(name), repeated.get(name)):
+        if name not in plain or found[0] not in ("type", "digits"):
+            yield Check(name, *found)
+    for rule in mapping.rules:
+        if rule.roots[:1] == (name,) and set(rule.roots) <= set(used):
+            for found in _rule_checks(rule, mapping, repeated):
+                yield Check(name, *found)
 
 
 def _tag(rule: Rule) -> str:

@@ -161,3 +161,23 @@ def test_slips(tmp_path: Path, column: str, more: str, sentence: str) -> None:
     with pytest.raises(MappingInvalid) as caught:
         check(tmp_path, column, ["1"], more=more)
     assert sentence in " ".join(problem.message for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("sign", [chr(number) for number in range(1, 128)])
+def test_ascii_is_trimmed_like_everything_else(sign: str, tmp_path: Path) -> None:
+    """A column without a letter beyond ASCII loses the same signs around its cells as one that has such letters."""
+    plain = check(tmp_path, "{type: text}", [f"{sign}a{sign}"])
+    among = check(tmp_path, "{type: text}", [f"{sign}a{sign}", "å"])
+    assert plain.frame["cell"][0] == among.frame["cell"][0]
+
+
+def test_a_clean_decimal_is_read_the_same_beside_an_untidy_one(tmp_path: Path) -> None:
+    """Whether a whole piece is of the simplest form decides about speed, never about values."""
+    cells = ["12,5", "-3", "0012,3400", None, "99999999999,9999"]
+    column = "{type: decimal, decimal: ',', empty: %s}"
+    for empty in ("[]", "['-3', '12,5']"):
+        alone = check(tmp_path, column % empty, cells).frame["cell"].to_list()
+        for untidy in (" 7,1", "7,10000", "+7,1", "x"):
+            among = check(tmp_path, column % empty, [*cells, untidy])
+            assert among.frame["cell"].to_list()[: len(cells)] == alone
+        assert alone.count(None) == (1 if empty == "[]" else 3)
