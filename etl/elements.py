@@ -55,7 +55,7 @@ def _uneven(layout: Layout) -> Iterator[Flaw]:
 
 
 def _twins(layout: Layout) -> Iterator[Flaw]:
-    for place, keys in _keys(layout).items():
+    for place, keys in codes(layout).items():
         names = ", ".join(dict.fromkeys(leaf.field.name for leaf in keys[0]))
         if place in layout.lists:
             told = pl.struct(pl.element().struct.field(str(leaf.inner)) for leaf in keys[0])
@@ -77,7 +77,7 @@ def _told(element: list[Leaf], layout: Layout) -> pl.Expr:
     return pl.when(there).then(pl.concat_str(parts, separator="\x1f"))
 
 
-def _keys(layout: Layout) -> dict[str, list[list[Leaf]]]:
+def codes(layout: Layout) -> dict[str, list[list[Leaf]]]:
     """By list: for each named element, or for the one template, the leaves that tell it apart."""
     contract = contracts.load()
     found: dict[str, dict[str, list[Leaf]]] = {}

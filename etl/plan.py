@@ -27,6 +27,7 @@ from etl import (
     rejections,
     transform,
     validate,
+    weigh,
 )
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
@@ -259,7 +260,7 @@ def _planned(
     limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
     off = full_file or (deactivate and layout.retiring is not None)
     lost = left if whole else left.clear()
-    effect = impact.of(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
+    effect = weigh.weigh(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
     touched = pl.concat([changes.frame.select(KEY), *([left.select(KEY)] if full_file else [])])
     replaced = accepted.join(touched, on=KEY, how="semi", maintain_order="left")
     batches: list[Batch] = []

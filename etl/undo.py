@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import arrange, chunk, diff, impact, owners, transform
+from etl import arrange, chunk, diff, impact, owners, transform, weigh
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.diff import GONE, ChangeSet
@@ -90,7 +90,7 @@ def make(
         counts=Counts(new=sum(s.new for s in sets), changed=sum(s.changed for s in sets), gone=gone),
         rejections=Rejections(pl.DataFrame(schema=REJECTIONS)),
         batches=batches,
-        impact=impact.of(
+        impact=weigh.weigh(
             changes,
             accepted,
             layout,

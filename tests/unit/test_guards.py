@@ -58,6 +58,22 @@ record:
   IsInStock: {value: true}
 """
 
+SUPPLIER = """
+feed: supplier
+operation: Supplier/ImportProducts
+supplier: 3
+source: {files: "*.csv", content: full}
+columns:
+  dealer: {type: decimal}
+  qty: {type: decimal}
+record:
+  SupplierPartNo: part
+  PriceList:
+    rows: {PriceListCode: list, PriceDealer: dealer, IsActive: {value: true}}
+  OnHand:
+    rows: {WarehouseCode: list, LocationCode: list, Value: qty, IsActive: {value: true}}
+"""
+
 
 @dataclass(frozen=True)
 class Day:
@@ -173,6 +189,35 @@ def test_shrink(rows: int, held: bool) -> None:
     plan = plans.make(file, feed, nothing(), TERMS, before=Before("r1", 100))
     assert [verdict.held for verdict in plan.verdicts if verdict.guard == "shrink"] == [held]
     assert bool(plan.doubts) is held
+
+
+@pytest.mark.parametrize(
+    ("guard", "cells", "passes", "example"),
+    [
+        ("price_moves", "116,5", 20, ("A000 / B", "100", "116", 16.0)),
+        ("price_zero", "0,5", 0, ("A000 / B", "100", "0", -100.0)),
+        ("stock_zero", "100,0", 20, ("A000 / B / B", "5", "0", -100.0)),
+    ],
+)
+def test_elements_of_lists_are_weighed_too(
+    guard: str, cells: str, passes: int, example: tuple[str, str, str, float]
+) -> None:
+    """One price or stock of several in a list of rows counts, for its record; each is held against its own past."""
+    feed = mapping(SUPPLIER)
+
+    def file(special: int) -> str:
+        rows = [f"A{number:03},{list_},{cells if number < special and list_ in 'BC' else '100,5'}"
+                for number in range(100) for list_ in "ABC"]  # fmt: skip
+        return "\n".join(["part,list,dealer,qty", *rows])
+
+    first = run(feed, table(file(0)))
+    assert first.plan.doubts == ()
+    for special in (passes, passes + 1):
+        plan = run(feed, table(file(special)), first.accepted).plan
+        verdict = next(verdict for verdict in plan.verdicts if verdict.guard == guard)
+        assert (verdict.found, verdict.held) == (special, special > passes)
+    one = verdict.examples[0]
+    assert (one.key, one.before, one.after, one.percent) == example
 
 
 def test_what_has_been_gone_before_is_not_counted_again() -> None:
