@@ -155,9 +155,10 @@ def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.Data
     frame = changes.frame
     sets: list[int] = []
     index: dict[int, int] = {}
+    able = v
     if layout.units and frame[ITEM].n_unique() < frame.height:
-        frame = _agree(frame, c, v, layout)
-    pairs = frame.select(*c, *v).unique(maintain_order=True)
+        frame, able = _agree(frame, c, v, layout), [f"_a{word}" for word in range(changes.words)]
+    pairs = frame.select(*c, *able).unique(maintain_order=True)
     rows: list[tuple[int, int, int]] = []
     for number, pair in enumerate(pairs.iter_rows()):
         made = coherence.passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
@@ -170,7 +171,9 @@ def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.Data
             rows.append((number, index[bits], order))
     plan = pl.DataFrame(rows, schema={"_pair": pl.Int64, "_s": pl.Int64, "_pass": pl.Int64}, orient="row")
     numbered = pairs.with_row_index("_pair").cast({"_pair": pl.Int64})
-    frame = frame.join(numbered, on=[*c, *v], how="left", maintain_order="left")
+    frame = frame.join(numbered, on=[*c, *able], how="left", maintain_order="left").select(
+        *changes.frame.columns, "_pair"
+    )
     frame = frame.join(plan, on="_pair", how="inner", maintain_order="left").drop("_pair")
     hopeless = frame.filter(pl.col("_s") < 0)
     frame = frame.filter(pl.col("_s") >= 0)
@@ -212,28 +215,31 @@ def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limit
 
 
 def _agree(frame: pl.DataFrame, c: list[str], v: list[str], layout: Layout) -> pl.DataFrame:
-    """Give the rows of an item one common set where all of them can serve it: then it is one array element."""
+    """Give the rows of an item one common set where all of them can serve it: then it is one array element.
+
+    `_a0…` are added: what a row could give of what it is asked for together with the others.
+    """
+    asked, shared, some = ([kind + name[2:] for name in v] for kind in ("_u", "_a", "_o"))
     items = frame.group_by(ITEM).agg(
-        *(pl.col(name).bitwise_or().alias("u" + name) for name in c),
-        *(pl.col(name).bitwise_and().alias("w" + name) for name in v),
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(c, asked, strict=True)),
+        *(pl.col(name).bitwise_and().alias(made) for name, made in zip(v, shared, strict=True)),
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(v, some, strict=True)),
         pl.len().alias("_n"),
     )
     several = items.filter(pl.col("_n") > 1)
-    unions = ["u" + name for name in c]
-    shared = ["w" + name for name in v]
-    pairs = several.select(*unions, *shared).unique(maintain_order=True)
-    fits = []
-    for pair in pairs.iter_rows():
-        send, able = unpack(pair[: len(c)]), unpack(pair[len(c) :])
-        made = coherence.passes(send, able, layout) if not send & ~able else None
-        fits.append(made is not None and len(made) == 1)
-    good = pairs.with_columns(pl.Series("_fits", fits, dtype=pl.Boolean)).filter("_fits")
-    common = several.join(good, on=[*unions, *shared], how="inner").select(ITEM, *unions, *shared)
-    frame = frame.join(common, on=ITEM, how="left", maintain_order="left")
-    return frame.with_columns(
-        *(pl.coalesce("u" + name, name).alias(name) for name in c),
-        *(pl.coalesce("w" + name, name).alias(name) for name in v),
-    ).drop(unions + shared)
+    kinds = several.select(*asked, *shared, *some).unique(maintain_order=True)
+    fitting = []
+    for kind in kinds.iter_rows():
+        send, able, any_of = (unpack(kind[start : start + len(v)]) for start in range(0, len(kind), len(v)))
+        made = coherence.passes(send, able, layout)
+        # What goes as a whole has to be whole for each of them: the list of one row may have more than the other's.
+        fitting.append(made is not None and len(made) == 1 and coherence.close(made[0], any_of, layout) == made[0])
+    good = kinds.filter(pl.Series(fitting, dtype=pl.Boolean))
+    common = several.join(good, on=good.columns, how="semi").select(ITEM, *asked, *shared)
+    return frame.join(common, on=ITEM, how="left", maintain_order="left").with_columns(
+        *(pl.coalesce(made, name).alias(name) for name, made in zip(c, asked, strict=True)),
+        *(pl.coalesce(made, name).alias(made) for name, made in zip(v, shared, strict=True)),
+    )
 
 
 def _wave(
@@ -248,11 +254,21 @@ def _wave(
         frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
     facts = (
         frame.group_by("_s", NEW, maintain_order=True)
-        .agg(pl.col(ITEM).n_unique().alias("_n"), *(pl.col(name).bitwise_and() for name in able))
+        .agg(
+            pl.col(ITEM).n_unique().alias("_n"),
+            *(pl.col(name).bitwise_and() for name in able),
+            *(pl.col(name).bitwise_or().alias("u" + name) for name in able),
+        )
         .sort(pl.col("_n"), pl.col("_s"), descending=[True, False])
     )
     groups = [
-        Group(sets[row["_s"]], unpack(tuple(row[name] for name in able)), row["_n"], row[NEW])
+        Group(
+            sets[row["_s"]],
+            unpack(tuple(row[name] for name in able)),
+            unpack(tuple(row["u" + name] for name in able)),
+            row["_n"],
+            row[NEW],
+        )
         for row in facts.iter_rows(named=True)
     ]
     shares = _shares(groups, layout, limits)

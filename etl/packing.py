@@ -27,6 +27,7 @@ class Group:
 
     bits: int
     able: int  #: leaves that every record of the group could give
+    some: int  #: leaves that at least one of them could
     records: int
     new: bool
 
@@ -45,6 +46,7 @@ class _Load:
 
     bits: int
     able: int
+    some: int
     records: int
     new: bool
     parts: tuple[tuple[int, int], ...]  #: (group, records)
@@ -59,7 +61,8 @@ def pack(
     """For each group, in order, how its records are sent: with its own set, or with a superset shared with others.
 
     Requests may be as many as fit into the minutes that ceil(records / size) requests need; within that the
-    fewest added values win. A leaf that a group cannot give is never added.
+    fewest added values win. A leaf that a group cannot give is never added, nor one without what goes with it in a
+    record of the group: of a list that is sent whole, the record would lose what the others do not have.
     """
     shares: list[list[Share]] = [[] for _ in groups]
     loads: list[_Load] = []
@@ -70,7 +73,7 @@ def pack(
         if requests:
             shares[number].append(Share(group.bits, requests * size))
         if rest:
-            loads.append(_Load(group.bits, group.able, rest, group.new, ((number, rest),)))
+            loads.append(_Load(group.bits, group.able, group.some, rest, group.new, ((number, rest),)))
     step = per_minute if packing == "budget" else 1
     allowed = _up(-(-sum(group.records for group in groups) // size), step)
     if whole + len(loads) > allowed:
@@ -173,13 +176,13 @@ def _cheapest(
 
 def _join(one: _Load, two: _Load, widen: _Widen) -> _Load | None:
     """Both under one header; None when there is none that suits them."""
-    union, able = one.bits | two.bits, one.able & two.able
+    union, able, some = one.bits | two.bits, one.able & two.able, one.some | two.some
     if union & ~able or one.new is not two.new:
         return None
     wide = union if union in (one.bits, two.bits) else widen(union, able)
-    if wide is None:
+    if wide is None or widen(wide, some) != wide:
         return None
-    return _Load(wide, able, one.records + two.records, one.new, one.parts + two.parts)
+    return _Load(wide, able, some, one.records + two.records, one.new, one.parts + two.parts)
 
 
 def _added(load: _Load, bits: int) -> int:
@@ -241,7 +244,12 @@ def _dissolve(alive: dict[int, _Load], size: int, widen: _Widen) -> bool:
                 parts.append((group, held - take))
         host = alive[other]
         alive[other] = _Load(
-            joined.bits, joined.able, host.records + sum(n for _, n in moved), host.new, host.parts + tuple(moved)
+            joined.bits,
+            joined.able,
+            joined.some,
+            host.records + sum(n for _, n in moved),
+            host.new,
+            host.parts + tuple(moved),
         )
     return True
 

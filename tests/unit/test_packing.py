@@ -44,7 +44,7 @@ FLAT = FREE[:5]
 def group(*fields: int, records: int = 1, able: int = ABLE, new: bool = False) -> Group:
     bits = coherence.close(sum(1 << field for field in fields), able, LAYOUT)
     assert bits is not None
-    return Group(bits, able, records, new)
+    return Group(bits, able, able, records, new)
 
 
 def loads(shares: list[list[Share]]) -> Counter[int]:
@@ -85,7 +85,7 @@ def skewed(layout: Layout, records: int, seed: int, most: int) -> list[Group]:
         closed = coherence.close(changed, ABLE, layout)
         if changed and closed is not None and (closed in found or len(found) < most):
             found[closed] += 1
-    return [Group(bits, ABLE, count, False) for bits, count in found.most_common()]
+    return [Group(bits, ABLE, ABLE, count, False) for bits, count in found.most_common()]
 
 
 def partitions(items: list[int]) -> Iterator[list[list[int]]]:
@@ -198,7 +198,7 @@ def test_close_to_the_optimum(seed: int) -> None:
         sets: set[int] = set()
         while len(sets) < chance.randint(2, 5):
             sets.add(sum(1 << field for field in FLAT if chance.random() < 0.4) or 1 << FLAT[0])
-        groups = [Group(bits | LAYOUT.always, ABLE, chance.randint(1, 9), False) for bits in sorted(sets)]
+        groups = [Group(bits | LAYOUT.always, ABLE, ABLE, chance.randint(1, 9), False) for bits in sorted(sets)]
         per_minute = chance.choice([1, 2, 3])
         fewest = -(-sum(one.records for one in groups) // 10)
         allowed = -(-fewest // per_minute) * per_minute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from etl.plan import Terms
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.unit.build import Outcome, days, mapping
@@ -54,13 +55,54 @@ record:
 
 def catalogue(outcomes: list[Outcome]) -> Any:
     """What the sandbox holds of the only record after all days, numbers as text."""
+    (record,) = records(outcomes)
+    return record
+
+
+def records(outcomes: list[Outcome]) -> list[Any]:
+    """What the sandbox holds after all days."""
     client = coverage.Client()
     operation = outcomes[0].plan.mapping.operation
     for outcome in outcomes:
         for sent in outcome.sent:
             assert client.send(CONTRACT.operations[operation.id], sent.request.header, sent.request.payload) == []
-    (record,) = client.sandbox.records(operation.id).values()
-    return record
+    return list(client.sandbox.records(operation.id).values())
+
+
+def test_a_list_stays_whole_where_its_record_shares_a_request() -> None:
+    """Of two records in one request the list of one changes; the other's has more in it, and is not cut short."""
+    head = "code,name,discount_a,discount_b\n"
+    feed = mapping((COMPANY + DISCOUNTS).replace("Name: code", "Name: name"))
+    terms = Terms(account_id=7, max_records=10, requests_per_minute=1)
+    outcomes = days(feed, head + "F,x,1,2\nG,x,1,\n", head + "F,y,1,2\nG,x,5,\n", terms=terms)
+    lists = {record["OrganizationNo"]: percentages(record) for record in records(outcomes)}
+    assert lists == {"F": {"a": 1, "b": 2}, "G": {"a": 5}}
+
+
+def test_a_variants_list_stays_whole_where_it_goes_with_the_others_of_its_product() -> None:
+    """The same where two rows of one product are one record: each variant keeps all of its delivery methods."""
+    feed = mapping(
+        """
+        feed: products
+        operation: Product/ImportProducts
+        source: {files: "*.csv", content: full}
+        columns: {place: integer}
+        record:
+          Code: code
+          ManufacturerCode: {value: M}
+          Variants:
+            rows:
+              ManufacturerPartNo: part
+              SortOrderValue: place
+              DeliveryMethods: [{Code: one}, {Code: two}]
+              Skus: [{PartNo: part, Status: {value: Active}, Type: {value: ErpStandard}}]
+        """
+    )
+    head = "code,part,place,one,two\n"
+    outcomes = days(feed, head + "C,1,1,a,\nC,2,1,a,b\n", head + "C,1,1,c,\nC,2,2,a,b\n")
+    variants = [variant for product in records(outcomes) for variant in product["Variants"]]
+    methods = {one["ManufacturerPartNo"]: [method["Code"] for method in one["DeliveryMethods"]] for one in variants}
+    assert methods == {"1": ["c"], "2": ["a", "b"]}
 
 
 def percentages(record: Any) -> dict[str, int]:
