@@ -80,15 +80,10 @@ def _asked(place: str, path: str, bits: int, able: int, layout: Layout) -> int:
 
 def _companion(leaf: Leaf, layout: Layout) -> int:
     """What Connect only reads together: a rule's value with the rule, a list with the word how it is meant."""
-    found = 0
-    if leaf.field.companion is not None:
-        target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
-        for other in layout.leaves:
-            if other.name == target or other.name.startswith((target + "[", target + ".")):
-                found |= 1 << other.index
-    for other, target in layout.companions:
-        if leaf.name == target or leaf.name.startswith((target + "[", target + ".")):
-            found |= 1 << other.index
+    found = layout.companions.get(leaf.index, 0)
+    for index, bits in layout.companions.items():
+        if bits & 1 << leaf.index:
+            found |= 1 << index
     return found
 
 

@@ -58,13 +58,9 @@ def compare(
     frame = records.frame
     known = {leaf.index: _is_known(leaf, accepted) for leaf in layout.leaves}
     columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.column in accepted.columns))
-    old = accepted.select(
-        KEY, pl.col(GONE), *(pl.col(name).alias(name + _OLD) for name in columns), pl.lit(True).alias("_seen")
-    )
-    joined = frame.join(old, on=KEY, how="left", maintain_order="left")
-    joined = joined.with_columns(
-        (pl.col("_seen").is_null() | pl.col(GONE).fill_null(False)).alias(NEW),
-        pl.col(GONE).fill_null(False).alias("_back"),
+    old = accepted.select(KEY, GONE, *(pl.col(name).alias(name + _OLD) for name in columns))
+    joined = frame.join(old, on=KEY, how="left", maintain_order="left").with_columns(
+        pl.col(GONE).fill_null(True).alias(NEW), pl.col(GONE).fill_null(False).alias("_back")
     )
     joined = _revive(joined, layout)
     filled = {leaf.index: _filled(leaf, layout) for leaf in layout.leaves}
@@ -142,11 +138,9 @@ def _with_gone(accepted: pl.DataFrame) -> pl.DataFrame:
 
 def _is_known(leaf: Leaf, accepted: pl.DataFrame) -> bool:
     """Whether *accepted* has this leaf at all; a field that the mapping gained since is a change everywhere."""
-    if leaf.column not in accepted.columns:
-        return False
-    if leaf.inner is None:
-        return True
-    kind = accepted.schema[leaf.column]
+    kind = accepted.schema.get(leaf.column)
+    if leaf.inner is None or kind is None:
+        return kind is not None
     struct = kind.inner if isinstance(kind, pl.List) else None
     return isinstance(struct, pl.Struct) and any(field.name == leaf.inner for field in struct.fields)
 
@@ -176,13 +170,12 @@ def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
         for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
             anchors = list(layout.of(layout.anchors.get(place, 0)))
             musts = [other for other in anchors if other.must or other.tells == place]
-            conditions += [filled[other.index] for other in musts if not other.constant and other is not leaf]
+            conditions += [filled[other.index] for other in musts if not other.constant]
             if anchors and not musts and not any(other.constant for other in anchors):
                 conditions.append(pl.any_horizontal(filled[other.index] for other in anchors))
-        if leaf.field.companion is not None:
-            target = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
-            partners = [o for o in layout.leaves if o.name == target or o.name.startswith((target + "[", target + "."))]
-            conditions.append(pl.any_horizontal(filled[o.index] for o in partners) if partners else pl.lit(True))
+        if leaf.index in layout.companions:  # read with another field, which the row has to give
+            partners = (filled[other.index] for other in layout.of(layout.companions[leaf.index]))
+            conditions.append(pl.any_horizontal(pl.lit(False), *partners))
         if not leaf.value.own:
             conditions.append(pl.col(NEW) & ~pl.col("_back"))  # once, at its creation
         found[leaf.index] = pl.all_horizontal(conditions)
@@ -197,7 +190,7 @@ def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
             return filled
         holes = value(leaf).list.eval(pl.element().is_null())
         lacking = holes.list.any() if leaf.must or layout.speaks(leaf) else holes.list.all()
-        return (filled & ~lacking).fill_null(False)
+        return filled & ~lacking
     if leaf.value.empty == "clear":
         filled = pl.lit(True)
     elif leaf.field.empty == "ignored":
@@ -207,7 +200,7 @@ def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
         filled = filled & pl.col(forced.column).fill_null(True)
     if leaf.index in layout.overruled:
         filled = filled & ~_filled(layout.overruled[leaf.index], layout)
-    return filled.fill_null(False)
+    return filled
 
 
 def _forced(leaf: Leaf, layout: Layout) -> Leaf | None:
@@ -292,7 +285,7 @@ def _retired(left: pl.DataFrame, frame: pl.DataFrame, layout: Layout, count: int
 def _count(frame: pl.DataFrame, conditions: list[pl.Expr]) -> int:
     if not conditions or frame.is_empty():
         return 0
-    return int(frame.select(pl.sum_horizontal(c.fill_null(False).cast(pl.UInt32).sum() for c in conditions)).item())
+    return int(frame.select(pl.sum_horizontal(c.cast(pl.UInt32).sum() for c in conditions)).item())
 
 
 def withheld(joined: pl.DataFrame, layout: Layout) -> int:
@@ -309,7 +302,7 @@ def withheld(joined: pl.DataFrame, layout: Layout) -> int:
 def _cleared(changed: pl.DataFrame, layout: Layout) -> int:
     conditions = []
     for leaf in layout.leaves:
-        if leaf.value.empty == "clear" and leaf.inner is None:
+        if leaf.value.empty == "clear":
             lit = pl.col(f"_c{leaf.index // BITS}") & pl.lit(1 << leaf.index % BITS, dtype=pl.UInt64)
             conditions.append((lit != 0) & pl.col(leaf.column).is_null())
     return _count(changed, conditions)

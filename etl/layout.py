@@ -103,13 +103,15 @@ class Layout:
         return found
 
     @cached_property
-    def companions(self) -> tuple[tuple[Leaf, str], ...]:
-        """Leaves that go along with another place, and that place."""
-        return tuple(
-            (leaf, leaf.name.removesuffix(leaf.field.name) + leaf.field.companion)
-            for leaf in self.leaves
-            if leaf.field.companion is not None
-        )
+    def companions(self) -> dict[int, int]:
+        """Leaves that Connect only reads with another field or list, and the bits of that, if the file has any."""
+        found: dict[int, int] = {}
+        for leaf in self.leaves:
+            if leaf.field.companion is not None:
+                place = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
+                its = (one for one in self.leaves if one.name == place or one.name.startswith(f"{place}["))
+                found[leaf.index] = sum(1 << one.index for one in its)
+        return found
 
     def lit(self, bits: int, *, full_file: bool = False) -> frozenset[str]:
         """Ids of all flags of a set's header: those of its leaves, and the switches that go with them."""

@@ -259,3 +259,34 @@ def test_numbers_are_compared_by_value(old: str | None, new: str, differs: bool)
     known = has("A", None if old is None else str(Decimal(old)), 1)
     changes, _ = compare(STOCK, f"part,quantity,days\nA,{new},1\n", known)
     assert changes.changed == differs
+
+
+RULES = mapping(
+    """
+    feed: rules
+    operation: Product/ImportSkuPriceLists
+    source: {files: "*.csv", content: full}
+    columns: {value: {type: decimal}, rule: {type: text, optional: true}}
+    record:
+      PartNo: part
+      PriceListCode: {value: B2C}
+      PriceRule: rule
+      PriceRuleValue: value
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "sent"),
+    [
+        ("part,rule,value\nA,CostPlus_PurchaseCost,5\n", {"PriceRule", "PriceRuleValue"}),
+        ("part,rule,value\nA,CostPlus_PurchaseCost,\n", {"PriceRule"}),
+        ("part,rule,value\nA,,5\n", set()),
+        ("part,value\nA,5\n", set()),
+    ],
+    ids=["both", "rule", "value", "no column"],
+)
+def test_what_connect_reads_with_another_field_goes_with_it_alone(file: str, sent: set[str]) -> None:
+    """A rule's value says nothing without a rule, whether the cell is empty or the file has no such column."""
+    changes, layout = compare(RULES, file)
+    assert bits(changes, layout, "c").get("A", set()) == sent

@@ -1,0 +1,134 @@
+"""Batches of any change set: nothing is lost, nothing is made up, and no header speaks for what it should not."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+
+import pytest
+
+from etl import chunk, coherence, diff
+from etl.chunk import VALUES, Batch, Limits
+from etl.diff import NEW, ChangeSet
+from etl.layout import Layout, own_columns, unpack
+from etl.model import ITEM, KEY, ROW
+from tests.unit.drawn import FEEDS, Case
+
+WIDE = Limits(max_records=100, requests_per_minute=1000)
+TIGHT = Limits(max_records=7, requests_per_minute=2)
+STRICT = Limits(max_records=7, requests_per_minute=60, packing="strict")
+LIMITS = {"wide": WIDE, "tight": TIGHT, "strict": STRICT}
+
+
+@dataclass(frozen=True)
+class Going:
+    """A record in a batch."""
+
+    wave: int
+    bits: int  #: what it is sent with
+    set: int  #: number of the set that it came with
+
+
+def wanted(changes: ChangeSet, layout: Layout) -> dict[str, tuple[int, ...] | None]:
+    """For each key the sets in which its changes can be sent, one after the other; the rows of an item share one if
+    all of them can."""
+    rows = list(changes.frame.iter_rows(named=True))
+    bits = {
+        kind: {row[KEY]: unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.words))) for row in rows}
+        for kind in "cv"
+    }
+    items: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        items[row[ITEM]].append(row[KEY])
+    found: dict[str, tuple[int, ...] | None] = {}
+    for keys in items.values():
+        send, able = reduce(or_, (bits["c"][key] for key in keys)), reduce(and_, (bits["v"][key] for key in keys))
+        together = coherence.passes(send, able, layout)
+        for key in keys:
+            shared = together is not None and len(together) == 1
+            found[key] = together if shared else coherence.passes(bits["c"][key], bits["v"][key], layout)
+    return {row[KEY]: found[row[KEY]] for row in rows}
+
+
+def going(batches: list[Batch]) -> dict[str, list[Going]]:
+    """Each key with what it goes in, by wave."""
+    found: dict[str, list[Going]] = defaultdict(list)
+    for batch in batches:
+        words = own_columns(batch.frame)
+        for key, number, *own in batch.frame.select(KEY, "_s", *words).iter_rows():
+            found[key].append(Going(batch.wave, unpack(tuple(own)), number))
+    return {key: sorted(its, key=lambda one: one.wave) for key, its in found.items()}
+
+
+def check(case: Case, changes: ChangeSet, limits: Limits) -> list[Batch]:
+    """Everything that holds of batches whatever the limits are."""
+    layout, file = case.layout, {key: place for place, key in enumerate(changes.frame[KEY])}
+    batches, rejections = chunk.split(changes, layout, limits)
+    sets, went = wanted(changes, layout), going(batches)
+    able = {
+        row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.words)))
+        for row in changes.frame.iter_rows(named=True)
+    }
+    rows = dict(changes.frame.select(KEY, ROW).iter_rows())
+    hopeless = [rows[key] for key, its in sets.items() if its is None]
+    assert [row for row, code in rejections.frame.select("row", "code").iter_rows()] == hopeless
+    assert set(went) == {key for key, its in sets.items() if its}
+    for key, its in went.items():
+        asked = sets[key]
+        assert asked
+        assert reduce(or_, asked) & ~reduce(or_, (one.bits for one in its)) == 0
+        assert all(one.bits & ~able[key] == 0 for one in its)
+        assert all(coherence.close(one.bits, able[key], layout) == one.bits for one in its)
+    assert [batch.wave for batch in batches] == sorted(batch.wave for batch in batches)
+    assert {batch.wave for batch in batches} == set(range(len({batch.wave for batch in batches})))
+    twice = Counter((batch.wave, item) for batch in batches for item in batch.frame[ITEM].unique())
+    assert set(twice.values()) <= {1}
+    merged: dict[object, set[tuple[int, int]]] = defaultdict(set)
+    for batch in batches:
+        frame = batch.frame
+        own = [unpack(tuple(row)) for row in frame.select(own_columns(frame)).iter_rows()]
+        assert {(layout.lit(bits), bits & layout.uniform) for bits in own} == {
+            (layout.lit(batch.bits), batch.bits & layout.uniform)
+        }
+        assert all(bits & ~batch.bits == 0 for bits in own)
+        assert frame[VALUES].to_list() == [layout.values(bits) for bits in own]
+        assert frame[NEW].n_unique() == 1
+        assert batch.records == frame[ITEM].n_unique() <= limits.max_records
+        assert not batch.whole
+        places = [file[key] for key in frame[KEY]]
+        assert places == sorted(places) or layout.units
+        merged[header(batch)] |= set(zip(frame["_s"], own, strict=True))
+    assert all(batch.merged == len(merged[header(batch)]) for batch in batches)
+    return batches
+
+
+def header(batch: Batch) -> object:
+    return batch.wave, batch.bits, batch.frame[NEW][0]
+
+
+each_feed = pytest.mark.parametrize("name", FEEDS)
+each_limit = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+
+
+@each_feed
+@each_limit
+def test_changes_go_as_they_have_to(name: str, limits: Limits) -> None:
+    """Each record goes with all that changed and with nothing that it lacks, once in a wave, in the file's order."""
+    case = Case(name, 7)
+    changes = diff.compare(case.records, case.accepted, case.layout, deactivate=True)
+    batches = check(case, changes, limits)
+    sets, went = wanted(changes, case.layout), going(batches)
+    if limits is WIDE:  # nothing is put together, so nothing is sent that has not changed
+        assert {key: [one.bits for one in its] for key, its in went.items()} == {
+            key: list(s) for key, s in sets.items() if s
+        }
+
+
+@each_feed
+@each_limit
+def test_a_first_load_goes_as_it_has_to(name: str, limits: Limits) -> None:
+    """The same where everything is new."""
+    case = Case(name, 8)
+    check(case, diff.compare(case.records, case.accepted.clear(), case.layout), limits)
