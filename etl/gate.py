@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from sqlalchemy import Connection, delete, insert, select, update
-
-from etl import schema
+from etl.database import AMONG, Connection, Database, many
 
 Lane = Literal["connect", "token"]
 
@@ -122,7 +120,7 @@ class Gate:
 
     def __init__(
         self,
-        database: schema.Database,
+        database: Database,
         *,
         limit: int = 60,
         per_seconds: float = 60.0,
@@ -154,10 +152,9 @@ class Gate:
         """A ticket, or the seconds to wait before asking again."""
         with self._database.write() as db:
             now = self._clock.now()
-            s = schema.sends
             stamps = [
-                Stamp(Moment(row.boot, row.mono, row.wall), bool(row.left), row.lane)
-                for row in db.execute(select(s.c.boot, s.c.mono, s.c.wall, s.c.left, s.c.lane))
+                Stamp(Moment(boot, mono, wall), bool(left), kept)
+                for boot, mono, wall, left, kept in db.execute('SELECT boot, mono, wall, "left", lane FROM sends')
             ]
             wait = max(
                 wait_for(stamps, now, self._limit, self._per_seconds),
@@ -170,53 +167,48 @@ class Gate:
                 return wait
             if len(stamps) > self._limit * 2:
                 self._forget(db, now)
-            done = db.execute(insert(s).values(lane=lane, left=0, **now._asdict()))
-            return Ticket(int(done.inserted_primary_key[0]), lane)  # type: ignore[index]
+            return Ticket(db.insert("sends", {"lane": lane, "left": 0, **now._asdict()}), lane)
 
     def left(self, ticket: Ticket) -> None:
         """The request's last byte has left (or its answer is here): it counts from now."""
-        s = schema.sends
         with self._database.write() as db:
             now = self._clock.now()
-            db.execute(update(s).where(s.c.id == ticket.number).values(left=1, **now._asdict()))
+            db.update("sends", {"left": 1, **now._asdict()}, "id = ?", ticket.number)
 
     def answered(self, ticket: Ticket) -> None:
         """The server took the request: earlier 429s are forgotten."""
-        p = schema.pauses
         with self._database.read() as db:
-            known = db.execute(select(p.c.lane).where(p.c.lane == ticket.lane, p.c.strikes > 0)).first()
+            known = db.value("SELECT strikes FROM pauses WHERE lane = ?", ticket.lane)
         if known:
             with self._database.write() as db:
-                db.execute(update(p).where(p.c.lane == ticket.lane).values(strikes=0))
+                db.update("pauses", {"strikes": 0}, "lane = ?", ticket.lane)
 
     def refused(self, ticket: Ticket, retry_after: float | None) -> float:
         """A 429: nobody sends on this lane for the time returned, in seconds."""
-        p = schema.pauses
         with self._database.write() as db:
             now = self._clock.now()
-            row = db.execute(select(p).where(p.c.lane == ticket.lane)).first()
-            strikes = (row.strikes if row else 0) + 1
+            strikes = (db.value("SELECT strikes FROM pauses WHERE lane = ?", ticket.lane) or 0) + 1
             seconds = pause_for(strikes, self._per_seconds) if retry_after is None else retry_after
             seconds = min(max(0.0, seconds), LONGEST_PAUSE)
             seconds = max(seconds, self._paused(db, ticket.lane, now))
-            db.execute(delete(p).where(p.c.lane == ticket.lane))
-            db.execute(insert(p).values(lane=ticket.lane, strikes=strikes, seconds=seconds, **now._asdict()))
+            row = {"lane": ticket.lane, "strikes": strikes, "seconds": seconds, **now._asdict()}
+            db.insert("pauses", row, replace=True)
         return seconds
 
     @staticmethod
     def _paused(db: Connection, lane: str, now: Moment) -> float:
-        p = schema.pauses
-        row = db.execute(select(p).where(p.c.lane == lane)).first()
-        return 0.0 if row is None else max(0.0, row.seconds - age(Moment(row.boot, row.mono, row.wall), now))
+        row = db.execute("SELECT seconds, boot, mono, wall FROM pauses WHERE lane = ?", (lane,)).fetchone()
+        if row is None:
+            return 0.0
+        seconds, boot, mono, wall = row
+        return max(0.0, float(seconds) - age(Moment(boot, mono, wall), now))
 
     def _forget(self, db: Connection, now: Moment) -> None:
         """Rows that can no longer matter, judged with room to spare."""
-        s = schema.sends
         old = self._per_seconds * 4
         gone = [
-            row.id
-            for row in db.execute(select(s.c.id, s.c.boot, s.c.mono, s.c.wall))
-            if age(Moment(row.boot, row.mono, row.wall), now) > old
+            number
+            for number, *then in db.execute("SELECT id, boot, mono, wall FROM sends")
+            if age(Moment(*then), now) > old
         ]
-        if gone:
-            db.execute(delete(s).where(s.c.id.in_(gone)))
+        db.execute(f"DELETE FROM sends WHERE id {AMONG}", (many(gone),))

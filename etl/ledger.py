@@ -24,21 +24,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
-
 from etl import ledger_overlays, ledger_rows, schema
+from etl.database import AMONG, Connection, Database, many
 from etl.errors import Defect
 from etl.ledger_jobs import Jobs
+from etl.ledger_keep import FINAL_RUN
 from etl.model import Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
 
-_FINAL_RUN = [state.value for state in RunState if state.is_final]
-_FINAL_CHUNK = [state.value for state in ChunkState if state.is_final]
+#: States in which a chunk has ended, for `AMONG`.
+_FINAL_CHUNK = many(state for state in ChunkState if state.is_final)
 
 
 class Ledger(Jobs):
     """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
 
-    def __init__(self, database: schema.Database, state: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, state: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(database, state)
         self._clock = clock
 
@@ -73,16 +73,15 @@ class Ledger(Jobs):
         """A claimed file has its run."""
         started = datetime.fromtimestamp(self._clock(), UTC)
         with self.database.write() as db:
-            db.execute(insert(schema.runs).values(ledger_rows.run_row(run, self.state, started)))
+            db.insert("runs", ledger_rows.run_row(run, self.state, started))
 
     def planned(self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED) -> None:
         """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
         rows = [ledger_rows.chunk_row(chunk, self.state) for chunk in chunks]
         with self.database.write() as db:
             self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
-            db.execute(delete(schema.chunks).where(schema.chunks.c.run == run_id))
-            if rows:
-                db.execute(insert(schema.chunks), rows)
+            db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
+            db.insert("chunks", *rows)
 
     def hold(self, run_id: str) -> None:
         """A planned run waits for a person."""
@@ -104,12 +103,9 @@ class Ledger(Jobs):
     ) -> None:
         """The run has ended; what is left is to file the file away. Defect while a chunk is unfinished."""
         ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
-        c = schema.chunks.c
+        unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {AMONG} LIMIT 1"
         with self.database.write() as db:
-            if (
-                state is RunState.DONE
-                and db.execute(select(c.number).where(c.run == run_id, c.state.not_in(_FINAL_CHUNK)).limit(1)).first()
-            ):
+            if state is RunState.DONE and db.value(unfinished, run_id, _FINAL_CHUNK) is not None:
                 raise Defect(f"run {run_id} was to be closed with unfinished chunks")
             open_states = tuple(state for state in RunState if not state.is_final)
             self._step_run(
@@ -125,36 +121,32 @@ class Ledger(Jobs):
 
     def runs(self, limit: int = 20, feed: str | None = None, state: RunState | None = None) -> tuple[Run, ...]:
         """The newest runs first."""
-        query = select(schema.runs).order_by(schema.runs.c.seq.desc()).limit(limit)
-        if feed is not None:
-            query = query.where(schema.runs.c.feed == feed)
-        if state is not None:
-            query = query.where(schema.runs.c.state == state.value)
+        wanted = {name: value for name, value in (("feed", feed), ("state", state)) if value is not None}
+        where = " AND ".join(("1", *(f"{name} = ?" for name in wanted)))
+        sql = f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ?"
         with self.database.read() as db:
-            return tuple(ledger_rows.run(row._mapping, self.state) for row in db.execute(query))
+            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (*wanted.values(), limit)))
 
     def run(self, run_id: str) -> Run | None:
         """One run, or None."""
         with self.database.read() as db:
-            row = db.execute(select(schema.runs).where(schema.runs.c.id == run_id)).first()
-        return ledger_rows.run(row._mapping, self.state) if row else None
+            row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+            return ledger_rows.run(row, self.state) if row else None
 
     def open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended, oldest first: what a start goes on with."""
-        query = select(schema.runs).where(schema.runs.c.state.not_in(_FINAL_RUN)).order_by(schema.runs.c.seq)
+        sql = f"SELECT * FROM runs WHERE state NOT {AMONG} ORDER BY seq"
         with self.database.read() as db:
-            return tuple(ledger_rows.run(row._mapping, self.state) for row in db.execute(query))
+            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (FINAL_RUN,)))
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def chunks(self, run_id: str, *, unfinished: bool = False) -> tuple[Chunk, ...]:
         """The run's chunks by number."""
-        c = schema.chunks.c
-        query = select(schema.chunks).where(c.run == run_id).order_by(c.number)
-        if unfinished:
-            query = query.where(c.state.not_in(_FINAL_CHUNK))
+        sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {AMONG} ORDER BY number"
         with self.database.read() as db:
-            return tuple(ledger_rows.chunk(row._mapping, self.state) for row in db.execute(query))
+            rows = db.execute(sql, (run_id, _FINAL_CHUNK if unfinished else many(())))
+            return tuple(ledger_rows.chunk(row, self.state) for row in rows)
 
     def sending(self, chunk: Chunk) -> Chunk:
         """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
@@ -270,9 +262,8 @@ class Ledger(Jobs):
         job_status: int | None = None,
     ) -> tuple[Chunk, ...]:
         """The chunk is replaced by `parts` (payloads synced before); they get the run's next numbers."""
-        c = schema.chunks.c
         with self.database.write() as db:
-            last = db.execute(select(func.max(c.number)).where(c.run == chunk.run)).scalar_one()
+            last = db.value("SELECT max(number) FROM chunks WHERE run = ?", chunk.run)
             numbered = tuple(replace(part, number=last + n) for n, part in enumerate(parts, 1))
             self._refuse(db, chunk, refusals)
             self._step(
@@ -284,20 +275,19 @@ class Ledger(Jobs):
                 job_status=job_status if job_status is not None else chunk.job_status,
                 not_before=None,
             )
-            if numbered:
-                db.execute(insert(schema.chunks), [ledger_rows.chunk_row(part, self.state) for part in numbered])
+            db.insert("chunks", *(ledger_rows.chunk_row(part, self.state) for part in numbered))
         return numbered
 
     def refusals(self, run_id: str) -> tuple[Refusal, ...]:
         """What Connect did not take of a run, one per key (the highest severity), in the order of the keys' file."""
-        r = schema.refusals.c
+        sql = "SELECT key, severity, message, source_row FROM refusals WHERE run = ? ORDER BY id"
         with self.database.read() as db:
-            rows = db.execute(select(schema.refusals).where(r.run == run_id).order_by(r.id)).all()
+            said = [Refusal(*row) for row in db.execute(sql, (run_id,))]
         worst: dict[str, Refusal] = {}
-        for row in rows:
-            found = worst.get(row.key)
-            if found is None or row.severity > found.severity:
-                worst[row.key] = Refusal(row.key, row.severity, row.message, row.source_row)
+        for refusal in said:
+            found = worst.get(refusal.key)
+            if found is None or refusal.severity > found.severity:
+                worst[refusal.key] = refusal
         return tuple(sorted(worst.values(), key=lambda item: (item.source_row or 0, item.key)))
 
     # -- accepted -----------------------------------------------------------------------------------------------
@@ -305,7 +295,8 @@ class Ledger(Jobs):
     def generation(self, feed: str) -> str | None:
         """File name of the feed's immutable base, or None."""
         with self.database.read() as db:
-            return db.execute(select(schema.feeds.c.generation).where(schema.feeds.c.feed == feed)).scalar_one_or_none()
+            name: str | None = db.value("SELECT generation FROM feeds WHERE feed = ?", feed)
+        return name
 
     def overlays(self, feed: str) -> tuple[Overlay, ...]:
         """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
@@ -322,50 +313,34 @@ class Ledger(Jobs):
 
         With `generation` None the feed starts from nothing: pass all its runs to forget what was accepted.
         """
-        merged = list(runs_merged)
-        r = schema.runs.c
+        merged = many(runs_merged)
+        still_open = f"SELECT id FROM runs WHERE feed = ? AND id {AMONG} AND state NOT {AMONG} LIMIT 1"
         with self.database.write() as db:
-            still_open = db.execute(
-                select(r.id).where(r.feed == feed, r.id.in_(merged), r.state.not_in(_FINAL_RUN)).limit(1)
-            ).first()
-            if still_open:
-                raise Defect(f"run {still_open.id} was to be merged before it ended")
-            known = db.execute(select(schema.feeds).where(schema.feeds.c.feed == feed)).first()
-            if known:
-                db.execute(update(schema.feeds).where(schema.feeds.c.feed == feed).values(generation=generation))
-            else:
-                db.execute(insert(schema.feeds).values(feed=feed, generation=generation))
-            db.execute(update(schema.runs).where(r.feed == feed, r.id.in_(merged)).values(merged=1))
+            found = db.value(still_open, feed, merged, FINAL_RUN)
+            if found is not None:
+                raise Defect(f"run {found} was to be merged before it ended")
+            db.insert("feeds", {"feed": feed, "generation": generation}, replace=True)
+            db.update("runs", {"merged": 1}, f"feed = ? AND id {AMONG}", feed, merged)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _step_run(
         self, db: Connection, run_id: str, allowed: tuple[RunState, ...], state: RunState, **values: Any
     ) -> None:
-        r = schema.runs.c
-        done = db.execute(
-            update(schema.runs)
-            .where(r.id == run_id, r.state.in_([item.value for item in allowed]))
-            .values(state=state.value, **values)
-        )
-        if done.rowcount != 1:
+        values = {"state": state.value, **values}
+        if db.update("runs", values, f"id = ? AND state {AMONG}", run_id, many(allowed)) != 1:
             raise Defect(f"run {run_id} cannot become {state.value} from where it is")
 
     def _step(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
-        c = schema.chunks.c
         updated = replace(chunk, **values)
-        stored = {name: ledger_rows.chunk_row(updated, self.state)[name] for name in values}
-        done = db.execute(
-            update(schema.chunks)
-            .where(c.run == chunk.run, c.number == chunk.number, c.state.in_([item.value for item in allowed]))
-            .values(stored)
-        )
-        if done.rowcount != 1:
+        row = ledger_rows.chunk_row(updated, self.state)
+        stored = {name: row[name] for name in values}
+        here = f"run = ? AND number = ? AND state {AMONG}"
+        if db.update("chunks", stored, here, chunk.run, chunk.number, many(allowed)) != 1:
             raise Defect(f"chunk {chunk.number} of run {chunk.run} cannot become {updated.state.value}")
         return updated
 
     @staticmethod
     def _refuse(db: Connection, chunk: Chunk, refusals: Iterable[Refusal]) -> None:
-        rows = [{"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals]
-        if rows:
-            db.execute(insert(schema.refusals), rows)
+        rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals)
+        db.insert("refusals", *rows)

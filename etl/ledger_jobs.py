@@ -6,11 +6,10 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import and_, delete, insert, or_, select
-
 from etl import ledger_rows, schema
+from etl.database import AMONG, many
 from etl.ledger_keep import Keep
-from etl.model import Chunk, ChunkState
+from etl.model import Chunk
 
 _RESTART = "restart:"
 
@@ -32,57 +31,47 @@ class Jobs(Keep):
 
     def jobs_known(self, job_ids: Collection[int]) -> dict[int, float | None]:
         """Which of these jobs are ours, with the time they were sent (epoch seconds)."""
-        c = schema.chunks.c
         with self.database.read() as db:
-            sent = db.execute(select(c.job_id, c.sent_at).where(c.job_id.in_(list(job_ids)))).all()
+            sent = db.execute(f"SELECT job_id, sent_at FROM chunks WHERE job_id {AMONG}", (many(job_ids),)).fetchall()
         again = {made.again: made.since for made in self.restarts() if made.again in set(job_ids)}
-        return {**again, **{row.job_id: row.sent_at for row in sent}}
+        return {**again, **{row["job_id"]: row["sent_at"] for row in sent}}
 
     def has_rivals(self, chunk: Chunk) -> bool:
         """Whether an unknown job of this size may be another chunk's: answer out, or lost within the hour."""
-        c = schema.chunks.c
-        query = (
-            select(c.number)
-            .where(
-                c.records == chunk.records,
-                or_(c.run != chunk.run, c.number != chunk.number),
-                or_(c.state == ChunkState.SENDING.value, c.settled.is_not(None)),
-                c.sent_at >= (chunk.sent_at or 0.0) - 3600.0,
-            )
-            .limit(1)
-        )
+        sql = """
+            SELECT 1 FROM chunks WHERE records = ? AND NOT (run = ? AND number = ?)
+            AND (state = 'sending' OR settled IS NOT NULL) AND sent_at >= ? LIMIT 1
+        """
         with self.database.read() as db:
-            return db.execute(query).first() is not None
+            since = (chunk.sent_at or 0.0) - 3600.0
+            return db.value(sql, chunk.records, chunk.run, chunk.number, since) is not None
 
     def chunk_of(self, job_id: int) -> Chunk | None:
         """The chunk that a job was for."""
         with self.database.read() as db:
-            row = db.execute(select(schema.chunks).where(schema.chunks.c.job_id == job_id)).first()
-        return ledger_rows.chunk(row._mapping, self.state) if row else None
+            row = db.execute("SELECT * FROM chunks WHERE job_id = ?", (job_id,)).fetchone()
+            return ledger_rows.chunk(row, self.state) if row else None
 
     def newer_than(self, chunk: Chunk, operations: Collection[str]) -> Chunk | None:
         """A chunk that was sent, or is about to be, after this one and may hold keys of it."""
-        c = schema.chunks.c
-        newer = or_(
-            and_(c.run != chunk.run, c.sent_at >= (chunk.sent_at or 0.0)),
-            and_(c.run != chunk.run, c.state.in_([ChunkState.PLANNED.value, ChunkState.SENDING.value])),
-            and_(c.run == chunk.run, c.wave > chunk.wave),
-            and_(c.run == chunk.run, c.origin == chunk.origin, c.number > chunk.number),
-        )
-        query = select(schema.chunks).where(c.operation.in_(list(operations)), newer).order_by(c.sent_at.desc())
+        sql = f"""
+            SELECT * FROM chunks WHERE operation {AMONG} AND CASE WHEN run = ?
+                THEN wave > ? OR origin = ? AND number > ?
+                ELSE sent_at >= ? OR state IN ('planned', 'sending')
+            END ORDER BY sent_at DESC LIMIT 1
+        """
+        given = (many(operations), chunk.run, chunk.wave, chunk.origin, chunk.number, chunk.sent_at or 0.0)
         with self.database.read() as db:
-            row = db.execute(query.limit(1)).first()
-        return ledger_rows.chunk(row._mapping, self.state) if row else None
+            row = db.execute(sql, given).fetchone()
+            return ledger_rows.chunk(row, self.state) if row else None
 
     def restarted(self, made: Restart) -> None:
         """Note a restart, or what has come of it."""
-        key = f"{_RESTART}{made.job}"
         with self.database.write() as db:
-            db.execute(delete(schema.meta).where(schema.meta.c.key == key))
-            db.execute(insert(schema.meta).values(key=key, value=json.dumps(asdict(made))))
+            schema.note(db, f"{_RESTART}{made.job}", json.dumps(asdict(made)))
 
     def restarts(self) -> list[Restart]:
         """All that were noted."""
-        query = select(schema.meta.c.value).where(schema.meta.c.key.startswith(_RESTART))
         with self.database.read() as db:
-            return [Restart(**json.loads(text)) for text in db.execute(query).scalars()]
+            rows = db.execute("SELECT value FROM meta WHERE substr(key, 1, ?) = ?", (len(_RESTART), _RESTART))
+            return [Restart(**json.loads(text)) for (text,) in rows]

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
-
-from etl import schema
+from etl.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +32,35 @@ class Expected:
 class Board:
     """Where both hang."""
 
-    def __init__(self, database: schema.Database) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def notices(self) -> list[Notice]:
         """All that hold, the oldest first."""
-        n = schema.notices.c
         with self._database.read() as db:
-            rows = db.execute(select(n.name, n.sentence, n.since).order_by(n.since, n.name)).all()
-        return [Notice(row.name, row.sentence, datetime.fromisoformat(row.since)) for row in rows]
+            rows = db.execute("SELECT name, sentence, since FROM notices ORDER BY since, name").fetchall()
+        return [Notice(name, sentence, datetime.fromisoformat(since)) for name, sentence, since in rows]
 
     def put(self, notice: Notice) -> bool:
         """Whether it is new; one that hangs already keeps its time, and gets the sentence of today."""
-        n = schema.notices.c
         with self._database.write() as db:
-            found = db.execute(select(n.since).where(n.name == notice.name)).scalar_one_or_none()
-            db.execute(delete(schema.notices).where(n.name == notice.name))
+            found = db.value("SELECT since FROM notices WHERE name = ?", notice.name)
             since = found or notice.since.isoformat()
-            db.execute(insert(schema.notices).values(name=notice.name, sentence=notice.sentence, since=since))
+            db.insert("notices", {"name": notice.name, "sentence": notice.sentence, "since": since}, replace=True)
         return found is None
 
     def drop(self, name: str) -> bool:
         """Whether it was there."""
         with self._database.write() as db:
-            return db.execute(delete(schema.notices).where(schema.notices.c.name == name)).rowcount > 0
+            return db.execute("DELETE FROM notices WHERE name = ?", (name,)).rowcount > 0
 
     def expected(self) -> list[Expected]:
         """By feed."""
-        e = schema.expectations.c
         with self._database.read() as db:
-            rows = db.execute(select(e.feed, e.arrives, e.changes, e.since).order_by(e.feed)).all()
-        return [Expected(row.feed, row.arrives, row.changes, datetime.fromisoformat(row.since)) for row in rows]
+            rows = db.execute("SELECT feed, arrives, changes, since FROM expectations ORDER BY feed").fetchall()
+        return [
+            Expected(feed, arrives, changes, datetime.fromisoformat(since)) for feed, arrives, changes, since in rows
+        ]
 
     def expect(self, wanted: Mapping[str, tuple[str | None, str | None]], now: datetime) -> None:
         """What the mappings say today; what they said before keeps its time."""
@@ -72,10 +68,10 @@ class Board:
         if {feed: (one.arrives, one.changes) for feed, one in known.items()} == dict(wanted):
             return
         with self._database.write() as db:
-            db.execute(delete(schema.expectations))
+            db.execute("DELETE FROM expectations")
             for feed, (arrives, changes) in wanted.items():
                 before = known.get(feed)
                 same = before is not None and before.arrives == arrives
                 since = before.since if same and before is not None else now
                 row = {"feed": feed, "arrives": arrives, "changes": changes, "since": since.isoformat()}
-                db.execute(insert(schema.expectations).values(**row))
+                db.insert("expectations", row)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, select
-
-from etl import ledger_rows, schema
-from etl.model import AcceptedRange, ChunkState, Overlay
+from etl import ledger_rows
+from etl.database import Connection
+from etl.model import AcceptedRange, Overlay
 
 #: From this severity on a record was not, or not wholly, imported.
 NOT_TAKEN = 2
@@ -17,32 +15,32 @@ NOT_TAKEN = 2
 
 def read(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
     """The runs of a feed not yet merged into its base, in the order they were opened."""
-    return _read(db, [schema.runs.c.feed == feed, schema.runs.c.merged == 0], state)
+    return _read(db, "runs.feed = ? AND runs.merged = 0", feed, state)
 
 
 def of_run(db: Connection, run: str, state: Path) -> Overlay:
     """What one run has had accepted, merged or not."""
-    return next(iter(_read(db, [schema.runs.c.id == run], state)), Overlay(run, ()))
+    return next(iter(_read(db, "runs.id = ?", run, state)), Overlay(run, ()))
 
 
-def _read(db: Connection, which: Sequence[ColumnElement[bool]], state: Path) -> tuple[Overlay, ...]:
-    r, c, f = schema.runs.c, schema.chunks.c, schema.refusals.c
-    run_ids = db.execute(select(r.id).where(*which).order_by(r.seq)).scalars().all()
+def _read(db: Connection, which: str, given: str, state: Path) -> tuple[Overlay, ...]:
+    run_ids = [run_id for (run_id,) in db.execute(f"SELECT id FROM runs WHERE {which} ORDER BY seq", (given,))]
     accepted = db.execute(
-        select(schema.chunks)
-        .join(schema.runs, r.id == c.run)
-        .where(*which, c.state == ChunkState.ACCEPTED.value)
-        .order_by(c.origin, c.first, c.number)
-    ).all()
+        f"""SELECT chunks.* FROM chunks JOIN runs ON runs.id = chunks.run
+            WHERE {which} AND chunks.state = 'accepted' ORDER BY origin, first, number""",
+        (given,),
+    ).fetchall()
     refused = db.execute(
-        select(f.run, f.origin, f.key).join(schema.runs, r.id == f.run).where(*which, f.severity >= NOT_TAKEN)
-    ).all()
+        f"""SELECT run, origin, key FROM refusals JOIN runs ON runs.id = refusals.run
+            WHERE {which} AND severity >= ?""",
+        (given, NOT_TAKEN),
+    ).fetchall()
     keys: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in refused:
-        keys[row.run, row.origin].add(row.key)
+    for run, origin, key in refused:
+        keys[run, origin].add(key)
     ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
     for row in accepted:
-        chunk = ledger_rows.chunk(row._mapping, state)
+        chunk = ledger_rows.chunk(row, state)
         refused_keys = frozenset(keys[chunk.run, chunk.origin])
         ranges[chunk.run].append(AcceptedRange(chunk.origin, chunk.indexes, refused_keys))
     return tuple(Overlay(run_id, tuple(ranges[run_id])) for run_id in run_ids if run_id in ranges)

@@ -5,13 +5,22 @@ Paths inside the state folder are stored relative to it, so that the folder can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from etl.model import Chunk, ChunkState, Counts, Run, RunState
+
+
+class Row(Protocol):
+    """A row as SQLite gives it, by the names of its columns."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 def kept(path: Path | None, state: Path) -> str | None:
@@ -31,24 +40,25 @@ def chunk_row(chunk: Chunk, state: Path) -> dict[str, Any]:
     """A chunk's columns."""
     row = {item.name: getattr(chunk, item.name) for item in fields(Chunk)}
     row.update(
-        header=dict(chunk.header),
+        header=json.dumps(dict(chunk.header)),
         payload=kept(chunk.payload, state),
         state=chunk.state.value,
         origin=chunk.origin or chunk.number,
-        without=list(chunk.without),
-        messages=list(chunk.messages),
+        without=json.dumps(chunk.without),
+        messages=json.dumps(chunk.messages),
     )
     return row
 
 
-def chunk(row: Mapping[Any, Any], state: Path) -> Chunk:
+def chunk(row: Row, state: Path) -> Chunk:
     """A chunk from its columns."""
-    values = dict(row)
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - iterating over a row gives its values
     values.update(
         payload=found(values["payload"], state),
+        header=json.loads(values["header"]),
         state=ChunkState(values["state"]),
-        without=tuple(values["without"]),
-        messages=tuple(values["messages"]),
+        without=tuple(json.loads(values["without"])),
+        messages=tuple(json.loads(values["messages"])),
     )
     return Chunk(**values)
 
@@ -70,7 +80,7 @@ def run_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
     }
 
 
-def run(row: Mapping[Any, Any], state: Path) -> Run:
+def run(row: Row, state: Path) -> Run:
     """A run from its columns."""
     return Run(
         id=row["id"],

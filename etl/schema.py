@@ -1,245 +1,63 @@
-"""The ledger's tables, and how a database of it is opened.
-
-SQLite in WAL mode with synchronous=FULL: what was committed survives a power cut. Every write takes the write lock
-at its start (BEGIN IMMEDIATE), so that read-then-write steps are atomic over processes. The journal is copied into
-the main file by `settle` and by nobody else, because the main file is sealed (`etl.seal`).
-"""
+"""The ledger's tables, and how a database of it is opened."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    create_engine,
-    event,
-    exc,
-    insert,
-    select,
-    update,
-)
-
-from etl import durable, migrations, seal
+from etl import database, migrations, seal
+from etl.database import Connection, Database
 from etl.errors import StateError
 from etl.model import Counts
 
-#: Milliseconds that a write waits for another process.
-_BUSY = 30_000
+_COUNTS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
 
-#: So many writes are kept in the journal before it is copied into the main file.
-WRITES = 2000
-
-metadata = MetaData()
-
-meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
-
-runs = Table(
-    "runs",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("feed", Text, nullable=False),
-    Column("operation", Text, nullable=False),
-    Column("file", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("started", Text),
-    Column("ended", Text),
-    Column("error", Text),
-    Column("claimed", Text),
-    Column("archive", Text),
-    Column("merged", Integer, nullable=False, default=0),
-    *(Column(item.name, Integer, nullable=False, default=0) for item in fields(Counts)),
-    Index("runs_of_feed", "feed", "state"),
+#: What a new ledger is made of; an older one is brought here by `etl.migrations`.
+TABLES = (
+    "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
+    f"""CREATE TABLE runs (
+        seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
+        digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
+        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNTS},
+        PRIMARY KEY (seq), UNIQUE (id))""",
+    "CREATE INDEX runs_of_feed ON runs (feed, state)",
+    """CREATE TABLE chunks (
+        run TEXT NOT NULL, number INTEGER NOT NULL, wave INTEGER NOT NULL, operation TEXT NOT NULL,
+        header JSON NOT NULL, payload TEXT NOT NULL, digest TEXT NOT NULL, records INTEGER NOT NULL,
+        "values" INTEGER NOT NULL, state TEXT NOT NULL, origin INTEGER NOT NULL, first INTEGER NOT NULL,
+        without JSON NOT NULL, attempts INTEGER NOT NULL, repeats INTEGER NOT NULL, job_id INTEGER,
+        job_status INTEGER, validation_failures INTEGER NOT NULL, messages JSON NOT NULL, sent_at FLOAT,
+        polled_at FLOAT, polls INTEGER NOT NULL, not_before FLOAT, error TEXT, settled TEXT,
+        PRIMARY KEY (run, number))""",
+    "CREATE INDEX ix_chunks_job_id ON chunks (job_id)",
+    """CREATE TABLE refusals (
+        id INTEGER NOT NULL, run TEXT NOT NULL, origin INTEGER NOT NULL, key TEXT NOT NULL,
+        severity INTEGER NOT NULL, message TEXT NOT NULL, source_row INTEGER,
+        PRIMARY KEY (id))""",
+    "CREATE INDEX ix_refusals_run ON refusals (run)",
+    "CREATE TABLE feeds (feed TEXT NOT NULL, generation TEXT, PRIMARY KEY (feed))",
+    "CREATE TABLE files (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))",
+    """CREATE TABLE fetched (
+        source TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, modified INTEGER NOT NULL,
+        state TEXT NOT NULL, digest TEXT NOT NULL, since FLOAT NOT NULL,
+        PRIMARY KEY (source, path, size, modified))""",
+    # What a person should know of, for as long as it holds; see `etl.notices`.
+    """CREATE TABLE notices (
+        name TEXT NOT NULL, sentence TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))""",
+    # What the mappings expect of their feeds, so that `etl status` need not read mappings.
+    """CREATE TABLE expectations (
+        feed TEXT NOT NULL, arrives TEXT, changes TEXT, since TEXT NOT NULL, PRIMARY KEY (feed))""",
+    """CREATE TABLE sends (
+        id INTEGER NOT NULL, lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL,
+        "left" INTEGER NOT NULL, PRIMARY KEY (id))""",
+    """CREATE TABLE pauses (
+        lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL, seconds FLOAT NOT NULL,
+        strikes INTEGER NOT NULL, PRIMARY KEY (lane))""",
+    """CREATE TABLE tokens (
+        name TEXT NOT NULL, value TEXT NOT NULL, obtained FLOAT NOT NULL, expires FLOAT NOT NULL,
+        PRIMARY KEY (name))""",
 )
-
-chunks = Table(
-    "chunks",
-    metadata,
-    Column("run", Text, primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("wave", Integer, nullable=False),
-    Column("operation", Text, nullable=False),
-    Column("header", JSON, nullable=False),
-    Column("payload", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("records", Integer, nullable=False),
-    Column("values", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("origin", Integer, nullable=False),
-    Column("first", Integer, nullable=False),
-    Column("without", JSON, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("repeats", Integer, nullable=False),
-    Column("job_id", Integer, index=True),
-    Column("job_status", Integer),
-    Column("validation_failures", Integer, nullable=False),
-    Column("messages", JSON, nullable=False),
-    Column("sent_at", Float),
-    Column("polled_at", Float),
-    Column("polls", Integer, nullable=False),
-    Column("not_before", Float),
-    Column("error", Text),
-    Column("settled", Text),
-)
-
-refusals = Table(
-    "refusals",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("run", Text, nullable=False, index=True),
-    Column("origin", Integer, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("severity", Integer, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("source_row", Integer),
-)
-
-feeds = Table("feeds", metadata, Column("feed", Text, primary_key=True), Column("generation", Text))
-
-files = Table("files", metadata, Column("path", Text, primary_key=True), Column("digest", Text, nullable=False))
-
-fetched = Table(
-    "fetched",
-    metadata,
-    Column("source", Text, primary_key=True),
-    Column("path", Text, primary_key=True),
-    Column("size", Integer, primary_key=True),
-    Column("modified", Integer, primary_key=True),
-    Column("state", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("since", Float, nullable=False),
-)
-
-#: What a person should know of, for as long as it holds; see `etl.notices`.
-notices = Table(
-    "notices",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("sentence", Text, nullable=False),
-    Column("since", Text, nullable=False),
-)
-
-#: What the mappings expect of their feeds, so that `etl status` need not read mappings.
-expectations = Table(
-    "expectations",
-    metadata,
-    Column("feed", Text, primary_key=True),
-    Column("arrives", Text),
-    Column("changes", Text),
-    Column("since", Text, nullable=False),
-)
-
-sends = Table(
-    "sends",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("lane", Text, nullable=False),
-    Column("boot", Text, nullable=False),
-    Column("mono", Float, nullable=False),
-    Column("wall", Float, nullable=False),
-    Column("left", Integer, nullable=False, default=0),
-)
-
-pauses = Table(
-    "pauses",
-    metadata,
-    Column("lane", Text, primary_key=True),
-    Column("boot", Text, nullable=False),
-    Column("mono", Float, nullable=False),
-    Column("wall", Float, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("strikes", Integer, nullable=False),
-)
-
-tokens = Table(
-    "tokens",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-    Column("obtained", Float, nullable=False),
-    Column("expires", Float, nullable=False),
-)
-
-
-class Database:
-    """One opened ledger database; share it between the threads of a process."""
-
-    def __init__(self, engine: Engine, path: Path, *, reading: bool = False) -> None:
-        self._engine = engine
-        self._writing = engine.execution_options(etl_write=True)
-        self._reading = reading
-        self._path = path
-        self._writes = 0
-        with durable.translated(path):
-            self._handle = None if reading else os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # see `seal.put`
-        self.place = str(path)
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A consistent view. Raises StateError when the database cannot be read."""
-        with self._translated(), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One atomic step: durable when the block ends, undone when it raises. Raises StateError."""
-        with self._translated(), self._writing.begin() as connection:
-            yield connection
-        self._writes += 1
-        if self._writes >= WRITES:
-            self.settle()
-
-    def settle(self) -> None:
-        """Copy the journal into the main file and seal it; where somebody is reading just now, another time."""
-        self._writes = 0
-        with contextlib.suppress(StateError, exc.DatabaseError):  # it is in the journal all the same
-            seal.lift(self._path)
-            with self._engine.connect() as connection:
-                raw = connection.connection.cursor()
-                raw.execute("PRAGMA busy_timeout=0")
-                blocked = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                raw.execute(f"PRAGMA busy_timeout={_BUSY}")
-                raw.close()
-            if not blocked and self._handle is not None:
-                seal.put(self._path, self._handle)
-
-    def close(self) -> None:
-        """Give back all connections."""
-        if not self._reading:
-            self.settle()
-        self._engine.dispose()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (exc.OperationalError, exc.DatabaseError) as error:
-            if isinstance(error, exc.IntegrityError | exc.ProgrammingError):
-                raise
-            raise _refused(str(error.orig), self.place) from error
-        except ValueError as error:  # JSON, a state or a time that is none
-            raise _refused(f"malformed row: {error}", self.place) from error
 
 
 def ledger_path(state: Path) -> Path:
@@ -266,53 +84,62 @@ def open_database(state: Path) -> Database:
         ) from error
     seal.check(path)
     sealed = seal.is_put(path)
-    database = Database(_engine(f"sqlite:///{path}", writing=True), path)
+    opened = Database(path)
     try:
-        with database.read() as connection:
-            found = _version(connection, path)
+        with opened.read() as db:
+            found = _version(db, path)
             if found is not None and not sealed:
-                _check_whole(connection, path)
+                _check_whole(db, path)
         if found is None:
-            with database.write() as connection:
-                metadata.create_all(connection)
-                if _version(connection, path) is None:
-                    connection.execute(insert(meta).values(key="schema", value=str(migrations.NEWEST)))
+            with opened.write() as db:
+                if _version(db, path) is None:  # nobody else was quicker
+                    for statement in TABLES:
+                        db.execute(statement)
+                    note(db, "schema", str(migrations.NEWEST))
         elif found < migrations.NEWEST:
-            with database.write() as connection:
-                migrations.bring(found, connection.exec_driver_sql)
-                newest = str(migrations.NEWEST)
-                connection.execute(update(meta).where(meta.c.key == "schema").values(value=newest))
+            with opened.write() as db:
+                migrations.bring(found, db.execute)
+                note(db, "schema", str(migrations.NEWEST))
         if found != migrations.NEWEST or not sealed:
-            database.settle()
+            opened.settle()
     except BaseException:
-        database.close()
+        opened.close()
         raise
-    return database
+    return opened
 
 
 def read_database(state: Path) -> Database:
     """The same for looking only: changes nothing while somebody works. Raises StateError."""
     path = ledger_path(state)
-    database = Database(
-        _engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", writing=False), path, reading=True
-    )
+    opened = Database(path, reading=True)
     try:
-        with database.read() as connection:
-            found = _version(connection, path)
+        with opened.read() as db:
+            found = _version(db, path)
     except BaseException:
-        database.close()
+        opened.close()
         raise
     if found == migrations.NEWEST:
-        return database
-    database.close()
+        return opened
+    opened.close()
     return open_database(state)
 
 
-def _version(connection: Connection, path: Path) -> int | None:
+def noted(db: Connection, key: str) -> str | None:
+    """What the ledger keeps under a name."""
+    text: str | None = db.value("SELECT value FROM meta WHERE key = ?", key)
+    return text
+
+
+def note(db: Connection, key: str, value: str) -> None:
+    """Keep it, in the place of what was kept under this name."""
+    db.insert("meta", {"key": key, "value": value}, replace=True)
+
+
+def _version(db: Connection, path: Path) -> int | None:
     """The layout; None in an empty database. Raises StateError when it is newer than ours."""
-    if not connection.dialect.has_table(connection, meta.name):
+    if db.value("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'meta'") is None:
         return None
-    text = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar_one_or_none()
+    text = noted(db, "schema")
     if text is None:
         return None
     if text.isdecimal() and 1 <= int(text) <= migrations.NEWEST:
@@ -325,55 +152,8 @@ def _version(connection: Connection, path: Path) -> int | None:
     )
 
 
-def _check_whole(connection: Connection, path: Path) -> None:
+def _check_whole(db: Connection, path: Path) -> None:
     """Without a seal SQLite's own look at the file has to do."""
-    said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+    said = db.value("PRAGMA integrity_check(1)")
     if said != "ok":
-        raise _refused(f"malformed: {said}", str(path))
-
-
-def _engine(url: str, *, writing: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY / 1000, "check_same_thread": False})
-    event.listen(engine, "connect", _prepare_writing if writing else _prepare)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are opened by _begin, not guessed by the driver
-
-
-def _prepare_writing(connection: Any, record: Any) -> None:
-    _prepare(connection, record)
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("etl_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _refused(reason: str, place: str) -> StateError:
-    if "locked" in reason or "busy" in reason:
-        return StateError(
-            "state-busy",
-            "the ledger is locked by another process",
-            where=place,
-            hint="wait for it, or stop the process that holds it",
-        )
-    if "malformed" in reason or "not a database" in reason:
-        return StateError(
-            "state-corrupt",
-            f"the ledger is damaged: {reason}",
-            where=place,
-            hint="`etl state verify` says what is wrong and what repairs it",
-        )
-    return StateError(
-        "state-unusable",
-        f"the ledger cannot be used: {reason}",
-        where=place,
-        hint="check permissions and free space of the folder named by paths.state",
-    )
+        raise database.refused(f"malformed: {said}", str(path))

@@ -1,7 +1,7 @@
 """Tells whether the ledger's file is as it was written: its digest, in a file beside it.
 
 SQLite finds a torn page, but not a flipped bit within a value. While we work the main file does not change: what is
-new is in the journal (WAL), whose frames carry checksums of SQLite's own. Only `schema.Database.settle` copies the
+new is in the journal (WAL), whose frames carry checksums of SQLite's own. Only `Database.settle` copies the
 journal into the main file: it breaks the seal before, and seals anew behind it. So a seal that does not fit means that
 something else has written there, and no seal means that a crash came in the middle of a copy.
 """

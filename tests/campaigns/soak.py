@@ -90,7 +90,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
             for feed, values in said.items()
         )
         with ledger.database.read() as db:
-            sends = int(db.exec_driver_sql("select count(*) from sends").scalar_one())
+            sends = int(db.value("select count(*) from sends"))
     state = root / "var"
     kept = sum(path.is_file() and "archive" not in path.parts for path in state.rglob("*"))
     growth = max(memory[2:]) - memory[2] if len(memory) > 2 else 0.0

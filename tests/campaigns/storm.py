@@ -16,7 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl.database import AMONG
 from etl.ledger import Ledger
+from etl.ledger_keep import FINAL_RUN
 from etl.model import RunState
 from etl.sandbox import Settings
 from tests.acceptance.shop import SECRET, STOCK, open_shop, until
@@ -89,13 +91,8 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
 
 
 def _ended(ledger: Ledger) -> int:
-    from sqlalchemy import func, select
-
-    from etl import schema
-
     with ledger.database.read() as db:
-        final = [state.value for state in RunState if state.is_final]
-        return int(db.execute(select(func.count()).where(schema.runs.c.state.in_(final))).scalar_one())
+        return int(db.value(f"SELECT count(*) FROM runs WHERE state {AMONG}", FINAL_RUN))
 
 
 def main() -> int:

@@ -5,8 +5,8 @@ forks a process for each, which runs `etl.cli.main` and nothing else. In that pr
 a *point* before and after it: opening a file for writing, writing, syncing, renaming, linking, removing, making a
 folder, committing, sending, receiving. At the ordered point the process is killed for real.
 
-Nothing of the product knows of this: effects are seen by an audit hook and by wrappers around what Python, SQLAlchemy
-and httpx do themselves. Only pauses are shortened, because waiting is no effect.
+Nothing of the product knows of this: effects are seen by an audit hook and by wrappers around what Python, the
+ledger's database and httpx do themselves. Only pauses are shortened, because waiting is no effect.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ import httpx
 import pandera.api.extensions
 import pandera.backends.polars.register
 from httpx._transports import default as transports
-from sqlalchemy import Engine, event
-from sqlalchemy.engine.default import DefaultDialect
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
 from etl import breaker, cli, contract, schedule
+from etl.database import Connection, Database
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -229,24 +228,17 @@ def _files(effects: Effects) -> None:
 
 
 def _commits(effects: Effects) -> None:
-    writing = threading.local()
+    plain = Database._commit
 
-    @event.listens_for(Engine, "commit")
-    def begin(connection: Any) -> None:
-        writing.now = bool(connection.get_execution_options().get("etl_write"))
-
-    plain = DefaultDialect.do_commit
-
-    def do_commit(self: Any, connection: Any) -> None:
-        if not getattr(writing, "now", False) or effects.mode == "torn":
+    def commit(self: Database, connection: Connection) -> None:
+        if effects.mode == "torn":
             plain(self, connection)
             return
-        writing.now = False
         effects.point("commit", before=True, faultable=True)
         plain(self, connection)
         effects.point("commit", before=False)
 
-    DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+    Database._commit = commit  # type: ignore[method-assign]
 
 
 def _exchanges(effects: Effects) -> None:

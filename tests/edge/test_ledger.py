@@ -170,7 +170,7 @@ def test_a_damaged_ledger_is_refused_with_a_way_out(tmp_path: Path) -> None:
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     """A ledger of a later version is left alone."""
     with Ledger.open(tmp_path) as ledger, ledger.database.write() as db:
-        db.exec_driver_sql("update meta set value='99' where key='schema'")
+        db.execute("update meta set value='99' where key='schema'")
     with pytest.raises(StateError, match="layout 99"):
         Ledger.open(tmp_path)
 

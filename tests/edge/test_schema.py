@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import migrations, schema, seal
+from etl import database, migrations, schema, seal
 from etl.errors import StateError
 from etl.ledger import Ledger
 from etl.model import Run, RunState
@@ -135,7 +135,7 @@ def test_without_a_seal_sqlite_looks(tmp_path: Path) -> None:
 
 def test_the_journal_is_copied_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many writes the journal starts anew, and the file is sealed again."""
-    monkeypatch.setattr(schema, "WRITES", 3)
+    monkeypatch.setattr(database, "WRITES", 3)
     with Ledger.open(tmp_path) as ledger:
         for number in range(7):
             ledger.keep_token(f"t{number}", "one", 1.0, 2.0)

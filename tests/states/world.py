@@ -27,9 +27,9 @@ from unittest import mock
 
 import httpx
 from httpx._transports import default as transports
-from sqlalchemy.engine.default import DefaultDialect
 
 from etl import accepted, config, work
+from etl.database import Connection, Database
 from etl.errors import EtlError, Exit
 from etl.ledger import Ledger
 from etl.model import KEY, ChunkState, Run, RunState
@@ -99,8 +99,12 @@ class Blow:
     def point(self) -> None:
         with self.lock:
             self.count += 1
-            if self.at is not None and self.count >= self.at:
-                raise Killed
+            self.still()
+
+    def still(self) -> None:
+        """What has no effect does not go on after death either."""
+        if self.at is not None and self.count >= self.at:
+            raise Killed
 
 
 @dataclass(frozen=True)
@@ -218,19 +222,24 @@ class World:
     def wired(self, blow: Blow | None = None) -> Iterator[None]:
         """The wire, the secret, and the points at which a process can die."""
         blow = blow or Blow()
-        plain = DefaultDialect.do_commit
+        plain, read = Database._commit, Database.read
 
-        def commit(dialect: Any, connection: Any) -> None:
+        def commit(database: Database, connection: Connection) -> None:
             blow.point()
-            plain(dialect, connection)
+            plain(database, connection)
             blow.point()
+
+        def look(database: Database) -> contextlib.AbstractContextManager[Connection]:
+            blow.still()
+            return read(database)
 
         def handle(_: Any, request: httpx.Request) -> httpx.Response:
             return self._exchange(request, blow)
 
         with (
             mock.patch.dict(os.environ, ETL_CLIENT_SECRET="sandbox"),
-            mock.patch.object(DefaultDialect, "do_commit", commit),
+            mock.patch.object(Database, "_commit", commit),
+            mock.patch.object(Database, "read", look),
             mock.patch.object(httpx.HTTPTransport, "handle_request", handle),
         ):
             yield

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from etl import schema
 from etl.answer import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
 from etl.config import ConnectSettings, Secret
 from etl.connect import Connect, translate
@@ -195,7 +194,7 @@ def test_a_429_tells_the_gate(tmp_path: Path) -> None:
             world.connect.jobs()
         assert caught.value.delay == 7
         with world.ledger.database.read() as db:
-            assert db.execute(schema.pauses.select()).one().seconds == 7
+            assert db.value("select seconds from pauses") == 7
 
 
 def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
