@@ -18,6 +18,9 @@ from etl.pipeline import Pipeline
 from etl.upload import Flight, Landing
 from etl.waiting import Waiting
 
+#: Overtaken runs that are filed away in one step.
+AT_ONCE = 100
+
 
 class Traffic:
     """Carries every open run to its end, or as far as it goes."""
@@ -44,6 +47,7 @@ class Traffic:
         self._barred: frozenset[str] | None = None
         self._only: set[str] | None = None
         self._given_up: set[tuple[str, str]] = set()
+        self._arrived: list[Landing] = []
         self._ended: dict[str, Run] = {}
         self._said: dict[str, str] = {}
         self.trouble: list[tuple[Run, EtlError]] = []  #: runs that stay open, and why
@@ -57,7 +61,7 @@ class Traffic:
     @property
     def busy(self) -> bool:
         """Whether runs are under way."""
-        return bool(self._flight.under_way())
+        return bool(self._under_way())
 
     def add(self, runs: Iterable[Run]) -> None:
         """Runs that have just been opened, or changed by others."""
@@ -81,7 +85,7 @@ class Traffic:
 
     def results(self) -> list[Run]:
         """Runs that have ended or come to a stop, in that order, and those that are under way."""
-        flying = self._flight.under_way()
+        flying = self._under_way()
         under_way = [run for run in self._waiting.work() if run.id in flying]
         return list({run.id: run for run in [*self._ended.values(), *under_way]}.values())
 
@@ -92,18 +96,34 @@ class Traffic:
 
     def step(self) -> bool:
         """Do what is to be done, at most one plan of it. True when there may be more to do at once."""
-        for landing in self._flight.landed():
-            self._landed(landing)
-        for run, reason in [found for found in self._waiting.overtaken() if found[0].id not in self._blocked]:
+        overtaken = [found for found in self._waiting.overtaken() if found[0].id not in self._blocked]
+        behind = {run.feed for run, _ in overtaken}
+        arrived, self._arrived = [*self._arrived, *self._flight.landed()], []
+        for landing in arrived:
+            run = self._ledger.run(landing.run)
+            assert run is not None
+            if run.feed in behind:  # once it has ended, nothing would say that the others are older
+                self._arrived.append(landing)
+            else:
+                self._landed(run, landing)
+        began = not self.closed and self._begin()
+        for run, reason in overtaken[:AT_ONCE]:  # nothing that goes has to wait for it, nor a stop
             self._guarded(run, lambda run=run, reason=reason: self._pipeline.supersede(run, reason))  # type: ignore[misc]
-        if self.closed:
-            return False
+        return bool(began or overtaken)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _under_way(self) -> frozenset[str]:
+        return self._flight.under_way().union(landing.run for landing in self._arrived)
+
+    def _begin(self) -> bool:
+        """Send what may go, and plan what comes next."""
         if self._barred is None:
             self._barred = self._ask_barred()
         runs = self._open()
         blocked = {*self._blocked, *(run.id for run in runs if lanes.space(run.operation) in self._barred)}
         opened = lanes.open_up(runs, self._needs, blocked, self._flight.slow(), self._beside)
-        under_way = self._flight.under_way()
+        under_way = self._under_way()
         for run in opened.free:
             if run.state is not RunState.CLAIMED and run.id not in under_way:
                 requests = self._flight.add(run.id, urgent=run.operation in lanes.URGENT)
@@ -118,8 +138,6 @@ class Traffic:
         self._guarded(claimed, lambda: self._pipeline.plan(claimed))
         return True
 
-    # -- inside -------------------------------------------------------------------------------------------------
-
     def _open(self) -> list[Run]:
         runs = self._waiting.work()
         if self._only is None:
@@ -131,9 +149,7 @@ class Traffic:
             if run.id in self._only or (run.state is not RunState.CLAIMED and lanes.space(run.operation) in asked)
         ]
 
-    def _landed(self, landing: Landing) -> None:
-        run = self._ledger.run(landing.run)
-        assert run is not None
+    def _landed(self, run: Run, landing: Landing) -> None:
         if landing.error is not None:
             self._block(run, landing.error)
             self.closed = self.closed or landing.everybody

@@ -231,6 +231,8 @@ def _notice(work: Session) -> None:
 
 def _claim(work: Session, ready: dict[str, inbox.Look], unknown: set[str]) -> None:
     for name in _ordered(ready.keys() - unknown, work, unknown):
+        if work.stop.is_set():
+            break
         work.traffic.add(work.pipeline.intake.claim(name, ready[name]))
 
 

@@ -21,7 +21,7 @@ from etl.ledger import Ledger
 from etl.ledger_keep import FINAL_RUN
 from etl.model import RunState
 from etl.sandbox import Settings
-from tests.acceptance.shop import SECRET, STOCK, open_shop, until
+from tests.acceptance.shop import SECRET, STOCK, Shop, open_shop, until
 
 MAPPING = """
 feed: stock
@@ -45,12 +45,15 @@ class Stormed:
     left: int  #: files that are not filed away
     runs: dict[str, int]
     value: float  #: of the one part that all files speak of
+    through: float  #: seconds from SIGCONT until Connect had what the newest file says
+    before: int  #: files that had been filed away by then
     seconds: float  #: from SIGCONT to the last file filed away
     per_file: float  #: milliseconds
 
     def __str__(self) -> str:
         return (
-            f"{self.files} files while stopped: {self.archived} filed away ({self.runs}), {self.left} left; "
+            f"{self.files} files while stopped: {self.archived} filed away ({self.runs}), {self.left} left; the newest "
+            f"was through after {self.through:.0f} s, {self.before} files were filed away by then; all of them after "
             f"{self.seconds:.0f} s, {self.per_file:.1f} ms each"
         )
 
@@ -71,6 +74,8 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
             os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
         begun = time.monotonic()
         process.send_signal(signal.SIGCONT)
+        until(lambda: _value(shop) == files, patience)
+        through, before = time.monotonic() - begun, len(_filed(shop))
         with Ledger.open(shop.state) as ledger:
             until(lambda: _ended(ledger) > files and not shop.claimed(), patience)
             seconds = time.monotonic() - begun
@@ -78,16 +83,27 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
             assert shop.finish(process).status == 0
             runs = ledger.runs(files + 10)
         shop.sandbox.settle()
-        archived = len(list(shop.state.glob("archive/*/*/stock_*.csv"))) - 1
+        archived = len(_filed(shop)) - 1
         return Stormed(
             files=files,
             archived=archived,
             left=len(list(shop.inbox.iterdir())) + len(shop.claimed()),
             runs={state.value: n for state in RunState if (n := sum(run.state is state for run in runs))},
-            value=float(shop.sandbox.records(STOCK)["A1|W1|L1"]["OnhandValue"]),
+            value=_value(shop),
+            through=through,
+            before=before,
             seconds=seconds,
             per_file=seconds / files * 1000,
         )
+
+
+def _value(shop: Shop) -> float:
+    """What Connect has."""
+    return float(shop.sandbox.records(STOCK)["A1|W1|L1"]["OnhandValue"])
+
+
+def _filed(shop: Shop) -> list[Path]:
+    return list(shop.state.glob("archive/*/*/stock_*.csv"))
 
 
 def _ended(ledger: Ledger) -> int:
