@@ -3,6 +3,8 @@
 Event names are a noun and a verb in the past tense (`file_settled`, `plan_made`, `chunk_submitted`, `job_finished`,
 `run_finished`). Values of cells and secrets do not belong into any event above debug; `redact` is the net below
 that rule, not the rule.
+
+structlog writes the lines, and stays (docs/decisions/0016).
 """
 
 from __future__ import annotations

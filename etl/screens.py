@@ -72,7 +72,7 @@ def runs_table(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = 
 
 
 def print_table(columns: Sequence[Column], title: str | None = None) -> None:
-    """No wider than the terminal (COLUMNS counts; 118 where there is none): see `fitted`."""
+    """No wider than the terminal (COLUMNS counts; 118 where there is none): see `fitted`. rich draws it, and stays."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
