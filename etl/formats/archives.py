@@ -6,6 +6,7 @@ A zip that is a workbook is a workbook. Sizes in an archive's directory may lie,
 from __future__ import annotations
 
 import gzip
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -19,6 +20,17 @@ from etl.formats import refusals
 from etl.formats.limits import Limits
 
 CHUNK = 1 << 20
+#: What Python's zipfile and gzip raise about damaged archives.
+DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 WORKBOOK_PARTS = frozenset(("[content_types].xml", "content.xml", "_rels/.rels", "xl/workbook.xml", "xl/workbook.bin"))
 
 
@@ -33,7 +45,7 @@ def kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.replace("\\", "/").lower() for name in archive.namelist()}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+    except DAMAGES:
         return "zip"
     return "" if names & WORKBOOK_PARTS else "zip"
 
@@ -45,7 +57,7 @@ def members(path: Path, limits: Limits) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = [part for part in archive.infolist() if not part.is_dir()]
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+    except DAMAGES:
         raise _damaged(path.name) from None
     names = tuple(part.filename for part in parts if not _is_clutter(part.filename))
     if len(names) > limits.members:
@@ -78,15 +90,7 @@ def unpacked(path: Path, member: str | None, limits: Limits) -> Iterator[Path]:
                     inner = _copy(stream, Path(folder, name), path, path.stat().st_size, limits)
             else:
                 inner = _member(path, member, Path(folder), limits)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except DAMAGES as error:
             if isinstance(error, RuntimeError) and "password" in str(error):
                 raise FileRefused(
                     "archive-encrypted",
@@ -144,4 +148,4 @@ def _damaged(name: str) -> FileRefused:
     )
 
 
-__all__ = ["check_unpacked", "kind", "members", "unpacked"]
+__all__ = ["DAMAGES", "check_unpacked", "kind", "members", "unpacked"]

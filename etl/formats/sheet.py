@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import polars as pl
+
 from etl.errors import FileRefused
+from etl.model import ROW
+
+#: Filled cells one below the other, as readers give them that work on many at once.
+CELLS = {"row": pl.Int64(), "col": pl.UInt16(), "text": pl.String()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +29,32 @@ class Sheet:
     name: str
     tabs: list[Tab] = field(default_factory=list)  #: all sheets of the workbook
     rows: dict[int, dict[int, str]] = field(default_factory=dict)
+    parts: list[pl.DataFrame] = field(default_factory=list)  #: of the schema CELLS: other rows than those in `rows`
     faults: list[tuple[int, int, str]] = field(default_factory=list)  #: (row, column, what stands there)
     merged: list[tuple[int, int, int, int]] = field(default_factory=list)  #: first row, first column, last row, last
     counted: int | None = None  #: rows that hold something below the header, told by another reader
+
+    def frame(self) -> pl.DataFrame:
+        """All rows in order: ROW, and a column for every sheet column in use, called after its number; "" is a cell."""
+        cells = pl.concat([*self.parts, self._listed()])
+        if self.parts and self.rows:
+            cells = cells.sort("row")
+        numbers = cells["row"].unique().sort()
+        columns = {ROW: numbers}
+        for (place, *_), column in sorted(cells.partition_by("col", as_dict=True, include_key=False).items()):
+            if column.height < numbers.len():
+                column = numbers.to_frame().join(column, on="row", how="left", maintain_order="left")
+            columns[str(place)] = column["text"]
+        return pl.DataFrame(columns)
+
+    def _listed(self) -> pl.DataFrame:
+        rows, columns, texts = list[int](), list[int](), list[str]()
+        for row in sorted(self.rows):
+            cells = self.rows[row]
+            rows += [row] * len(cells)
+            columns += cells.keys()
+            texts += cells.values()
+        return pl.DataFrame({"row": rows, "col": columns, "text": texts}, schema=CELLS)
 
 
 def choose(tabs: list[Tab], wanted: str | None, where: str) -> Tab:

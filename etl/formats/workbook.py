@@ -20,11 +20,11 @@ import polars as pl
 import etl
 from etl.errors import FileRefused
 from etl.formats import header, refusals
-from etl.formats.archives import check_unpacked
+from etl.formats.archives import DAMAGES, check_unpacked
 from etl.formats.limits import Limits
-from etl.formats.records import Malformed, frame_of
+from etl.formats.records import Malformed, without_blanks
 from etl.formats.sheet import Sheet, Unreadable
-from etl.model import Dialect, Rejections, Table
+from etl.model import ROW, Dialect, Rejections, Table
 
 BIFF = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00", b"\x09\x08\x08\x00", b"\x09\x08\x10\x00")
 SAMPLE_ROWS = 300  #: looked at in detection
@@ -141,7 +141,7 @@ def _zipped(path: Path, limits: Limits) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError):
+    except DAMAGES:
         raise Unreadable("its archive is damaged or cut off") from None
     unpacked = sum(part.file_size for part in parts)
     check_unpacked(path.name, unpacked, path.stat().st_size, limits)
@@ -159,30 +159,33 @@ def assemble(sheet: Sheet, request: Request) -> Answer:
     """Header, columns and rows of the sheet, written as frames."""
     dialect, limits, where = request.dialect, request.limits, request.name
     above = dialect.above
-    if not sheet.rows:
+    cells = sheet.frame()
+    if not cells.height:
         raise refusals.empty(where)
-    if dialect.header and dialect.header not in sheet.rows:
-        last = max(sheet.rows)
+    last = int(cells[ROW][-1])
+    if dialect.header and dialect.header not in cells[ROW]:
         raise (refusals.no_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
-    announced = _take_trailer(sheet, dialect, where)
-    place = _columns(sheet, dialect, where, limits)
+    announced = _trailer(cells, dialect, where)
+    faults = sheet.faults
+    if announced is not None:
+        cells = cells.head(-1)
+        faults = [fault for fault in faults if fault[0] != last]
+    place = _columns(cells, sheet.merged, dialect, where, limits)
     malformed = Malformed()
-    bad = {row for row, _, _ in sheet.faults if row > above}
-    for row, col, what in sheet.faults:
+    bad = {row for row, _, _ in faults if row > above}
+    for row, col, what in faults:
         if row > above:
             malformed.add(row, *_fault(what, row, place.get(col, f"column {col}")), column=place.get(col))
     if dialect.header and not dialect.columns and len(place) > 1:
-        titles = sheet.rows[dialect.header]
-        again = {row for row, cells in sheet.rows.items() if row > above and cells == titles}
-        for row in again - bad:
+        again = _again(cells, _row(cells, dialect.header), above) - bad
+        for row in again:
             malformed.add(row, *refusals.header_again(row, ""))
         bad |= again
-    numbers = [row for row in sorted(sheet.rows) if row > above and row not in bad]
-    cells = [[sheet.rows[row].get(col, "") for col in place] for row in numbers]
-    for number in numbers:
-        if sheet.rows[number].keys() - place.keys():
-            raise Unreadable(f"row {number} has cells outside of the {len(place)} columns")
-    frame = frame_of(numbers, cells, tuple(place.values()))
+    cells = cells.filter(pl.col(ROW) > above, ~pl.col(ROW).is_in(list(bad)))
+    nothing = pl.lit(None, pl.String)
+    used = (pl.col(str(col)) if str(col) in cells.columns else nothing for col in place)
+    named = (text.alias(name) for text, name in zip(used, place.values(), strict=True))
+    frame = without_blanks(cells.select(ROW, *named))
     frame.write_ipc(Path(request.output, "frame"))
     malformed.frame().write_ipc(Path(request.output, "malformed"))
     rows = frame.height + len(bad) if sheet.counted is None else sheet.counted - (announced is not None)
@@ -191,9 +194,12 @@ def assemble(sheet: Sheet, request: Request) -> Answer:
     return Answer(rows=rows, sheet=sheet.name)
 
 
-def _columns(sheet: Sheet, dialect: Dialect, where: str, limits: Limits) -> dict[int, str]:
+def _columns(
+    cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], dialect: Dialect, where: str, limits: Limits
+) -> dict[int, str]:
     """Names of the sheet's columns by place. Names of the mapping count from column A: what is empty moves nothing."""
-    used = sorted({col for row, cells in sheet.rows.items() if row >= dialect.above for col in cells})
+    below = cells.filter(pl.col(ROW) >= dialect.above).drop(ROW)
+    used = [int(column.name) for column in below if column.null_count() < below.height]
     if dialect.columns:
         names = header.unique(dialect.columns, where, dialect.header, limits.columns)
         if used and used[-1] > len(names):
@@ -204,36 +210,50 @@ def _columns(sheet: Sheet, dialect: Dialect, where: str, limits: Limits) -> dict
                 hint="give `columns:` one name per column of the sheet, column A first",
             )
         if dialect.header:
-            titles = _titles(sheet, dialect.header)
+            titles = _titles(cells, merged, dialect.header)
             header.check_places(names, [titles.get(at, "") for at in range(1, len(names) + 1)], where, dialect.header)
         return dict(enumerate(names, 1))
     if not dialect.header:
         raise refusals.columns_missing(where)
-    titles = _titles(sheet, dialect.header)
+    titles = _titles(cells, merged, dialect.header)
     named = [titles.get(col) or f"column {col}" for col in used]
     return dict(zip(used, header.unique(named, where, dialect.header, limits.columns), strict=True))
 
 
-def _take_trailer(sheet: Sheet, dialect: Dialect, where: str) -> str | None:
-    """Takes the last row off where the mapping declares it; the number it announces, "" for none, None: no trailer."""
+def _row(cells: pl.DataFrame, number: int) -> dict[int, str]:
+    """The filled cells of one row, by place."""
+    found = cells.filter(pl.col(ROW) == number).drop(ROW).to_dicts()
+    return {int(place): text for place, text in found[0].items() if text is not None} if found else {}
+
+
+def _again(cells: pl.DataFrame, titles: dict[int, str], above: int) -> set[int]:
+    """Rows further down that hold what the header holds, and nothing else."""
+    same = [pl.col(name).eq_missing(pl.lit(titles.get(int(name)), pl.String)) for name in cells.columns if name != ROW]
+    return set(cells.filter(pl.col(ROW) > above, *same)[ROW])
+
+
+def _trailer(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | None:
+    """The number that the last row announces where the mapping declares one, "" for none, None: no trailer."""
     if dialect.trailer is None:
         return None
-    last = max(sheet.rows)
-    text = " ".join(sheet.rows[last][col] for col in sorted(sheet.rows[last]))
+    last = int(cells[ROW][-1])
+    text = " ".join(_row(cells, last).values())
     found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.above else None
     if found is None:
         raise refusals.trailer_missing(where)
-    del sheet.rows[last]
-    sheet.faults = [fault for fault in sheet.faults if fault[0] != last]
     return found.groupdict().get("rows") or ""
 
 
-def _titles(sheet: Sheet, first: int) -> dict[int, str]:
+def _titles(cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], first: int) -> dict[int, str]:
     """Header cells; one that is merged with cells above it shows the text that stands there."""
-    titles = dict(sheet.rows[first])
-    for top, left, bottom, _ in sheet.merged:
-        if top < first <= bottom and left not in titles and left in sheet.rows.get(top, {}):
-            titles[left] = sheet.rows[top][left]
+    titles = _row(cells, first)
+    above: dict[int, dict[int, str]] = {}
+    for top, left, bottom, _ in merged:
+        if top < first <= bottom and left not in titles:
+            if top not in above:
+                above[top] = _row(cells, top)
+            if left in above[top]:
+                titles[left] = above[top][left]
     return titles
 
 
@@ -250,10 +270,11 @@ def detail(request: Request) -> Answer:
     sheet = open_sheet(request)
     shown = [tab.name for tab in sheet.tabs if tab.visible]
     for name in shown:
-        if sheet.rows:
+        if sheet.rows or sheet.parts:
             break
         sheet = open_sheet(msgspec.structs.replace(request, dialect=replace(request.dialect, sheet=name)))
-    numbers = sorted(sheet.rows)[:SAMPLE_ROWS]
-    width = max((max(sheet.rows[row]) for row in numbers), default=0)
-    sample = [(row, [sheet.rows[row].get(col, "") for col in range(1, width + 1)]) for row in numbers]
+    cells = sheet.frame().head(SAMPLE_ROWS)
+    rows = {row: _row(cells, row) for row in cells[ROW]}
+    width = max((max(row, default=0) for row in rows.values()), default=0)
+    sample = [(row, [at.get(col, "") for col in range(1, width + 1)]) for row, at in rows.items()]
     return Answer(sheet=sheet.name, tabs=shown, sample=sample)

@@ -7,16 +7,20 @@ come from the cells; the sheet's own claim about its dimension is not looked at.
 from __future__ import annotations
 
 import posixpath
-import re
 import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from etl.formats import cells, xml
+import polars as pl
+
+from etl.formats import cells, xlsx_strings, xml
 from etl.formats.limits import Limits
 from etl.formats.sheet import Sheet, Tab, Unreadable, choose
-from etl.formats.xlsx_cells import SheetParser, count_rows, unescape
-
-REFERENCE = re.compile(r"([A-Z]+)(\d+)")
+from etl.formats.xlsx_blocks import Splicer, Unproven
+from etl.formats.xlsx_cells import Book, SheetParser
+from etl.formats.xlsx_count import RowCount
+from etl.formats.xlsx_rows import Rows
 
 
 def tabs(archive: zipfile.ZipFile) -> tuple[list[Tab], bool, str]:
@@ -81,36 +85,6 @@ def formats(archive: zipfile.ZipFile, part: str) -> list[str]:
     return [custom.get(style, cells.BUILTIN.get(style, "")) for style in styles]
 
 
-def strings(archive: zipfile.ZipFile, part: str, limits: Limits) -> list[str]:
-    """Shared strings, without the reading aids of East Asian text."""
-    found: list[str] = []
-    piece: list[str] = []
-    state = {"t": False, "aid": False}
-
-    def start(name: str, _: dict[str, str]) -> None:
-        if name == "si":
-            piece.clear()
-        elif name == "t":
-            state["t"] = not state["aid"]
-        elif name == "rPh":
-            state["aid"] = True
-
-    def end(name: str) -> None:
-        if name == "si":
-            found.append(unescape("".join(piece)))
-        elif name == "t":
-            state["t"] = False
-        elif name == "rPh":
-            state["aid"] = False
-
-    def text(data: str) -> None:
-        if state["t"]:
-            piece.append(data)
-
-    xml.parse(archive, part, start, end, text)
-    return found
-
-
 def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
     """One sheet."""
     with zipfile.ZipFile(path) as archive:
@@ -119,11 +93,42 @@ def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
             raise Unreadable(f"it has {len(found)} sheets, more than {limits.sheets}")
         tab = choose(found, wanted, path.name)
         parts = dict(relations(archive, main).values())
-        names = set(archive.namelist())
-        styles = formats(archive, parts["styles"]) if parts.get("styles") in names else []
-        shared = strings(archive, parts["sharedStrings"], limits) if parts.get("sharedStrings") in names else []
-        sheet = Sheet(tab.name, found)
-        SheetParser(sheet, styles, shared, epoch, limits).run(archive, tab.place)
-        empties = frozenset(str(at).encode() for at, text in enumerate(shared) if not text)
-        sheet.counted = count_rows(archive, tab.place, header, empties)
+        styles = formats(archive, parts["styles"]) if "styles" in parts else []
+        texts = parts.get("sharedStrings")
+        shared = xlsx_strings.read(archive, texts, limits) if texts else pl.Series(dtype=pl.String)
+        book = Book(styles, shared, epoch)
+        with suppress(Unproven, Unreadable):
+            pieces = xml.chunks(archive, tab.place)
+            return at_once(pieces, Sheet(tab.name, found), tab.place, book, header, limits)
+        pieces = xml.chunks(archive, tab.place)
+        return in_turn(pieces, Sheet(tab.name, found), tab.place, book, header, limits)
+
+
+def at_once(pieces: Iterable[bytes], sheet: Sheet, part: str, book: Book, header: int, limits: Limits) -> Sheet:
+    """Cells by pattern; rows that do not fit by expat. Unproven or Unreadable when expat had better read all of it."""
+    count = RowCount(header, book.empties, limits.sheet_block)
+    rows = Rows(book, limits)
+    parser = SheetParser(sheet, book, limits).parser(part)
+    splicer = Splicer(parser, "sheetData", "row", rows.take, limits.sheet_block)
+    for piece in pieces:
+        count.feed(piece)
+        splicer.feed(piece)
+    splicer.close()
+    if rows.filled + len(sheet.rows) > limits.rows:
+        raise Unproven("many rows")
+    sheet.parts = rows.parts
+    sheet.faults += rows.faults
+    sheet.counted = count.close()
+    return sheet
+
+
+def in_turn(pieces: Iterable[bytes], sheet: Sheet, part: str, book: Book, header: int, limits: Limits) -> Sheet:
+    """All cells by expat, one after the other."""
+    count = RowCount(header, book.empties, limits.sheet_block)
+    parser = SheetParser(sheet, book, limits).parser(part)
+    for piece in pieces:
+        count.feed(piece)
+        parser.feed(piece)
+    parser.feed(b"", final=True)
+    sheet.counted = count.close()
     return sheet
