@@ -103,10 +103,9 @@ def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Bat
         if part.is_empty():
             continue
         common = unpack(part.select(pl.col(name).bitwise_and() for name in able).row(0))
-        key = layout.retiring
-        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0)) & common
-        if key is not None and common & 1 << key.index:
-            wanted |= 1 << key.index
+        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0))
+        if layout.retiring is not None:
+            wanted |= 1 << layout.retiring.index
         bits = coherence.close(wanted, common, layout)
         if bits is None:
             bits = coherence.close(layout.always, common, layout) or layout.always
@@ -123,15 +122,11 @@ def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Bat
             room.append(part)
             count += items
         batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
-    done = (
-        pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches])
-        if batches
-        else None
-    )
-    if done is None:
+    if not batches:
         return [], changes
+    done = pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches])
     rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
-        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}").fill_null(0)).alias(f"_c{word}") for word in range(changes.words)
+        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}")).alias(f"_c{word}") for word in range(changes.words)
     )
     left = rest.filter(pl.any_horizontal(pl.col(name) != 0 for name in send)).select(frame.columns)
     return batches, replace(changes, frame=left)
@@ -227,7 +222,7 @@ def _agree(frame: pl.DataFrame, c: list[str], v: list[str], layout: Layout) -> p
         pl.len().alias("_n"),
     )
     several = items.filter(pl.col("_n") > 1)
-    kinds = several.select(*asked, *shared, *some).unique(maintain_order=True)
+    kinds = several.select(*asked, *shared, *some).unique()
     fitting = []
     for kind in kinds.iter_rows():
         send, able, any_of = (unpack(kind[start : start + len(v)]) for start in range(0, len(kind), len(v)))
@@ -253,13 +248,13 @@ def _wave(
     if layout.units:  # a variant that is new does not tear its product apart
         frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
     facts = (
-        frame.group_by("_s", NEW, maintain_order=True)
+        frame.group_by("_s", NEW)
         .agg(
             pl.col(ITEM).n_unique().alias("_n"),
             *(pl.col(name).bitwise_and() for name in able),
             *(pl.col(name).bitwise_or().alias("u" + name) for name in able),
         )
-        .sort(pl.col("_n"), pl.col("_s"), descending=[True, False])
+        .sort("_n", "_s", NEW, descending=[True, False, False])
     )
     groups = [
         Group(

@@ -29,7 +29,7 @@ import pytest
 TARGETS = {
     "etl.schedule": ["tests/unit/test_schedule.py"],
     "etl.diff": ["tests/unit/test_diff.py", "tests/unit/test_diff_model.py"],
-    "etl.chunk": ["tests/unit/test_chunk.py", "tests/unit/test_chunk_model.py"],
+    "etl.chunk": ["tests/unit/test_chunk.py", "tests/unit/test_chunk_scopes.py", "tests/unit/test_chunk_model.py"],
     "etl.ledger": ["tests/edge/test_ledger.py", "tests/edge/test_ledger_steps.py"],
 }
 
