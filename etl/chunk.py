@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from etl import coherence, layers
-from etl.cells import REJECTIONS
 from etl.diff import NEW, ChangeSet
 from etl.layout import BITS, OWN, Layout, unpack
 from etl.model import ITEM, KEY, ROW, Rejections
@@ -46,18 +45,33 @@ class Batch:
     whole: bool = False  #: must not be cut: a FullFile scope
 
 
-def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], Rejections]:
+def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], pl.DataFrame]:
     """Batches by wave, then by size; every changed record is in as many batches as it needs passes.
 
-    Records that no header can carry come back as rejections.
+    Records that no header can carry come back by themselves, see `uneven`.
     """
     frame, sets, hopeless = _assign(changes, layout, limits)
-    rejections = _uneven(hopeless)
     batches: list[Batch] = []
     waves = sorted(frame["_wave"].unique().to_list()) if frame.height else []
     for wave in waves:
         batches.extend(_wave(frame.filter(pl.col("_wave") == wave), wave, sets, changes.words, layout, limits))
-    return batches, rejections
+    return batches, hopeless.select(KEY, ROW, NEW)
+
+
+def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejections:
+    """Why records that no header can carry do not go, for every row of them; `lines`: KEY and ROW of all rows."""
+    if lines is not None:
+        hopeless = hopeless.select(KEY).join(lines, on=KEY, how="left", maintain_order="left")
+    return Rejections(
+        hopeless.select(
+            row=pl.col(ROW).cast(pl.Int64),
+            column=pl.lit(""),
+            code=pl.lit("uneven-list"),
+            value=pl.col(KEY).str.replace_all("\x1f", " / ", literal=True),
+            message=pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
+            hint=pl.lit("fill the cells, or give the field a `default` or `empty: clear`"),
+        )
+    )
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
@@ -343,18 +357,3 @@ def _item_number(frame: pl.DataFrame) -> pl.Series:
     """Number of each row's item, in the order in which items appear."""
     order = frame.select(ITEM).unique(maintain_order=True).with_row_index("_i").cast({"_i": pl.Int64})
     return frame.select(ITEM).join(order, on=ITEM, how="left", maintain_order="left")["_i"]
-
-
-def _uneven(hopeless: pl.DataFrame) -> Rejections:
-    if hopeless.is_empty():
-        return Rejections(pl.DataFrame(schema=REJECTIONS))
-    return Rejections(
-        hopeless.select(
-            row=pl.col(ROW),
-            column=pl.lit(""),
-            code=pl.lit("uneven-list"),
-            value=pl.col(KEY).str.replace_all("\x1f", " / ", literal=True),
-            message=pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
-            hint=pl.lit("fill the cells, or give the field a `default` or `empty: clear`"),
-        )
-    )

@@ -157,6 +157,7 @@ def make(
         rejected,
         counts,
         alive=sifted.alive,
+        lines=sifted.lines,
         full=everything,
         mentioned=unsure,
         foreign=foreign,
@@ -241,6 +242,7 @@ def _planned(
     *,
     alive: int,
     full: bool,
+    lines: pl.DataFrame | None = None,
     mentioned: pl.Series | None = None,
     foreign: Map[str, pl.DataFrame] | None = None,
     part: bool = False,
@@ -277,15 +279,16 @@ def _planned(
             if batch.records > terms.max_records:
                 raise too_large(mapping, batch.records, 0, terms.max_records, terms.max_bytes)
         batches.extend(scopes)
-    more, uneven = chunk.split(changes, layout, limits)
+    more, hopeless = chunk.split(changes, layout, limits)
     batches.extend(_later(more, 1) if batches else more)
+    uneven = chunk.uneven(hopeless, lines)
     found = Rejections(pl.concat([rejected, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
     counts = replace(
         counts,
         rejected=found.rows,
         unchanged=changes.unchanged,
-        new=changes.new,
-        changed=changes.changed,
+        new=changes.new - hopeless.filter(diff.NEW).height,
+        changed=changes.changed - hopeless.filter(~pl.col(diff.NEW)).height,
         gone=left.height if whole else 0,
     )
     return Plan(

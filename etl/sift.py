@@ -29,6 +29,7 @@ class Sifted:
     """What a file comes to, and what it has to be compared with."""
 
     records: Records  #: all that may differ from what Norce has
+    lines: pl.DataFrame  #: KEY and ROW of every row that went into them
     accepted: pl.DataFrame  #: the accepted records that these may differ from, or that may be gone
     alive: int  #: accepted records that are not switched off
     rejected: pl.DataFrame
@@ -105,6 +106,7 @@ def sift(
     known, alive = _known(accepted, sieve, rows[KEY], everything=whole or everything)
     return Sifted(
         records=records,
+        lines=rows.select(KEY, ROW),
         accepted=known,
         alive=alive,
         rejected=pl.concat([pl.DataFrame(schema=REJECTIONS), *heap.rejected, late.frame]),

@@ -281,7 +281,7 @@ def _in_turn(
     rejected = [pl.DataFrame(schema=REJECTIONS)]
     for changes, layout in zip(sets, layouts, strict=False):
         waves = max((batch.wave for batch in batches), default=-1) + 1
-        more, uneven = chunk.split(changes, layout, limits)
+        more, hopeless = chunk.split(changes, layout, limits)
         batches += [chunk.delayed(batch, waves) for batch in more]
-        rejected.append(uneven.frame)
+        rejected.append(chunk.uneven(hopeless).frame)
     return tuple(batches), Rejections(pl.concat(rejected))

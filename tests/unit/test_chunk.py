@@ -67,8 +67,8 @@ def split(
     feed: Mapping, file: str, before: str | None = None, limits: Limits = WIDE
 ) -> tuple[list[Batch], list[tuple[int, str]]]:
     found, layout = changes(feed, file, before)
-    batches, rejections = chunk.split(found, layout, limits)
-    return batches, list(rejections.frame.select("row", "code").iter_rows())
+    batches, hopeless = chunk.split(found, layout, limits)
+    return batches, list(chunk.uneven(hopeless).frame.select("row", "code").iter_rows())
 
 
 def names(batch: Batch, feed: Mapping, columns: tuple[str, ...]) -> set[str]:

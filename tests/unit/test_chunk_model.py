@@ -68,15 +68,13 @@ def going(batches: list[Batch]) -> dict[str, list[Going]]:
 def check(changes: ChangeSet, layout: Layout, limits: Limits) -> list[Batch]:
     """Everything that holds of batches whatever the limits are."""
     file = {key: place for place, key in enumerate(changes.frame[KEY])}
-    batches, rejections = chunk.split(changes, layout, limits)
+    batches, unable = chunk.split(changes, layout, limits)
     sets, went = wanted(changes, layout), going(batches)
     able = {
         row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.words)))
         for row in changes.frame.iter_rows(named=True)
     }
-    rows = dict(changes.frame.select(KEY, ROW).iter_rows())
-    hopeless = [rows[key] for key, its in sets.items() if its is None]
-    assert [row for row, code in rejections.frame.select("row", "code").iter_rows()] == hopeless
+    assert unable[KEY].to_list() == [key for key, its in sets.items() if its is None]
     assert set(went) == {key for key, its in sets.items() if its}
     known = {key for key, new in changes.frame.select(KEY, NEW).iter_rows() if not new}
     for key, its in went.items():

@@ -157,7 +157,8 @@ def test_a_scope_of_many_fields_leaves_nothing_of_them_behind() -> None:
 def test_elements_with_and_without_a_field_are_rejected_by_name() -> None:
     """One flag speaks for both warehouses, and the list goes as a whole: no header can carry such a record."""
     found, layout = changes(LIST, "k,a,b,x,y\nL1,n,,x,y\nL2,n,m,x,y\n")
-    (batch,), rejections = chunk.split(found, layout, WIDE)
+    (batch,), hopeless = chunk.split(found, layout, WIDE)
+    rejections = chunk.uneven(hopeless)
     assert batch.frame["Code"].to_list() == ["L2"]
     assert rejections.frame.to_dicts() == [
         {
