@@ -151,7 +151,7 @@ FEEDS: dict[str, tuple[str, str]] = {
           RelationTypeCode: {value: T}
           Cultures: {columns: "n_*", each: {CultureCode: "{1}", Name: "{cell}", Description: x, SubHeader: {value: s}}}
         """,
-        "r=X x " + " ".join(f"n_c{number}" for number in range(15)),
+        "r=X x " + " ".join(f"n_c{number}" for number in range(17)),
     ),
 }
 ROWS, PRODUCTS = (name for name in FEEDS if name.startswith(("lists made", "products")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from etl import chunk, diff
@@ -11,7 +12,7 @@ from etl.chunk import CHANGED, VALUES, Batch, Limits
 from etl.diff import ChangeSet
 from etl.layout import Layout, own_columns, unpack
 from etl.mapping import Mapping
-from etl.model import KEY
+from etl.model import KEY, ROW
 from tests.unit.build import mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)
@@ -170,6 +171,15 @@ def test_elements_with_and_without_a_field_are_rejected_by_name() -> None:
             "hint": "fill the cells, or give the field a `default` or `empty: clear`",
         }
     ]
+
+
+def test_rows_of_such_records_are_named_by_the_parts_of_their_keys() -> None:
+    """All rows of them and no others, in their order; a record that was owed from before has no row."""
+    hopeless = pl.DataFrame({KEY: ["A\x1fB\x1fC", "owed"], ROW: [3, None]})
+    lines = pl.DataFrame({KEY: ["X", "A\x1fB\x1fC", "X", "A\x1fB\x1fC"], ROW: [2, 3, 4, 5]})
+    named = [(3, "A / B / C"), (5, "A / B / C"), (None, "owed")]
+    assert chunk.uneven(hopeless, lines).frame.select("row", "value").rows() == named
+    assert chunk.uneven(hopeless).frame.select("row", "value").rows() == [named[0], named[2]]
 
 
 def texts(*changed: str) -> str:
