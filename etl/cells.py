@@ -6,7 +6,10 @@ empty cell is the business of `etl.validate`.
 
 from __future__ import annotations
 
+import codecs
+import functools
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping as Map
 
 import polars as pl
@@ -43,10 +46,19 @@ def is_composed(text: pl.Expr) -> pl.Expr:
     return ~text.str.contains(_COMPOSABLE).any()
 
 
-def clean(text: pl.Expr, column: Column, *, composed: bool, ascii_only: bool = False) -> pl.Expr:
-    """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow."""
-    if column.trim:  # in ASCII, what polars takes for white space is what is listed here, and it is faster
-        text = text.str.strip_chars(None if ascii_only else SPACES)
+@functools.cache
+def is_usual(encoding: str) -> bool:
+    """Whether no file in it can say what has to be composed, or ends in white space of which `SPACES` knows nothing."""
+    return all(codecs.lookup(part.strip()).name in ("ascii", "cp1252") for part in encoding.split("|"))
+
+
+def clean(text: pl.Expr, column: Column, *, composed: bool, usual: bool) -> pl.Expr:
+    """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow.
+
+    `usual`: what polars takes for white space is what is listed here, which it takes off faster.
+    """
+    if column.trim:
+        text = text.str.strip_chars(None if usual else SPACES)
     return text if composed else text.str.normalize("NFC")
 
 
@@ -56,9 +68,24 @@ def blank(text: pl.Expr, column: Column) -> pl.Expr:
     return pl.when(filled).then(text)
 
 
+#: Types whose simplest form is worth asking for.
+PLAIN = ("boolean", "decimal")
+
+
 def is_plain(text: pl.Expr, column: Column) -> pl.Expr:
-    """Whether all of these texts are decimals of the simplest form, within what Connect takes."""
+    """Whether all of these texts are of the simplest form: good, and by no cleaning made another.
+
+    Decimals without anything but digits, within what Connect takes; words for yes and no as they are listed, or in
+    capitals.
+    """
+    if column.type == "boolean":
+        return text.is_in([*_spelled(column.true), *_spelled(column.false)]).all()
     return text.str.contains(rf"^-?[0-9]{{1,11}}(?:{re.escape(column.decimal)}[0-9]{{1,4}})?$").all()
+
+
+def _spelled(words: Iterable[str]) -> list[str]:
+    """Words as they mostly stand in cells."""
+    return [form for word in words if word.isascii() and word.isalnum() for form in (word, word.upper())]
 
 
 def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) -> pl.Expr:
@@ -69,6 +96,8 @@ def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) ->
         case "integer":
             digits = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
             return pl.when(digits.str.contains(r"^-?\d{1,18}$")).then(digits).cast(pl.Int64, strict=False)
+        case "boolean" if plain:
+            return text.is_in(_spelled(column.true))
         case "boolean":
             lower = text.str.to_lowercase()
             return (

@@ -46,10 +46,10 @@ def check(
     """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
     used = columns.used
     raw = frame.rename(dict(columns.names))
-    decimals = [name for name in used if mapping.column(name).type == "decimal"]
-    clean = _plain(raw, "", [name for name in decimals if not mapping.column(name).empty], mapping)
+    simple = [name for name in used if mapping.column(name).type in cells.PLAIN]
+    clean = _plain(raw, "", [name for name in simple if not mapping.column(name).empty], mapping)
     twins = _cleaned(raw, used, mapping, clean)
-    plain = clean | _plain(twins, TEXT, [name for name in decimals if name not in clean], mapping)
+    plain = clean | _plain(twins, TEXT, [name for name in simple if name not in clean], mapping)
     excel = mapping.source.dialect.format == "excel"
     typed = twins.with_columns(
         cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel, plain=name in plain).alias(name)
@@ -80,42 +80,56 @@ def check(
     )
 
 
-def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping, clean: frozenset[str]) -> pl.DataFrame:
+def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping, clean: set[str]) -> pl.DataFrame:
     """ROW and the text twins; `clean`: columns whose cells are as they have to be.
 
-    In two steps, because an eager frame computes a shared expression every time.
+    In steps, because an eager frame computes a shared expression every time.
     """
     if not used:
         return frame.select(ROW)
     doubtful = [name for name in used if name not in clean]
-    sizes = [pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in doubtful]
-    ascii_only = dict(zip(doubtful, frame.select(_named(sizes)).row(0) if sizes else (), strict=True))
-    beyond = [name for name in doubtful if not ascii_only[name]]
-    found = frame.select(cells.is_composed(pl.col(name)).alias(name) for name in beyond) if beyond else None
-    composed = ascii_only | (found.row(0, named=True) if found is not None else {})
+    usual, composed = _letters(frame, doubtful, mapping)
     tidy = frame.select(
         ROW,
-        *(pl.col(name).alias(name + TEXT) for name in clean),
+        *(pl.col(name) for name in clean),
         *(
-            cells.clean(pl.col(name), mapping.column(name), composed=composed[name], ascii_only=ascii_only[name])
+            cells.clean(pl.col(name), mapping.column(name), composed=name in composed, usual=name in usual)
             for name in doubtful
         ),
     )
-    blanked = {name: cells.blank(pl.col(name), mapping.column(name)).alias(name + TEXT) for name in doubtful}
-    return tidy.select(ROW, *(blanked.get(name, pl.col(name + TEXT)) for name in used))
+    hollow = _true_of(tidy, {name: (pl.col(name) == "").any() for name in doubtful})
+    hollow |= {name for name in doubtful if mapping.column(name).empty}
+    return tidy.select(
+        ROW,
+        *(
+            (cells.blank(pl.col(name), mapping.column(name)) if name in hollow else pl.col(name)).alias(name + TEXT)
+            for name in used
+        ),
+    )
 
 
-def _plain(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> frozenset[str]:
-    """Columns of decimals in which every cell is of the simplest form: most of them, and much faster."""
-    if not names:
-        return frozenset()
-    found = frame.select(cells.is_plain(pl.col(name + suffix), mapping.column(name)).alias(name) for name in names)
-    return frozenset(name for name, plain in found.row(0, named=True).items() if plain)
+def _letters(frame: pl.DataFrame, names: Sequence[str], mapping: Mapping) -> tuple[set[str], set[str]]:
+    """Columns in which only usual white space can stand, and those in which nothing is to be composed."""
+    dialect = mapping.source.dialect
+    if dialect.format != "excel" and cells.is_usual(dialect.encoding):
+        return set(names), set(names)
+    ascii_only = {name: pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in names}
+    usual = _true_of(frame, ascii_only)
+    composed = _true_of(frame, {name: cells.is_composed(pl.col(name)) for name in names if name not in usual})
+    return usual, usual | composed
 
 
-def _named(conditions: Sequence[pl.Expr]) -> list[pl.Expr]:
-    """The same under names that tell them apart."""
-    return [condition.alias(str(place)) for place, condition in enumerate(conditions)]
+def _plain(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> set[str]:
+    """Columns in which every cell is of the simplest form: most of them, and much faster."""
+    return _true_of(frame, {name: cells.is_plain(pl.col(name + suffix), mapping.column(name)) for name in names})
+
+
+def _true_of(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
+    """Of conditions over a whole frame the names of those that hold, all found in one go."""
+    if not conditions:
+        return set()
+    met = frame.select(condition.alias(name) for name, condition in conditions.items()).row(0)
+    return {name for name, holds in zip(conditions, met, strict=True) if holds}
 
 
 def columns(header: Sequence[str], mapping: Mapping) -> Columns:
@@ -206,18 +220,18 @@ def _patterns(mapping: Mapping) -> list[str]:
 
 
 def _run(
-    typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: frozenset[str], repeated: Map[str, pl.Series]
+    typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
 ) -> tuple[pl.DataFrame, pl.Series | None]:
     """Rejections of all checks, and which rows they hit (None: no row)."""
     checks = [check for name in used for check in _checks(name, used, mapping, plain, repeated)]
     if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
-        met = typed.select(_named([check.good.fill_null(False).all() for check in checks])).row(0)
-        checks = [check for check, everywhere in zip(checks, met, strict=True) if not everywhere]
+        met = _true_of(typed, {str(at): check.good.fill_null(False).all() for at, check in enumerate(checks)})
+        checks = [check for at, check in enumerate(checks) if str(at) not in met]
     return judged(typed, checks) if checks else (pl.DataFrame(schema=cells.REJECTIONS), None)
 
 
 def _checks(
-    name: str, used: Sequence[str], mapping: Mapping, plain: frozenset[str], repeated: Map[str, pl.Series]
+    name: str, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
 ) -> Iterable[Check]:
     """Everything that is asked of a column; the rules that begin with it are its own."""
     for found in _column_checks(name, mapping.column(name), repeated.get(name)):

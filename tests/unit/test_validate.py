@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from unicodedata import normalize
 
 import polars as pl
 import pytest
 
 from etl import mapping_file, validate
+from etl.cells import SPACES, is_usual
 from etl.errors import MappingInvalid
 from etl.mapping import Mapping
 from etl.model import REJECTION_COLUMNS, ROW, Rejections, Table
@@ -163,12 +165,27 @@ def test_slips(tmp_path: Path, column: str, more: str, sentence: str) -> None:
     assert sentence in " ".join(problem.message for problem in caught.value.problems)
 
 
-@pytest.mark.parametrize("sign", [chr(number) for number in range(1, 128)])
-def test_ascii_is_trimmed_like_everything_else(sign: str, tmp_path: Path) -> None:
-    """A column without a letter beyond ASCII loses the same signs around its cells as one that has such letters."""
-    plain = check(tmp_path, "{type: text}", [f"{sign}a{sign}"])
-    among = check(tmp_path, "{type: text}", [f"{sign}a{sign}", "å"])
-    assert plain.frame["cell"][0] == among.frame["cell"][0]
+@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252"])
+def test_everything_is_trimmed_alike(encoding: str, tmp_path: Path) -> None:
+    """Whatever the encoding can say: what surrounds a cell goes, the same in a column of ASCII as beside other letters,
+    and the same as where the encoding tells that only usual white space can stand there."""
+    signs = bytes(range(1, 256)).decode("windows-1252", "ignore")
+    path = tmp_path / "feed.yaml"
+    path.write_text((FEED % ("{type: text}", "")).replace("full}", f"full, encoding: {encoding}}}"), "utf-8")
+    for text in (signs[:127], signs, signs + "е"):
+        cells = [f"{sign}a{sign}" for sign in text]
+        made = checked(table(code=list("1" * len(cells)), cell=list(cells)), mapping_file.read(path))
+        trimmed = ["a" if sign in SPACES else f"{sign}a{sign}" for sign in text]
+        assert made.frame["cell"].to_list() == trimmed
+
+
+def test_windows_1252_has_nothing_to_compose() -> None:
+    """No two of its characters make a third."""
+    signs = bytes(range(256)).decode("windows-1252", "ignore")
+    assert is_usual("windows-1252")
+    assert all(normalize("NFC", one + two) == one + two for one in signs for two in signs)
+    assert not is_usual("utf-8")
+    assert not is_usual("windows-1252|utf-8")
 
 
 def test_a_clean_decimal_is_read_the_same_beside_an_untidy_one(tmp_path: Path) -> None:
@@ -181,3 +198,14 @@ def test_a_clean_decimal_is_read_the_same_beside_an_untidy_one(tmp_path: Path) -
             among = check(tmp_path, column % empty, [*cells, untidy])
             assert among.frame["cell"].to_list()[: len(cells)] == alone
         assert alone.count(None) == (1 if empty == "[]" else 3)
+
+
+@pytest.mark.parametrize("spelling", ["true: ['sì', ja], false: [nej, '-']", "true: [ja], false: [nej]", "empty: [J]"])
+def test_yes_and_no_are_read_the_same_beside_untidy_ones(spelling: str, tmp_path: Path) -> None:
+    """Words as they are listed and in capitals are the simplest form; all spellings mean the same anyway."""
+    cells = ["ja", "JA", "nej", None, "NEJ"]
+    alone = check(tmp_path, f"{{type: boolean, {spelling}}}", cells)
+    assert alone.frame["cell"].to_list() == [True, True, False, None, False]
+    for untidy in ("Ja", " nej", "x9"):
+        among = check(tmp_path, f"{{type: boolean, {spelling}}}", [*cells, untidy])
+        assert among.frame["cell"].to_list()[: len(cells)] == alone.frame["cell"].to_list()
