@@ -51,6 +51,18 @@ def duckdb_prices(old: str, new: str, folder: str) -> None:
         db.execute(f"copy n to '{folder}/snapshot.parquet' (format parquet)")
 
 
+def decoding_duckdb_prices(old: str, new: str, folder: str) -> None:
+    """The same from a file in windows-1252, which DuckDB does not read: decoded piece by piece into a copy first.
+
+    Yesterday's copy is still there.
+    """
+    copy = Path(folder, "copy.csv")
+    with open(new, encoding="windows-1252", newline="") as source, copy.open("w", encoding="utf-8", newline="") as made:
+        while piece := source.read(1 << 16):
+            made.write(piece)
+    duckdb_prices(old, str(copy), folder)
+
+
 def polars_prices(old: str, new: str, folder: str) -> None:
     """Both files whole, a join, the changed fields of each row as requests; and the new snapshot."""
     import polars as pl
