@@ -282,13 +282,14 @@ def _retired(left: pl.DataFrame, frame: pl.DataFrame, layout: Layout, count: int
     )
 
 
-def _count(frame: pl.DataFrame, conditions: list[pl.Expr]) -> int:
-    if not conditions or frame.is_empty():
+def _count(frame: pl.DataFrame | pl.LazyFrame, conditions: list[pl.Expr]) -> int:
+    if not conditions:
         return 0
-    return int(frame.select(pl.sum_horizontal(c.cast(pl.UInt32).sum() for c in conditions)).item())
+    total = pl.sum_horizontal(c.cast(pl.UInt32).sum() for c in conditions)
+    return int(frame.lazy().select(total).collect().item())
 
 
-def withheld(joined: pl.DataFrame, layout: Layout) -> int:
+def withheld(joined: pl.DataFrame | pl.LazyFrame, layout: Layout) -> int:
     """Values that a row gives and that are not sent, because Connect would ignore them or do more than asked."""
     kept_back = [
         leaf

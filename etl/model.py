@@ -5,12 +5,12 @@ polars is imported for type checking only: `etl status` and `etl --help` must no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,6 +75,18 @@ class Rejections:
     def rows(self) -> int:
         """Number of distinct rows refused."""
         return int(self.frame["row"].n_unique())
+
+
+_T = TypeVar("_T")
+
+
+class Start(Protocol):
+    """Begins something that depends on nothing but what it is given, and gives what waits for its result.
+
+    When and in which thread it runs is not the beginner's affair.
+    """
+
+    def __call__(self, work: Callable[[], _T], /) -> Callable[[], _T]: ...
 
 
 class Reading(Protocol):

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import compact, durable, feedback, inbox, report, routing, run_folder, takeback, timetable, witness
+from etl import abreast, compact, durable, feedback, inbox, report, routing, run_folder, takeback, timetable, witness
 from etl.config import Settings
 from etl.errors import FileRefused, StateError
 from etl.intake import Intake
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.model import Run, RunState, Start
 
 if TYPE_CHECKING:
     from etl.plan import Plan
@@ -153,10 +153,12 @@ class Pipeline:
             )
         try:
             moves = self._ledger.moves(run.feed)  # before *accepted* is read: should it move meanwhile, the plan is old
-            plan = self._made(run, mapping)
-            chunks, facts = run_folder.store(self._state, run, plan, moves)
-            witness.note(self._ledger, run_folder.files(self._state, run.id))
-            self.intake.check_still(run)
+            with abreast.threads() as start:
+                plan = self._made(run, mapping, start)
+                still = start(lambda: self.intake.check_still(run))  # all of it has been read
+                chunks, facts = run_folder.store(self._state, run, plan, moves)
+                witness.note(self._ledger, run_folder.files(self._state, run.id))
+                still()
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)
             self._end(run, RunState.REFUSED, {}, str(error))
@@ -186,7 +188,7 @@ class Pipeline:
         )
         return self._again(run)
 
-    def _made(self, run: Run, mapping: Mapping) -> Plan:
+    def _made(self, run: Run, mapping: Mapping, start: Start) -> Plan:
         from etl import formats, plan
 
         terms = self.terms(mapping.operation.id)
@@ -214,6 +216,7 @@ class Pipeline:
                 pending=pending_of(self._ledger, self._state, mapping),
                 only=only,
                 owned=owned_by(self._ledger, self._state, mapping),
+                start=start,
             )
 
     def _foreign(self, mapping: Mapping, run: Run) -> dict[str, Any]:

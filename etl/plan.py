@@ -34,8 +34,9 @@ from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections
+from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Start
 from etl.packing import Packing
+from etl.sieve import in_turn
 from etl.sift import Sifted, sift
 
 
@@ -119,6 +120,7 @@ def make(
     pending: pl.DataFrame | None = None,
     only: Collection[str] = (),
     owned: Map[str, pl.DataFrame] | None = None,
+    start: Start = in_turn,
 ) -> Plan:
     """The plan of a file.
 
@@ -126,6 +128,7 @@ def make(
     `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
     same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
     `owned`: what the feeds that this one yields to have had accepted.
+    `start`: how work on pieces of the file is begun (`etl.abreast`); the plan does not depend on it.
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
     everything = full or bool(only)
@@ -133,7 +136,17 @@ def make(
     layout = arrange.layout(mapping, columns.used)
     waits = _waits(known or {})
     owed = pending[KEY] if pending is not None else pl.Series(dtype=pl.String)
-    sifted = sift(reading, columns, mapping, layout, accepted.lazy(), everything=everything, waits=waits, pending=owed)
+    sifted = sift(
+        reading,
+        columns,
+        mapping,
+        layout,
+        accepted.lazy(),
+        everything=everything,
+        waits=waits,
+        pending=owed,
+        start=start,
+    )
     _balance(reading, sifted)
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
     records, held = _waiting(carry.under(sifted.records, pending, layout), waits)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from etl import accepted as store
 from etl import (
+    abreast,
     chunk,
     compact,
     config,
@@ -26,6 +26,7 @@ from etl import (
     screens,
     session,
 )
+from etl import accepted as store
 from etl.config import Settings
 from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
@@ -63,9 +64,9 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
 def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
     state = settings.paths.state
     terms = pipeline.terms(settings, session.account_id(settings))
-    with formats.reading(file, mapping.source.dialect) as reading:
+    with formats.reading(file, mapping.source.dialect) as reading, abreast.threads() as start:
         if not (state / "ledger.sqlite").exists():
-            return plan.make(reading, mapping, store.scan(state, mapping.feed, None, ()), terms)
+            return plan.make(reading, mapping, store.scan(state, mapping.feed, None, ()), terms, start=start)
         with Ledger.read(state) as ledger:
             return plan.make(
                 reading,
@@ -76,6 +77,7 @@ def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
                 before=routing.file_before(ledger, mapping, file),
                 pending=pipeline.pending_of(ledger, state, mapping),
                 owned=pipeline.owned_by(ledger, state, mapping),
+                start=start,
             )
 
 

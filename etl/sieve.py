@@ -1,6 +1,6 @@
 """Holds back the rows that are as Norce has them, so that only what may differ is compared field by field.
 
-A row and an accepted record are told apart by 128 bits: a hash of the key beside a hash of the values that the row
+A row and an accepted record are told apart by two hashes of 64 bits: one of the key, one of the values that the row
 would send. A changed row passes for an unchanged one only when both hashes of the same record agree, once in 2^64
 changed rows; and because the hashes are salted with the file's own first rows, the next file would show it. What is
 let through is compared exactly (`etl.diff`), so a row that is let through for nothing costs nothing but time.
@@ -10,64 +10,95 @@ Both sides are hashed anew each time: a hash of polars means nothing to another 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
 import polars as pl
 
 from etl import diff
 from etl.diff import GONE, NEW
 from etl.layout import Layout, Leaf
-from etl.model import KEY
+from etl.model import KEY, Start
+from etl.places import Places
 
-_PRINT = "\x1fprint"
+#: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
+ABOUT, SAYS, FREE = "\x1fabout", "\x1fsays", "\x1ffree"
+
+_T = TypeVar("_T")
+
+
+def in_turn(work: Callable[[], _T]) -> Callable[[], _T]:
+    """The plainest way to start something (`Start`): it is done when its result is asked for."""
+    return work
 
 
 class Sieve:
     """Fingerprints of all accepted records that are not switched off, and which of them a row has answered to."""
 
-    def __init__(self, accepted: pl.LazyFrame, layout: Layout, salt: int) -> None:
+    def __init__(self, accepted: pl.LazyFrame, layout: Layout, salt: int, start: Start = in_turn) -> None:
+        """They are read beside other work, if `start` can do that, and waited for when they are needed."""
         self._accepted = accepted
-        self._salt = salt
-        self._leaves = compared(layout)
-        able = diff.able(layout)
-        values = {leaf.column: pl.when(able[leaf.index]).then(pl.col(leaf.column)) for leaf in self._leaves}
-        self._of_row = _fingerprint(list(values.values()), salt)
-        self._of_record = _fingerprint([pl.col(name) for name in values], salt)
-        alive = accepted.filter(~pl.col(GONE)).select(self._of_record)
-        self._prints = alive.collect(engine="streaming").to_series().sort()
-        self._seen = pl.repeat(False, self._prints.len(), dtype=pl.Boolean, eager=True)
+        masks = _masks(layout)
+        self._half = pl.any_horizontal(False, *(some & ~whole for some, whole in masks.values()))
+        self._of_row = _prints([pl.when(whole).then(pl.col(name)) for name, (_, whole) in masks.items()], salt)
+        self._of_record = _prints([pl.col(name) for name in masks], salt)
+        self._known = start(self._read)
+
+    @functools.cached_property
+    def _prints(self) -> pl.DataFrame:
+        return self._known()
+
+    @functools.cached_property
+    def _places(self) -> Places:
+        return Places(self._prints[ABOUT])
+
+    @functools.cached_property
+    def _seen(self) -> pl.Series:
+        return pl.repeat(False, self._prints.height, dtype=pl.Boolean, eager=True)
 
     @property
     def alive(self) -> int:
         """Accepted records that are not switched off."""
-        return self._prints.len()
+        return self._prints.height
 
-    def hold(self, rows: pl.DataFrame, free: pl.Expr) -> pl.Series:
-        """Which rows say what Norce has, but for those that have to be looked at anyway (`free`)."""
-        held = pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
-        if not self.alive:
-            return held
-        made = rows.lazy().with_columns(pl.lit(False).alias(NEW)).select(self._of_row, free.alias("free")).collect()
-        made = made.with_row_index("at").sort(_PRINT)
-        places = self._prints.search_sorted(made[_PRINT]).clip(0, self.alive - 1)
-        hits = (self._prints.gather(places) == made[_PRINT]) & ~made["free"]
-        self._seen.scatter(places.filter(hits), True)
-        return held.scatter(made["at"].filter(hits), True)
+    def prints(self, rows: pl.DataFrame, free: pl.Expr) -> pl.DataFrame:
+        """Fingerprints of rows, and which of them have to be looked at anyway (`free`). Safe in any thread."""
+        new = rows.lazy().with_columns(pl.lit(False).alias(NEW))
+        return new.select(*self._of_row, (free | self._half).alias(FREE)).collect()
+
+    def hold(self, prints: pl.DataFrame) -> pl.Series:
+        """Which rows say what Norce has, by their fingerprints; found soonest when they come in the file's order."""
+        places = self._places.of(prints[ABOUT])
+        same = self._prints[SAYS].gather(places) == prints[SAYS]
+        held = (same & ~prints[FREE]).fill_null(False)
+        self._seen.scatter(places.filter(held), True)
+        return held
 
     def rest(self, keys: pl.Series) -> pl.DataFrame:
         """The accepted records that no row was held back for, and those of `keys` that were switched off."""
         unseen = self._prints.filter(~self._seen)
-        wanted = (
-            pl.when(GONE).then(pl.col(KEY).is_in(keys.implode())).otherwise(self._of_record.is_in(unseen.implode()))
-        )
-        return self._accepted.filter(wanted).collect(engine="streaming")
+        about, _ = self._of_record
+        wanted = pl.when(GONE).then(pl.col(KEY).is_in(keys.implode())).otherwise(about.is_in(unseen[ABOUT].implode()))
+        found = self._accepted.filter(wanted).collect(engine="streaming").with_columns(self._of_record)
+        meant = pl.col(GONE) | _both().is_in(unseen.select(_both()).to_series().implode())  # keys may share a hash
+        return found.filter(meant).drop(ABOUT, SAYS)
+
+    def _read(self) -> pl.DataFrame:
+        alive = self._accepted.filter(~pl.col(GONE)).select(self._of_record)
+        return alive.collect(engine="streaming").rechunk()
 
 
 def fits(layout: Layout, accepted: pl.Schema, records: pl.Schema) -> bool:
-    """Whether rows can be judged one by one, and values of both sides by their bits."""
-    if layout.lists or layout.units:
-        return False
+    """Whether records can be judged one by one, and values of both sides by their bits."""
     if any(not leaf.value.own and layout.bundles[leaf.bundle].bit_count() > 1 for leaf in layout.leaves):
         return False  # an element that is no longer there is sent by what is left of its list
     return all(accepted.get(leaf.column) == records[leaf.column] for leaf in compared(layout))
+
+
+def by_row(layout: Layout) -> bool:
+    """Whether each row is a record by itself, that need not be brought together with others first."""
+    return not layout.lists and not layout.units
 
 
 def compared(layout: Layout) -> list[Leaf]:
@@ -75,9 +106,21 @@ def compared(layout: Layout) -> list[Leaf]:
     return [leaf for leaf in layout.leaves if diff.is_change(leaf, layout) and leaf.value.own and not leaf.silent]
 
 
-def _fingerprint(values: list[pl.Expr], salt: int) -> pl.Expr:
-    high = pl.col(KEY).hash(salt).reinterpret(signed=True).cast(pl.Int128) * 2**64
-    low = pl.lit(salt, dtype=pl.UInt64)
+def _masks(layout: Layout) -> dict[str, tuple[pl.Expr, pl.Expr]]:
+    """For each column whether a record can send something of it, and all of it: a list has several leaves."""
+    able = diff.able(layout)
+    found: dict[str, list[pl.Expr]] = {}
+    for leaf in compared(layout):
+        found.setdefault(leaf.column, []).append(able[leaf.index])
+    return {name: (pl.any_horizontal(its), pl.all_horizontal(its)) for name, its in found.items()}
+
+
+def _prints(values: list[pl.Expr], salt: int) -> tuple[pl.Expr, pl.Expr]:
+    says = pl.lit(salt, dtype=pl.UInt64)
     for place, value in enumerate(values, 1):
-        low = low ^ value.hash(salt + place)
-    return (high + low.cast(pl.Int128)).alias(_PRINT)
+        says = says ^ value.hash(salt + place)
+    return pl.col(KEY).hash(salt).alias(ABOUT), says.alias(SAYS)
+
+
+def _both() -> pl.Expr:
+    return pl.col(ABOUT).reinterpret(signed=True).cast(pl.Int128) * 2**64 + pl.col(SAYS).cast(pl.Int128)

@@ -7,10 +7,12 @@ and the rows concerned stay and are judged together.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -19,9 +21,16 @@ from etl.cells import REJECTIONS
 from etl.diff import GONE
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import KEY, ROW, Reading, Records
-from etl.sieve import Sieve, fits
-from etl.validate import Columns
+from etl.model import KEY, ROW, Reading, Records, Start
+from etl.sieve import Sieve, by_row, fits, in_turn
+from etl.validate import Checked, Columns
+
+_SLICE = 20_000  #: records that are hashed at a time
+
+_FOLDED = "\x1ffolded"
+
+#: Pieces that are begun before the one in hand is done with: enough to keep two threads busy while the file is read.
+_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,18 @@ class _Heap:
 
 
 @dataclass(frozen=True, slots=True)
+class _Piece:
+    """What can be said of some rows of the file without the others."""
+
+    rows: int
+    checked: Checked
+    parts: list[pl.DataFrame]  #: by column of `per`
+    marks: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, and the hash of the folded key
+    refused: pl.DataFrame
+    mentioned: pl.Series
+
+
+@dataclass(frozen=True, slots=True)
 class _Twice:
     """What a file has more than once."""
 
@@ -70,6 +91,40 @@ class _Twice:
 
     def __bool__(self) -> bool:
         return bool(self.keys.len() or any(found.len() for found in self.texts.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Everything that what is said of a row depends on; called in any thread, for pieces in any order."""
+
+    columns: Columns
+    mapping: Mapping
+    layout: Layout
+    sieve: Sieve | None
+    free: pl.Expr  #: whether a row has to be looked at whatever Norce has
+    twice: _Twice
+
+    def __call__(self, frame: pl.DataFrame) -> _Piece:
+        checked = validate.check(frame, self.columns, self.mapping, self.twice.texts)
+        parts, refused = transform.rows(checked.frame, self.mapping, self.layout)
+        bad = checked.refused
+        if refused.frame.height:
+            bad = pl.concat([bad, checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))])
+        return _Piece(
+            rows=frame.height,
+            checked=checked,
+            parts=parts,
+            marks=[self._marks(part, self.sieve) for part in parts] if self.sieve is not None else [],
+            refused=refused.frame,
+            mentioned=transform.mentioned(bad, self.mapping, self.layout),
+        )
+
+    def _marks(self, rows: pl.DataFrame, sieve: Sieve) -> pl.DataFrame:
+        folded = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED)).to_series()
+        free = self.free
+        if self.twice.keys.len():
+            free = free | pl.lit(folded.is_in(self.twice.keys.implode()))
+        return sieve.prints(rows, free).with_columns(folded)
 
 
 def sift(
@@ -82,27 +137,35 @@ def sift(
     everything: bool,
     waits: pl.Expr,
     pending: pl.Series,
+    start: Start = in_turn,
 ) -> Sifted:
-    """`waits`: whether a row has to wait for what it refers to; `pending`: keys with values that are still owed."""
+    """`waits`: whether a row has to wait for what it refers to; `pending`: keys with values that are still owed.
+
+    `start`: how work on several pieces is begun; the result does not depend on it.
+    """
     whole = mapping.source.content == "full"
     frames, salt = _salted(reading.frames())
     sieve = None
     if whole and not everything and fits(layout, accepted.collect_schema(), transform.empty(mapping, layout).schema):
-        sieve = Sieve(accepted, layout, salt)
+        sieve = Sieve(accepted, layout, salt, start)
     free = waits | pl.col(KEY).is_in(pending.implode())
     for flaw in elements.flaws(layout):
         free = free | flaw.where
     nothing = _Twice(pl.Series(dtype=pl.UInt64), {})
-    heap = _pass(frames, columns, mapping, layout, sieve, free, nothing)
+    judge = _Judge(columns, mapping, layout, sieve if by_row(layout) else None, free, nothing)
+    heap = _pass(frames, judge, start)
     twice = _twice(heap)
     if twice:
-        sieve = sieve and Sieve(accepted, layout, salt)
-        heap = _pass(reading.frames(), columns, mapping, layout, sieve, free, twice)
+        if judge.sieve is not None:
+            sieve = Sieve(accepted, layout, salt, start)
+        heap = _pass(reading.frames(), replace(judge, sieve=judge.sieve and sieve, twice=twice), start)
     rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
     records, late = transform.records(rows, layout)
     if late.frame.height and layout.lead is not None:
         bad = rows.filter(pl.col(ROW).is_in(late.frame["row"].implode()))
         heap.mentioned.append(bad[layout.lead.column].cast(pl.String).drop_nulls().rename("v"))
+    if sieve is not None and judge.sieve is None:
+        records = _held(records, judge, sieve, heap, start)
     known, alive = _known(accepted, sieve, rows[KEY], everything=whole or everything)
     return Sifted(
         records=records,
@@ -121,51 +184,55 @@ def sift(
     )
 
 
-def _pass(
-    frames: Iterable[pl.DataFrame],
-    columns: Columns,
-    mapping: Mapping,
-    layout: Layout,
-    sieve: Sieve | None,
-    free: pl.Expr,
-    twice: _Twice,
-) -> _Heap:
+def _pass(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> _Heap:
     """Once through the file."""
     heap = _Heap()
-    for frame in frames:
-        checked = validate.check(frame, columns, mapping, twice.texts)
-        parts, refused = transform.rows(checked.frame, mapping, layout)
-        heap.read += frame.height
+    for piece in _judged(frames, judge, start):
+        checked = piece.checked
+        heap.read += piece.rows
         heap.skipped += checked.skipped
         heap.unfit += checked.rejections.rows
         heap.good += checked.frame.height
-        heap.refused.append(refused.frame["row"].cast(pl.UInt32))
-        heap.rejected += [checked.rejections.frame, refused.frame]
-        bad = checked.refused
-        if refused.frame.height:
-            bad = pl.concat([bad, checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))])
-        heap.mentioned.append(transform.mentioned(bad, mapping, layout))
+        heap.refused.append(piece.refused["row"].cast(pl.UInt32))
+        heap.rejected += [checked.rejections.frame, piece.refused]
+        heap.mentioned.append(piece.mentioned)
         for name, texts in checked.texts.items():
             heap.texts.setdefault(name, []).append(texts)
-        for place, part in enumerate(parts):
-            if sieve is not None:
-                part = _sieved(part, layout, sieve, free, twice.keys, heap)
+        for place, part in enumerate(piece.parts):
+            if judge.sieve is not None:
+                part = _sieved(part, piece.marks[place], judge.layout, judge.sieve, heap)
             heap.parts.setdefault(place, []).append(part)
     return heap
 
 
-def _sieved(
-    rows: pl.DataFrame, layout: Layout, sieve: Sieve, free: pl.Expr, twins: pl.Series, heap: _Heap
-) -> pl.DataFrame:
+def _judged(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> Iterator[_Piece]:
+    """The pieces in order, some of them begun ahead."""
+    begun: deque[Callable[[], _Piece]] = deque()
+    for frame in frames:
+        begun.append(start(functools.partial(judge, frame)))
+        if len(begun) > _AHEAD:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()
+
+
+def _sieved(rows: pl.DataFrame, marks: pl.DataFrame, layout: Layout, sieve: Sieve, heap: _Heap) -> pl.DataFrame:
     """Without the rows that say what Norce has."""
-    folded = rows.select(pl.col(KEY).str.to_lowercase().hash(0)).to_series()
-    heap.keys.append(folded)
-    if twins.len():
-        free = free | pl.lit(folded.is_in(twins.implode()))
-    held = sieve.hold(rows, free)
+    heap.keys.append(marks[_FOLDED])
+    held = sieve.hold(marks)
     heap.held.append(rows[ROW].filter(held).cast(pl.UInt32))
-    heap.withheld += diff.withheld(rows.filter(held), layout)
+    heap.withheld += diff.withheld(rows.lazy().filter(held), layout)
     return rows.filter(~held)
+
+
+def _held(records: Records, judge: _Judge, sieve: Sieve, heap: _Heap, start: Start) -> Records:
+    """Without the records that say what Norce has, where rows had to be brought together first."""
+    pieces = list(records.frame.iter_slices(_SLICE))
+    begun = [start(functools.partial(sieve.prints, piece, judge.free)) for piece in pieces]
+    held = pl.concat([pl.Series(dtype=pl.Boolean), *(sieve.hold(prints()) for prints in begun)])
+    heap.held.append(records.frame[ROW].filter(held).cast(pl.UInt32))
+    heap.withheld += diff.withheld(records.frame.lazy().filter(held), judge.layout)
+    return Records(records.frame.filter(~held), records.rows)
 
 
 def _twice(heap: _Heap) -> _Twice:
