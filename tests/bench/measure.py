@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -58,16 +59,18 @@ class Series:
 
 
 def process(*arguments: str, python: str = sys.executable) -> Taken:
-    """One process from its start to its end."""
-    start = time.perf_counter()
-    child = subprocess.Popen([python, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    said = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if child.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {child.returncode}")
+    """One process from its start to its end; what it logs is shown only when it fails."""
+    with tempfile.TemporaryFile("w+") as log:
+        start = time.perf_counter()
+        child = subprocess.Popen([python, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert child.stdout is not None
+        said = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        if child.returncode:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(arguments)} ended with {child.returncode}\n{log.read()}")
     return Taken(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said.strip())
 
 
