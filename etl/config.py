@@ -94,7 +94,8 @@ class Limits(msgspec.Struct, frozen=True):
     per_seconds: Seconds = 60.0
     max_records: Count = 1000
     max_bytes: Count = 4_000_000
-    in_flight: Count = 8  #: unfinished jobs of all runs
+    in_flight: Count = 8  #: imports whose answer has not come, over all runs; as many questions beside them
+    unfinished: Count = 300  #: imports whose job has not ended, over all runs
     packing: Literal["budget", "strict"] = "budget"  #: spare minutes, or also requests within a minute
 
 

@@ -199,17 +199,27 @@ class Ledger(Jobs):
 
     def polled(self, chunk: Chunk, job: Job) -> Chunk:
         """The job was looked at and goes on."""
+        (looked,) = self.looked([(chunk, job)])
+        return looked
+
+    def looked(self, found: Sequence[tuple[Chunk, Job]]) -> tuple[Chunk, ...]:
+        """The same for several jobs at once."""
+        if not found:
+            return ()
         with self.database.write() as db:
-            return self._step(
-                db,
-                chunk,
-                (ChunkState.SUBMITTED,),
-                state=ChunkState.SUBMITTED,
-                job_status=job.status,
-                polled_at=self._clock(),
-                polls=chunk.polls + 1,
-                not_before=None,
-                error=None,
+            return tuple(
+                self._step(
+                    db,
+                    chunk,
+                    (ChunkState.SUBMITTED,),
+                    state=ChunkState.SUBMITTED,
+                    job_status=job.status,
+                    polled_at=self._clock(),
+                    polls=chunk.polls + 1,
+                    not_before=None,
+                    error=None,
+                )
+                for chunk, job in found
             )
 
     def postpone(self, chunk: Chunk, not_before: float, error: str | None = None) -> Chunk:

@@ -11,7 +11,7 @@ postponement; what is raised concerns the whole run, or everybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -43,6 +43,9 @@ MOST_ATTEMPTS = 12
 
 #: A job that Connect does not know any more is asked for so often before its chunk is sent again.
 MOST_UNKNOWN = 3
+
+#: So many seconds after its import a job is in every list that lists it at all.
+LISTED = 30.0
 
 #: A planned chunk is halved so often in search of unnamed bad records (some ten of them in 1000); then what is left
 #: of it fails, because finding more would use up the budget of everybody else.
@@ -94,12 +97,18 @@ class Moves:
         self._tell = tell
         self._breaker = breaker
         self._unknown_asked: dict[int, int] = {}
-        self._incomplete = 0  # lists in a row that did not tell of all our jobs
+        self._useless = 0  # lists in a row that told of none of our jobs
+        self._unlisted: set[int] = set()
 
     @property
     def together(self) -> bool:
         """Whether asking for several jobs at once is worth a request."""
-        return self._incomplete < MOST_UNKNOWN
+        return self._useless < MOST_UNKNOWN
+
+    @property
+    def unlisted(self) -> Collection[int]:
+        """Jobs that a list has not told of: they are asked for by themselves."""
+        return self._unlisted
 
     def submit(self, chunk: Chunk, through: Leaving) -> Done:
         """Send a planned chunk."""
@@ -175,6 +184,8 @@ class Moves:
             return self._job_lost(chunk, error)
         if isinstance(job, Done):
             return job
+        if job.finished or self._young(chunk):
+            self._unlisted.discard(job.id)
         return Done(ended=((chunk, job),)) if job.finished else Done((self._ledger.polled(chunk, job),))
 
     def read(self, chunk: Chunk, job: Job, through: Leaving) -> Done:
@@ -208,29 +219,31 @@ class Moves:
 
     def _list(self, chunks: Sequence[Chunk], through: Leaving) -> Done:
         """Nothing promises that the list holds a job, or all that is to be known of it. What is missing is asked for
-        by itself, and everything is when that happens again and again."""
+        by itself, and everything is when lists do not tell of any of our jobs again and again."""
         try:
             jobs = self._answer(chunks, lambda: self._connect.jobs(through))
         except ConnectRefused as error:
             if error.code in CONCERNS_ALL:
                 raise
-            jobs = ()
+            self._useless += 1
+            self._unlisted.update(_job_id(chunk) for chunk in chunks)
+            return Done()
         if isinstance(jobs, Done):
             return jobs
-        listed = {job.id: job for job in jobs}
-        going: list[Chunk] = []
-        ended: list[tuple[Chunk, Job]] = []
-        missing = 0
-        for chunk in chunks:
-            job = listed.get(_job_id(chunk))
-            if job is None or job.status is None or (job.finished and (job.total is None or job.failed is None)):
-                missing += 1
-            elif job.finished:
-                ended.append((chunk, job))
-            else:
-                going.append(self._ledger.polled(chunk, job))
-        self._incomplete = self._incomplete + 1 if missing else 0
-        return Done(tuple(going), tuple(ended))
+        listed = {job.id: job for job in jobs if _is_whole(job)}
+        self._unlisted.update(_job_id(chunk) for chunk in chunks)
+        self._unlisted.difference_update(listed)
+        told = [(chunk, listed[_job_id(chunk)]) for chunk in chunks if _job_id(chunk) in listed]
+        if told:
+            self._useless = 0
+        elif not all(self._young(chunk) for chunk in chunks):
+            self._useless += 1
+        going = self._ledger.looked([(chunk, job) for chunk, job in told if not job.finished])
+        return Done(going, tuple((chunk, job) for chunk, job in told if job.finished))
+
+    def _young(self, chunk: Chunk) -> bool:
+        """Whether its job may not be listed yet."""
+        return self._clock() - (chunk.sent_at or 0.0) < LISTED
 
     def _job_lost(self, chunk: Chunk, error: ConnectRefused) -> Done:
         """Just after the submission a job may not be visible yet; later it is gone, and the records go again."""
@@ -238,6 +251,7 @@ class Moves:
             raise error
         self._breaker.answered()
         job = _job_id(chunk)
+        self._unlisted.discard(job)
         asked = self._unknown_asked[job] = self._unknown_asked.get(job, 0) + 1
         if asked < MOST_UNKNOWN:
             until = self._clock() + schedule.poll_pause(asked)
@@ -327,6 +341,11 @@ class Moves:
 
 def _with(reason: str, said: str) -> str:
     return f"{reason}; {said}" if said else reason
+
+
+def _is_whole(job: Job) -> bool:
+    """Whether a list tells of a job what its end is judged by."""
+    return job.status is not None and (not job.finished or (job.total is not None and job.failed is not None))
 
 
 def _job_id(chunk: Chunk) -> int:

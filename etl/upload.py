@@ -24,14 +24,15 @@ from etl.errors import ConnectRefused, ConnectUnreachable, EtlError
 from etl.ledger import Ledger
 from etl.model import Chunk, ChunkState, Job
 from etl.moves import OnEvent, RecordsOf, Service
-from etl.schedule import Ask, Course, Place, Read, Settle, Submit, Turn, Wait, place
+from etl.pace import Pace
+from etl.schedule import Ask, Course, Place, Read, Room, Settle, Submit, Turn, Wait, place
 from etl.tidings import Tidings
 
 #: Longest sleep in seconds without a look at whether to stop.
 _NAP = 0.25
 
-#: Threads besides those that send: questions, logs, and what waits for the gate.
-_MORE_THREADS = 4
+#: Threads besides those of requests whose answers are awaited: what waits for the gate.
+_MORE_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class Flight:
     ) -> None:
         """`patience`: seconds without any answer after which all runs land with ConnectUnreachable (None: never)."""
         self._ledger = ledger
-        self._in_flight = limits.in_flight
+        self._room = Room(limits.in_flight, limits.unfinished, limits.requests, limits.per_seconds / limits.requests)
+        self._pace = Pace(since=clock())
         self._stop = stop
         self._clock = clock
         self._scale = poll_scale
@@ -158,7 +160,7 @@ class Flight:
     @contextlib.contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
         """Workers; at the end the requests in hand are finished. What goes wrong is kept for `landed`."""
-        pool = ThreadPoolExecutor(max_workers=self._in_flight + _MORE_THREADS, thread_name_prefix="upload")
+        pool = ThreadPoolExecutor(max_workers=2 * self._room.in_flight + _MORE_THREADS, thread_name_prefix="upload")
         try:
             yield pool
         except BaseException as error:
@@ -177,12 +179,14 @@ class Flight:
         busy: set[Place] = {place(chunk) for chunks in self._travelling.values() for chunk in chunks}
         return schedule.next_action(
             courses,
-            self._in_flight,
+            self._room,
             self._clock(),
             busy,
             self._turn,
             scale=self._scale * self._tidings.stretch,
             together=self._moves.together,
+            alone=self._moves.unlisted,
+            usual=self._pace.usual,
             noticed=self._tidings.pending(chunk.job_id for course in courses for chunk in course.chunks),
         )
 
@@ -223,12 +227,14 @@ class Flight:
                 for chunk in done.chunks:
                     run = self._runs[chunk.run]
                     run.chunks[chunk.number] = chunk
+                    self._pace.going(chunk)
                     if chunk.state is not ChunkState.SUBMITTED:
                         run.jobs.pop(chunk.number, None)
                     if chunk.state.is_final:
                         del run.chunks[chunk.number]
                 for chunk, job in done.ended:
                     self._runs[chunk.run].jobs[chunk.number] = job
+                    self._pace.ended(chunk, self._clock())
                     self._tidings.ended(job.id)
         self._land()
 

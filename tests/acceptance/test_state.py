@@ -163,7 +163,7 @@ def test_a_damaged_plan_is_made_anew(shop: Shop) -> None:
 
 def test_a_damaged_request_of_a_run_under_way_is_given_up(shop: Shop) -> None:
     """What had left is followed to its end, what was damaged is not sent, and the next file brings it."""
-    shop.settings(max_records=1, in_flight=1)
+    shop.settings(max_records=1, unfinished=1)
     shop.sandbox.inject(Fault(kind="job_slow", delay=30.0))
     shop.drop(DAY1)
     process = shop.start("once")

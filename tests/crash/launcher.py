@@ -279,7 +279,7 @@ def live(order: dict[str, Any]) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["etl", *order["words"]]
-    schedule.PAUSES = (0.01, 0.02, 0.05)  # type: ignore[assignment]
+    schedule.FIRST, schedule.LEAST, schedule.MOST = 0.01, 0.01, 0.05
     breaker.FIRST_PAUSE, breaker.LONGEST_PAUSE = 0.02, 0.1
     effects = Effects(order)
     install(effects)

@@ -61,7 +61,7 @@ class FragileTransport(httpx.HTTPTransport):
 
 def fragile(state: Path, live: Running, blow: Blow) -> Stage:
     """A stage whose effects pass the blow's points."""
-    on = Stage(state, live.sandbox, live.url, in_flight=2, per_seconds=0.6)
+    on = Stage(state, live.sandbox, live.url, unfinished=2, per_seconds=0.6)
     on.connect.close()
     on.connect = Connect(
         on.settings, Secret("sandbox"), on.gate, on.ledger, timeout=httpx.Timeout(2), transport=FragileTransport(blow)

@@ -43,8 +43,8 @@ def test_a_stuck_job_does_not_stop_another_import(tmp_path: Path) -> None:
 
 
 def test_a_stuck_run_takes_all_room_only_for_a_while(tmp_path: Path) -> None:
-    """Jobs that fill in_flight and do not end make room for other runs after some questions."""
-    with stage(tmp_path, in_flight=2) as on:
+    """Jobs that take all room and do not end make room for other runs after some questions."""
+    with stage(tmp_path, unfinished=2) as on:
         on.sandbox.inject(Fault(kind="job_stuck", path=STOCK, times=0))
         on.plan(parts(1, 2), parts(3, 2), parts(5, 2))
         on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
@@ -96,6 +96,7 @@ def test_several_jobs_are_asked_for_with_one_request(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="job_slow", delay=0.3, times=0))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)), run="p1", feed="prices", operation=PRICES)
+        on.poll_scale = 0.2
         assert on.go("r1", "p1")
         single, common = jobs_asked(on)
         logs = sum(seen.path.endswith("Job/GetLog") for seen in on.sandbox.requests())

@@ -197,7 +197,7 @@ def test_wrong_secret_stops_before_anything_is_sent(tmp_path: Path) -> None:
 
 def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
     """403 concerns every request: the run stops, open, and can be continued."""
-    with stage(tmp_path, in_flight=1) as on:
+    with stage(tmp_path, unfinished=1) as on:
         on.sandbox.inject(Fault(kind="status", status=403, path=STOCK))
         on.plan(parts(1, 4), parts(5, 4))
         with pytest.raises(ConnectRefused, match="403"):
@@ -209,7 +209,7 @@ def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
 
 def test_a_record_that_makes_a_request_bad_is_found_by_halving(tmp_path: Path) -> None:
     """400 names no record: the request is cut until the bad one stands alone, and the others are accepted."""
-    with stage(tmp_path, in_flight=1) as on:
+    with stage(tmp_path, unfinished=1) as on:
         bad = parts(1, 8)[5]
         on.sandbox.inject(Fault(kind="status", status=400, path=STOCK, keys=(bad,), times=0))
         on.plan(parts(1, 8), parts(9, 4))
@@ -221,7 +221,7 @@ def test_a_record_that_makes_a_request_bad_is_found_by_halving(tmp_path: Path) -
 
 def test_a_header_that_is_refused_does_not_use_up_the_budget(tmp_path: Path) -> None:
     """When every request of a header is refused, halving ends after a few."""
-    with stage(tmp_path, in_flight=1) as on:
+    with stage(tmp_path, unfinished=1) as on:
         on.sandbox.inject(Fault(kind="status", status=400, path=STOCK, times=0))
         on.plan(parts(1, 200), parts(201, 200))
         assert on.go()
@@ -244,7 +244,7 @@ def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:
 
 def test_chunk_marked_sending_by_a_dead_process_is_settled_first(tmp_path: Path) -> None:
     """After a crash between mark and answer the chunk in doubt comes before the planned ones."""
-    with stage(tmp_path, in_flight=1) as on:
+    with stage(tmp_path, unfinished=1) as on:
         on.plan(parts(1, 4), parts(5, 4))
         on.ledger.sending(on.ledger.chunks("r1")[1])
         assert on.go()

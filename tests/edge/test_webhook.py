@@ -188,7 +188,7 @@ def test_word_from_norce_is_enough(tmp_path: Path) -> None:
     tidings = Tidings()
     with webhook.listening(SETTINGS, Secret(TOKEN), tidings) as address:
         events = Events(url=address, headers={SETTINGS.header: TOKEN})
-        with stage(tmp_path / "var", Settings(requests=1000, events=events), in_flight=2) as built:
+        with stage(tmp_path / "var", Settings(requests=1000, events=events), unfinished=2) as built:
             built.plan(*(parts(10 * number, 5) for number in range(1, 7)))
             built.tidings, built.poll_scale = tidings, 1000.0
             assert built.go()

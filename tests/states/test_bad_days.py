@@ -87,7 +87,7 @@ def test_one_life_is_enough(tmp_path: Path, fault: Fault) -> None:
 def test_retry_after_is_kept_to_the_second(tmp_path: Path, dated: bool, least: float) -> None:
     """Nothing is asked of Connect before the named time, given in seconds or as a date, and little time is lost."""
     world = day(tmp_path, Fault(kind="rate_limit", path=IMPORT, retry_after=45, retry_after_date=dated))
-    world.settings(in_flight=1)  # what is on its way already cannot be called back
+    world.settings(unfinished=1)  # what is on its way already cannot be called back
     assert world.live() is Exit.OK
     seen = [one for one in world.sandbox.requests() if "token" not in one.path]
     limited = next(number for number, one in enumerate(seen) if one.status == 429)
@@ -99,7 +99,7 @@ def test_retry_after_is_kept_to_the_second(tmp_path: Path, dated: bool, least: f
 def test_429_without_a_time_waits_longer_each_time(tmp_path: Path) -> None:
     """Ten seconds, then twenty, then forty, and the first answer forgets them."""
     world = day(tmp_path, Fault(kind="rate_limit", path=IMPORT, times=3))
-    world.settings(in_flight=1)
+    world.settings(unfinished=1)
     assert world.live() is Exit.OK
     times = [one.time for one in world.sandbox.requests() if one.status == 429]
     after = next(one.time for one in world.sandbox.requests() if one.time > times[-1])
@@ -232,7 +232,7 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
         Fault(kind="reset_after", path=IMPORT, times=2),
         Fault(kind="job_slow", path=IMPORT, times=2, delay=2 * HOUR),
     )
-    world.settings(in_flight=2)  # so that the two requests of two records are the first
+    world.settings(unfinished=2)  # so that the two requests of two records are the first
     assert world.live(stop_after=HOUR) is Exit.INTERRUPTED
     world.drop(world.file("stock", dict.fromkeys(FIRST, "9")))
     assert world.live() is Exit.OK, world.said

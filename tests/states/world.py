@@ -154,11 +154,11 @@ class World:
 
     # -- what happens to it -----------------------------------------------------------------------------------------
 
-    def settings(self, *, rescan_seconds: float = 5, in_flight: int = 3) -> None:
+    def settings(self, *, rescan_seconds: float = 5, unfinished: int = 3) -> None:
         """Write etl.toml."""
         (self.root / "etl.toml").write_text(
             '[connect]\nbase_url = "http://127.0.0.1:9"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
-            f'client_id = "sandbox"\n[limits]\nmax_records = 2\nin_flight = {in_flight}\n'
+            f'client_id = "sandbox"\n[limits]\nmax_records = 2\nunfinished = {unfinished}\n'
             f"[watch]\nsettle_seconds = 2\nrescan_seconds = {rescan_seconds}\n",
             encoding="utf-8",
         )

@@ -80,7 +80,7 @@ class Workshop:
         shop.drop("Art;Qty;Days\n" + "".join(f"A{n:02};{n if n % 2 else 'x'};3\n" for n in range(40)), "shelf_2.csv")
         assert shop.once().status == 6
         self._keep("closed")
-        shop.settings(max_records=2, in_flight=1)
+        shop.settings(max_records=2, unfinished=1)
         self.live.sandbox.inject(Fault(kind="job_slow", delay=60.0, times=0))
         shop.drop(export(THIRD), "stock_3.csv")
         process = shop.start("once")
@@ -213,8 +213,8 @@ def variants(on: Workshop, count: int, seed: int) -> Iterator[tuple[str, str, st
 @contextmanager
 def workshop(root: Path) -> Iterator[Workshop]:
     """A shop with its sandbox; pauses between questions are short."""
-    before = schedule.PAUSES
-    schedule.PAUSES = (0.02,) * len(before)  # type: ignore[assignment]
+    before = schedule.LEAST, schedule.MOST
+    schedule.LEAST = schedule.MOST = 0.02
     try:
         with running(Settings(client_secret=SECRET, requests=100_000, token_requests=100_000)) as live:
             on = Workshop(root, live)
@@ -222,7 +222,7 @@ def workshop(root: Path) -> Iterator[Workshop]:
             on.shop.said.clear()
             on.shop.close()
     finally:
-        schedule.PAUSES = before
+        schedule.LEAST, schedule.MOST = before
 
 
 def walk(count: int, seed: int, share: int, shares: int) -> tuple[Counter[str], list[str]]:

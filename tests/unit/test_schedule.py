@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from etl import schedule
 from etl.model import Chunk, ChunkState
-from etl.schedule import Action, Ask, Course, Submit, Turn, Wait, after, next_action
+from etl.schedule import Action, Ask, Course, Read, Room, Submit, Turn, Wait, after, next_action
 
+WIDE = Room(in_flight=4, unfinished=100)
 BASE = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 1, 1)
 
 
@@ -37,78 +38,129 @@ def names(action: Action) -> str:
 
 def test_nothing_left_waits() -> None:
     """Without chunks there is nothing to do."""
-    assert names(next_action([], 4, 0)) == "wait 60.0"
-    assert names(next_action([course()], 4, 0)) == "wait 60.0"
+    assert names(next_action([], WIDE, 0)) == "wait 60.0"
+    assert names(next_action([course()], WIDE, 0)) == "wait 60.0"
 
 
 def test_planned_chunks_leave_in_order_while_there_is_room() -> None:
-    """The lowest number first, until in_flight jobs are unfinished, over all runs."""
+    """The lowest number first, until so many jobs are unfinished, over all runs."""
     travelling = sent(1, sent_at=100.0)
-    assert names(next_action([course(travelling, chunk(2), chunk(3))], 2, 100)) == "submit r2"
-    assert names(next_action([course(travelling, chunk(2), chunk(3))], 1, 100)) == "wait 1.0"
-    assert names(next_action([course(travelling), course(chunk(1), run="q")], 1, 100)) == "wait 1.0"
-    assert names(next_action([course(chunk(1), chunk(2))], 2, 0, busy={("r", 1)})) == "submit r2"
+    assert names(next_action([course(travelling, chunk(2), chunk(3))], Room(4, 2), 100)) == "submit r2"
+    assert names(next_action([course(travelling, chunk(2), chunk(3))], Room(4, 1), 100)) == "wait 0.2"
+    assert names(next_action([course(travelling), course(chunk(1), run="q")], Room(4, 1), 100)) == "wait 0.2"
+
+
+def test_so_many_imports_may_be_without_an_answer() -> None:
+    """Answers that take long hold up no more than that; what has been answered takes no such room."""
+    leaving = course(*(chunk(number) for number in range(1, 5)))
+    assert names(next_action([leaving], Room(2, 100), 0, busy={("r", 1)})) == "submit r2"
+    assert names(next_action([leaving], Room(2, 100), 0, busy={("r", 1), ("r", 2)})) == "wait 60.0"
+    answered = course(*(sent(number, sent_at=100.0) for number in range(1, 9)), chunk(9))
+    assert names(next_action([answered], Room(2, 100), 100)) == "submit r9"
+
+
+def test_questions_without_an_answer_hold_up_questions_only() -> None:
+    """As many as imports; a common question is one, however many jobs it is about."""
+    jobs = [course(*(sent(number) for number in range(1, 5)), chunk(5), ended={1: None, 2: None, 3: None})]
+    logs = {("r", 1), ("r", 2)}
+    assert names(next_action(jobs, Room(3, 100), 10, busy=logs)) == "read r3"
+    assert names(next_action(jobs, Room(2, 100), 10, busy=logs)) == "submit r5"
+    common = [course(*(sent(number) for number in range(1, 5)))]
+    asked = {("r", 1), ("r", 2), ("r", 3)}
+    assert names(next_action(common, Room(2, 100), 10, busy=asked)) == "ask r4"
+    assert names(next_action(common, Room(2, 100), 10, busy=asked, together=False)) == "wait 60.0"
 
 
 def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
     """A wave is a barrier within its run, and none for another run."""
     first = sent(1)
-    assert names(next_action([course(first, chunk(2, wave=2))], 4, 0.5)) == "wait 0.5"
-    assert names(next_action([course(chunk(2, wave=2))], 4, 0.5)) == "submit r2"
+    assert names(next_action([course(first, chunk(2, wave=2))], WIDE, 0.125)) == "wait 0.1"
+    assert names(next_action([course(chunk(2, wave=2))], WIDE, 0.125)) == "submit r2"
     other = course(chunk(1, wave=2), run="q")
-    assert names(next_action([course(first, chunk(2, wave=2)), other], 4, 0.5)) == "submit q1"
+    assert names(next_action([course(first, chunk(2, wave=2)), other], WIDE, 0.125)) == "submit q1"
 
 
 def test_doubt_comes_before_everything_else_that_is_sent() -> None:
     """A chunk in doubt is settled first; while that has to wait nothing of its run is sent, but jobs are asked for."""
     doubtful = sent(2, state=ChunkState.SENDING)
-    assert names(next_action([course(chunk(1), doubtful)], 4, 10)) == "settle r2"
+    assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "settle r2"
     waiting = replace(doubtful, not_before=15.0)
-    assert names(next_action([course(chunk(1), waiting)], 4, 10)) == "wait 5.0"
-    assert names(next_action([course(chunk(1), waiting, sent(3))], 4, 10)) == "ask r3"
-    assert names(next_action([course(chunk(1), waiting), course(chunk(1), run="q")], 4, 10)) == "submit q1"
+    assert names(next_action([course(chunk(1), waiting)], WIDE, 10)) == "wait 5.0"
+    assert names(next_action([course(chunk(1), waiting, sent(3))], WIDE, 10)) == "ask r3"
+    assert names(next_action([course(chunk(1), waiting), course(chunk(1), run="q")], WIDE, 10)) == "submit q1"
 
 
 def test_sending_by_this_process_is_no_doubt() -> None:
     """A chunk whose request is on its way here is left alone."""
     travelling = course(sent(1, state=ChunkState.SENDING))
-    assert names(next_action([travelling], 4, 10, busy={("r", 1)})) == "wait 60.0"
+    assert names(next_action([travelling], WIDE, 10, busy={("r", 1)})) == "wait 60.0"
 
 
 def test_the_log_of_an_ended_job_is_read_at_once() -> None:
     """Before anything is sent or asked for; when reading has failed, not before its time."""
     ended = course(sent(1), chunk(2), ended={1: None})
-    assert names(next_action([ended], 4, 10)) == "read r1"
+    assert names(next_action([ended], WIDE, 10)) == "read r1"
     waiting = course(sent(1, not_before=12.0), chunk(2), ended={1: None})
-    assert names(next_action([waiting], 4, 10)) == "submit r2"
-    assert names(next_action([waiting], 1, 10)) == "wait 2.0"
+    assert names(next_action([waiting], WIDE, 10)) == "submit r2"
+    assert names(next_action([waiting], Room(4, 1), 10)) == "wait 2.0"
 
 
 def test_postponed_chunks_wait_their_time() -> None:
     """not_before is respected for sending and asking, and others are not held up by it."""
-    assert names(next_action([course(chunk(1, not_before=20.0), chunk(2))], 4, 10)) == "submit r2"
-    assert names(next_action([course(chunk(1, not_before=20.0))], 4, 10)) == "wait 10.0"
-    assert names(next_action([course(sent(1, not_before=30.0))], 4, 10)) == "wait 20.0"
+    assert names(next_action([course(chunk(1, not_before=20.0), chunk(2))], WIDE, 10)) == "submit r2"
+    assert names(next_action([course(chunk(1, not_before=20.0))], WIDE, 10)) == "wait 10.0"
+    assert names(next_action([course(sent(1, not_before=30.0))], WIDE, 10)) == "wait 20.0"
 
 
 def test_several_jobs_are_asked_for_at_once() -> None:
-    """Due ones with those that soon will be; one by one, the one due longest first, where that is not offered."""
-    one, two, late = sent(1, polled_at=8.0, polls=1), sent(2, sent_at=9.5), sent(3, sent_at=19.9)
-    courses = [course(one, late), course(two, run="q")]
-    assert names(next_action(courses, 4, 10.2)) == "ask r1 q2"
-    assert names(next_action(courses, 4, 10.2, together=False)) == "ask r1"
-    assert names(next_action([course(one)], 4, 10.2)) == "ask r1"
+    """Due ones with those a third of whose pause is over; without a list the one due longest."""
+    one, two, late = sent(1, polled_at=8.0, polls=4), sent(2, polled_at=9.0, polls=4), sent(3, sent_at=10.1)
+    courses = [course(one, late), course(two, run="q")]  # pauses of 2, 2 and 0.25 seconds
+    assert names(next_action(courses, WIDE, 10.1)) == "ask r1 q2"
+    assert names(next_action(courses, WIDE, 10.0)) == "ask r1 q2"
+    assert names(next_action(courses, WIDE, 9.9)) == "wait 0.1"
+    assert names(next_action(courses, WIDE, 10.1, together=False)) == "ask r1"
+    assert names(next_action([course(one)], WIDE, 10.1)) == "ask r1"
+    soon = [course(one, replace(two, polled_at=9.6))]
+    assert names(next_action(soon, WIDE, 10.1)) == "ask r1"
 
 
-def test_sends_go_before_questions_and_never_shut_them_out() -> None:
-    """A question that is due waits for in_flight sends at most, whatever becomes of them."""
-    both = [course(sent(1), *(chunk(number) for number in range(2, 9)))]
+def test_a_job_that_is_not_listed_is_asked_for_by_itself() -> None:
+    """In its turn, and never with the others."""
+    courses = [course(sent(1, job_id=7), sent(2, job_id=8, sent_at=1.0), sent(3, job_id=9, sent_at=1.0))]
+    assert names(next_action(courses, WIDE, 10, alone={7})) == "ask r1"
+    assert names(next_action(courses, WIDE, 10, alone={8})) == "ask r1 r3"
+    assert names(next_action(courses, WIDE, 10, alone={7, 8, 9})) == "ask r1"
+
+
+def turns(courses: list[Course], count: int, **more: object) -> list[type]:
+    """What so many moves in a row are, if none of them changes anything."""
     turn, seen = Turn(), []
-    for _ in range(8):
-        action = next_action(both, 3, 10, turn=turn)
+    for _ in range(count):
+        action = next_action(courses, WIDE, 10, turn=turn, **more)  # type: ignore[arg-type]
         turn = after(turn, action)  # type: ignore[arg-type]
         seen.append(type(action))
-    assert seen == [Submit, Submit, Submit, Ask] * 2
+    return seen
+
+
+def test_sends_and_logs_go_before_questions_and_never_shut_them_out() -> None:
+    """A question that is due waits for so many of them at most; for fewer where each job needs one of its own."""
+    both = [course(sent(1), sent(2), *(chunk(number) for number in range(3, 9)))]
+    assert turns(both, 34) == ([Submit] * 16 + [Ask]) * 2
+    assert turns(both, 6, together=False) == [Submit, Submit, Ask] * 2
+    reading = [course(sent(1), sent(2), sent(3), ended={2: None})]
+    assert turns(reading, 17) == [Read] * 16 + [Ask]
+
+
+def test_sends_and_logs_take_turns() -> None:
+    """Neither a backlog of logs nor one of imports stops the other."""
+    assert turns([course(sent(1), sent(2), chunk(3), ended={1: None, 2: None})], 4) == [Read, Submit] * 2
+
+
+def test_logs_of_urgent_runs_are_read_first() -> None:
+    """What waits for the end of a stock run is in a hurry as well."""
+    courses = [course(sent(1), ended={1: None}), course(sent(1), run="u", urgent=True, ended={1: None})]
+    assert names(next_action(courses, WIDE, 10)) == "read u1"
 
 
 def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> None:
@@ -118,7 +170,7 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
     turn = Turn()
     for now in range(1, 13):
         courses = [course(chunk(1), run=run, urgent=run in "uv", sent=last[run]) for run in sorted(last)]
-        action = next_action(courses, 4, now, turn=turn)
+        action = next_action(courses, WIDE, now, turn=turn)
         assert isinstance(action, Submit)
         turn = after(turn, action)
         last[action.chunk.run] = float(now)
@@ -127,20 +179,55 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
 
 
 def test_a_job_that_runs_for_long_takes_no_room_from_others() -> None:
-    """Jobs that do not end stop their own run at in_flight, and no other one."""
+    """Jobs that do not end stop their own run, and no other one."""
     stuck = course(*(sent(n, polls=schedule.LONG, polled_at=10.0) for n in (1, 2)), chunk(3))
-    assert names(next_action([stuck], 2, 10)) == "wait 30.0"
-    assert names(next_action([stuck, course(chunk(1), run="q")], 2, 10)) == "submit q1"
+    assert names(next_action([stuck], Room(4, 2), 10)) == "wait 30.0"
+    assert names(next_action([stuck, course(chunk(1), run="q")], Room(4, 2), 10)) == "submit q1"
     young = course(sent(1, polls=1, polled_at=10.0), sent(2, polls=1, polled_at=10.0))
-    assert names(next_action([young, course(chunk(1), run="q")], 2, 10)) == "wait 2.0"
+    assert names(next_action([young, course(chunk(1), run="q")], Room(4, 2), 10)) == "wait 0.2"
+
+
+def test_a_long_backlog_leaves_evenly() -> None:
+    """More than a minute's worth of imports leaves one by one at the rate of the limit; urgent ones, logs and less than
+    a minute's worth leave at once. A last import that the clock puts in the future holds nothing up."""
+    room = Room(4, 100, limit=3, spacing=2.0)
+    backlog = [chunk(number) for number in range(2, 6)]
+    load = course(*backlog, sent=9.5)
+    assert names(next_action([load], room, 10)) == "wait 1.5"
+    assert names(next_action([load], room, 11.5)) == "submit r2"
+    assert names(next_action([course(*backlog[:3], sent=9.5)], room, 10)) == "submit r2"
+    assert names(next_action([load, course(chunk(1), run="u", urgent=True, sent=9.9)], room, 10)) == "submit u1"
+    assert names(next_action([load, course(sent(1), run="q", ended={1: None})], room, 10)) == "read q1"
+    assert names(next_action([course(*backlog, sent=99.0)], room, 10)) == "submit r2"
+
+
+def test_urgent_runs_find_room_whatever_others_have_under_way() -> None:
+    """A long load of products keeps no stock waiting; stock keeps products waiting, and other stock."""
+    load = course(sent(1, sent_at=10.0), sent(2, sent_at=10.0), chunk(3))
+    stock = course(chunk(1), run="u", urgent=True)
+    assert names(next_action([load, stock], Room(4, 2), 10)) == "submit u1"
+    full = course(sent(1, sent_at=10.0), sent(2, sent_at=10.0), run="v", urgent=True)
+    assert names(next_action([full, stock], Room(4, 2), 10)) == "wait 0.2"
+    assert names(next_action([full, course(chunk(1))], Room(4, 2), 10)) == "wait 0.2"
 
 
 def test_questions_grow_rarer() -> None:
     """Pauses never shrink; a stuck job costs twelve requests an hour."""
     pauses = [schedule.poll_pause(polls) for polls in range(200)]
-    assert pauses[:6] == [1, 2, 4, 8, 16, 30]
+    assert pauses[:9] == [0.25, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 300
+
+
+def test_the_first_question_comes_about_when_such_jobs_usually_end() -> None:
+    """Somewhat before; the second one soon after that, then rarer; within bounds however quick or slow they are."""
+    assert [schedule.poll_pause(polls, 10.0) for polls in range(6)] == [8, 2.5, 5, 10, 20, 30]
+    assert schedule.poll_pause(0, 0.001) == schedule.poll_pause(1, 0.001) == 0.1
+    assert schedule.poll_pause(0, 3600) == schedule.poll_pause(1, 3600) == 30
+    assert [schedule.poll_pause(polls, 10.0) for polls in (schedule.SLOW, schedule.STUCK)] == [60, 300]
+    running = [course(sent(1, sent_at=0.0))]
+    assert names(next_action(running, WIDE, 7, usual={BASE.operation: 10.0})) == "wait 1.0"
+    assert names(next_action(running, WIDE, 7, usual={"Product/ImportProducts": 10.0})) == "ask r1"
 
 
 CHUNKS = st.lists(
@@ -149,11 +236,17 @@ CHUNKS = st.lists(
 )
 
 
-@given(runs=st.lists(CHUNKS, max_size=4), in_flight=st.integers(1, 5), now=st.floats(0, 100), turn=st.integers(0, 9))
+@given(
+    runs=st.lists(CHUNKS, max_size=4),
+    most=st.integers(1, 5),
+    now=st.floats(0, 100),
+    turn=st.integers(0, 20),
+    read=st.booleans(),
+)
 def test_every_action_is_allowed(
-    runs: list[list[tuple[ChunkState, int, float | None, int]]], in_flight: int, now: float, turn: int
+    runs: list[list[tuple[ChunkState, int, float | None, int]]], most: int, now: float, turn: int, read: bool
 ) -> None:
-    """Whatever the progress: only ready chunks act, never beyond in_flight, never over a wave or a doubt."""
+    """Whatever the progress: only ready chunks act, never beyond the room, never over a wave or a doubt."""
     courses = [
         course(
             *(
@@ -165,7 +258,7 @@ def test_every_action_is_allowed(
         )
         for name, made in enumerate(runs)
     ]
-    action = next_action(courses, in_flight, now, turn=Turn(turn))
+    action = next_action(courses, Room(4, most), now, turn=Turn(turn, read=read))
     if isinstance(action, Wait):
         assert 0 < action.seconds <= schedule.LONGEST_WAIT
         return
@@ -175,15 +268,15 @@ def test_every_action_is_allowed(
         own = courses[int(action.chunk.run)].chunks
         assert action.chunk.state is ChunkState.PLANNED
         assert action.chunk.wave == min(one.wave for one in own)
-        assert sum(one.state is not ChunkState.PLANNED for one in own) < in_flight
+        assert sum(one.state is not ChunkState.PLANNED for one in own) < most
         assert not any(one.state is ChunkState.SENDING for one in own)
         everything = [one for run in courses for one in run.chunks]
-        assert sum(one.state is not ChunkState.PLANNED and one.polls < schedule.LONG for one in everything) < in_flight
+        assert sum(one.state is not ChunkState.PLANNED and one.polls < schedule.LONG for one in everything) < most
 
 
 def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
     """Unless it was put off; the others wait for their time, which is later when the pauses are stretched."""
     running = course(sent(1, job_id=7), sent(2, job_id=8))
-    assert names(next_action([running], 4, 0.1, together=False, noticed={7})) == "ask r1"
-    assert names(next_action([course(sent(1, job_id=7, not_before=20.0))], 4, 0.1, noticed={7})) == "wait 19.9"
-    assert names(next_action([running], 4, 0.1, scale=10.0)) == "wait 9.9"
+    assert names(next_action([running], WIDE, 0.1, together=False, noticed={7})) == "ask r1"
+    assert names(next_action([course(sent(1, job_id=7, not_before=20.0))], WIDE, 0.1, noticed={7})) == "wait 19.9"
+    assert names(next_action([running], WIDE, 0.1, scale=10.0)) == "wait 2.4"
