@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -152,8 +152,9 @@ def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Over
     base = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
     if generation is not None:
         base = pl.scan_parquet(base_path(state, feed, generation))
-    for overlay in overlays:
-        base = lay_over(base, taken(pl.read_parquet(sent_path(state, overlay.run)), overlay))
+    for number, overlay in enumerate(overlays):
+        patch = taken(pl.read_parquet(sent_path(state, overlay.run)), overlay)
+        base = lay_over(base, patch) if number or generation is not None else alone(patch)
     return base
 
 
@@ -166,11 +167,11 @@ def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     """Of what a run sent, the rows that Connect took."""
     parts = []
     for part in overlay.ranges:
-        rows = frame.filter(
-            (pl.col(CHUNK) == part.origin)
-            & pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode())
-            & ~pl.col(ITEM).is_in(pl.Series(sorted(part.refused), dtype=pl.String).implode())
-        )
+        rows = frame.filter(pl.col(CHUNK) == part.origin)
+        if part.indexes != tuple(range(int(rows[RECORD].max() or 0) + 1)):  # type: ignore[arg-type]
+            rows = rows.filter(pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode()))
+        if part.refused:
+            rows = rows.filter(~pl.col(ITEM).is_in(pl.Series(sorted(part.refused), dtype=pl.String).implode()))
         parts.append(rows)
     return pl.concat(parts) if parts else frame.clear()
 
@@ -182,25 +183,47 @@ def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
 
 
+def alone(patch: pl.DataFrame) -> pl.LazyFrame:
+    """`lay_over` nothing, as after a first load: the sent values themselves, without a join."""
+    if patch.is_empty():
+        return pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+    names, _, went = _parts(patch)
+    values = [pl.when(went(name)).then(pl.col(name)).alias(name) for name in names]
+    return _united(patch).lazy().select(KEY, ITEM, GONE, *values)
+
+
+def _parts(patch: pl.DataFrame) -> tuple[list[str], list[str], Callable[[str], pl.Expr]]:
+    """Of what was sent: the data columns, those of bits, and whether a row says something of a data column."""
+    masks = [f"_m{word}" for word in range(sum(name[:2] == "_m" and name[2:].isdigit() for name in patch.columns))]
+    names = [name for name in patch.columns if name not in _FIXED and name not in masks]
+    places = {name: place for place, name in enumerate(names)}
+
+    def went(name: str) -> pl.Expr:
+        word, bit = divmod(places[name], BITS)
+        return pl.col(f"_m{word}") & pl.lit(1 << bit, dtype=pl.UInt64) != 0
+
+    return names, masks, went
+
+
+def _united(patch: pl.DataFrame) -> pl.DataFrame:
+    """One row a record, also where it went in several passes."""
+    if patch[KEY].n_unique() == patch.height:
+        return patch
+    names, masks, went = _parts(patch)
+    return patch.group_by(KEY, maintain_order=True).agg(
+        pl.col(ITEM).last(),
+        pl.col(GONE).last(),
+        *(pl.col(name).filter(went(name)).last() for name in names),
+        *(pl.col(mask).bitwise_or() for mask in masks),
+    )
+
+
 def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
     """`base` with the sent values of `patch` in place of the old ones; new keys behind the old."""
     if patch.is_empty():
         return base
-    words = sum(1 for name in patch.columns if name.startswith("_m") and name[2:].isdigit())
-    masks = [f"_m{word}" for word in range(words)]
-    names = [name for name in patch.columns if name not in _FIXED and name not in masks]
-
-    def went(name: str) -> pl.Expr:
-        place = names.index(name)
-        return pl.col(f"_m{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0
-
-    if patch[KEY].n_unique() < patch.height:  # records of several passes
-        patch = patch.group_by(KEY, maintain_order=True).agg(
-            pl.col(ITEM).last(),
-            pl.col(GONE).last(),
-            *(pl.col(name).filter(went(name)).last() for name in names),
-            *(pl.col(mask).bitwise_or() for mask in masks),
-        )
+    names, masks, went = _parts(patch)
+    patch = _united(patch)
     old = base.collect_schema()
     base = base.with_columns(
         _as(name, old[name], patch.schema[name]) for name in names if name in old and old[name] != patch.schema[name]

@@ -245,8 +245,8 @@ def _sendable(
 def _spread(
     sendable: Sequence[tuple[Course, Chunk]], courses: Iterable[Course], room: Room, now: float, later: list[float]
 ) -> list[tuple[Course, Chunk]]:
-    """Imports of a backlog that takes minutes anyway leave evenly: used up at once, the limit would keep what is urgent,
-    and the logs of what has ended, waiting for most of each minute."""
+    """Imports of a backlog that takes minutes anyway leave evenly: used up at once, the limit would keep what is urgent
+    and the logs of what has ended waiting for most of each minute."""
     others = [course for course in courses if not course.urgent]
     backlog = sum(chunk.state is ChunkState.PLANNED for course in others for chunk in course.chunks)
     wait = max((course.sent for course in others), default=0.0) + room.spacing - now

@@ -1,0 +1,62 @@
+"""What was sent becomes what Norce has, on frames made by hand."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from etl import accepted
+from etl.diff import GONE
+from etl.model import ITEM, KEY, ROW, AcceptedRange, Overlay
+
+NOTHING = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+
+
+def sent(*rows: tuple[str, int, int, bool | None, int, int | None, str | None]) -> pl.DataFrame:
+    """Rows of key, chunk, place in its array, whether it is gone, bits, and the values of two columns."""
+    return pl.DataFrame(
+        [(key, key.lower(), 2, gone, chunk, place, False, bits, a, b) for key, chunk, place, gone, bits, a, b in rows],
+        schema={
+            KEY: pl.String, ITEM: pl.String, ROW: pl.Int64, GONE: pl.Boolean, accepted.CHUNK: pl.Int64,
+            accepted.RECORD: pl.Int64, accepted.SILENT: pl.Boolean, "_m0": pl.UInt64, "a": pl.Decimal(18, 2),
+            "b": pl.String,
+        },
+        orient="row",
+    )  # fmt: skip
+
+
+ROWS = sent(
+    ("A", 1, 0, False, 0b11, 1, "x"),
+    ("B", 1, 1, None, 0b01, 2, "said nothing of this"),
+    ("C", 1, 2, True, 0b10, None, None),
+    ("D", 2, 0, False, 0b11, 4, "y"),
+    ("E", 2, 1, False, 0b11, 5, "z"),
+)
+PASSES = sent(("A", 1, 0, False, 0b01, 1, None), ("B", 1, 1, False, 0b01, 2, None), ("A", 2, 0, True, 0b10, None, "x"))
+
+
+@pytest.mark.parametrize("patch", [ROWS, PASSES, ROWS.clear()])
+def test_a_first_load_is_what_was_sent(patch: pl.DataFrame) -> None:
+    """The short way for it and the general one agree, in values, types and order."""
+    assert_frame_equal(accepted.alone(patch).collect(), accepted.lay_over(NOTHING, patch).collect())
+
+
+@pytest.mark.parametrize(
+    ("ranges", "keys"),
+    [
+        ([(1, (0, 1, 2), ())], "ABC"),
+        ([(1, (0, 2), ())], "AC"),
+        ([(1, (0, 1, 2), ("b",)), (2, (1,), ())], "ACE"),
+        ([(2, (0, 1), ("d", "e")), (1, (1,), ())], "B"),
+        ([(2, (0,), ()), (2, (1,), ())], "DE"),
+        ([(3, (0,), ())], ""),
+        ([], ""),
+    ],
+)
+def test_of_what_was_sent_the_accepted_ranges_count(
+    ranges: list[tuple[int, tuple[int, ...], tuple[str, ...]]], keys: str
+) -> None:
+    """Range by range, without the refused keys."""
+    overlay = Overlay("r", tuple(AcceptedRange(origin, places, frozenset(no)) for origin, places, no in ranges))
+    assert "".join(accepted.taken(ROWS, overlay)[KEY]) == keys
