@@ -81,9 +81,17 @@ class Bench:
             self.lines.append(line)
             print(line.shown(), flush=True)
 
-    def plan(self, feed: str, file: Path, state: Path | None, floor: Callable[[], Taken], rounds: int = 0) -> Series:
+    def plan(
+        self,
+        feed: str,
+        file: Path,
+        state: Path | None,
+        floor: Callable[[], Taken],
+        rounds: int = 0,
+        keep: Path | None = None,
+    ) -> Series:
         work = self.folder / "work"
-        return by_turns(feed, rounds or self.rounds, floor, lambda: planned(work, feed, file, state))
+        return by_turns(feed, rounds or self.rounds, floor, lambda: planned(work, feed, file, state, keep))
 
     # -- the lines ----------------------------------------------------------------------------------------------
 
@@ -168,9 +176,11 @@ class Bench:
             ratio = ours.ratio / theirs.ratio
             self.say(Line(f"{rows:,} prices: ours to DuckDB SQL {what}", ratio, "x", goal, more=told(theirs)))
 
-    def peer(self, name: str, old: Path, new: Path) -> Taken:
+    def peer(self, name: str, old: Path, new: Path, keep: Path | None = None) -> Taken:
+        """A peer's requests for what has changed, in the folder `keep`, else in one that is removed."""
         with tempfile.TemporaryDirectory(dir=self.folder) as out:
-            return process("-m", "tests.bench.peers", f"{name}_prices", str(old), str(new), out, python=str(BENCH))
+            words = f"{name}_prices", str(old), str(new), str(keep or out)
+            return process("-m", "tests.bench.peers", *words, python=str(BENCH))
 
     def load(self, rows: int, *, with_dlt: bool) -> None:
         """The first load of products to a server that takes everything at once, the limit lifted."""
@@ -187,19 +197,19 @@ class Bench:
                 Line("the same: dlt to ours", dlt.seconds / ours.seconds, "x", 8.0, "least", f"{dlt.seconds:.1f} s")
             )
 
-    def posted(self, name: str, file: Path) -> Taken:
-        with sink() as (port, _):
+    def posted(self, name: str, file: Path, keep: Path | None = None) -> Taken:
+        with sink(keep) as (port, _):
             url = f"http://127.0.0.1:{port}/import"
             return process("-m", "tests.bench.peers", f"{name}_products", str(file), url, python=str(BENCH))
 
-    def loaded(self, feed: str, file: Path) -> tuple[Taken, float]:
+    def loaded(self, feed: str, file: Path, keep: Path | None = None) -> tuple[Taken, float]:
         """`etl once` over a file, and the seconds until its first request."""
         root = self.folder / "once"
         shutil.rmtree(root, ignore_errors=True)
         (root / "inbox").mkdir(parents=True)
         os.link(file, root / "inbox" / f"{feed}.csv")
         job("write_mapping", feed, root / "feed.yaml")
-        with sink() as (port, told):
+        with sink(keep) as (port, told):
             (root / "etl.toml").write_text(
                 f'[connect]\nbase_url = "http://127.0.0.1:{port}"\nscope = "playground"\napplication_id = 1\n'
                 'account_id = 1\nclient_id = "bench"\n[limits]\nrequests = 100000\nper_seconds = 1\n'
@@ -226,10 +236,10 @@ class Bench:
 
 
 @contextmanager
-def sink() -> Iterator[tuple[int, Callable[[], dict[str, float]]]]:
-    """A server of `tests.bench.sink`; what came is told when it has stopped."""
+def sink(keep: Path | None = None) -> Iterator[tuple[int, Callable[[], dict[str, float]]]]:
+    """A server of `tests.bench.sink`; what came is told when it has stopped, and is in the folder `keep`."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.sink"],
+        [sys.executable, "-m", "tests.bench.sink", *([str(keep)] if keep is not None else [])],
         cwd=measure.ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -256,13 +266,16 @@ def told(series: Series) -> str:
     return f"{series.seconds:.2f} s, floor {series.floor:.2f} s; processor {series.work:.1f} x; {series.memory:.0f} MB"
 
 
-def versions() -> str:
-    """What was measured, where and when."""
+def versions(*peers: str) -> str:
+    """What was measured, where and when; of peers as they are in their own environment."""
     with open("/proc/loadavg") as file:
         load = file.read().split()[0]
-    names = ("polars", "pandera", "httpx")
-    code = "import importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in " + repr(names) + "))"
-    said = process("-c", code).said
+
+    def told(names: tuple[str, ...], python: str) -> str:
+        code = "import importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in " + repr(names) + "))"
+        return process("-c", code, python=python).said
+
+    said = told(peers, str(BENCH)) if peers else told(("polars", "pandera", "httpx"), sys.executable)
     python, cores = sys.version.split()[0], os.cpu_count()
     return f"{time.strftime('%Y-%m-%d %H:%M')}, Python {python}, {said}, {cores} cores, load {load}"
 

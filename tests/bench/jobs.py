@@ -108,6 +108,46 @@ def update(state: str, rows: str) -> None:
     base.with_name("sent.parquet").unlink()
 
 
+def same(wanted: str, found: str) -> None:
+    """Ends with an error unless two folders of requests say the same of the same records.
+
+    Whoever sends more than has changed does no harm; what the one sends has to be in the other, with equal values. The
+    currency, which never changes, is sent by some and not by others.
+    """
+    first, second = _records(Path(wanted)), _records(Path(found))
+    if first.keys() != second.keys():
+        odd = sorted(first.keys() ^ second.keys())
+        raise SystemExit(f"{len(first)} records, and {len(second)}: {odd[:3]}")
+    for key, record in first.items():
+        if wrong := [name for name, value in record.items() if second[key].get(name) != value]:
+            pair = record[wrong[0]], second[key].get(wrong[0])
+            raise SystemExit(f"{key}: {wrong[0]} differs: " + ", and ".join(str(value)[:500] for value in pair))
+    print(len(first))
+
+
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    """All records of a folder's requests by their key, lists in an order of their own."""
+    import json
+
+    found: dict[str, dict[str, Any]] = {}
+    for path in folder.glob("*.json"):
+        for item in json.loads(path.read_bytes()):
+            key = item.get("Code") or f"{item['PartNo']} {item['PriceListCode']}"
+            item.pop("CurrencyCode", None)
+            found[key] = _sorted(item)
+    return found
+
+
+def _sorted(value: Any) -> Any:
+    import json
+
+    if isinstance(value, dict):
+        return {name: _sorted(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_sorted, value), key=lambda item: json.dumps(item, sort_keys=True))
+    return value
+
+
 def write_mapping(feed: str, target: str) -> None:
     """A mapping file."""
     from tests.bench import exports

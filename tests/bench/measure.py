@@ -88,8 +88,8 @@ def by_turns(name: str, rounds: int, floor: Callable[[], Taken], work: Callable[
     return series
 
 
-def planned(folder: Path, feed: str, file: Path, state: Path | None) -> Taken:
-    """The plan of a file over a state that nobody has touched before."""
+def planned(folder: Path, feed: str, file: Path, state: Path | None, keep: Path | None = None) -> Taken:
+    """The plan of a file over a state that nobody has touched before; its requests stay in the folder `keep`."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "inbox").mkdir(parents=True)
     os.link(file, folder / "inbox" / file.name)
@@ -99,6 +99,8 @@ def planned(folder: Path, feed: str, file: Path, state: Path | None) -> Taken:
         (folder / "var").mkdir()
     os.sync()
     taken = job("plan", feed, folder)
+    for payload in (folder / "var").glob("runs/*/[0-9]*.json") if keep is not None else ():
+        shutil.copy(payload, str(keep))
     shutil.rmtree(folder)
     return taken
 

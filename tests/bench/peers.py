@@ -154,7 +154,7 @@ def polars_products(path: str, url: str) -> None:
         pl.col("Artikelnr").alias("PartNo"),
         pl.col("EAN").alias("EanCode"),
         pl.col("Vikt").str.replace(",", ".").cast(pl.Float64).alias("ActualWeight"),
-        pl.col("Status").replace_strict({"Aktiv": 1, "Utgående": 2}).alias("Status"),
+        pl.col("Status").replace_strict({"Aktiv": 1, "Utgående": 3}).alias("Status"),
         pl.lit(1).alias("Type"),
     )
     variant = pl.struct(
@@ -182,20 +182,35 @@ def polars_products(path: str, url: str) -> None:
 
 
 def dlt_products(path: str, url: str) -> None:
-    """dlt with a custom destination: its own reader, normaliser and loader, and one function that posts."""
+    """dlt with a custom destination: its own reader, normaliser and loader, and one function that posts.
+
+    As its pages on performance advise: pages instead of single items, files small enough to be worked on side by side,
+    as many processes that normalise as there are cores. Nested objects stay as they are.
+    """
     import csv
+    import itertools
+    import os
     import tempfile
 
+    os.environ |= {
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "RUNTIME__LOG_LEVEL": "ERROR",
+        "NORMALIZE__WORKERS": str(os.cpu_count() or 1),
+        "DATA_WRITER__BUFFER_MAX_ITEMS": "5000",
+        "DATA_WRITER__FILE_MAX_ITEMS": "10000",
+    }
     import dlt
 
-    @dlt.destination(batch_size=SIZE, naming_convention="direct", skip_dlt_columns_and_tables=True, max_table_nesting=9)
+    @dlt.destination(batch_size=SIZE, naming_convention="direct", skip_dlt_columns_and_tables=True)
     def connect(items: Any, table: Any) -> None:
-        post(url, json.dumps(items).encode())
+        post(url, json.dumps(items, ensure_ascii=False).encode())
 
-    @dlt.resource(name="products")
-    def source() -> Iterator[dict[str, Any]]:
+    @dlt.resource(name="products", max_table_nesting=0)
+    def source() -> Iterator[list[dict[str, Any]]]:
         with open(path, encoding="utf-8", newline="") as file:
-            yield from grouped(csv.DictReader(file, delimiter=";"))
+            products = grouped(csv.DictReader(file, delimiter=";"))
+            while page := list(itertools.islice(products, SIZE)):
+                yield page
 
     with tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline("bench", destination=connect, pipelines_dir=folder)
@@ -237,7 +252,7 @@ def grouped(rows: Iterator[dict[str, str]]) -> Iterator[dict[str, Any]]:
                         "PartNo": row["Artikelnr"],
                         "EanCode": row["EAN"],
                         "ActualWeight": float(row["Vikt"].replace(",", ".")),
-                        "Status": {"Aktiv": 1, "Utgående": 2}[row["Status"]],
+                        "Status": {"Aktiv": 1, "Utgående": 3}[row["Status"]],
                         "Type": 1,
                     }
                 ],

@@ -1,6 +1,7 @@
-"""An HTTP server that takes every import at once and says that its job has ended: `python -m tests.bench.sink`.
+"""An HTTP server that takes every import at once and says that its job has ended.
 
-It prints its port, then, when its standard input ends, how many part numbers and bytes came, and when the first did.
+`python -m tests.bench.sink [FOLDER]` prints its port, then, when its standard input ends, how many part numbers and
+bytes came, and when the first did. What came is in the folder then, one file for each import.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -23,6 +25,8 @@ class Sink(BaseHTTPRequestHandler):
     size = 0
     first = 0.0
     totals: ClassVar[list[int]] = []
+    bodies: ClassVar[list[bytes]] = []
+    keep: ClassVar[list[Path]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -33,6 +37,7 @@ class Sink(BaseHTTPRequestHandler):
             Sink.first = Sink.first or time.time()
             Sink.imports += 1
             Sink.size += len(body)
+            Sink.bodies += [body] if Sink.keep else []
             Sink.totals.append(body.count(b'"PartNo":'))
             number = Sink.imports
         self.answer({"JobId": number})
@@ -66,11 +71,15 @@ def job(number: int) -> dict[str, object]:
 
 def main() -> None:
     """Serves until standard input ends."""
+    Sink.keep += map(Path, sys.argv[1:])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)
     sys.stdin.read()
+    for folder in Sink.keep:
+        for number, body in enumerate(Sink.bodies, 1):
+            (folder / f"{number:05}.json").write_bytes(body)
     print(json.dumps({"imports": Sink.imports, "records": sum(Sink.totals), "bytes": Sink.size, "first": Sink.first}))
 
 
