@@ -4,7 +4,7 @@ Event names are a noun and a verb in the past tense (`file_settled`, `plan_made`
 `run_finished`). Values of cells and secrets do not belong into any event above debug; `redact` is the net below
 that rule, not the rule.
 
-structlog writes the lines, and stays (docs/decisions/0016).
+structlog writes the lines, and stays (docs/decisions/0016); it is loaded with the first of them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any, TextIO, cast
-
-import structlog
+import threading
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from etl import terminal
+
+if TYPE_CHECKING:
+    import structlog
 
 _SECRET_KEY = re.compile(r"secret|password|token$|authorization|client_id_secret", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
@@ -27,6 +30,10 @@ _QUERY = re.compile(r"(?i)\b(client_secret|access_token|password)=[^&\s]+")
 _CELLS = frozenset({"value", "values", "row_text", "imported_row", "message_text", "payload"})
 
 _DROP = "[left out]"
+
+#: What is still to be done before the first line can be written, and the turn of the threads that write it.
+_before_first: Callable[[], None] | None = None
+_turn = threading.Lock()
 
 
 def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -40,10 +47,17 @@ def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutabl
 
 
 def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
-    """Configure structlog for this process. `json` None: JSON lines unless the stream is a terminal."""
+    """How this process writes its lines. `json` None: JSON lines unless the stream is a terminal."""
+    global _before_first
     logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it grumbles on stderr about late events
     out = terminal.behind(stream or sys.stderr)
     lines = not out.isatty() if json is None else json
+    _before_first = partial(_configure, out, lines=lines, verbose=verbose)
+
+
+def _configure(out: TextIO, *, lines: bool, verbose: bool) -> None:
+    import structlog
+
     renderer: Any
     if lines:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -67,4 +81,11 @@ def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | 
 
 def logger(**facts: Any) -> structlog.typing.FilteringBoundLogger:
     """A logger that carries `facts` in every event, e.g. `logger(run=run.id, feed=run.feed)`."""
-    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(**facts))
+    global _before_first
+    import structlog
+
+    with _turn:
+        if _before_first is not None:
+            _before_first()
+            _before_first = None
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**facts))

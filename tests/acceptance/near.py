@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from click.testing import CliRunner
 
+from etl import log
 from etl.cli import main
 from tests.acceptance.shop import SECRET, Done, Shop
 
@@ -26,6 +27,7 @@ class Near(Shop):
         finally:
             os.chdir(here)
             structlog.reset_defaults()
+            log._before_first = None
         self.said += [found.stdout, found.stderr]
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception

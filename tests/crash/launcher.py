@@ -31,7 +31,7 @@ import pandera.backends.polars.register
 from httpx._transports import default as transports
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-from etl import breaker, cli, contract, schedule
+from etl import breaker, cli, contract, log, schedule
 from etl.database import Connection, Database
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -300,6 +300,7 @@ def live(order: dict[str, Any]) -> None:
 def serve() -> None:
     """One line in, one process, one line out."""
     contract.load()
+    log.logger()
     pandera.backends.polars.register.register_polars_backends()
     transports.create_ssl_context = cache(transports.create_ssl_context)  # read once, and not needed on loopback
     transports.create_ssl_context(verify=True, cert=None, trust_env=False)

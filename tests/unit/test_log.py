@@ -17,6 +17,7 @@ from etl import log
 def _restored() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+    log._before_first = None
 
 
 def test_events_are_json_lines_without_secrets_or_cells() -> None:
@@ -50,3 +51,15 @@ def test_the_watching_library_is_quiet() -> None:
     """What watchdog has to say about events that come late does not reach stderr."""
     log.set_up(stream=io.StringIO())
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("watchdog").handlers)
+
+
+def test_what_was_said_last_counts_from_the_next_line_on() -> None:
+    """The process may be set up more than once, before its first line and after it."""
+    outs = [io.StringIO() for _ in range(3)]
+    log.set_up(stream=outs[0])
+    log.set_up(stream=outs[1])
+    log.logger().info("one_done")
+    log.set_up(stream=outs[2])
+    log.logger().info("two_done")
+    assert ["one_done" in out.getvalue() for out in outs] == [False, True, False]
+    assert ["two_done" in out.getvalue() for out in outs] == [False, False, True]
