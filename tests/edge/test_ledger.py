@@ -81,10 +81,13 @@ def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
             Overlay("r2", (AcceptedRange(1, (0, 1), frozenset({"K1"})),)),
         )
         assert ledger.refusals("r2") == (Refusal("K1", 3, "bad", 5),)
+        assert ledger.overlay("r2") == ledger.overlays("prices")[1]
+        assert ledger.overlay("r3") == Overlay("r3", ())
         assert ledger.generation("prices") is None
         ledger.compacted("prices", "g1.parquet", ["r1"])
         assert ledger.generation("prices") == "g1.parquet"
         assert [overlay.run for overlay in ledger.overlays("prices")] == ["r2"]
+        assert ledger.overlay("r1").ranges == (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)
         with pytest.raises(Defect):
             ledger.compacted("prices", "g2.parquet", ["r2", "r3"])
         assert ledger.generation("prices") == "g1.parquet"
