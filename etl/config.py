@@ -6,7 +6,6 @@ secret is never part of the file. Fast to import: `etl --help` and `etl status` 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from etl import contract, fetch_settings
+from etl import fetch_settings
 from etl.errors import SettingsError
 from etl.fetch_settings import FetchSettings
 
@@ -71,6 +70,8 @@ class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def token_endpoint(self) -> str:
         """The whole URL of the token endpoint."""
+        from etl import contract
+
         return self.token_url or self.base_url.rstrip("/") + contract.load().token_path
 
     @property
@@ -310,7 +311,9 @@ def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) 
             where=where,
             hint="remove it and set ETL_CLIENT_SECRET instead",
         )
-    near = difflib.get_close_matches(key, known, n=1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known)}"
     raise SettingsError("settings-unknown-key", f'there is no setting "{path}"', where=where, hint=hint)
 

@@ -17,10 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
-
-import httpx
 
 from etl import contract
 from etl.answer import (
@@ -40,11 +38,15 @@ from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, StateEr
 from etl.gate import Gate, Lane
 from etl.model import Chunk, Job, LogRow, Submission
 
+if TYPE_CHECKING:
+    import httpx
+
 #: Seconds before its end at which a token is no longer used, and the life of one that does not say.
 TOKEN_MARGIN, TOKEN_LIFE = 60.0, 3600.0
 
-#: Seconds: to connect, between two reads (Connect may validate long before it answers), between two writes.
-TIMEOUT = httpx.Timeout(connect=10.0, read=120.0, write=60.0, pool=10.0)
+#: Seconds: to connect, between two reads (Connect may validate long before it answers), between two writes,
+#: and for a connection of the pool.
+TIMEOUT = (10.0, 120.0, 60.0, 10.0)
 
 _BLOCK = 64 * 1024
 
@@ -67,7 +69,7 @@ class Connect:
         gate: Gate,
         tokens: Tokens,
         *,
-        timeout: httpx.Timeout = TIMEOUT,
+        timeout: httpx.Timeout | tuple[float, float, float, float] = TIMEOUT,
         clock: Callable[[], float] = time.time,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -82,17 +84,31 @@ class Connect:
         self._jobs = base + "/" + (settings.job_prefix or self._contract.prefix).strip("/") + "/"
         self._token_name = f"{settings.token_endpoint} {settings.client_id} {settings.scope}"
         self._renewing = threading.Lock()
-        self._client = httpx.Client(
-            timeout=timeout,
-            transport=transport,
-            trust_env=urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"),  # no proxy to ourselves
-            follow_redirects=False,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "connect-etl"},
-        )
+        self._near = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
+        self._timeout, self._transport = timeout, transport
+        self._opening = threading.Lock()
+        self._opened: httpx.Client | None = None
+
+    @property
+    def _client(self) -> httpx.Client:
+        """Opened when there is something to say: httpx and the certificates take longer to load than a day's plan."""
+        import httpx
+
+        with self._opening:
+            if self._opened is None:
+                self._opened = httpx.Client(
+                    timeout=self._timeout,
+                    transport=self._transport,
+                    trust_env=not self._near,  # no proxy to ourselves
+                    follow_redirects=False,
+                    headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "connect-etl"},
+                )
+            return self._opened
 
     def close(self) -> None:
         """Give back the connections."""
-        self._client.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def __enter__(self) -> Connect:
         return self
@@ -193,6 +209,8 @@ class Connect:
 
     def _exchange(self, request: httpx.Request, lane: Lane, leaving: Callable[[], None]) -> httpx.Response:
         """One request through the gate. 429 becomes RateLimited here, where the gate can be told."""
+        import httpx
+
         once_only = request.method == "POST" and lane == "connect"
         ticket = self._gate.enter(lane)
 
@@ -262,6 +280,8 @@ class Connect:
 
 def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     """What a failed exchange means. `once_only`: it must not simply be sent twice (an import)."""
+    import httpx
+
     kind = type(error).__name__
     if isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects):
         return ConnectRefused("connect-address", f"the address does not work: {kind}", hint="check connect.base_url")

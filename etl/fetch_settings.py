@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from etl import manifest, timetable
-
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -38,6 +36,8 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def problem_of(source: str, fetch: FetchSettings) -> str | None:
     """What cannot work, as a sentence, or None."""
+    from etl import manifest, timetable
+
     named = fetch.checksum not in ("none", "server")
     stars = manifest.problem_of(fetch.checksum, stars=False) if named else None
     into = Path(fetch.into or "")

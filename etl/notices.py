@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from etl import expect
 from etl.ledger import Ledger
 from etl.ledger_notices import Board, Expected, Notice
-from etl.mapping import Mapping
 from etl.model import Run
+
+if TYPE_CHECKING:
+    from etl.mapping import Mapping
 
 #: Ended and open runs of a feed that are looked at.
 _RUNS = 200

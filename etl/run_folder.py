@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from etl import durable
 from etl.model import Chunk, Run
-from etl.trace import TracedRecord
 
 if TYPE_CHECKING:
     from etl.plan import Plan
+    from etl.trace import TracedRecord
 
 #: What Norce had of the records that a run changes, and the run that an undo takes back.
 BEFORE, UNDOES = "before.parquet", "undoes.json"
@@ -134,6 +134,7 @@ def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:
 
     from etl import accepted
     from etl.model import ITEM, KEY, ROW
+    from etl.trace import TracedRecord
 
     names = [KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD, accepted.SILENT]
     frame = pl.read_parquet(accepted.sent_path(state, chunk.run), columns=names)

@@ -113,7 +113,7 @@ def test_status_needs_neither_polars_nor_httpx() -> None:
     """Settings and ledger load without the heavy modules."""
     code = (
         "import sys, etl.config, etl.ledger;"
-        "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml'} & set(sys.modules)))"
+        "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml', 'etl.contract'} & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""

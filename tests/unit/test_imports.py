@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-HEAVY = "polars pandera httpx structlog watchdog ruamel.yaml"
+from etl.ledger import Ledger
+from etl.ledger_notices import Board
+from etl.model import Run, RunState
+
+#: What is loaded where it is needed, and nowhere before.
+HEAVY = "pandera httpx structlog watchdog jinja2 leather asyncssh"
 CODE = """
 import sys
 from etl.cli import main
@@ -19,14 +25,21 @@ except SystemExit:
 print("loaded:", *sorted(set({names!r}.split()) & set(sys.modules)))
 """
 
+RUN = Run("20260101-000000-abcd-prices", "prices", "Product/ImportOnhands", "p.csv", "d", RunState.CLAIMED)
 
-@pytest.mark.parametrize("words", [["--help"], ["status"], ["show", "20260101-000000-abcd-prices"]])
+
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"], ["show", RUN.id]])
 def test_a_quick_command_loads_nothing_heavy(words: list[str], tmp_path: Path) -> None:
-    """Help, status and show answer without the libraries that read files and speak HTTP."""
-    code = CODE.format(names=HEAVY)
+    """Help, status and show answer without what reads files, speaks HTTP, logs, or knows mappings and the contract."""
+    with Ledger.open(tmp_path / "var" / "sandbox") as ledger:
+        ledger.open_run(RUN)
+        Board(ledger.database).expect({"prices": ("every 5 hours", "every 5 days")}, datetime.now(UTC))
+    tables = words[0] in ("status", "show") and "--json" not in words
+    code = CODE.format(names=f"{HEAVY} polars ruamel.yaml etl.contract etl.mapping {'' if tables else 'rich'}")
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=tmp_path
     )
+    assert words == ["--help"] or RUN.id in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded:"
 
 
@@ -49,3 +62,14 @@ def test_a_clean_file_is_planned_without_pandera(price: str, loaded: str) -> Non
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout.splitlines()[-1] == loaded
+
+
+def test_a_plan_loads_only_what_it_needs() -> None:
+    """Everything up to the first request comes without HTTP, drawing, and what few files need."""
+    heavy = f"{HEAVY} rich starlette clevercsv fastexcel xlrd"
+    code = (
+        "import sys, etl.work, etl.preview, etl.plan, etl.formats, etl.connect;"
+        f"print(*sorted(set({heavy!r}.split()) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
