@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from etl import durable, terminal, writers
 from etl.errors import StateError
 from etl.model import SourceFile
+from etl.stop import Stop
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
@@ -146,7 +147,7 @@ def watch(
     inbox: Path,
     settle_seconds: float,
     rescan_seconds: float,
-    stop: threading.Event,
+    stop: Stop,
     *,
     clock: Callable[[], float] = time.monotonic,
     events: bool = True,
@@ -158,15 +159,19 @@ def watch(
     A name comes again until its file is claimed. Ends when `stop` is set.
     """
     wake = wake or threading.Event()
+    stop.wakes(wake)
     with _hints(inbox, wake) if events else contextlib.nullcontext():
         snapshot: Snapshot = {}
-        while not stop.is_set():
+        while True:
             wake.clear()
+            if stop.is_set():  # asked after clearing, so that its word is not lost
+                return
             now = clock()
             snapshot, ready = settled(snapshot, scan(inbox), now, settle_seconds)
             yield {name: snapshot[name].look for name in ready}
             restless = [seen.since + settle_seconds - clock() for name, seen in snapshot.items() if name not in ready]
-            _rest(stop, wake, max(0.01, min([rescan_seconds, *restless])), rescan_seconds)
+            if wake.wait(max(0.01, min([rescan_seconds, *restless]))):
+                stop.wait(0.02)  # events are let gather for a moment
 
 
 def claim(
@@ -322,15 +327,6 @@ def _remove_empty(folder: Path, top: Path) -> None:
         except OSError:
             return
         folder = folder.parent
-
-
-def _rest(stop: threading.Event, wake: threading.Event, seconds: float, longest: float) -> None:
-    """Sleep until it is time, an event came, or we are to stop; events are let gather for a moment."""
-    end = time.monotonic() + min(seconds, longest)
-    while not stop.is_set() and (left := end - time.monotonic()) > 0:
-        if wake.wait(min(left, 0.25)):
-            stop.wait(0.02)
-            return
 
 
 @contextlib.contextmanager

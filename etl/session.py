@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from etl.errors import StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.pipeline import Pipeline
+from etl.stop import Stop
 from etl.tidings import Tidings
 from etl.traffic import Traffic
 from etl.upload import Flight
@@ -38,7 +38,7 @@ class Session:
     pipeline: Pipeline
     traffic: Traffic
     tell: Callable[..., None]
-    stop: threading.Event
+    stop: Stop
     server: Any  #: the built-in sandbox that runs for this session, or None
 
 
@@ -47,7 +47,7 @@ def opened(
     settings: Settings,
     mappings: Sequence[Mapping],
     *,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     tell: Callable[..., None] | None = None,
     patience: float | None = None,
     sandbox_settings: object | None = None,
@@ -57,7 +57,7 @@ def opened(
     from etl.connect import Connect
     from etl.gate import Gate
 
-    stop = stop or threading.Event()
+    stop = stop or Stop()
     settings = config.state_settings(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:

@@ -26,10 +26,8 @@ from etl.model import Chunk, ChunkState, Job
 from etl.moves import OnEvent, RecordsOf, Service
 from etl.pace import Pace
 from etl.schedule import Ask, Course, Place, Read, Room, Settle, Submit, Turn, Wait, place
+from etl.stop import Stop
 from etl.tidings import Tidings
-
-#: Longest sleep in seconds without a look at whether to stop.
-_NAP = 0.25
 
 #: Threads besides those of requests whose answers are awaited: what waits for the gate.
 _MORE_THREADS = 2
@@ -68,7 +66,7 @@ class Flight:
         connect: Service,
         limits: Limits,
         records_of: RecordsOf,
-        stop: threading.Event,
+        stop: Stop,
         *,
         clock: Callable[[], float] = time.time,
         on_event: OnEvent = lambda *_args, **_facts: None,
@@ -100,6 +98,8 @@ class Flight:
         self._tidings.call(self._stir.set)
         self._thread = threading.Thread(target=self._carry, name="flight")
         self.news = threading.Event()  #: set when a run has landed
+        for event in (self._stir, self.news):
+            stop.wakes(event)
 
     def __enter__(self) -> Flight:
         self._thread.start()
@@ -142,12 +142,14 @@ class Flight:
 
     def _carry(self) -> None:
         with self._pool() as pool:
-            while not self._over.is_set() and not self._stop.is_set():
+            while True:
                 self._stir.clear()
+                if self._over.is_set() or self._stop.is_set():  # asked after clearing, so that no word is lost
+                    return
                 self._collect()
                 action = self._next()
                 if isinstance(action, Wait):
-                    self._stir.wait(min(action.seconds, _NAP))
+                    self._stir.wait(action.seconds)
                     continue
                 self._moved += 1
                 self._at_the_gate = self._moved
@@ -173,7 +175,7 @@ class Flight:
     def _next(self) -> schedule.Action:
         quiet = self._breaker.quiet_for()
         if quiet > 0 or self._at_the_gate:
-            return Wait(quiet or _NAP)
+            return Wait(quiet or schedule.LONGEST_WAIT)
         with self._lock:
             courses = [run.course() for run in self._runs.values() if run.landing is None]
         busy: set[Place] = {place(chunk) for chunks in self._travelling.values() for chunk in chunks}

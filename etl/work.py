@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,9 +31,13 @@ from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
 from etl.model import Chunk, ChunkState, Run, RunState
 from etl.progress import Progress
 from etl.session import Session
+from etl.stop import Stop, on_signals
 
 #: Seconds without any answer from Connect after which `once` leaves the rest for later.
 PATIENCE = 120.0
+
+#: Seconds between two looks at what may go now, when nothing is heard.
+_LOOK = 5.0
 
 #: What counts most when several runs ended differently.
 WORST = (Exit.DEFECT, Exit.CANNOT_GO_ON, Exit.CONNECT, Exit.HELD, Exit.ROWS_REJECTED, Exit.OK)
@@ -170,17 +172,13 @@ def working(settings: Settings, verbose: bool, patience: float | None, *, listen
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
         click.echo("no [connect] settings: the built-in sandbox is used, nothing reaches Norce", err=True)
-    stop = threading.Event()
+    stop = Stop()
     progress = Progress()
-    before = {name: signal.signal(name, lambda *_: stop.set()) for name in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with on_signals(stop):
         tell = progress.tell
         opened = session.opened(settings, good, stop=stop, tell=tell, patience=patience, listen=listen)
         with opened as work, progress:
             yield work
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _no_mapping(settings: Settings, bad: Sequence[MappingInvalid]) -> EtlError:
@@ -257,7 +255,7 @@ def to_the_end(work: Session, opened: Run) -> None:
             continue
         if not traffic.busy:
             break
-        traffic.news.wait(0.25)
+        traffic.news.wait(_LOOK)
         traffic.news.clear()
 
 

@@ -8,6 +8,7 @@ them wakes: so what is done takes no time, and what is waited for takes as long 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import sys
 import threading
@@ -19,13 +20,15 @@ from unittest import mock
 
 _REAL: dict[str, Callable[..., Any]] = {name: getattr(time, name) for name in ("time", "monotonic", "sleep")}
 _REAL_WAIT, _REAL_SET, _REAL_START = threading.Event.wait, threading.Event.set, threading.Thread.start
+_REAL_PLAIN = _thread.start_new_thread
+_REAL_JOIN, _REAL_SHUTDOWN = threading.Thread.join, pools.ThreadPoolExecutor.shutdown
 _REAL_ITEM, _REAL_RUN = pools._WorkItem.__init__, pools._WorkItem.run
 
 #: What passes between two looks at the clock, in seconds: nobody waits for a moment that never comes.
 TICK = 0.0002
 
-#: Real seconds after which a sleeper goes on although not everybody sleeps: a thread may wait for another's end.
-PATIENCE = 1.0
+#: Real seconds after which a sleeper goes on although not everybody sleeps: somebody may wait in a way not known here.
+PATIENCE = 20.0
 
 
 class Clock:
@@ -71,7 +74,7 @@ class Clock:
                     self._pass()
                     began = _REAL["monotonic"]()
                 else:
-                    self._lock.wait(PATIENCE / 20)
+                    self._lock.wait(1.0)
             self._asleep.pop(me, None)
 
     def _pass(self) -> None:
@@ -163,8 +166,46 @@ def _start(self: threading.Thread) -> None:
                 told.works(-1)
 
         self.run = run  # type: ignore[method-assign]
+        self.told = told  # type: ignore[attr-defined]
         told.works(1)
     _REAL_START(self)
+
+
+def _plain(act: Callable[..., object], args: tuple[Any, ...]) -> int:
+    told = _clock()
+    if told is None:
+        return _REAL_PLAIN(act, args)
+
+    def run() -> None:
+        try:
+            act(*args)
+        finally:
+            told.works(-1)
+
+    told.works(1)
+    return _REAL_PLAIN(run, ())
+
+
+def _join(self: threading.Thread, timeout: float | None = None) -> None:
+    with _idle(_clock() if hasattr(self, "told") else None):  # others have their own way with time
+        _REAL_JOIN(self, timeout)
+
+
+def _shutdown(self: Any, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    with _idle(_clock()):
+        _REAL_SHUTDOWN(self, wait, cancel_futures=cancel_futures)
+
+
+@contextlib.contextmanager
+def _idle(told: Clock | None) -> Iterator[None]:
+    """Who waits for the end of others has nothing to do."""
+    if told is not None:
+        told.works(-1)
+    try:
+        yield
+    finally:
+        if told is not None:
+            told.works(1)
 
 
 def _item(self: Any, *args: Any, **words: Any) -> None:
@@ -190,6 +231,8 @@ def install() -> None:
     time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep
     threading.Event.wait, threading.Event.set = _wait, _set  # type: ignore[method-assign]
     threading.Thread.start = _start  # type: ignore[method-assign]
+    _thread.start_new_thread = _plain
+    threading.Thread.join, pools.ThreadPoolExecutor.shutdown = _join, _shutdown  # type: ignore[method-assign]
     pools._WorkItem.__init__, pools._WorkItem.run = _item, _run
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import random
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from etl.gate import Gate
 from etl.ledger import Ledger
 from etl.model import Chunk, Counts, Run, RunState
 from etl.sandbox import Sandbox, Settings, running
+from etl.stop import Stop
 from etl.tidings import Tidings
 from etl.trace import TracedRecord
 
@@ -45,7 +45,7 @@ class Stage:
             base_url=url, scope="playground", application_id=7, account_id=11, client_id="sandbox"
         )
         self.ledger = Ledger.open(state, target=self.settings.target)
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.tidings, self.poll_scale = Tidings(), 0.02
         self.gate = Gate(
             self.ledger.database,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from etl import durable, inbox, writers
 from etl.errors import StateError
+from etl.stop import Stop
 
 
 def test_only_regular_finished_files_are_seen(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_moves_over_file_systems_are_copied_and_synced(tmp_path: Path, monkeypat
 def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
     """Files present at the start and files that arrive while watching are both yielded when settled."""
     (tmp_path / "old.csv").write_text("1")
-    stop, seen = threading.Event(), []
+    stop, seen = Stop(), []
     for names in inbox.watch(tmp_path, 0.03, 5.0, stop):
         for name in sorted(names):
             seen.append(name)
@@ -208,7 +208,7 @@ def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
 
 def test_watch_does_without_events(tmp_path: Path) -> None:
     """The rescan alone finds everything."""
-    stop, seen = threading.Event(), set()
+    stop, seen = Stop(), set()
     (tmp_path / "a.csv").write_text("1")
     for names in inbox.watch(tmp_path, 0.01, 0.02, stop, events=False):
         seen |= names.keys()
