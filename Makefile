@@ -100,10 +100,9 @@ sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is
 	@SFTP_CAMPAIGN=1 $(BIN)/pytest -n auto tests/sftp $(ARGS)
 
 .PHONY: states
-states: export ETL_STATES ?= 200
-states: export ETL_STEPS ?= 50
+states: export ETL_STATES ?= 2000
 states: $(READY) ## let anything happen to the pipeline in any order, and hold the promises against it
-	@$(BIN)/pytest -q -n 0 tests/states $(ARGS)
+	@$(BIN)/pytest -q -n auto tests/states $(ARGS)
 
 .PHONY: bounce
 bounce: $(READY) ## kill and stop `etl run` forty times while it works fifty files

@@ -78,8 +78,8 @@ REFUSALS = (400, 401, 403, 404, 413, 429, 503)
 #: What a full file says of a part that it leaves out.
 GONE = "gone"
 
-#: Told hours after which somebody stops a life that does not end.
-LONGEST_LIFE = 24 * 3600.0
+#: Told seconds after which somebody stops a life that does not end: jobs count as slow and as stuck long before.
+LONGEST_LIFE = 8 * 3600.0
 
 transports.create_ssl_context = cache(transports.create_ssl_context)  # one is enough, and no wire needs it
 
@@ -148,6 +148,7 @@ class World:
         self.dropped: list[Dropped] = []  #: whole files, by the time that their file system gives them
         self.asked: list[Asked] = []
         self.said = ""
+        self.lives = 0  #: so far, and what else was done with the command
         self._lock = threading.Lock()
         self._names = itertools.count(1)
         self.growing: list[Dropped] = []  #: files that are whole a second after the next life has begun
@@ -198,6 +199,7 @@ class World:
     def live(self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE) -> Exit | None:
         """One `etl once`; None when it died. `stop_after`: told seconds until SIGTERM."""
         blow = Blow(blow_at)
+        self.lives += 1
         said = io.StringIO()
         self.clock.at(1.0, self.grow)
         self.clock.at(stop_after, lambda: os.kill(os.getpid(), signal.SIGTERM))
