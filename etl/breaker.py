@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from etl.errors import ConnectError, ConnectUnreachable
@@ -19,8 +20,9 @@ class Breaker:
     """Counts exchanges without an answer. Safe to share between threads."""
 
     def __init__(
-        self, clock: Callable[[], float], tell: Callable[..., None], patience: float | None, rng: random.Random
-    ) -> None:
+        self, tell: Callable[..., None], patience: float | None, rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         """`patience`: seconds without any answer after which `failed` raises (None: never)."""
         self._clock = clock
         self._tell = tell
@@ -44,12 +46,12 @@ class Breaker:
             self._failures, self._silent_since, self._quiet_until = 0, None, 0.0
 
     def failed(self, error: ConnectError) -> float:
-        """Nothing came back; the time before which nothing is tried. Raises ConnectUnreachable at patience's end."""
+        """Nothing came back; for how many seconds nothing is tried. Raises ConnectUnreachable at patience's end."""
         with self._lock:
             now = self._clock()
             self._failures += 1
             self._silent_since = now if self._silent_since is None else self._silent_since
-            seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10))
+            seconds: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10))
             seconds *= 0.5 + self._rng.random() / 2
             if self._patience is not None:
                 if now - self._silent_since >= self._patience:
@@ -57,7 +59,7 @@ class Breaker:
                 seconds = min(seconds, max(0.05, self._silent_since + self._patience - now))
             self._quiet_until = now + seconds
             self._tell("connect_paused", seconds=round(seconds, 1), reason=error.message)
-            return self._quiet_until
+            return seconds
 
 
 def _given_up(error: ConnectError) -> ConnectUnreachable:

@@ -126,16 +126,16 @@ class Moves:
         except RateLimited as error:
             self._breaker.answered()
             self._tell("request_limited", run=chunk.run, chunk=chunk.number, seconds=round(error.delay, 1))
-            return Done((self._ledger.unsent(marked, self._clock() + error.delay, error.message),))
+            return Done((self._ledger.unsent(marked, self._limited(error), error.message),))
         except TooLarge as error:
             self._breaker.answered()
             self._ledger.learn_size_limit(chunk.operation, error.size)
             return self._halve(marked, error.message)
         except OutcomeUnknown as error:
             self._tell("outcome_unknown", run=chunk.run, chunk=chunk.number, reason=error.message)
-            return Done((self._ledger.postpone(marked, self._breaker.failed(error), error.message),))
+            return Done((self._ledger.postpone(marked, self._pause(error), error.message),))
         except ConnectUnreachable as error:
-            return Done((self._ledger.unsent(marked, self._breaker.failed(error), error.message),))
+            return Done((self._ledger.unsent(marked, self._pause(error), error.message),))
         except ConnectRefused as error:
             return self._refused(marked, error)
         self._breaker.answered()
@@ -206,13 +206,21 @@ class Moves:
             return Done()
         except RateLimited as error:
             self._breaker.answered()
-            return self._later(chunks, self._clock() + error.delay, error)
+            return self._later(chunks, self._limited(error), error)
         except ConnectRefused:
             raise
         except ConnectError as error:
-            return self._later(chunks, self._breaker.failed(error), error)
+            return self._later(chunks, self._pause(error), error)
         self._breaker.answered()
         return answer
+
+    def _pause(self, error: ConnectError) -> float:
+        """Until when nothing is tried, as everybody does not: nothing came back."""
+        return self._clock() + self._breaker.failed(error)
+
+    def _limited(self, error: RateLimited) -> float:
+        """Until when nothing is tried after a 429; the gate keeps everybody for as long as it takes."""
+        return self._clock() + min(error.delay, schedule.LONGEST_WAIT)
 
     def _later(self, chunks: Sequence[Chunk], until: float, error: ConnectError) -> Done:
         return Done(tuple(self._ledger.postpone(chunk, until, error.message) for chunk in chunks))

@@ -35,7 +35,8 @@ STUCK, STUCK_PAUSE = 90, 300.0
 #: A job asked for so often (some two minutes) takes no room from other runs any more.
 LONG = 12
 
-#: Longest wait in seconds without another look.
+#: Longest wait in seconds without another look, and for which a chunk may be put off. A stamp that says more was
+#: written by a wall clock that has been set back since, and does not count.
 LONGEST_WAIT = 60.0
 
 #: So many urgent requests may leave in a row while another run has something to send.
@@ -137,10 +138,10 @@ def next_action(
     later = [LONGEST_WAIT]
 
     def waits(chunk: Chunk) -> bool:
-        if chunk.not_before is None or chunk.not_before <= now:
-            return False
-        later.append(chunk.not_before - now)
-        return True
+        until = put_off(chunk, now)
+        if until > now:
+            later.append(until - now)
+        return until > now
 
     doubtful: list[Chunk] = []
     unread: list[tuple[Course, Chunk]] = []
@@ -201,10 +202,17 @@ def is_slow(chunk: Chunk) -> bool:
     return chunk.state is ChunkState.SUBMITTED and chunk.polls >= SLOW
 
 
-def poll_due(chunk: Chunk, scale: float = 1.0, usual: float | None = None) -> float:
+def put_off(chunk: Chunk, now: float) -> float:
+    """Until when nothing of a chunk is tried, in epoch seconds."""
+    until = chunk.not_before or 0.0
+    return until if until <= now + LONGEST_WAIT else 0.0
+
+
+def poll_due(chunk: Chunk, now: float, scale: float = 1.0, usual: float | None = None) -> float:
     """When a submitted chunk's job is to be asked for next, in epoch seconds."""
     last = chunk.polled_at if chunk.polled_at is not None else chunk.sent_at
-    return max((last or 0.0) + poll_pause(chunk.polls, usual) * scale, chunk.not_before or 0.0)
+    due = 0.0 if last is None or last > now else last + poll_pause(chunk.polls, usual) * scale
+    return max(due, put_off(chunk, now))
 
 
 def poll_pause(polls: int, usual: float | None = None) -> float:
@@ -272,8 +280,8 @@ def _questions(
     for course in courses:
         for chunk in course.chunks:
             if chunk.state is ChunkState.SUBMITTED and chunk.number not in course.ended and place(chunk) not in busy:
-                due = poll_due(chunk, scale, usual.get(chunk.operation))
-                running.append(((chunk.not_before or 0.0) if chunk.job_id in noticed else due, chunk))
+                due = poll_due(chunk, now, scale, usual.get(chunk.operation))
+                running.append((put_off(chunk, now) if chunk.job_id in noticed else due, chunk))
     running.sort(key=lambda item: (item[0], place(item[1])))
     later.extend(due - now for due, _ in running[:1] if due > now)
     if not running or running[0][0] > now:
@@ -287,7 +295,7 @@ def _questions(
     return tuple(
         chunk
         for due, chunk in running
-        if chunk.job_id not in alone and due <= soon(chunk) and (chunk.not_before or 0.0) <= now
+        if chunk.job_id not in alone and due <= soon(chunk) and put_off(chunk, now) <= now
     )
 
 

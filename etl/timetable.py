@@ -17,7 +17,10 @@ def is_cron(expression: str) -> bool:
 
 
 def due(expression: str, last: datetime, now: datetime) -> bool:
-    """Whether a time of the table lies after `last` and not after `now`."""
+    """Whether a time of the table lies after `last` and not after `now`; what was last later than now was stamped by
+    a clock that has been set back since, and tells nothing."""
     from cronsim import CronSim
 
+    if last > now:
+        return True
     return next(CronSim(expression, last.astimezone())) <= now.astimezone()

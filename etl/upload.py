@@ -82,7 +82,7 @@ class Flight:
         self._stop = stop
         self._clock = clock
         self._scale = poll_scale
-        self._breaker = Breaker(clock, on_event, patience, rng or random.Random())
+        self._breaker = Breaker(on_event, patience, rng or random.Random())
         self._moves = moves.Moves(ledger, connect, records_of, clock, on_event, self._breaker)
         self._lock = threading.Lock()
         self._stir = threading.Event()

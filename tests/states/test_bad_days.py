@@ -125,6 +125,33 @@ def test_minutes_of_errors_leave_the_run_open_and_the_next_start_goes_on(tmp_pat
     agreed(world)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="job_slow", delay=60),
+        Fault(kind="status", status=503, path=IMPORT, times=4),
+        Fault(kind="status", status=503, path="Job/", times=4),
+        Fault(kind="rate_limit", path=IMPORT, retry_after=20),
+        Fault(kind="hang", path=IMPORT),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.path.strip('/')}",
+)
+def test_nothing_stands_still_when_the_clock_is_set_back(tmp_path: Path, fault: Fault) -> None:
+    """While a job runs, while Connect is silent, and between two lives: it takes as long as on any other day."""
+    world = day(tmp_path, fault)
+    undisturbed = took(world, lambda: world.live())
+    for moment in (4.0, 9.0):
+        world = day(tmp_path / f"in at {moment}", fault)
+        world.clock.at(moment, lambda world=world: world.step(-2 * HOUR))  # type: ignore[misc]
+        assert took(world, lambda world=world: world.live()) <= undisturbed + 150, world.said  # type: ignore[misc]
+        agreed(world)
+        world = day(tmp_path / f"after {moment}", fault)
+        world.live(stop_after=moment)
+        world.step(-2 * HOUR)
+        assert took(world, lambda world=world: world.live()) <= undisturbed + 150, world.said  # type: ignore[misc]
+        agreed(world)
+
+
 def test_forbidden_stops_before_everything_and_goes_on_once_allowed(tmp_path: Path) -> None:
     """403 concerns every request: one is enough to know, nothing is lost, and the file stays claimed."""
     world = day(tmp_path, Fault(kind="status", status=403, path=IMPORT, times=0))

@@ -196,6 +196,10 @@ class World:
         moment = 1_700_000_000 + self.clock.passed
         os.utime(path, (moment, moment))
 
+    def step(self, seconds: float) -> None:
+        """The wall clock is set."""
+        self.clock.offset += seconds
+
     def live(self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE) -> Exit | None:
         """One `etl once`; None when it died. `stop_after`: told seconds until SIGTERM."""
         blow = Blow(blow_at)

@@ -112,13 +112,25 @@ def test_postponed_chunks_wait_their_time() -> None:
     assert names(next_action([course(sent(1, not_before=30.0))], WIDE, 10)) == "wait 20.0"
 
 
+def test_stamps_of_a_clock_that_was_set_back_hold_nothing_up() -> None:
+    """What was sent, asked for or put off at a time that has not come yet is due; a minute's pause is kept."""
+    hours = 7200.0
+    assert names(next_action([course(sent(1, sent_at=hours))], WIDE, 10)) == "ask r1"
+    assert names(next_action([course(sent(1, polled_at=hours, polls=30))], WIDE, 10)) == "ask r1"
+    assert names(next_action([course(sent(1, sent_at=hours, not_before=hours))], WIDE, 10)) == "ask r1"
+    assert names(next_action([course(chunk(1, not_before=hours))], WIDE, 10)) == "submit r1"
+    assert names(next_action([course(sent(1, state=ChunkState.SENDING, not_before=hours))], WIDE, 10)) == "settle r1"
+    assert names(next_action([course(chunk(1, not_before=70.0))], WIDE, 10)) == "wait 60.0"
+
+
 def test_several_jobs_are_asked_for_at_once() -> None:
     """Due ones with those a third of whose pause is over; without a list the one due longest."""
     one, two, late = sent(1, polled_at=8.0, polls=4), sent(2, polled_at=9.0, polls=4), sent(3, sent_at=10.1)
     courses = [course(one, late), course(two, run="q")]  # pauses of 2, 2 and 0.25 seconds
     assert names(next_action(courses, WIDE, 10.1)) == "ask r1 q2"
-    assert names(next_action(courses, WIDE, 10.0)) == "ask r1 q2"
-    assert names(next_action(courses, WIDE, 9.9)) == "wait 0.1"
+    earlier = [course(one), course(two, run="q")]
+    assert names(next_action(earlier, WIDE, 10.0)) == "ask r1 q2"
+    assert names(next_action(earlier, WIDE, 9.9)) == "wait 0.1"
     assert names(next_action(courses, WIDE, 10.1, together=False)) == "ask r1"
     assert names(next_action([course(one)], WIDE, 10.1)) == "ask r1"
     soon = [course(one, replace(two, polled_at=9.6))]
@@ -263,7 +275,7 @@ def test_every_action_is_allowed(
         assert 0 < action.seconds <= schedule.LONGEST_WAIT
         return
     acting = action.chunks if isinstance(action, Ask) else (action.chunk,)
-    assert all((one.not_before or 0) <= now for one in acting)
+    assert not any(now < (one.not_before or 0) <= now + schedule.LONGEST_WAIT for one in acting)
     if isinstance(action, Submit):
         own = courses[int(action.chunk.run)].chunks
         assert action.chunk.state is ChunkState.PLANNED
