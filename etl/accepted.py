@@ -15,16 +15,16 @@ from pathlib import Path
 import polars as pl
 
 from etl import durable
-from etl.diff import GONE
+from etl.diff import GONE, UNSURE
 from etl.layout import BITS, Layout, own_columns, unpack
-from etl.model import ITEM, KEY, ROW, Overlay
+from etl.model import ITEM, KEY, ROW, AcceptedRange, Overlay
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
 CHUNK, RECORD = "_chunk", "_record"
 
 #: Not in the payload: switched off by being left out of a FullFile request.
 SILENT = "_silent"
-_FIXED = (KEY, ITEM, ROW, GONE, CHUNK, RECORD, SILENT)
+_FIXED = (KEY, ITEM, ROW, GONE, UNSURE, CHUNK, RECORD, SILENT)
 
 
 def columns(layout: Layout) -> list[str]:
@@ -144,17 +144,21 @@ def read_pending(
         return nothing
     known = scan(state, feed, generation, overlays)
     concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
-    return lay_over(concerned.collect().lazy(), left).collect().drop(GONE)
+    return lay_over(concerned.collect().lazy(), left).collect().drop(GONE, UNSURE, strict=False)
 
 
 def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:
-    """All records that Norce has from this feed: KEY, ITEM, GONE and the data columns. What is asked for is read."""
+    """All records that Norce has from this feed: KEY, ITEM, GONE, perhaps UNSURE, data columns. What is asked for
+    is read."""
     base = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
     if generation is not None:
         base = pl.scan_parquet(base_path(state, feed, generation))
     for number, overlay in enumerate(overlays):
-        patch = taken(pl.read_parquet(sent_path(state, overlay.run)), overlay)
+        frame = pl.read_parquet(sent_path(state, overlay.run))
+        patch = taken(frame, overlay)
         base = lay_over(base, patch) if number or generation is not None else alone(patch)
+        if any(part.partly for part in overlay.ranges):
+            base = lay_over(base, taken_in_part(frame, overlay))
     return base
 
 
@@ -165,15 +169,29 @@ def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Over
 
 def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     """Of what a run sent, the rows that Connect took."""
-    parts = []
-    for part in overlay.ranges:
-        rows = frame.filter(pl.col(CHUNK) == part.origin)
-        if part.indexes != tuple(range(int(rows[RECORD].max() or 0) + 1)):  # type: ignore[arg-type]
-            rows = rows.filter(pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode()))
-        if part.refused:
-            rows = rows.filter(~pl.col(ITEM).is_in(pl.Series(sorted(part.refused), dtype=pl.String).implode()))
-        parts.append(rows)
+    parts = [_rows(frame, part).filter(~_among(part.refused)) for part in overlay.ranges]
     return pl.concat(parts) if parts else frame.clear()
+
+
+def taken_in_part(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect took in part, with UNSURE: the records are there, their values may be
+    the new ones. So they go again whatever the next file says, and are switched off when it says nothing of them.
+    """
+    rows = pl.concat([_rows(frame, part).filter(_among(part.partly)) for part in overlay.ranges])
+    return rows.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT)).with_columns(pl.lit(True).alias(UNSURE))
+
+
+def _rows(frame: pl.DataFrame, part: AcceptedRange) -> pl.DataFrame:
+    rows = frame.filter(pl.col(CHUNK) == part.origin)
+    if part.indexes == tuple(range(int(rows[RECORD].max() or 0) + 1)):  # type: ignore[arg-type]
+        return rows
+    return rows.filter(pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode()))
+
+
+def _among(items: frozenset[str]) -> pl.Expr:
+    if not items:
+        return pl.lit(False)
+    return pl.col(ITEM).is_in(pl.Series(sorted(items), dtype=pl.String).implode())
 
 
 def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
@@ -213,6 +231,7 @@ def _united(patch: pl.DataFrame) -> pl.DataFrame:
     return patch.group_by(KEY, maintain_order=True).agg(
         pl.col(ITEM).last(),
         pl.col(GONE).last(),
+        *(pl.col(mark).any() for mark in patch.columns if mark == UNSURE),
         *(pl.col(name).filter(went(name)).last() for name in names),
         *(pl.col(mask).bitwise_or() for mask in masks),
     )
@@ -222,6 +241,11 @@ def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
     """`base` with the sent values of `patch` in place of the old ones; new keys behind the old."""
     if patch.is_empty():
         return base
+    marks = [UNSURE] if UNSURE in patch.columns or UNSURE in base.collect_schema() else []
+    if marks and UNSURE not in patch.columns:
+        patch = patch.with_columns(pl.lit(False).alias(UNSURE))
+    if marks and UNSURE not in base.collect_schema():
+        base = base.with_columns(pl.lit(False).alias(UNSURE))
     names, masks, went = _parts(patch)
     patch = _united(patch)
     old = base.collect_schema()
@@ -229,7 +253,7 @@ def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
         _as(name, old[name], patch.schema[name]) for name in names if name in old and old[name] != patch.schema[name]
     )
     values = []
-    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, GONE)), *names]):
+    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, GONE, UNSURE)), *names]):
         if name not in names:
             values.append(pl.col(name))
             continue
@@ -239,6 +263,7 @@ def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
         KEY,
         pl.col(ITEM).alias("\x1fitem"),
         pl.col(GONE).alias("\x1fgone"),
+        *(pl.col(mark).alias("\x1f" + mark) for mark in marks),
         *masks,
         *(pl.col(name).alias("\x1f" + name) for name in names),
     )
@@ -249,7 +274,11 @@ def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
         pl.lit(None, dtype=kind).alias(name) for name, kind in base.collect_schema().items() if name != KEY
     )
     return pl.concat([both, more.select(both.collect_schema().names())]).select(
-        KEY, pl.coalesce("\x1fitem", ITEM).alias(ITEM), pl.coalesce("\x1fgone", GONE).alias(GONE), *values
+        KEY,
+        pl.coalesce("\x1fitem", ITEM).alias(ITEM),
+        pl.coalesce("\x1fgone", GONE).alias(GONE),
+        *(pl.coalesce("\x1f" + mark, mark).fill_null(False).alias(mark) for mark in marks),
+        *values,
     )
 
 

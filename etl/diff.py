@@ -19,6 +19,9 @@ from etl.model import ITEM, KEY, ROW, Records
 #: Column of *accepted*: the record was switched off by us because its source no longer had it.
 GONE = "_gone"
 
+#: Column of *accepted*, where it is needed: Connect took the record in part and did not say which.
+UNSURE = "_unsure"
+
 #: Before the name of a column: whether its value is another feed's, see `etl.owners`.
 THEIRS = "\x1ftheirs "
 NEW = "_new"
@@ -58,7 +61,8 @@ def compare(
     frame = records.frame
     known = {leaf.index: _is_known(leaf, accepted) for leaf in layout.leaves}
     columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.column in accepted.columns))
-    old = accepted.select(KEY, GONE, *(pl.col(name).alias(name + _OLD) for name in columns))
+    unsure = pl.col(UNSURE) if UNSURE in accepted.columns else pl.lit(False).alias(UNSURE)
+    old = accepted.select(KEY, GONE, unsure, *(pl.col(name).alias(name + _OLD) for name in columns))
     joined = frame.join(old, on=KEY, how="left", maintain_order="left").with_columns(
         pl.col(GONE).fill_null(True).alias(NEW), pl.col(GONE).fill_null(False).alias("_back")
     )
@@ -76,7 +80,7 @@ def compare(
         if not is_change(leaf, layout):
             continue
         differs = pl.lit(True) if everything or not known[leaf.index] else _differs(leaf)
-        differs = differs | shrunk.get(leaf.bundle, pl.lit(False))
+        differs = differs | shrunk.get(leaf.bundle, pl.lit(False)) | pl.col(UNSURE).fill_null(False)
         content = [can[other.index] for other in layout.leaves if other.is_content_of(leaf)]
         useful = pl.any_horizontal(content) if leaf.anchor and not leaf.key and content else pl.lit(True)
         send[leaf.index] = can[leaf.index] & useful & (pl.col(NEW) | differs)

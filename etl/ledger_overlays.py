@@ -9,8 +9,8 @@ from etl import ledger_rows
 from etl.database import Connection
 from etl.model import AcceptedRange, Overlay
 
-#: From this severity on a record was not, or not wholly, imported.
-NOT_TAKEN = 2
+#: With this severity a record was imported in part; with a higher one it was not.
+PARTLY = 2
 
 
 def read(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
@@ -31,16 +31,20 @@ def _read(db: Connection, which: str, given: str, state: Path) -> tuple[Overlay,
         (given,),
     ).fetchall()
     refused = db.execute(
-        f"""SELECT run, origin, key FROM refusals JOIN runs ON runs.id = refusals.run
+        f"""SELECT run, origin, key, severity FROM refusals JOIN runs ON runs.id = refusals.run
             WHERE {which} AND severity >= ?""",
-        (given, NOT_TAKEN),
+        (given, PARTLY),
     ).fetchall()
     keys: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for run, origin, key in refused:
+    partly: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for run, origin, key, severity in refused:
         keys[run, origin].add(key)
+        if severity == PARTLY:
+            partly[run, origin].add(key)
     ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
     for row in accepted:
         chunk = ledger_rows.chunk(row, state)
-        refused_keys = frozenset(keys[chunk.run, chunk.origin])
-        ranges[chunk.run].append(AcceptedRange(chunk.origin, chunk.indexes, refused_keys))
+        place = chunk.run, chunk.origin
+        found = AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
+        ranges[chunk.run].append(found)
     return tuple(Overlay(run_id, tuple(ranges[run_id])) for run_id in run_ids if run_id in ranges)

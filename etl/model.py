@@ -211,6 +211,7 @@ class AcceptedRange:
     origin: int  #: number of the planned chunk
     indexes: tuple[int, ...]
     refused: frozenset[str]  #: keys that Connect did not take when this origin was sent
+    partly: frozenset[str] = frozenset()  #: those of them that it took in part, without saying which
 
 
 @dataclass(frozen=True, slots=True)

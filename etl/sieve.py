@@ -17,7 +17,7 @@ from typing import TypeVar
 import polars as pl
 
 from etl import diff
-from etl.diff import GONE, NEW
+from etl.diff import GONE, NEW, UNSURE
 from etl.layout import Layout, Leaf
 from etl.model import KEY, Start
 from etl.places import Places
@@ -43,6 +43,9 @@ class Sieve:
         self._half = pl.any_horizontal(False, *(some & ~whole for some, whole in masks.values()))
         self._of_row = _prints([pl.when(whole).then(pl.col(name)) for name, (_, whole) in masks.items()], salt)
         self._of_record = _prints([pl.col(name) for name in masks], salt)
+        if UNSURE in accepted.collect_schema():  # no row answers to such a record
+            about, says = self._of_record
+            self._of_record = about, pl.when(pl.col(UNSURE)).then(~says).otherwise(says).alias(SAYS)
         self._known = start(self._read)
 
     @functools.cached_property

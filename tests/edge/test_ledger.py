@@ -70,7 +70,8 @@ def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
 
 
 def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
-    """Runs overlay each other in order, refused keys left out, until they are merged into a base."""
+    """Runs overlay each other in order, without refused keys, until they are merged into a base; what was taken in part
+    is named."""
     with Ledger.open(tmp_path) as ledger:
         accepted(ledger, "r1")
         accepted(ledger, "r2", Refusal("K1", 3, "bad", 5), Refusal("K1", 2, "less", 5), records=2)
@@ -78,7 +79,7 @@ def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
         ledger.open_run(run("other", feed="stock"))
         assert ledger.overlays("prices") == (
             Overlay("r1", (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)),
-            Overlay("r2", (AcceptedRange(1, (0, 1), frozenset({"K1"})),)),
+            Overlay("r2", (AcceptedRange(1, (0, 1), frozenset({"K1"}), frozenset({"K1"})),)),
         )
         assert ledger.refusals("r2") == (Refusal("K1", 3, "bad", 5),)
         assert ledger.overlay("r2") == ledger.overlays("prices")[1]

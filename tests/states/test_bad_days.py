@@ -270,3 +270,21 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
     later = [job for job in jobs if job not in first]
     assert later
     assert all(max(job["Stop"] for job in first) <= job["Start"] for job in later)
+
+
+def test_a_record_that_was_taken_in_part_goes_again_whatever_comes_next(tmp_path: Path) -> None:
+    """A warning leaves open which values Norce has: the old value is sent again, and what has gone is switched off."""
+    world = day(tmp_path)
+    assert world.live() is Exit.OK
+    warned = Fault(kind="warn", keys=("P1", "P9"), message="part of the record was dropped")
+    world.sandbox.inject(warned)
+    world.drop(world.file("stock", {**FIRST, "P1": "2", "P9": "2"}))
+    assert world.live() is Exit.CONNECT
+    assert world.stored("stock") == {**FIRST, "P1": "2", "P9": "2"}
+    world.drop(world.file("stock", dict(FIRST)))
+    assert world.live() is Exit.OK
+    agreed(world, {**FIRST, "P9": "gone"})
+    world.drop(world.file("stock", dict(FIRST)))
+    asked = len(world.asked)
+    assert world.live() is Exit.OK
+    assert len(world.asked) == asked

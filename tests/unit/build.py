@@ -22,7 +22,7 @@ from etl import plan as planner
 from etl.arrange import layout as build
 from etl.cells import REJECTIONS
 from etl.contract import Flag
-from etl.diff import GONE
+from etl.diff import GONE, UNSURE
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Records, Rejections, Table
@@ -212,7 +212,8 @@ def from_json(rows: list[dict[str, Any]], mapping: Mapping, columns: tuple[str, 
     made = [{ITEM: row[KEY], GONE: False, **row} for row in rows]
     names = list(dict.fromkeys(name for row in made for name in row))
     schema = {
-        name: {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean()}.get(name) or kinds[name] for name in names
+        name: {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean(), UNSURE: pl.Boolean()}.get(name) or kinds[name]
+        for name in names
     }
     exact = [{name: exactly(row.get(name), schema[name]) for name in names} for row in made]
     return pl.DataFrame(exact, schema=schema, orient="row")

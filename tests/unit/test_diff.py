@@ -290,3 +290,13 @@ def test_what_connect_reads_with_another_field_goes_with_it_alone(file: str, sen
     """A rule's value says nothing without a rule, whether the cell is empty or the file has no such column."""
     changes, layout = compare(RULES, file)
     assert bits(changes, layout, "c").get("A", set()) == sent
+
+
+def test_what_norce_has_in_part_is_sent_wholly_and_can_be_gone() -> None:
+    """No value of it is known, so all that are ours go, an emptied one too; it is neither new nor unchanged."""
+    unsure = has("A", "5", 2, _gone=False, _unsure=True)
+    changes, layout = compare(STOCK, "part,quantity,days\nA,5,\nB,1,1\n", unsure, has("B", "1", 1, _gone=False))
+    assert counts(changes) == (0, 1, 1, 0)
+    assert bits(changes, layout, "c") == {"A": {"OnhandValue", "LeadTimeDayCount"}}
+    changes, _ = compare(STOCK, "part,quantity,days\nB,1,1\n", unsure, deactivate=True)
+    assert counts(changes) == (1, 0, 0, 1)
