@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -258,10 +259,16 @@ def test_stop_leaves_the_run_to_be_continued(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="job_stuck", path=STOCK))
         on.plan(parts(1, 4))
-        timer = threading.Timer(0.3, on.stop.set)
-        timer.start()
+
+        def stop() -> None:
+            while on.states() != ["submitted"]:
+                time.sleep(0.01)
+            on.stop.set()
+
+        thread = threading.Thread(target=stop, daemon=True)
+        thread.start()
         assert not on.go()
-        timer.join()
+        thread.join()
         assert on.states() == ["submitted"]
 
 
