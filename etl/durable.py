@@ -94,6 +94,8 @@ def move(source: Path, target: Path) -> None:
     make_folder(target.parent)
     try:
         source.rename(target)
+        if source.exists() and source.samefile(target):
+            source.unlink()  # two names of one file: a rename leaves both
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -279,6 +279,7 @@ class Pipeline:
         self._show(made, archive)
         witness.note(self._ledger, run_folder.archived(archive))
         self._feed_back(ended, archive)
+        self._name_again(ended)  # while it is open: the last of the runs that share a file takes it away
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)
         if state is not RunState.DONE:
@@ -302,12 +303,17 @@ class Pipeline:
 
     def _file_away(self, run: Run) -> None:
         """Into the run's archive; while another open run needs the file, a second name of it."""
-        if run.claimed is None or run.archive is None or not run.claimed.exists():
+        if run.claimed is None or run.archive is None or not run.claimed.exists() or self._name_again(run):
             return
-        if self._ledger.shares_file(run):
-            durable.second_name(run.claimed, run.archive / run.claimed.name)
-        elif not self.intake.gone_on(run):
+        if not self.intake.gone_on(run):
             inbox.archive(run.claimed, run.archive, self._state)
+
+    def _name_again(self, run: Run) -> bool:
+        """Give the file a second name in the run's archive, if another open run needs it."""
+        if run.claimed is None or run.archive is None or not run.claimed.exists() or not self._ledger.shares_file(run):
+            return False
+        durable.second_name(run.claimed, run.archive / run.claimed.name)
+        return True
 
     def _compact(self, feed: str) -> None:
         mapping = self._mappings.get(feed)

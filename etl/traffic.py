@@ -96,14 +96,18 @@ class Traffic:
 
     def step(self) -> bool:
         """Do what is to be done, at most one plan of it. True when there may be more to do at once."""
-        overtaken = [found for found in self._waiting.overtaken() if found[0].id not in self._blocked]
+        found = self._waiting.overtaken()
+        overtaken = [one for one in found if one[0].id not in self._blocked]
         behind = {run.feed for run, _ in overtaken}
+        stuck = {run.feed: self._blocked[run.id] for run, _ in found if run.id in self._blocked}
         arrived, self._arrived = [*self._arrived, *self._flight.landed()], []
         for landing in arrived:
             run = self._ledger.run(landing.run)
             assert run is not None
             if run.feed in behind:  # once it has ended, nothing would say that the others are older
                 self._arrived.append(landing)
+            elif run.feed in stuck:
+                self._block(run, stuck[run.feed])
             else:
                 self._landed(run, landing)
         began = not self.closed and self._begin()

@@ -30,6 +30,10 @@ TICK = 0.0002
 #: Real seconds after which a sleeper goes on although not everybody sleeps: somebody may wait in a way not known here.
 PATIENCE = 20.0
 
+#: Real seconds that the end of a thread may take before time passes for those that sleep meanwhile: it takes no time,
+#: and they would sleep again and again.
+ENDING = 0.005
+
 
 class Clock:
     """Time as it is told."""
@@ -38,6 +42,7 @@ class Clock:
         self.passed = 1_000.0  #: true seconds, which only grow
         self.offset = 1_800_000_000.0  #: of the wall clock; stepping it is a clock jump
         self.working = 1  #: threads, and what is handed to threads of pools
+        self.ending = 0  #: threads that wait for the end of others
         self.idle: Callable[[], bool] = lambda: False  #: whether time may skip to what is due next
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._asleep: dict[int, tuple[float, threading.Event | None]] = {}
@@ -62,17 +67,28 @@ class Clock:
             self.working += more
             self._lock.notify_all()
 
+    def ends(self, more: int) -> None:
+        """So many more threads wait for the end of others, and have nothing to do meanwhile."""
+        with self._lock:
+            self.ending += more
+            self.works(-more)
+
     def sleep(self, seconds: float, event: threading.Event | None = None) -> None:
         """Until so much time has passed, or the event is set."""
         me, began = threading.get_ident(), _REAL["monotonic"]()
         with self._lock:
             end = self.passed + max(seconds, 0.0)
             self._asleep[me] = end, event
+            looked = False
             while self.passed < end and not (event is not None and event.is_set()):
                 self._asleep.setdefault(me, (end, event))
-                if len(self._asleep) >= self.working or _REAL["monotonic"]() - began > PATIENCE:
+                asleep = len(self._asleep) >= self.working
+                if asleep and self.ending and not looked:
+                    self._lock.wait(ENDING)
+                    looked = True
+                elif asleep or _REAL["monotonic"]() - began > PATIENCE:
                     self._pass()
-                    began = _REAL["monotonic"]()
+                    began, looked = _REAL["monotonic"](), False
                 else:
                     self._lock.wait(1.0)
             self._asleep.pop(me, None)
@@ -200,12 +216,12 @@ def _shutdown(self: Any, wait: bool = True, *, cancel_futures: bool = False) -> 
 def _idle(told: Clock | None) -> Iterator[None]:
     """Who waits for the end of others has nothing to do."""
     if told is not None:
-        told.works(-1)
+        told.ends(1)
     try:
         yield
     finally:
         if told is not None:
-            told.works(1)
+            told.ends(-1)
 
 
 def _item(self: Any, *args: Any, **words: Any) -> None:
@@ -240,6 +256,6 @@ def install() -> None:
 def telling(clock: Clock) -> Iterator[Clock]:
     """`etl` lives by this clock."""
     assert _told is None, "one clock at a time"
-    clock.working = 1
+    clock.working, clock.ending = 1, 0
     with mock.patch(f"{__name__}._told", clock):
         yield clock

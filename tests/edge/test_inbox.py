@@ -176,6 +176,17 @@ def test_a_file_taken_by_somebody_else_is_no_error(tmp_path: Path) -> None:
     assert inbox.claimed_files(tmp_path / "var") == {}
 
 
+def test_a_file_with_two_names_keeps_the_one_it_is_moved_to(tmp_path: Path) -> None:
+    """A rename onto another name of the same file does nothing by itself, and would leave both."""
+    claimed, filed = tmp_path / "claimed.csv", tmp_path / "archive" / "filed.csv"
+    claimed.write_text("a\n", encoding="utf-8")
+    filed.parent.mkdir()
+    durable.second_name(claimed, filed)
+    durable.move(claimed, filed)
+    assert not claimed.exists()
+    assert filed.read_text(encoding="utf-8") == "a\n"
+
+
 def test_moves_over_file_systems_are_copied_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a rename cannot cross, the copy is complete before the original goes."""
     source, target = tmp_path / "a", tmp_path / "b" / "a"
