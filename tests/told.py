@@ -22,13 +22,14 @@ _REAL: dict[str, Callable[..., Any]] = {name: getattr(time, name) for name in ("
 _REAL_WAIT, _REAL_SET, _REAL_START = threading.Event.wait, threading.Event.set, threading.Thread.start
 _REAL_PLAIN = _thread.start_new_thread
 _REAL_JOIN, _REAL_SHUTDOWN = threading.Thread.join, pools.ThreadPoolExecutor.shutdown
-_REAL_ITEM, _REAL_RUN = pools._WorkItem.__init__, pools._WorkItem.run
+_REAL_ITEM = pools._WorkItem.__init__
 
 #: What passes between two looks at the clock, in seconds: nobody waits for a moment that never comes.
 TICK = 0.0002
 
-#: Real seconds after which a sleeper goes on although not everybody sleeps: somebody may wait in a way not known here.
-PATIENCE = 20.0
+#: Real seconds after which a sleeper goes on although not everybody sleeps, and after which it does when this process
+#: has hardly had anything to do: somebody may wait in a way not known here, for a lock that a sleeper holds.
+PATIENCE, QUIET = 20.0, 1.0
 
 #: Real seconds that the end of a thread may take before time passes for those that sleep meanwhile: it takes no time,
 #: and they would sleep again and again.
@@ -75,7 +76,7 @@ class Clock:
 
     def sleep(self, seconds: float, event: threading.Event | None = None) -> None:
         """Until so much time has passed, or the event is set."""
-        me, began = threading.get_ident(), _REAL["monotonic"]()
+        me, began = threading.get_ident(), _moment()
         with self._lock:
             end = self.passed + max(seconds, 0.0)
             self._asleep[me] = end, event
@@ -86,11 +87,11 @@ class Clock:
                 if asleep and self.ending and not looked:
                     self._lock.wait(ENDING)
                     looked = True
-                elif asleep or _REAL["monotonic"]() - began > PATIENCE:
+                elif asleep or _nothing_moves(began):
                     self._pass()
-                    began, looked = _REAL["monotonic"](), False
+                    began, looked = _moment(), False
                 else:
-                    self._lock.wait(1.0)
+                    self._lock.wait(0.5)
             self._asleep.pop(me, None)
 
     def _pass(self) -> None:
@@ -127,6 +128,15 @@ class Clock:
     def forget(self) -> None:
         """What has not happened by now never does."""
         self._due.clear()
+
+
+def _moment() -> tuple[float, float]:
+    return _REAL["monotonic"](), time.process_time()
+
+
+def _nothing_moves(began: tuple[float, float]) -> bool:
+    passed, worked = (now - then for now, then in zip(_moment(), began, strict=True))
+    return passed > PATIENCE or (passed > QUIET and worked < passed / 500)
 
 
 _told: Clock | None = None
@@ -224,19 +234,12 @@ def _idle(told: Clock | None) -> Iterator[None]:
             told.ends(-1)
 
 
-def _item(self: Any, *args: Any, **words: Any) -> None:
-    _REAL_ITEM(self, *args, **words)
-    self.told = _told
-    if _told is not None:
-        _told.works(1)
-
-
-def _run(self: Any) -> None:
-    try:
-        _REAL_RUN(self)
-    finally:
-        if self.told is not None:
-            self.told.works(-1)
+def _item(self: Any, future: Any, *args: Any, **words: Any) -> None:
+    _REAL_ITEM(self, future, *args, **words)
+    told = _told
+    if told is not None:
+        told.works(1)
+        future.add_done_callback(lambda _: told.works(-1))  # what is cancelled never runs
 
 
 def install() -> None:
@@ -249,7 +252,7 @@ def install() -> None:
     threading.Thread.start = _start  # type: ignore[method-assign]
     _thread.start_new_thread = _plain
     threading.Thread.join, pools.ThreadPoolExecutor.shutdown = _join, _shutdown  # type: ignore[method-assign]
-    pools._WorkItem.__init__, pools._WorkItem.run = _item, _run
+    pools._WorkItem.__init__ = _item
 
 
 @contextlib.contextmanager
