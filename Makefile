@@ -100,7 +100,7 @@ sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is
 	@SFTP_CAMPAIGN=1 $(BIN)/pytest -n auto tests/sftp $(ARGS)
 
 .PHONY: states
-states: export ETL_STATES ?= 2000
+states: export ETL_STATES ?= 200
 states: $(READY) ## let anything happen to the pipeline in any order, and hold the promises against it
 	@$(BIN)/pytest -q -n auto tests/states $(ARGS)
 
