@@ -156,14 +156,13 @@ class Moves:
         # Rivals are looked for before the known ids: an answer stored in between makes its job known.
         rivals = self._ledger.has_rivals(chunk)
         known = self._ledger.jobs_known([job.id for job in jobs])
-        fitting = settle.fitting(chunk, jobs, known)
         found = None if rivals else settle.fitting_job(chunk, jobs, known)
         facts = {"run": chunk.run, "chunk": chunk.number}
         if found is not None:
             adopted = self._ledger.submitted(chunk, Submission(found.id), settled="adopted")
             self._tell("doubt_settled", **facts, how="adopted", job=found.id)
             return Done((adopted,))
-        if not all(job.finished for job in fitting):  # sent again now, it could come after what follows, and undo it
+        if settle.running(chunk, jobs, known):  # sent again now, it could come after what follows, and undo it
             reason = "a job that may be its own is still running"
             return Done((self._ledger.postpone(chunk, self._clock() + LOOK_AGAIN, reason),))
         if chunk.attempts >= MOST_ATTEMPTS:

@@ -35,14 +35,30 @@ def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]
     return tuple(job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset))
 
 
+def running(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> bool:
+    """Whether a job runs that may be the chunk's, if our clock has been set since: each job of ours tells an offset."""
+    offsets = [zone_offset(jobs, known), *_ahead(jobs, known)]
+    return any(
+        not job.finished and job.id not in known and job.total == chunk.records and _near(chunk, job, offset)
+        for job in jobs
+        for offset in offsets
+    )
+
+
 def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:
     """Seconds that the server's zoneless times are ahead of UTC, as our own jobs in the list tell; 0 when none does."""
-    ahead = []
-    for job in jobs:
-        sent, started = known.get(job.id), epoch(job.started)
-        if sent is not None and started is not None:
-            ahead.append(started - sent)
+    ahead = _ahead(jobs, known)
     return round(median(ahead) / _ZONE_STEP) * _ZONE_STEP if ahead else 0.0
+
+
+def _ahead(jobs: Sequence[Job], known: Mapping[int, float | None]) -> list[float]:
+    pairs = [(known.get(job.id), epoch(job.started)) for job in jobs]
+    return [started - sent for sent, started in pairs if sent is not None and started is not None]
+
+
+def _near(chunk: Chunk, job: Job, offset: float) -> bool:
+    started = epoch(job.started)
+    return started is not None and chunk.sent_at is not None and abs(started - offset - chunk.sent_at) <= LATE
 
 
 def epoch(text: str | None) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl.model import Chunk, Job
-from etl.settle import epoch, fitting, fitting_job
+from etl.settle import epoch, fitting, fitting_job, running
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 CHUNK = Chunk("r", 1, 1, "op", {}, Path("p"), "d", 10, 10, sent_at=SENT)
@@ -43,6 +43,21 @@ def test_all_that_may_be_ours_are_known() -> None:
     assert fitting(CHUNK, [JOB, replace(JOB, id=7, total=11), twin], {}) == (JOB, twin)
     assert fitting(CHUNK, [JOB, twin], {5: SENT}) == (twin,)
     assert fitting(replace(CHUNK, sent_at=None), [JOB], {}) == ()
+
+
+def test_a_job_of_before_the_clock_was_set_may_be_ours() -> None:
+    """Our stamps of two hours ago are told from those of today by the jobs that go with them."""
+    hours = 7200.0
+    older = replace(JOB, id=1, finished=True, started="2026-03-01T11:00:00")
+    newer = replace(JOB, id=2, finished=True, started="2026-03-01T11:58:00")
+    known = {1: SENT - 3600, 2: SENT - 120 + hours, 3: SENT - 3500}
+    jobs = [older, newer, replace(older, id=3, started="2026-03-01T11:01:40"), JOB]
+    late = replace(CHUNK, sent_at=SENT + hours)
+    assert fitting(late, jobs, known) == ()
+    assert running(late, jobs, known)
+    assert not running(late, [*jobs[:3], replace(JOB, finished=True)], known)
+    assert not running(late, [*jobs[:3], replace(JOB, total=11)], known)
+    assert not running(late, jobs[2:], {3: SENT - 3500})
 
 
 def test_known_jobs_and_pairs_are_not_adopted() -> None:
