@@ -174,8 +174,8 @@ bench-packing: $(READY) ## measure how changes share requests
 	@$(BIN)/python -m tests.bench.packing
 
 .PHONY: reference
-reference: $(READY) ## write docs/connect.md and mappings/mapping.schema.json anew from the contract
-	$(BIN)/python -m etl.reference > docs/connect.md
+reference: $(READY) ## write what is made from etl/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
+	$(BIN)/python -m etl.reference
 	$(BIN)/etl schema > mappings/mapping.schema.json
 
 .PHONY: check

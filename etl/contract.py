@@ -1,12 +1,13 @@
 """What the Connect API says of itself: operations, header flags, keys, scopes and record shapes.
 
-The facts are data (`contract.yaml`); this module only gives them types and a few questions that everybody
-asks. A *path* is the place of a field in one record, as the documentation writes it: `Cultures[].Name`,
-where `[]` marks a list on the way.
+The facts are data: written in `contract.yaml`, and read from `contract.json`, which `make reference` makes of it, in
+a hundredth of the time. This module only gives them types and a few questions that everybody asks. A *path* is the
+place of a field in one record, as the documentation writes it: `Cultures[].Name`, where `[]` marks a list on the way.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -267,10 +268,7 @@ def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
 @cache
 def load() -> Contract:
     """The contract that ships with the package, read once per process."""
-    from ruamel.yaml import YAML
-
-    text = resources.files("etl").joinpath("contract.yaml").read_text(encoding="utf-8")
-    raw = YAML(typ="safe").load(text)
+    raw = json.loads(resources.files("etl").joinpath("contract.json").read_bytes())
     return Contract(
         prefix=raw["prefix"],
         token_path=raw["token_path"],
