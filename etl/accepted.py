@@ -14,17 +14,17 @@ from pathlib import Path
 
 import polars as pl
 
-from etl import durable
+from etl import carry, durable
 from etl.diff import GONE, UNSURE
 from etl.layout import BITS, Layout, own_columns, unpack
-from etl.model import ITEM, KEY, ROW, AcceptedRange, Overlay
+from etl.model import CAME, ITEM, KEY, ROW, AcceptedRange, Overlay, Run
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
 CHUNK, RECORD = "_chunk", "_record"
 
 #: Not in the payload: switched off by being left out of a FullFile request.
 SILENT = "_silent"
-_FIXED = (KEY, ITEM, ROW, GONE, UNSURE, CHUNK, RECORD, SILENT)
+_FIXED = (KEY, ITEM, ROW, CAME, GONE, UNSURE, CHUNK, RECORD, SILENT)
 
 
 def columns(layout: Layout) -> list[str]:
@@ -62,6 +62,7 @@ def sent(
         KEY,
         ITEM,
         ROW,
+        *([CAME] if CAME in frame.columns else []),
         GONE,
         pl.lit(number, dtype=pl.Int64).alias(CHUNK),
         RECORD,
@@ -125,9 +126,9 @@ def pending_path(state: Path, feed: str, generation: str) -> Path:
 
 
 def read_pending(
-    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: str | None
+    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: Run | None
 ) -> pl.DataFrame:
-    """Values that files of changes have said and Norce has not taken, as whole records: KEY, ITEM and data columns.
+    """Values that files of changes have said and Norce has not taken, as whole records: KEY, ITEM, data columns, CAME.
 
     `last` is the newest ended run that is not part of the base. Whatever was pending before it was planned with it,
     so what it did not get through is all there is.
@@ -136,15 +137,24 @@ def read_pending(
     if last is None:
         path = pending_path(state, feed, generation) if generation is not None else None
         return pl.read_parquet(path) if path is not None and path.exists() else nothing
-    path = sent_path(state, last)
+    path = sent_path(state, last.id)
     if not path.exists():
         return nothing
-    left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last), Overlay(last, ())))
+    left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last.id), Overlay(last.id, ())))
     if left.is_empty():
         return nothing
     known = scan(state, feed, generation, overlays)
     concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
-    return lay_over(concerned.collect().lazy(), left).collect().drop(GONE, UNSURE, strict=False)
+    owed = lay_over(concerned.collect().lazy(), left).collect().drop(GONE, UNSURE, strict=False)
+    return owed.join(_came(left, last), on=KEY, how="left", maintain_order="left")
+
+
+def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
+    """KEY and CAME of what a run did not get through: a line of its own file, or what it knew of an earlier one."""
+    own = pl.struct(pl.lit(run.id).alias("run"), pl.lit(run.file).alias("file"), pl.col(ROW).alias("row"))
+    before = pl.col(CAME) if CAME in left.columns else pl.lit(None, dtype=carry.ORIGIN)
+    came = pl.when(pl.col(ROW).is_not_null()).then(own).otherwise(before)
+    return left.select(KEY, came.alias(CAME)).unique(KEY, keep="last", maintain_order=True)
 
 
 def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:

@@ -1,7 +1,8 @@
 """Values that a feed of changes still owes Norce, laid under the records of its next file. Pure.
 
 A file of changes says a thing once. What Connect did not take of it is therefore kept (`etl.accepted`) and planned
-again with every run of the feed, until it is accepted or a newer file says otherwise.
+again with every run of the feed, until it is accepted or a newer file says otherwise. Until then CAME says which line
+of which file brought it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import polars as pl
 
 from etl.layout import Layout
-from etl.model import ITEM, KEY, ROW, Records
+from etl.model import CAME, ITEM, KEY, ROW, Records
+
+#: What CAME holds.
+ORIGIN = pl.Struct({"run": pl.String, "file": pl.String, "row": pl.Int64})
 
 
 def under(records: Records, pending: pl.DataFrame | None, layout: Layout) -> Records:
     """The records, completed by pending values: newer ones win, an empty cell that says nothing does not.
 
-    Records only in `pending` come behind the others, without a source row.
+    Records only in `pending` come behind the others, without a source row, with where they CAME from. `pending`: KEY,
+    ITEM, data columns, and CAME unless a version before it was kept has written them.
     """
     if pending is None or pending.is_empty():
         return records
@@ -32,10 +37,24 @@ def under(records: Records, pending: pl.DataFrame | None, layout: Layout) -> Rec
             for name in frame.columns
         )
     )
-    more = owed.join(frame.select(KEY), on=KEY, how="anti", maintain_order="left").select(
-        *(pl.col(name) if name in (KEY, ITEM, *kept) else pl.lit(None, dtype=kinds[name]).alias(name) for name in kinds)
+    came = pending[CAME] if CAME in pending.columns else pl.Series(CAME, [None] * owed.height, dtype=ORIGIN)
+    more = (
+        owed.with_columns(came)
+        .join(frame.select(KEY), on=KEY, how="anti", maintain_order="left")
+        .select(
+            *(
+                pl.col(name) if name in (KEY, ITEM, *kept) else pl.lit(None, dtype=kinds[name]).alias(name)
+                for name in kinds
+            ),
+            CAME,
+        )
     )
-    return Records(pl.concat([completed, more]), records.rows)
+    return Records(pl.concat([completed.with_columns(nowhere()), more]), records.rows)
+
+
+def nowhere() -> pl.Expr:
+    """CAME of records that no earlier file has brought."""
+    return pl.lit(None, dtype=ORIGIN).alias(CAME)
 
 
 def _fits(frame: pl.DataFrame, name: str, kind: pl.DataType) -> bool:

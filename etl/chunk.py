@@ -17,7 +17,7 @@ import polars as pl
 from etl import coherence, layers
 from etl.diff import NEW, ChangeSet
 from etl.layout import BITS, OWN, Layout, unpack
-from etl.model import ITEM, KEY, ROW, Rejections
+from etl.model import CAME, ITEM, KEY, ROW, Rejections
 from etl.packing import Group, Packing, Share, fits, pack
 
 #: Columns of a batch's frame: how many values the record is sent with, and how many of them have changed.
@@ -55,20 +55,30 @@ def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batc
     waves = sorted(frame["_wave"].unique().to_list()) if frame.height else []
     for wave in waves:
         batches.extend(_wave(frame.filter(pl.col("_wave") == wave), wave, sets, changes.words, layout, limits))
-    return batches, hopeless.select(KEY, ROW, NEW)
+    return batches, hopeless.select(KEY, ROW, NEW, *([CAME] if CAME in hopeless.columns else []))
 
 
 def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejections:
-    """Why records that no header can carry do not go, for every row of them; `lines`: KEY and ROW of all rows."""
+    """Why records that no header can carry do not go, for every row of them; `lines`: KEY and ROW of all rows.
+
+    What an earlier file brought has no row in this one: the sentence names file and row.
+    """
     if lines is not None:
-        hopeless = hopeless.select(KEY).join(lines, on=KEY, how="left", maintain_order="left")
+        hopeless = hopeless.drop(ROW).join(lines, on=KEY, how="left", maintain_order="left")
+    came = pl.lit(None, dtype=pl.String)
+    if CAME in hopeless.columns:
+        place = pl.col(CAME).struct
+        came = pl.format(" ({}, row {})", place.field("file"), place.field("row"))
     return Rejections(
         hopeless.select(
             row=pl.col(ROW).cast(pl.Int64),
             column=pl.lit(""),
             code=pl.lit("uneven-list"),
             value=pl.col(KEY).str.replace_all("\x1f", " / ", literal=True),
-            message=pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
+            message=pl.concat_str(
+                pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
+                came.fill_null(""),
+            ),
             hint=pl.lit("fill the cells, or give the field a `default` or `empty: clear`"),
         )
     )

@@ -47,7 +47,7 @@ def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     """What a feed of changes has said and Norce has not taken yet."""
     done = [run for run, ended in ledger.unmerged(feed) if ended is RunState.DONE]
-    last = done[-1] if done else None
+    last = ledger.run(done[-1]) if done else None
     return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
 
 

@@ -289,8 +289,10 @@ class Ledger(Jobs):
         return numbered
 
     def refusals(self, run_id: str) -> tuple[Refusal, ...]:
-        """What Connect did not take of a run, one per key (the highest severity), in the order of the keys' file."""
-        sql = "SELECT key, severity, message, source_row FROM refusals WHERE run = ? ORDER BY id"
+        """What Connect did not take of a run, one per key (the highest severity), in the order of the run's file; what
+        earlier files brought comes first, file by file."""
+        sql = """SELECT key, severity, message, source_row, source_file, source_run FROM refusals
+                 WHERE run = ? ORDER BY id"""
         with self.database.read() as db:
             said = [Refusal(*row) for row in db.execute(sql, (run_id,))]
         worst: dict[str, Refusal] = {}
@@ -298,7 +300,7 @@ class Ledger(Jobs):
             found = worst.get(refusal.key)
             if found is None or refusal.severity > found.severity:
                 worst[refusal.key] = refusal
-        return tuple(sorted(worst.values(), key=lambda item: (item.source_row or 0, item.key)))
+        return tuple(sorted(worst.values(), key=_place))
 
     # -- accepted -----------------------------------------------------------------------------------------------
 
@@ -354,3 +356,7 @@ class Ledger(Jobs):
     def _refuse(db: Connection, chunk: Chunk, refusals: Iterable[Refusal]) -> None:
         rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals)
         db.insert("refusals", *rows)
+
+
+def _place(refusal: Refusal) -> tuple[bool, str, int, str]:
+    return refusal.source_run is None, refusal.source_run or "", refusal.source_row or 0, refusal.key

@@ -31,8 +31,14 @@ def _to_2(execute: Execute) -> None:
     )
 
 
+def _to_3(execute: Execute) -> None:
+    """The file that a refused record came with, where an earlier one brought it."""
+    execute("ALTER TABLE refusals ADD COLUMN source_file TEXT")
+    execute("ALTER TABLE refusals ADD COLUMN source_run TEXT")
+
+
 #: From which layout each step leads to the next.
-STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2}
+STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2, 2: _to_3}
 
 #: The layout that this program writes.
 NEWEST = max(STEPS) + 1

@@ -25,6 +25,10 @@ PIECE = 250_000
 KEY = "_key"
 ITEM = "_item"
 
+#: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
+#: (the line there). Null where ROW says it; missing where nothing came so.
+CAME = "_came"
+
 #: Columns of a rejections frame. `value` is the cell as text; never written to a log.
 REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
 
@@ -128,7 +132,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout."""
+    """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout, perhaps CAME."""
 
     frame: pl.DataFrame
     rows: pl.Series  #: numbers of all source rows that are in it
@@ -263,6 +267,8 @@ class Refusal:
     severity: int
     message: str
     source_row: int | None = None
+    source_file: str | None = None  #: where that row is, and the run that has read it; None: the run's own file
+    source_run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,7 @@ class Moves:
             return self._fail(chunk, f"{reason}; a FullFile request is not cut", (), job_status, said)
         if chunk.records == 1:
             record = self._alone(chunk)
-            refusals = (Refusal(record.key, ERROR, _with(reason, said), record.source_row),) if record else ()
+            refusals = (record.refusal(ERROR, _with(reason, said)),) if record else ()
             return self._fail(chunk, reason, refusals, job_status, said)
         done = self._split(chunk, cut.halves(chunk), error=reason, job_status=job_status)
         self._tell("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)

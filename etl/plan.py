@@ -159,8 +159,6 @@ def make(
         records = named.only(records, only, mapping.feed)
         was = was.join(records.frame.select(KEY), on=KEY, how="semi", maintain_order="left")
         rejected = rejected.clear()
-    else:
-        records = carry.under(records, pending, layout)
     plan = _planned(
         records,
         layout,

@@ -54,7 +54,14 @@ def report_json(
     made["plan"] = {name: fact for name, fact in facts.items() if name not in ("rejections", "summary", "guards")}
     made["rejections"] = facts.get("rejections", [])
     made["refusals"] = [
-        {"key": shown(refusal.key), "row": refusal.source_row, "severity": refusal.severity, "message": refusal.message}
+        {
+            "key": shown(refusal.key),
+            "file": refusal.source_file or run.file,
+            "run": refusal.source_run or run.id,
+            "row": refusal.source_row,
+            "severity": refusal.severity,
+            "message": refusal.message,
+        }
         for refusal in refusals
     ]
     made["failures"] = [
@@ -82,6 +89,12 @@ def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal])
 def shown(key: str) -> str:
     """A key for people's eyes."""
     return key.replace("\x1f", " / ")
+
+
+def place(refusal: Refusal) -> str:
+    """Where a refused record is, in words: its row in the run's file, or in the earlier file that brought it."""
+    row = f"row {refusal.source_row}" if refusal.source_row else "no row"
+    return f"{refusal.source_file}, {row}" if refusal.source_file else row
 
 
 def rejected_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:

@@ -132,23 +132,30 @@ def records_of(state: Path, chunk: Chunk) -> list[TracedRecord]:
     """
     import polars as pl
 
-    from etl import accepted
-    from etl.model import ITEM, KEY, ROW
+    from etl import accepted, carry
+    from etl.model import CAME, ITEM, KEY, ROW
     from etl.trace import TracedRecord
 
     names = [KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD, accepted.SILENT]
-    frame = pl.read_parquet(accepted.sent_path(state, chunk.run), columns=names)
-    rows = frame.filter(
+    frame = pl.scan_parquet(accepted.sent_path(state, chunk.run))
+    if CAME not in frame.collect_schema():
+        frame = frame.with_columns(carry.nowhere())
+    rows = frame.select(*names, CAME).filter(
         (pl.col(accepted.CHUNK) == chunk.origin)
         & pl.col(accepted.RECORD).is_in(list(chunk.indexes))
         & ~pl.col(accepted.SILENT)
     )
-    items = rows.group_by(accepted.RECORD).agg(pl.col(ITEM).first(), KEY, pl.col(ROW).min()).sort(accepted.RECORD)
+    items = rows.group_by(accepted.RECORD).agg(
+        pl.col(ITEM).first(), KEY, pl.col(ROW).min(), pl.col(CAME).drop_nulls().first()
+    )
     made = []
-    for item, keys, row in items.select(ITEM, KEY, ROW).iter_rows():
+    for item, keys, row, came in items.sort(accepted.RECORD).select(ITEM, KEY, ROW, CAME).collect().iter_rows():
         parts = [part for key in keys for part in str(key).split("\x1f")]
         if str(item).startswith("Code=") and parts != [item]:
             parts.append(str(item))
         values = [part.partition("=")[2] if part.startswith(_NAMED) else part for part in parts]
-        made.append(TracedRecord(item, tuple(values), row))
+        if row is None and came is not None:
+            made.append(TracedRecord(item, tuple(values), came["row"], came["file"], came["run"]))
+        else:
+            made.append(TracedRecord(item, tuple(values), row))
     return made

@@ -34,6 +34,7 @@ TABLES = (
     """CREATE TABLE refusals (
         id INTEGER NOT NULL, run TEXT NOT NULL, origin INTEGER NOT NULL, key TEXT NOT NULL,
         severity INTEGER NOT NULL, message TEXT NOT NULL, source_row INTEGER,
+        source_file TEXT, source_run TEXT,
         PRIMARY KEY (id))""",
     "CREATE INDEX ix_refusals_run ON refusals (run)",
     "CREATE TABLE feeds (feed TEXT NOT NULL, generation TEXT, PRIMARY KEY (feed))",

@@ -265,8 +265,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     if refusals:
         click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
     for refusal in refusals[:20]:
-        row = f"row {refusal.source_row}" if refusal.source_row else "no row"
-        click.echo(f"  {row}: {report.shown(refusal.key)}: {refusal.message}")
+        click.echo(f"  {report.place(refusal)}: {report.shown(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
     for one in facts.get("stuck", []):

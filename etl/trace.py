@@ -40,6 +40,12 @@ class TracedRecord:
     key: str  #: as in the `_key` column of what was sent
     values: tuple[str, ...]  #: the identifying values as text, the most telling first
     source_row: int | None = None
+    source_file: str | None = None  #: as in `etl.model.Refusal`
+    source_run: str | None = None
+
+    def refusal(self, severity: int, message: str) -> Refusal:
+        """That Connect did not take it."""
+        return Refusal(self.key, severity, message, self.source_row, self.source_file, self.source_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,7 @@ def trace(records: Sequence[TracedRecord], rows: Iterable[LogRow], names: Sequen
                 worst[position] = row
     return Traced(
         refusals=tuple(
-            Refusal(records[position].key, row.severity, _short(row.message), records[position].source_row)
-            for position, row in sorted(worst.items())
+            records[position].refusal(row.severity, _short(row.message)) for position, row in sorted(worst.items())
         ),
         positions=frozenset(worst),
         sure=len(sure),

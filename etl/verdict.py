@@ -115,4 +115,4 @@ def _refuse_alone(alone: Callable[[], TracedRecord | None], bad: Sequence[LogRow
     if record is None:
         return ()
     worst = max(bad, key=lambda row: row.severity, default=LogRow(ERROR, reason))
-    return (Refusal(record.key, ERROR, worst.message or reason, record.source_row),)
+    return (record.refusal(ERROR, worst.message or reason),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from etl.sandbox import Fault
@@ -56,6 +58,40 @@ def test_a_newer_value_is_laid_over_what_is_owed(changes: Shop) -> None:
     changes.drop(stock(("A2", "7")))
     assert changes.once().run["records_sent"] == 1
     assert quantities(changes) == {"A1": 1.0, "A2": 7.0}
+
+
+def test_a_record_that_is_refused_again_names_the_line_that_brought_it(changes: Shop) -> None:
+    """Over two later files, in `etl show`, its JSON, the report and the page; a newer file that says it anew is named
+    then."""
+    changes.drop(stock(("A1", "5"), ("A2", "5")), "stock_1.csv")
+    first = changes.once().run["run"]
+    for name, rows in (("stock_2.csv", [("A3", "5")]), ("stock_3.csv", [("A4", "5"), ("A5", "5")])):
+        changes.drop(stock(*rows), name)
+        again = changes.once().run["run"]
+        (refusal,) = changes.etl("show", again, "--json").json["refusals"]
+        assert (refusal["file"], refusal["run"], refusal["row"]) == ("stock_1.csv", first, 3)
+        assert "stock_1.csv, row 3: A2 / W1 / L1: " in changes.etl("show", again).out
+        assert json.loads((changes.archive(again) / "report.json").read_text())["refusals"] == [refusal]
+        assert (
+            '<td class="key">stock_1.csv</td><td class="n">3</td>'
+            in (changes.archive(again) / "report.html").read_text()
+        )
+    changes.drop(stock(("A6", "5"), ("A2", "6")), "stock_4.csv")
+    last = changes.once().run["run"]
+    (refusal,) = changes.etl("show", last, "--json").json["refusals"]
+    assert (refusal["file"], refusal["run"], refusal["row"]) == ("stock_4.csv", last, 3)
+    assert "  row 3: A2 / W1 / L1: " in changes.etl("show", last).out
+
+
+def test_a_record_that_failed_alone_names_the_line_that_brought_it(changes: Shop) -> None:
+    """Refused with the request as a whole: its record is the only one of it."""
+    changes.drop(stock(("A1", "5"), ("A2", "5")), "stock_1.csv")
+    changes.once()
+    changes.sandbox.faults.clear()
+    changes.sandbox.inject(Fault(kind="invalid", keys=("A2",), times=0, name_row=False))
+    changes.drop(stock(("A3", "5")), "stock_2.csv")
+    (refusal,) = changes.etl("show", changes.once().run["run"], "--json").json["refusals"]
+    assert (refusal["file"], refusal["row"]) == ("stock_1.csv", 3)
 
 
 def test_once_sends_what_is_owed_when_nothing_new_has_come(changes: Shop) -> None:

@@ -94,6 +94,15 @@ def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
         assert ledger.generation("prices") == "g1.parquet"
 
 
+def test_refusals_name_the_file_that_brought_the_record(tmp_path: Path) -> None:
+    """What earlier files brought comes first, then the rows of the run's own file in their order."""
+    with Ledger.open(tmp_path) as ledger:
+        own = [Refusal("K1", 3, "bad", 9), Refusal("K2", 3, "bad", 5)]
+        old = [Refusal("K3", 3, "bad", 7, "b.csv", "r2"), Refusal("K4", 2, "bad", 8, "a.csv", "r1")]
+        accepted(ledger, "r3", *own, *old)
+        assert ledger.refusals("r3") == (old[1], old[0], own[1], own[0])
+
+
 def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
     """Parts get the next numbers and are counted to the chunk they come from."""
     with Ledger.open(tmp_path) as ledger:
