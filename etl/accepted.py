@@ -128,7 +128,7 @@ def pending_path(state: Path, feed: str, generation: str) -> Path:
 def read_pending(
     state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: Run | None
 ) -> pl.DataFrame:
-    """Values that files of changes have said and Norce has not taken, as whole records: KEY, ITEM, data columns, CAME.
+    """What files of changes have said and Norce has not taken, see `owed`, with where it CAME from.
 
     `last` is the newest ended run that is not part of the base. Whatever was pending before it was planned with it,
     so what it did not get through is all there is.
@@ -145,8 +145,17 @@ def read_pending(
         return nothing
     known = scan(state, feed, generation, overlays)
     concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
-    owed = lay_over(concerned.collect().lazy(), left).collect().drop(GONE, UNSURE, strict=False)
-    return owed.join(_came(left, last), on=KEY, how="left", maintain_order="left")
+    return owed(concerned.collect(), left).join(_came(left, last), on=KEY, how="left", maintain_order="left")
+
+
+def owed(known: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
+    """Values that were sent and not taken (`left`), as whole records over what Norce has of them (`known`): KEY, ITEM,
+    data columns, and for each of these whether it was said (`etl.carry.SAID`)."""
+    united = _united(left)
+    names, _, went = _parts(united)
+    said = united.select(KEY, *(went(name).alias(carry.SAID + name) for name in names))
+    whole = lay_over(known.lazy(), left).collect().drop(GONE, UNSURE, strict=False)
+    return whole.join(said, on=KEY, how="left", maintain_order="left")
 
 
 def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
@@ -299,6 +308,13 @@ def _as(name: str, old: pl.DataType, kind: pl.DataType) -> pl.Expr:
     except pl.exceptions.PolarsError:
         return pl.lit(None, dtype=kind).alias(name)
     return pl.col(name).cast(kind, strict=False)
+
+
+def again(state: Path, feed: str, name: str, generation: str) -> str:
+    """The same base under the name of a new one; its file name. Raises OSError."""
+    path = base_path(state, feed, f"{name}.parquet")
+    durable.second_name(base_path(state, feed, generation), path)
+    return path.name
 
 
 def compact(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from etl import accepted, durable, run_folder, witness
 from etl.ledger import Ledger
-from etl.model import RunState
+from etl.model import WORKED, RunState
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +38,7 @@ def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
     generation = ledger.generation(feed)
     base = [] if generation is None else [accepted.base_path(state, feed, generation)]
     owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
-    sent = [accepted.sent_path(state, run) for run, found in ledger.unmerged(feed) if found is RunState.DONE]
+    sent = [accepted.sent_path(state, run) for run, found in ledger.unmerged(feed) if found in WORKED]
     overlays = {accepted.sent_path(state, overlay.run) for overlay in ledger.overlays(feed)}
     needed = [path for path in owed if path.exists() or ledger.digest_of(path) is not None]
     return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
@@ -46,8 +46,8 @@ def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     """What a feed of changes has said and Norce has not taken yet."""
-    done = [run for run, ended in ledger.unmerged(feed) if ended is RunState.DONE]
-    last = ledger.run(done[-1]) if done else None
+    worked = [run for run, ended in ledger.unmerged(feed) if ended in WORKED]
+    last = ledger.run(worked[-1]) if worked else None
     return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
 
 
@@ -69,7 +69,10 @@ def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
     pending = read_pending(ledger, state, feed) if changes else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
     if overlays or owed or (pending is not None and pending.height):
-        name = accepted.compact(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
+        if before is not None and not overlays:
+            name = accepted.again(state, feed, ended[-1], before)
+        else:
+            name = accepted.compact(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
         if pending is not None and pending.height:
             accepted.write(accepted.pending_path(state, feed, name), pending)
         written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))
@@ -91,7 +94,7 @@ def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
     """Remove folders of runs that are part of a base, bases that do not count, and half-written files."""
     needed = {run.id for run in ledger.open_runs()}
     for feed in sorted({*feeds, *(folder.name for folder in (state / "accepted").glob("*"))}):
-        needed |= {run for run, ended in ledger.unmerged(feed) if ended in (RunState.DONE, *_OPEN)}
+        needed |= {run for run, ended in ledger.unmerged(feed) if ended in (*WORKED, *_OPEN)}
         generation = ledger.generation(feed)
         counts = set()
         if generation is not None:

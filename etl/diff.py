@@ -199,23 +199,12 @@ def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
         filled = pl.lit(True)
     elif leaf.field.empty == "ignored":
         filled = filled & (pl.col(leaf.column) != 0)
-    forced = _forced(leaf, layout)
-    if forced is not None:
-        filled = filled & pl.col(forced.column).fill_null(True)
+    switch = layout.forced.get(leaf.index)
+    if switch is not None:
+        filled = filled & pl.col(switch.column).fill_null(True)
     if leaf.index in layout.overruled:
         filled = filled & ~_filled(layout.overruled[leaf.index], layout)
     return filled
-
-
-def _forced(leaf: Leaf, layout: Layout) -> Leaf | None:
-    """The sibling that Connect would set to true: a price must not wake up a row that the file switches off."""
-    if leaf.flag is None:
-        return None
-    sibling = layout.operation.flag(leaf.flag).forces
-    if sibling is None:
-        return None
-    place = f"{leaf.parent}.{sibling}" if leaf.parent else sibling
-    return next((other for other in layout.leaves if other.name == place and not other.silent), None)
 
 
 def _only_anchors(leaf: Leaf, layout: Layout) -> bool:
@@ -299,7 +288,7 @@ def withheld(joined: pl.DataFrame | pl.LazyFrame, layout: Layout) -> int:
         leaf
         for leaf in layout.leaves
         if leaf.inner is None
-        and (leaf.field.empty == "ignored" or leaf.index in layout.overruled or _forced(leaf, layout) is not None)
+        and (leaf.field.empty == "ignored" or leaf.index in layout.overruled or leaf.index in layout.forced)
     ]
     return _count(joined, [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back])
 

@@ -153,6 +153,19 @@ class Layout:
         return found
 
     @cached_property
+    def forced(self) -> dict[int, Leaf]:
+        """Leaves whose value makes Connect set a sibling to true, and that sibling: a price must not wake up a row that
+        the file switches off."""
+        found: dict[int, Leaf] = {}
+        for leaf in self.leaves:
+            sibling = self.operation.flag(leaf.flag).forces if leaf.flag else None
+            if sibling is not None:
+                place = f"{leaf.parent}.{sibling}" if leaf.parent else sibling
+                here = (other for other in self.leaves if other.name == place and not other.silent)
+                found.update((leaf.index, other) for other in here)
+        return found
+
+    @cached_property
     def bundles(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for leaf in self.leaves:

@@ -101,7 +101,10 @@ class Ledger(Jobs):
         error: str | None = None,
         archive: Path | None = None,
     ) -> None:
-        """The run has ended; what is left is to file the file away. Defect while a chunk is unfinished."""
+        """The run has ended; what is left is to file the file away. Defect while a chunk is unfinished.
+
+        A run that is done was planned with all that the feed owed: what had been carried is its own from here on.
+        """
         ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
         unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {AMONG} LIMIT 1"
         with self.database.write() as db:
@@ -118,12 +121,16 @@ class Ledger(Jobs):
                 archive=ledger_rows.kept(archive, self.state),
                 **(asdict(counts) if counts else {}),
             )
+            if state is RunState.DONE:
+                feed = db.value("SELECT feed FROM runs WHERE id = ?", run_id)
+                unsent = "feed = ? AND state = 'carried' AND carried_into IS NULL"
+                db.update("runs", {"carried_into": run_id}, unsent, feed)
 
-    def runs(self, limit: int = 20, feed: str | None = None, state: RunState | None = None) -> tuple[Run, ...]:
-        """The newest runs first."""
-        wanted = {name: value for name, value in (("feed", feed), ("state", state)) if value is not None}
-        where = " AND ".join(("1", *(f"{name} = ?" for name in wanted)))
-        sql = f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ?"
+    def runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
+        """The newest runs first; of these states, or of any."""
+        wanted = {"feed = ?": feed, f"state {AMONG}": many(states) if states else None}
+        wanted = {clause: value for clause, value in wanted.items() if value is not None}
+        sql = f"SELECT * FROM runs WHERE {' AND '.join(('1', *wanted))} ORDER BY seq DESC LIMIT ?"
         with self.database.read() as db:
             return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (*wanted.values(), limit)))
 

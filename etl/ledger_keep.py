@@ -93,6 +93,19 @@ class Keep:
         with self.database.read() as db:
             return tuple((run_id, RunState(state)) for run_id, state in db.execute(sql, (feed,)))
 
+    def carried(self, feed: str) -> tuple[Run, ...]:
+        """The feed's runs whose records no other one has taken over yet, in the order they were opened."""
+        return self._runs("feed = ? AND state = 'carried' AND carried_into IS NULL", feed)
+
+    def carried_into(self, run_id: str) -> tuple[Run, ...]:
+        """The runs whose records this one has taken over."""
+        return self._runs("carried_into = ?", run_id)
+
+    def _runs(self, which: str, given: str) -> tuple[Run, ...]:
+        with self.database.read() as db:
+            rows = db.execute(f"SELECT * FROM runs WHERE {which} ORDER BY seq", (given,))
+            return tuple(ledger_rows.run(row, self.state) for row in rows)
+
     def was_taken(self, file: str, since: float) -> bool:
         """Whether a run of a file of this name was opened at that time (epoch seconds) or later."""
         moment = datetime.fromtimestamp(since, UTC).isoformat()

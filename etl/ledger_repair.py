@@ -8,7 +8,7 @@ from etl import ledger_rows, schema
 from etl.database import AMONG, Database, many
 from etl.ledger import Ledger
 from etl.ledger_keep import FINAL_RUN
-from etl.model import Run
+from etl.model import WORKED, Run
 
 
 def known_runs(database: Database, names: Collection[str]) -> set[str]:
@@ -70,10 +70,12 @@ def forget(database: Database, feed: str) -> None:
 def ended_before(ledger: Ledger, moment: str, limit: int) -> list[Run]:
     """Runs that had ended then, oldest first, and are not needed to tell what Norce has."""
     sql = f"""
-        SELECT * FROM runs WHERE state {AMONG} AND ended < ? AND (merged = 1 OR state != 'done') ORDER BY seq LIMIT ?
+        SELECT * FROM runs WHERE state {AMONG} AND ended < ? AND (merged = 1 OR state NOT {AMONG})
+        AND (state != 'carried' OR carried_into IS NOT NULL) ORDER BY seq LIMIT ?
     """
     with ledger.database.read() as db:
-        return [ledger_rows.run(row, ledger.state) for row in db.execute(sql, (FINAL_RUN, moment, limit))]
+        rows = db.execute(sql, (FINAL_RUN, moment, many(WORKED), limit))
+        return [ledger_rows.run(row, ledger.state) for row in rows]
 
 
 def forget_runs(database: Database, run_ids: Collection[str]) -> None:

@@ -96,6 +96,7 @@ def run(row: Row, state: Path) -> Run:
         error=row["error"],
         claimed=found(row["claimed"], state),
         archive=found(row["archive"], state),
+        carried_into=row["carried_into"],
     )
 
 

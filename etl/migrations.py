@@ -37,8 +37,13 @@ def _to_3(execute: Execute) -> None:
     execute("ALTER TABLE refusals ADD COLUMN source_run TEXT")
 
 
+def _to_4(execute: Execute) -> None:
+    """Runs whose records went with another one."""
+    execute("ALTER TABLE runs ADD COLUMN carried_into TEXT")
+
+
 #: From which layout each step leads to the next.
-STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2, 2: _to_3}
+STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2, 2: _to_3, 3: _to_4}
 
 #: The layout that this program writes.
 NEWEST = max(STEPS) + 1

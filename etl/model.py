@@ -147,12 +147,17 @@ class RunState(StrEnum):
     SENDING = "sending"  #: at least one chunk has left or is about to
     DONE = "done"  #: every chunk has ended, for better or worse
     REFUSED = "refused"  #: the file as a whole could not be read or checked; nothing was sent
+    CARRIED = "carried"  #: nothing was sent: its records are owed to Norce, and go with a later run of the feed
     SUPERSEDED = "superseded"  #: a newer full file of the feed made this one pointless
     DISCARDED = "discarded"  #: held, and a person said no
 
     @property
     def is_final(self) -> bool:
-        return self in (RunState.DONE, RunState.REFUSED, RunState.SUPERSEDED, RunState.DISCARDED)
+        return self in (*WORKED, RunState.REFUSED, RunState.SUPERSEDED, RunState.DISCARDED)
+
+
+#: What the run's file says has been taken in: sent, or owed.
+WORKED = (RunState.DONE, RunState.CARRIED)
 
 
 class ChunkState(StrEnum):
@@ -300,9 +305,20 @@ class Run:
     digest: str
     state: RunState
     counts: Counts = field(default_factory=Counts)
-    kind: Literal["file", "full", "rerun", "resend", "undo"] = "file"
+    kind: Literal["file", "full", "rerun", "resend", "undo", "owed"] = "file"
     started: datetime | None = None
     ended: datetime | None = None
     error: str | None = None  #: the whole error text, when refused
     claimed: Path | None = None  #: where the file waits while the run is open
     archive: Path | None = None  #: folder of the filed-away file, rejections and report
+    carried_into: str | None = None  #: of a carried run: the one that has taken its records over; None until then
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it works on a file; others work on what earlier runs have left."""
+        return self.kind not in ("undo", "owed")
+
+    @property
+    def compares(self) -> bool:
+        """Whether it holds a file of the feed against what Norce has, so that its counts tell of that file."""
+        return self.has_file and self.kind != "full"

@@ -57,6 +57,9 @@ def headline(report: dict[str, Any]) -> str:
         return "This run was discarded, nothing was sent"
     if state == "superseded":
         return "A newer file has taken the place of this one"
+    if state == "carried":
+        newer = (report["plan"].get("carried") or {}).get("file", "a newer file")
+        return f"Nothing was sent by itself: the records of this file go with {newer}"
     if state == "refused":
         return "This file could not be used"
     trouble = [f"Norce did not take {refused} records"] if refused else []

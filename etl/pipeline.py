@@ -10,25 +10,37 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import abreast, compact, durable, feedback, inbox, report, routing, run_folder, takeback, timetable, witness
+from etl import (
+    abreast,
+    compact,
+    durable,
+    feedback,
+    inbox,
+    owed,
+    report,
+    routing,
+    run_folder,
+    takeback,
+    witness,
+)
 from etl.config import Settings
+from etl.due import Due
 from etl.errors import FileRefused, StateError
-from etl.intake import Intake
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import Run, RunState, Start
+from etl.model import WORKED, Run, RunState, Start
 
 if TYPE_CHECKING:
     from etl.plan import Plan
 
 
-class Pipeline:
+class Pipeline(Due):
     """Carries files through. One per state folder at a time; see `etl.session`."""
 
     def __init__(
@@ -39,14 +51,10 @@ class Pipeline:
         mappings: Sequence[Mapping],
         tell: Callable[..., None],
     ) -> None:
+        super().__init__(settings, ledger, mappings, tell)
         self._settings = settings
         self._account_id = account_id
-        self._ledger = ledger
-        self.mappings = tuple(mappings)
-        self._mappings = {mapping.feed: mapping for mapping in mappings}
         self._tell = tell
-        self._state = settings.paths.state
-        self.intake = Intake(settings, ledger, mappings, tell)
 
     # -- what there is to do ------------------------------------------------------------------------------------
 
@@ -63,76 +71,6 @@ class Pipeline:
         """File a held run away unsent."""
         self._end(run, RunState.DISCARDED, run_folder.facts(self._state, run.id), None)
 
-    def followers(self, run: Run) -> list[Run]:
-        """New runs over the newest files of feeds that waited for what this run has had accepted."""
-        if run.state is not RunState.DONE or not run.counts.records_sent:
-            return []
-        opened = []
-        for mapping in self._mappings.values():
-            if all(feed != run.feed for feed, _ in mapping.references.values()):
-                continue
-            newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
-            if newest is not None and newest.state is RunState.DONE and newest.counts.waiting:
-                opened.append(self.intake.again(mapping.feed, newest, "rerun"))
-        return opened
-
-    def woken(self) -> list[Run]:
-        """New runs over the newest files of feeds that wait for what has been accepted since they were planned.
-
-        `followers` opens them at once; this finds what a stop in between, or a mapping that was missing, has left.
-        """
-        still_open = {run.feed for run in self._ledger.open_runs()}
-        opened = []
-        for mapping in self._mappings.values():
-            if not mapping.references or mapping.feed in still_open:
-                continue
-            newest = next(iter(self._ledger.runs(1, mapping.feed)), None)
-            if newest is None or newest.state is not RunState.DONE or not newest.counts.waiting:
-                continue
-            if any(self._moved_since(newest, feed) for feed, _ in mapping.references.values()):
-                opened.append(self.intake.again(mapping.feed, newest, "rerun"))
-        return opened
-
-    def _moved_since(self, run: Run, feed: str) -> bool:
-        """Whether a feed has had something accepted since a run was planned."""
-        done = (other for other in self._ledger.runs(20, feed, RunState.DONE) if other.counts.records_sent)
-        ended = next((other.ended for other in done), None)
-        return ended is not None and run.started is not None and ended > run.started
-
-    def owing(self, but: Collection[str]) -> list[Run]:
-        """New runs over the newest files of feeds of changes that still owe Norce something; not of the feeds `but`.
-
-        An older file would bring back older values, and the newest one what somebody has taken back: then the next file
-        has to be waited for.
-        """
-        still_open = {run.feed for run in self._ledger.open_runs()}
-        opened = []
-        for mapping in self._mappings.values():
-            feed = mapping.feed
-            if mapping.source.content != "changes" or feed in but or feed in still_open:
-                continue
-            newest = next(iter(self._ledger.runs(1, feed, RunState.DONE)), None)
-            if newest is None or newest.kind == "undo" or routing.archived_file(newest) is None:
-                continue
-            if compact.owes(self._ledger, self._state, feed):
-                opened.append(self.intake.again(feed, newest, "rerun"))
-        return opened
-
-    def due_full(self, now: datetime) -> list[Run]:
-        """Full runs whose time has come, each over the newest file of its feed."""
-        opened = []
-        for mapping in self._mappings.values():
-            if mapping.full is None:
-                continue
-            done = [run for run in self._ledger.runs(200, mapping.feed) if run.started is not None]
-            last = next((run for run in done if run.kind == "full"), done[-1] if done else None)
-            source = next((run for run in done if run.state is RunState.DONE and routing.archived_file(run)), None)
-            if last is None or source is None or last.started is None:
-                continue
-            if timetable.due(mapping.full, last.started, now):
-                opened.append(self.intake.again(mapping.feed, source, "full"))
-        return opened
-
     # -- one run ------------------------------------------------------------------------------------------------
 
     def supersede(self, run: Run, reason: str) -> Run:
@@ -141,8 +79,12 @@ class Pipeline:
         self._end(run, RunState.SUPERSEDED, {}, reason)
         return self._again(run)
 
-    def plan(self, run: Run) -> Run:
-        """Make the plan of a claimed run: planned, held or refused then. Raises StateError when that cannot be done."""
+    def plan(self, run: Run, newer: Run | None = None) -> Run:
+        """Make the plan of a claimed run: planned, held, carried or refused then, or still claimed where something else
+        has to be sent before it. `newer`: the next file of its feed, when one waits.
+
+        Raises StateError when that cannot be done.
+        """
         mapping = self._mappings.get(run.feed)
         if mapping is None:
             raise StateError(
@@ -152,17 +94,25 @@ class Pipeline:
                 hint="bring the mapping back, or correct it; see `etl check`",
             )
         try:
+            if any(state in WORKED for _, state in self._ledger.unmerged(run.feed)):
+                self._compact(run.feed)  # a crash has left it: what is owed is what the run before this one has left
             moves = self._ledger.moves(run.feed)  # before *accepted* is read: should it move meanwhile, the plan is old
             with abreast.threads() as start:
                 plan = self._made(run, mapping, start)
                 still = start(lambda: self.intake.check_still(run))  # all of it has been read
-                chunks, facts = run_folder.store(self._state, run, plan, moves)
+                if self._comes_later(run, plan):
+                    return run
+                if newer is not None and not owed.may_be_carried(self._ledger, run, plan, datetime.now(UTC)):
+                    newer = None
+                chunks, facts = run_folder.store(self._state, run, plan, moves, newer)
                 witness.note(self._ledger, run_folder.files(self._state, run.id))
                 still()
         except FileRefused as error:
             self._tell("run_refused", run=run.id, code=error.code)
             self._end(run, RunState.REFUSED, {}, str(error))
             return self._again(run)
+        if newer is not None:
+            return self._carry(replace(run, counts=plan.counts), newer)
         counts = replace(
             plan.counts,
             requests=len(chunks),
@@ -188,6 +138,24 @@ class Pipeline:
         )
         return self._again(run)
 
+    def _comes_later(self, run: Run, plan: Plan) -> bool:
+        """Whether what earlier files have left to this one is to be sent before it: then each is judged by itself."""
+        carried = self._ledger.carried(run.feed)
+        if not carried or run.kind != "file" or not owed.is_due(self._ledger, plan.mapping):
+            return False
+        alike = set(self._columns_of(carried[-1:])) == set(plan.columns)
+        if not plan.doubts and not plan.apart and alike:
+            return False
+        self._tell("plan_put_off", run=run.id, before=carried[-1].id)
+        return True
+
+    def _carry(self, run: Run, newer: Run) -> Run:
+        """Close a planned run unsent: from here on its records are owed, and `newer` is planned with them."""
+        self._end(run, RunState.CARRIED, run_folder.facts(self._state, run.id), None)
+        self._compact(run.feed)
+        self._tell("run_carried", run=run.id, into=newer.id, new=run.counts.new, changed=run.counts.changed)
+        return self._again(run)
+
     def _made(self, run: Run, mapping: Mapping, start: Start) -> Plan:
         from etl import formats, plan
 
@@ -198,12 +166,16 @@ class Pipeline:
         accepted = compact.scan_accepted(self._ledger, self._state, run.feed)
         only = self.intake.keys_of(run)
         if run.kind in ("full", "resend") and mapping.source.content == "changes":
-            columns = self._columns_of(run.feed)
+            columns = self._columns_of(self._ledger.runs(50, run.feed))
             pending = pending_of(self._ledger, self._state, mapping)
             owned = owned_by(self._ledger, self._state, mapping)
             return plan.again(mapping, columns, accepted.collect(), terms, pending, only, owned)
-        assert run.claimed is not None
-        with formats.reading(run.claimed, mapping.source.dialect, member=routing.member_of(run)) as reading:
+        with contextlib.ExitStack() as stack:
+            if run.claimed is not None:
+                dialect, member = mapping.source.dialect, routing.member_of(run)
+                reading = stack.enter_context(formats.reading(run.claimed, dialect, member=member))
+            else:  # nothing new: what is owed is all there is
+                reading = plan.nothing(self._columns_of(self._ledger.runs(50, run.feed)))
             return plan.make(
                 reading,
                 mapping,
@@ -211,7 +183,7 @@ class Pipeline:
                 terms,
                 full=run.kind == "full",
                 known=known_values(self._ledger, self._state, mapping),
-                before=None if only else routing.file_before(self._ledger, mapping, run.claimed),
+                before=None if only or run.claimed is None else routing.file_before(self._ledger, mapping, run.claimed),
                 foreign=self._foreign(mapping, run),
                 pending=pending_of(self._ledger, self._state, mapping),
                 only=only,
@@ -232,9 +204,9 @@ class Pipeline:
         """What plans depend on besides file, mapping and *accepted*."""
         return terms(self._settings, self._account_id, self._ledger.size_limit(operation))
 
-    def _columns_of(self, feed: str) -> list[str]:
-        """Source columns of the feed's newest planned run."""
-        for run in self._ledger.runs(50, feed):
+    def _columns_of(self, runs: Iterable[Run]) -> list[str]:
+        """Source columns of the first of these runs that was planned."""
+        for run in runs:
             if run.archive is not None:
                 with contextlib.suppress(OSError, ValueError, KeyError):
                     made = json.loads((run.archive / "report.json").read_bytes())
@@ -282,7 +254,7 @@ class Pipeline:
         self._name_again(ended)  # while it is open: the last of the runs that share a file takes it away
         self._ledger.close(run.id, state, run.counts, error, archive)
         self._file_away(ended)
-        if state is not RunState.DONE:
+        if state not in WORKED:
             compact.forget(self._state, run.id)
 
     def _show(self, made: dict[str, Any], folder: Path) -> None:

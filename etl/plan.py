@@ -34,7 +34,7 @@ from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Start
+from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Start, Table
 from etl.packing import Packing
 from etl.sieve import in_turn
 from etl.sift import Sifted, sift
@@ -93,6 +93,7 @@ class Plan:
     undoes: str | None = None  #: the run that it takes back
     stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
     waiting: pl.DataFrame | None = None  #: of a file of changes: records held back, which no later file will repeat
+    apart: bool = False  #: what earlier files still owe has to be sent before this one (`etl.carry.apart`)
 
     @property
     def verdicts(self) -> tuple[guards.Verdict, ...]:
@@ -180,7 +181,21 @@ def make(
     excel = mapping.source.dialect.format == "excel" and plan.rejections.frame.height > 0
     spoiled = rejections.spoiled(reading.frames(), plan.rejections.frame) if excel else None
     kept = held if mapping.source.content == "changes" else None
-    return replace(plan, columns=columns.used, unused=columns.unused, before=before, spoiled=spoiled, waiting=kept)
+    return replace(
+        plan,
+        columns=columns.used,
+        unused=columns.unused,
+        before=before,
+        spoiled=spoiled,
+        waiting=kept,
+        apart=carry.apart(sifted.records, pending, layout),
+    )
+
+
+def nothing(columns: Sequence[str]) -> Table:
+    """A file with these columns and without rows: what is owed is all there is."""
+    frame = pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(columns, pl.String)})
+    return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), 0)
 
 
 def _waits(known: Map[str, pl.Series]) -> pl.Expr:

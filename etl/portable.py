@@ -22,7 +22,7 @@ import polars as pl
 from etl import __version__, accepted, compact, durable, ledger_repair, mapping_file, witness
 from etl.errors import StateError, UsageError
 from etl.ledger import Ledger
-from etl.model import ChunkState, Counts, Run, RunState
+from etl.model import WORKED, ChunkState, Counts, Run, RunState
 
 #: Raised by one when the archive's contents change.
 FORMAT = 1
@@ -51,9 +51,7 @@ def write(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> li
             _refuse_unfinished(ledger, feed)
             frame = compact.read_accepted(ledger, state, feed)
             owed = compact.read_pending(ledger, state, feed)
-            newest = next(
-                (run for run in ledger.runs(1000, feed, RunState.DONE) if run.kind not in ("full", "undo")), None
-            )
+            newest = next((run for run in ledger.runs(1000, feed, *WORKED) if run.compares), None)
             facts["feeds"][feed] = {
                 "records": frame.height,
                 "accepted": _put(archive, f"{number:04}-accepted.parquet", frame),

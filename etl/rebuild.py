@@ -51,7 +51,7 @@ def run(ledger: Ledger, state: Path, found: Run) -> list[str]:
     """Put an open run right: planned anew while nothing of it has left, else what is damaged is given up."""
     if found.state.is_final:
         raise UsageError("run-ended", f"run {found.id} has ended", hint="only open runs are rebuilt; `etl status`")
-    if found.kind != "undo" and (found.claimed is None or not found.claimed.is_file()):
+    if found.has_file and (found.claimed is None or not found.claimed.is_file()):
         if ledger_repair.was_sent(ledger.database, found.id):
             return _give_up(ledger, state, found)
         ledger.close(found.id, RunState.DISCARDED, error="its file is gone from the state folder")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from etl import routing, screens
+from etl import owed, routing, screens
 from etl.config import Settings
 from etl.errors import Exit, StateError, UsageError
-from etl.model import Run, RunState
+from etl.model import WORKED, Run, RunState
 from etl.session import Session
 from etl.work import PATIENCE, conclude, to_the_end, working
 
@@ -38,7 +38,8 @@ def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit
 
 
 def retry(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exit:
-    """What Norce has not accepted of a feed: runs that are open go on, else its newest file is compared again."""
+    """What Norce has not accepted of a feed: runs that are open go on, else what was carried goes, and its newest file
+    is compared again."""
     with working(settings, verbose, PATIENCE) as work:
         waiting = [run for run in work.ledger.open_runs() if run.feed == feed]
         held = next((run for run in waiting if run.state is RunState.HELD), None)
@@ -52,6 +53,9 @@ def retry(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exi
             to_the_end(work, run)
         if not waiting:
             newest = _newest(work, feed, refused=True)
+            if work.ledger.carried(feed):
+                mapping = next(mapping for mapping in work.pipeline.mappings if mapping.feed == feed)
+                to_the_end(work, owed.opened(work.ledger, mapping))
             to_the_end(work, work.pipeline.intake.again(feed, newest, "rerun"))
     return conclude(work, as_json=as_json)
 
@@ -70,9 +74,9 @@ def _newest(work: Session, feed: str, *, refused: bool = False) -> Run:
     if feed not in {mapping.feed for mapping in work.pipeline.mappings}:
         known = ", ".join(sorted(mapping.feed for mapping in work.pipeline.mappings))
         raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=f"known are: {known}")
-    wanted = (RunState.DONE, RunState.REFUSED) if refused else (RunState.DONE,)
+    wanted = (*WORKED, RunState.REFUSED) if refused else WORKED
     for run in work.ledger.runs(_RUNS, feed):
-        if run.kind != "undo" and run.state in wanted and routing.archived_file(run):
+        if run.has_file and run.state in wanted and routing.archived_file(run):
             return run
     raise UsageError(
         "feed-without-file",
@@ -85,7 +89,7 @@ def _of_file(work: Session, file: str) -> list[Run]:
     """The newest run of each feed over a file, by its name below the inbox or the last part of it."""
     found: dict[tuple[str, str], Run] = {}
     for run in work.ledger.runs(_RUNS):
-        if run.kind not in ("resend", "undo") and file in (run.file, PurePosixPath(run.file).name):
+        if run.has_file and run.kind != "resend" and file in (run.file, PurePosixPath(run.file).name):
             found.setdefault((run.file, run.feed), run)
     names = {name for name, _ in found}
     if len(names) == 1 or file in names:
@@ -99,7 +103,7 @@ def _of_file(work: Session, file: str) -> list[Run]:
 
 
 def _refuse_older(work: Session, old: Run) -> None:
-    newest = next((r for r in work.ledger.runs(_RUNS, old.feed, RunState.DONE) if r.kind not in ("full", "undo")), old)
+    newest = next((run for run in work.ledger.runs(_RUNS, old.feed, *WORKED) if run.compares), old)
     if newest.digest != old.digest and (newest.started or 0) > (old.started or 0):  # type: ignore[operator]
         raise StateError(
             "older-file",

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from etl.model import Chunk, ChunkState, Counts, Refusal, Run
+from etl.model import Chunk, ChunkState, Counts, Refusal, Run, RunState
+
+#: Files whose names are shown of those whose records went with a run.
+CARRIED = 10
 
 
 def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
         "started": run.started.isoformat() if run.started else None,
         "ended": run.ended.isoformat() if run.ended else None,
         "error": run.error,
+        "carried_into": run.carried_into,
     }
 
 
@@ -89,6 +93,20 @@ def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal])
 def shown(key: str) -> str:
     """A key for people's eyes."""
     return key.replace("\x1f", " / ")
+
+
+def carried(run: Run, taken: Sequence[Run]) -> Iterable[str]:
+    """What a run's records went with, and which runs' records went with it, in words."""
+    if run.state is RunState.CARRIED:
+        yield (
+            f"carried into the next file: its records went with run {run.carried_into}"
+            if run.carried_into
+            else "carried into the next file: its records go with the feed's next run"
+        )
+    if taken:
+        files = ", ".join(other.file for other in taken[:CARRIED])
+        more = f" and {len(taken) - CARRIED} more" if len(taken) > CARRIED else ""
+        yield f"what had been carried went with it: the records of {files}{more}"
 
 
 def place(refusal: Refusal) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from etl import compact, ledger_repair, routing
 from etl.config import Retention
 from etl.ledger import Ledger
-from etl.model import Run, RunState
+from etl.model import WORKED, Run
 
 #: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
 HOURS, AT_ONCE = 1.0, 500
@@ -78,11 +78,11 @@ def needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
     """Of each feed the newest run that ended well, the newest over a dropped file, and the newest with its file."""
     found: set[str] = set()
     for feed in feeds:
-        done = ledger.runs(1000, feed, RunState.DONE)
+        worked = ledger.runs(1000, feed, *WORKED)
         wanted = (
-            next(iter(done), None),
-            next((run for run in done if run.kind == "file"), None),
-            next((run for run in done if routing.archived_file(run) is not None), None),
+            next(iter(worked), None),
+            next((run for run in worked if run.kind == "file"), None),
+            next((run for run in worked if routing.archived_file(run) is not None), None),
         )
         found |= {run.id for run in wanted if run is not None}
     return found

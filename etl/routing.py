@@ -19,7 +19,7 @@ from etl.errors import FileRefused
 from etl.history import Before
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.model import WORKED, Run
 
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")  #: how a .zip begins; workbooks do, too
 
@@ -141,8 +141,8 @@ def archived_file(run: Run) -> Path | None:
 
 def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
     """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    done = ledger.runs(200, mapping.feed, RunState.DONE)
-    newest = next((run for run in done if run.kind not in ("full", "undo")), None)
+    worked = ledger.runs(200, mapping.feed, *WORKED)
+    newest = next((run for run in worked if run.compares), None)
     if newest is None:
         return None
     kept = archived_file(newest)

@@ -38,10 +38,13 @@ def files(state: Path, run: str) -> list[Path]:
     return [file for file in sorted(path(state, run).glob("*")) if not file.stem.isdecimal() and file.is_file()]
 
 
-def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], dict[str, Any]]:
+def store(
+    state: Path, run: Run, plan: Plan, moves: int, carried: Run | None = None
+) -> tuple[list[Chunk], dict[str, Any]]:
     """Everything that sending needs, synced before the ledger hears of it.
 
-    `moves`: how often *accepted* had moved when the plan was made from it.
+    `moves`: how often *accepted* had moved when the plan was made from it. `carried`: the waiting run that the records
+    are left to; then there are no requests.
     """
     import polars as pl
 
@@ -50,9 +53,13 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
 
     folder = path(state, run.id)
     durable.make_folder(folder)
+    for name in (accepted.sent_path(state, run.id).name, BEFORE, "rejections.csv", "rejections.xlsx"):
+        (folder / name).unlink(missing_ok=True)  # of a plan that a crash has left: this one may lack them
     chunks: list[Chunk] = []
     parts: list[pl.DataFrame] = []
-    for request in plans.requests(plan):
+    for number, batch in enumerate(plan.batches, 1) if carried is not None else ():
+        parts.append(accepted.sent(batch.frame, batch.bits, number, plan.layout))
+    for request in plans.requests(plan) if carried is None else ():
         payload = folder / f"{request.number:05}.json"
         durable.write(payload, request.payload)
         parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
@@ -92,6 +99,7 @@ def store(state: Path, run: Run, plan: Plan, moves: int) -> tuple[list[Chunk], d
         "moves": moves,
         "undoes": plan.undoes,
         "stuck": list(plan.stuck),
+        "carried": {"run": carried.id, "file": carried.file} if carried is not None else None,
         "merged": sum(batch.merged - 1 for batch in plan.batches),
         "columns": list(plan.columns),
         "unused_columns": list(plan.unused),

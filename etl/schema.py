@@ -19,7 +19,7 @@ TABLES = (
     f"""CREATE TABLE runs (
         seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
         digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
-        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNTS},
+        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNTS}, carried_into TEXT,
         PRIMARY KEY (seq), UNIQUE (id))""",
     "CREATE INDEX runs_of_feed ON runs (feed, state)",
     """CREATE TABLE chunks (

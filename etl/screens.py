@@ -249,6 +249,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         run = find_run(ledger, run_id)
         chunks = ledger.chunks(run.id)
         refusals = ledger.refusals(run.id)
+        taken = ledger.carried_into(run.id)
         facts = _facts(ledger, settings.paths.state, run)
     if as_json:
         print_json(report.report_json(run, chunks, refusals, facts))
@@ -257,6 +258,8 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
     runs_table([(run, chunks)])
     if run.error:
         click.echo(run.error)
+    for line in report.carried(run, taken):
+        click.echo(line)
     for chunk in chunks:
         if chunk.state is ChunkState.FAILED:
             click.echo(f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}")

@@ -41,6 +41,14 @@ def opened(ledger: Ledger, state: Path, old: Run) -> Run:
             where=old.id,
             hint="let it end with `etl once` first",
         )
+    unsent = next(iter(ledger.carried(old.feed)), None)
+    if unsent is not None:
+        raise StateError(
+            "undo-feed-open",
+            f"the records of {unsent.file} (run {unsent.id}) have not been sent yet, and an undo would drop them",
+            where=old.id,
+            hint="let them be sent with `etl once` first",
+        )
     run = Run(
         id=f"{intake.new_id()}-undo-{old.feed}",
         feed=old.feed,

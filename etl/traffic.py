@@ -6,6 +6,7 @@ meantime (`upload`). Which runs may go beside each other is decided in `lanes`, 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -139,7 +140,11 @@ class Traffic:
             if run is claimed and (run.id, other.id) not in self._given_up:
                 self._given_up.add((run.id, other.id))
                 self._tell("order_given_up", run=run.id, before=other.id)
-        self._guarded(claimed, lambda: self._pipeline.plan(claimed))
+        feed = (
+            run for run in runs if run.feed == claimed.feed and run.state is RunState.CLAIMED and run is not claimed
+        )
+        newer = next((run for run in feed if run.kind == "file" and run.id not in blocked), None)
+        self._guarded(claimed, lambda: self._pipeline.plan(claimed, newer))
         return True
 
     def _open(self) -> list[Run]:
@@ -169,6 +174,8 @@ class Traffic:
                 followers = self._pipeline.followers(found)
         except EtlError as error:
             self._block(run, error)
+            with contextlib.suppress(EtlError), durable.translated(self._ledger.state):  # found again at the next look
+                self.add(self._pipeline.followers(run))
             return
         if self._only is not None:
             self._only |= {follower.id for follower in followers}

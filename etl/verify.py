@@ -108,7 +108,7 @@ def _rows(ledger: Ledger, path: Path) -> Iterator[Problem]:
 
 
 def _claimed(state: Path, run: Run) -> Iterator[Problem]:
-    if run.state is RunState.CLAIMED and run.kind != "undo" and (run.claimed is None or not run.claimed.is_file()):
+    if run.state is RunState.CLAIMED and run.has_file and (run.claimed is None or not run.claimed.is_file()):
         where = run.claimed or state / "claimed"
         yield Problem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping as Map
 from etl import inbox, order
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.model import WORKED, Run, RunState
 
 #: How many ended runs of a feed are looked at for the newest time in a file's name.
 REMEMBERED = 200
@@ -39,7 +39,7 @@ class Waiting:
         """A run as it is now: new, changed or ended."""
         self._queues.pop(run.feed, None)
         self._candidates.pop(run.id, None)
-        if run.state is RunState.DONE:
+        if run.state in WORKED:
             self._newest.pop(run.feed, None)
         if run.state.is_final:
             self._feeds[run.feed].pop(run.id, None)
@@ -98,8 +98,8 @@ class Waiting:
         if pattern is None:
             return None
         if mapping.feed not in self._newest:
-            done = self._ledger.runs(REMEMBERED, mapping.feed, RunState.DONE)
-            self._newest[mapping.feed] = order.newest_of((order.time_of(pattern, run.file), run.file) for run in done)
+            worked = self._ledger.runs(REMEMBERED, mapping.feed, *WORKED)
+            self._newest[mapping.feed] = order.newest_of((order.time_of(pattern, run.file), run.file) for run in worked)
         begun = [(order.time_of(pattern, run.file), run.file) for run in runs.values() if _begun(run)]
         known = self._newest[mapping.feed]
         return order.newest_of([*begun, *([known] if known is not None else [])])

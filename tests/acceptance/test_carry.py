@@ -99,10 +99,10 @@ def test_once_sends_what_is_owed_when_nothing_new_has_come(changes: Shop) -> Non
     changes.drop(stock(("A1", "5"), ("A2", "5")))
     changes.once()
     still = changes.once()
-    assert (still.status, still.run["kind"], still.run["records_sent"], still.run["refused"]) == (5, "rerun", 1, 1)
+    assert (still.status, still.run["kind"], still.run["records_sent"], still.run["refused"]) == (5, "owed", 1, 1)
     changes.sandbox.faults.clear()
     taken = changes.once()
-    assert (taken.status, taken.run["unchanged"], taken.run["records_sent"]) == (0, 1, 1)
+    assert (taken.status, taken.run["rows"], taken.run["records_sent"]) == (0, 0, 1)
     assert quantities(changes) == {"A1": 5.0, "A2": 5.0}
     assert changes.once().json == {"runs": []}
 

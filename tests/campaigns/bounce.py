@@ -23,6 +23,7 @@ from etl.model import ChunkState
 from etl.sandbox import Settings
 from tests.acceptance.shop import SECRET, STOCK, Shop, open_shop, until
 
+#: With `own: false` no file is carried into the next one: how many records have to be sent is known then.
 MAPPING = """
 feed: stock
 operation: Product/ImportOnhands
@@ -33,6 +34,7 @@ record:
   WarehouseCode: {value: W1}
   LocationCode: {value: L1}
   OnhandValue: value
+  LeadTimeDayCount: {value: 3, own: false}
 """
 
 #: Records of a request, and requests before which a blow falls at the latest.

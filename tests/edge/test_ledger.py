@@ -158,7 +158,7 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         ledger.open_run(run("s1", feed="stock"))
         assert [item.id for item in ledger.runs()] == ["s1", "r2", "r1"]
         assert [item.id for item in ledger.runs(limit=1, feed="prices")] == ["r2"]
-        assert [item.id for item in ledger.runs(state=RunState.DONE)] == ["r1"]
+        assert [item.id for item in ledger.runs(20, None, RunState.DONE)] == ["r1"]
         assert ledger.run("r9") is None
 
 

@@ -236,7 +236,7 @@ def test_a_run_that_is_not_done_closes_over_its_chunks(ledger: Ledger) -> None:
     with pytest.raises(Defect):
         ledger.sending(kept(ledger))
     ledger.close("r1", RunState.DISCARDED)
-    assert ledger.runs(state=RunState.DISCARDED)[0].id == "r1"
+    assert ledger.runs(20, None, RunState.DISCARDED)[0].id == "r1"
 
 
 def test_only_what_is_not_sent_is_held_and_only_what_is_held_is_released(ledger: Ledger) -> None:

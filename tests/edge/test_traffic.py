@@ -22,12 +22,14 @@ class Plans:
     def __init__(self, on: Stage) -> None:
         self.on = on
         self.done: list[str] = []
+        self.newer: list[str | None] = []
         self.broken: set[str] = set()
 
-    def plan(self, run: Run) -> Run:
+    def plan(self, run: Run, newer: Run | None = None) -> Run:
         if run.id in self.broken:
             raise StateError("feed-unknown", "no usable mapping", hint="correct it")
         self.done.append(f"plan {run.id}")
+        self.newer.append(newer.id if newer is not None else None)
         self.on.fill(run.id, parts(1, 2), operation=run.operation)
         return self._known(run)
 
