@@ -1,6 +1,6 @@
 """Pieces of one plan worked on side by side: polars lets go of Python's lock, so that two threads fill two cores.
 
-What decides starts work by `etl.model.Start` and knows nothing of threads; results are taken in the order of the file.
+What decides starts work by `etl.ahead.Start` and knows nothing of threads; results are taken in the order of the file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from etl.model import Start
+from etl.ahead import Start
 
 #: More would only take memory: polars spreads what one thread asks for over all cores as well.
 THREADS = 2

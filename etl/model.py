@@ -5,12 +5,14 @@ polars is imported for type checking only: `etl status` and `etl --help` must no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from etl.ahead import Start, in_turn
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,18 +83,6 @@ class Rejections:
         return int(self.frame["row"].n_unique())
 
 
-_T = TypeVar("_T")
-
-
-class Start(Protocol):
-    """Begins something that depends on nothing but what it is given, and gives what waits for its result.
-
-    When and in which thread it runs is not the beginner's affair.
-    """
-
-    def __call__(self, work: Callable[[], _T], /) -> Callable[[], _T]: ...
-
-
 class Reading(Protocol):
     """A file that can be read piece by piece, as often as needed; what it is at the end of each pass is a `Table`.
 
@@ -108,8 +98,8 @@ class Reading(Protocol):
     @property
     def rows(self) -> int: ...
 
-    def frames(self) -> Iterator[pl.DataFrame]:
-        """At least one frame of whole rows, in the order of the file."""
+    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+        """At least one frame of whole rows, in the order of the file; `start`: how pieces of it may be begun ahead."""
         ...
 
 
@@ -125,8 +115,8 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         return tuple(name for name in self.frame.columns if name != ROW)
 
-    def frames(self) -> Iterator[pl.DataFrame]:
-        """The rows in pieces, as a `Reading` gives them."""
+    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+        """The rows in pieces, as a `Reading` gives them; they are there, so there is nothing to start."""
         yield from self.frame.iter_slices(PIECE) if self.frame.height else (self.frame,)
 
 

@@ -29,12 +29,13 @@ from etl import (
     takeback,
     witness,
 )
+from etl.ahead import Start
 from etl.config import Settings
 from etl.due import Due
 from etl.errors import FileRefused, StateError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
-from etl.model import WORKED, Run, RunState, Start
+from etl.model import WORKED, Run, RunState
 
 if TYPE_CHECKING:
     from etl.plan import Plan

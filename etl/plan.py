@@ -29,14 +29,14 @@ from etl import (
     validate,
     weigh,
 )
+from etl.ahead import Start, in_turn
 from etl.cells import REJECTIONS
 from etl.chunk import Batch
 from etl.errors import Defect, FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Start, Table
+from etl.model import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Table
 from etl.packing import Packing
-from etl.sieve import in_turn
 from etl.sift import Sifted, sift
 
 

@@ -11,26 +11,18 @@ Both sides are hashed anew each time: a hash of polars means nothing to another 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TypeVar
 
 import polars as pl
 
 from etl import diff
+from etl.ahead import Start, in_turn
 from etl.diff import GONE, NEW, UNSURE
 from etl.layout import Layout, Leaf
-from etl.model import KEY, Start
+from etl.model import KEY
 from etl.places import Places
 
 #: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
 ABOUT, SAYS, FREE = "\x1fabout", "\x1fsays", "\x1ffree"
-
-_T = TypeVar("_T")
-
-
-def in_turn(work: Callable[[], _T]) -> Callable[[], _T]:
-    """The plainest way to start something (`Start`): it is done when its result is asked for."""
-    return work
 
 
 class Sieve:

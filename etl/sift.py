@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from etl import diff, elements, transform, validate
+from etl.ahead import Start, in_order, in_turn
 from etl.cells import REJECTIONS
 from etl.diff import GONE
 from etl.layout import Layout
 from etl.mapping import Mapping
-from etl.model import KEY, ROW, Reading, Records, Start
-from etl.sieve import Sieve, by_row, fits, in_turn
+from etl.model import KEY, ROW, Reading, Records
+from etl.sieve import Sieve, by_row, fits
 from etl.validate import Checked, Columns
 
 _SLICE = 20_000  #: records that are hashed at a time
 
 _FOLDED = "\x1ffolded"
-
-#: Pieces that are begun before the one in hand is done with: enough to keep two threads busy while the file is read.
-_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,7 @@ def sift(
     `start`: how work on several pieces is begun; the result does not depend on it.
     """
     whole = mapping.source.content == "full"
-    frames, salt = _salted(reading.frames())
+    frames, salt = _salted(reading.frames(start))
     sieve = None
     if whole and not everything and fits(layout, accepted.collect_schema(), transform.empty(mapping, layout).schema):
         sieve = Sieve(accepted, layout, salt, start)
@@ -158,7 +155,7 @@ def sift(
     if twice:
         if judge.sieve is not None:
             sieve = Sieve(accepted, layout, salt, start)
-        heap = _pass(reading.frames(), replace(judge, sieve=judge.sieve and sieve, twice=twice), start)
+        heap = _pass(reading.frames(start), replace(judge, sieve=judge.sieve and sieve, twice=twice), start)
     rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
     records, late = transform.records(rows, layout)
     if late.frame.height and layout.lead is not None:
@@ -187,7 +184,7 @@ def sift(
 def _pass(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> _Heap:
     """Once through the file."""
     heap = _Heap()
-    for piece in _judged(frames, judge, start):
+    for piece in in_order((functools.partial(judge, frame) for frame in frames), start):
         checked = piece.checked
         heap.read += piece.rows
         heap.skipped += checked.skipped
@@ -203,17 +200,6 @@ def _pass(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> _Heap:
                 part = _sieved(part, piece.marks[place], judge.layout, judge.sieve, heap)
             heap.parts.setdefault(place, []).append(part)
     return heap
-
-
-def _judged(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> Iterator[_Piece]:
-    """The pieces in order, some of them begun ahead."""
-    begun: deque[Callable[[], _Piece]] = deque()
-    for frame in frames:
-        begun.append(start(functools.partial(judge, frame)))
-        if len(begun) > _AHEAD:
-            yield begun.popleft()()
-    while begun:
-        yield begun.popleft()()
 
 
 def _sieved(rows: pl.DataFrame, marks: pl.DataFrame, layout: Layout, sieve: Sieve, heap: _Heap) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from etl.ahead import Start, in_turn
 from etl.formats import count, fast, header, text
 from etl.formats.fast import Proved
 from etl.formats.feed import Feed, open_feed, readable
@@ -35,14 +36,14 @@ class Delimited:
             if not tolerant:
                 header.check_headless(feed, lines)
 
-    def frames(self) -> Iterator[pl.DataFrame]:
+    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
         """One pass over the file."""
         proved = Proved(self._start.at, self._start.lines)
         with readable(self.path):
             if not self.tolerant:
                 with open_feed(self.path, self.dialect, self.limits) as feed:
                     feed.titles = self._titles
-                    yield from fast.read(feed, self.columns, proved)
+                    yield from fast.read(feed, self.columns, proved, start)
             self.malformed, self.rows = Rejections(Malformed().frame()), proved.rows
             if not proved.ended:
                 yield from self._tolerant(proved)

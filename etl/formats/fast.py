@@ -11,11 +11,13 @@ the next one, or the tolerant reader, goes on from there as if the file began wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
+from etl.ahead import Start, in_order, in_turn
 from etl.formats import refusals, text
 from etl.formats.feed import Feed
 from etl.formats.header import SAMPLE, check_quotes
@@ -33,27 +35,34 @@ class Proved:
     ended: bool = False  #: that was all of it
 
 
-def read(feed: Feed, names: tuple[str, ...], proved: Proved) -> Iterator[pl.DataFrame]:
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines of a file, proved."""
+
+    frame: pl.DataFrame
+    size: int  #: bytes
+    ends: bool  #: the file ends with it
+
+
+def read(feed: Feed, names: tuple[str, ...], proved: Proved, start: Start = in_turn) -> Iterator[pl.DataFrame]:
     """The table block by block, from where `proved` stands and moving it along, as far as it can be proved."""
     if not _eligible(feed.dialect, feed.codecs):
         return
     first = proved.lines  # preamble and header are in the first block
-    for raw, ends in _blocks(feed, proved.at):
-        frame = _proved(feed, raw, ends, names, first)
-        if frame is None:
+    for block in in_order(_works(feed, proved.at, names, first), start):
+        if block is None:
             return
-        if first == proved.lines:
-            check_quotes(feed.path.name, feed.dialect, first + 1, frame.head(SAMPLE).rows())
-        start = proved.lines + 1
-        proved.at += len(raw)
-        proved.lines += frame.height
-        proved.rows += frame.height
+        if not proved.rows:
+            check_quotes(feed.path.name, feed.dialect, first + 1, block.frame.head(SAMPLE).rows())
+        line = proved.lines + 1
+        proved.at += block.size
+        proved.lines += block.frame.height
+        proved.rows += block.frame.height
         if proved.rows > feed.limits.rows:
             raise refusals.too_big(feed.path.name, "the number of rows", feed.limits.rows)
-        proved.ended = ends
-        first = 0
-        number = pl.int_range(start, start + frame.height, dtype=pl.Int64, eager=True).alias(ROW)
-        yield frame.insert_column(0, number)
+        proved.ended = block.ends
+        number = pl.int_range(line, line + block.frame.height, dtype=pl.Int64, eager=True).alias(ROW)
+        yield block.frame.insert_column(0, number)
 
 
 def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
@@ -68,28 +77,51 @@ def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
     )
 
 
-def _blocks(feed: Feed, at: int) -> Iterator[tuple[bytes, bool]]:
-    """Whole lines of bytes, and whether they are the last ones; all in one where LF is not always one byte."""
+def _works(feed: Feed, at: int, names: tuple[str, ...], first: int) -> Iterator[Callable[[], Block | None]]:
+    """Each is the proof of a block, whose bytes have been looked at already: that is quick, and holds Python's lock."""
+    for buffer, size, ends in _blocks(feed, at):
+        found = scan(buffer, size, feed.codecs[0], feed.dialect)
+        yield partial(_block, feed, found, size, ends, names, first)
+        first = 0
+
+
+def _blocks(feed: Feed, at: int) -> Iterator[tuple[bytearray, int, bool]]:
+    """A buffer, used again and again, how much of it are whole lines, and whether they are the last ones.
+
+    All is one block where LF is not always one byte.
+    """
     codec = feed.codecs[0]
-    size = feed.limits.block if codec == "utf-8" or text.is_single_byte(codec) else -1
     left = feed.path.stat().st_size - at
-    rest = b""
+    size = min(feed.limits.block, left) if codec == "utf-8" or text.is_single_byte(codec) else left
+    buffer, filled = bytearray(size), 0
     with feed.path.open("rb", buffering=0) as raw:
         raw.seek(at)
-        while left > 0 and (piece := raw.read(size)):
-            left -= len(piece)
-            cut = len(piece) if left <= 0 else piece.rfind(b"\n") + 1
-            if cut or len(rest) > feed.limits.cell:
-                yield rest + piece[:cut], left <= 0
-                rest = piece[cut:]
-            else:
-                rest += piece
+        while left > 0:
+            if filled == len(buffer):
+                buffer.extend(bytes(size))
+            with memoryview(buffer) as view, view[filled:] as free:
+                read = raw.readinto(free)
+            if not read:
+                return
+            left -= read
+            filled += read
+            cut = filled if left <= 0 else buffer.rfind(b"\n", 0, filled) + 1
+            if cut or filled > feed.limits.cell:
+                cut = cut or filled
+                yield buffer, cut, left <= 0
+                buffer[: filled - cut] = buffer[cut:filled]
+                filled -= cut
 
 
-def _proved(feed: Feed, raw: bytes, ends: bool, names: tuple[str, ...], first: int) -> pl.DataFrame | None:
+def _block(feed: Feed, found: Scan | None, size: int, ends: bool, names: tuple[str, ...], first: int) -> Block | None:
+    """A block, if its cells can be proved; in any thread."""
+    frame = _proved(feed, found, names, first)
+    return Block(frame, size, ends) if frame is not None else None
+
+
+def _proved(feed: Feed, found: Scan | None, names: tuple[str, ...], first: int) -> pl.DataFrame | None:
     """The cells of a block whose first lines are no rows; None when that they are these cannot be proved."""
     dialect = feed.dialect
-    found = scan(raw, feed.codecs[0], dialect)
     if found is None or (found.last != b"\n" and dialect.final_newline):
         return None
     head = _head(found.data, first)

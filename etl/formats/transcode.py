@@ -44,34 +44,38 @@ class Scan:
         self.last = chunk[-1:]
 
 
-def scan(block: bytes, codec: str, dialect: Dialect) -> Scan | None:
-    """None when only the tolerant reader may judge: undecodable or stray UTF-8 bytes, zeros, an old EOF sign."""
+def scan(block: bytearray, size: int, codec: str, dialect: Dialect) -> Scan | None:
+    """What the first `size` bytes are, of which nothing is kept.
+
+    None when only the tolerant reader may judge: undecodable or stray UTF-8 bytes, zeros, an old EOF sign.
+    """
     quote = (dialect.quote or "").encode()
     openers = tuple(before + quote for before in (dialect.delimiter.encode(), b"\n", b"\r"))
-    found = Scan(data=block)
-    convert = None if codec == "utf-8" or (text.is_single_byte(codec) and block.isascii()) else _converter(codec)
-    if any(bytes([lead]) in block for lead in text.LEADS.get(codec, b"")) and text.DOUBLE[codec].search(block):
+    found = Scan()
+    ascii = codec == "utf-8" or text.is_single_byte(codec)  #: whether ASCII stays what it is
+    convert = _converter(codec) if codec != "utf-8" else None
+    leads = text.LEADS.get(codec, b"")
+    if any(block.find(lead, 0, size) >= 0 for lead in leads) and text.DOUBLE[codec].search(block, 0, size):
         return None
     parts: list[bytes] = []
-    view = memoryview(block)
+    view = memoryview(block)[:size]
     try:
-        for at in range(0, len(block), CHUNK):
+        for at in range(0, size, CHUNK):
             chunk = bytes(view[at : at + CHUNK])
-            if convert is not None:
+            if convert is not None and not (ascii and chunk.isascii()):
                 chunk = convert(chunk)
-                parts.append(chunk)
+            parts.append(chunk)
             if b"\0" in chunk:
                 return None
             if chunk:
                 found.look(chunk, quote, openers)
-        if convert is not None and not text.is_single_byte(codec):
+        if convert is not None and not ascii:
             convert(b"", True)  # an incomplete last character is an error
     except UnicodeError:
         return None
     if found.last == b"\x1a":
         return None
-    if convert is not None:
-        found.data = b"".join(parts)
+    found.data = b"".join(parts)
     return found
 
 

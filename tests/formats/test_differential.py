@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from etl import formats
+from etl import abreast, formats
 from etl.errors import FileRefused
 from etl.formats import delimited, fast, header
 from etl.formats.feed import open_feed
@@ -101,11 +101,31 @@ def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, 
     path.write_bytes((end.join(lines) + end).encode(encoding))
     dialect = Dialect(delimiter=";", encoding=encoding)
     for limits in (LIMITS, SMALL):
-        with open_feed(path, dialect, limits) as feed:
+        with open_feed(path, dialect, limits) as feed, abreast.threads() as start:
             names = header.names_of(feed, iter(feed))
             proved = fast.Proved(feed.skip, feed.given)
-            found = pl.concat(fast.read(feed, names, proved))
+            found = pl.concat(fast.read(feed, names, proved, start))
         assert proved.ended
         safe = delimited.read_tolerantly(path, dialect, limits)
         assert found.equals(safe.frame)
         assert proved.rows == safe.rows == 5000
+
+
+ODD = ["00500;short", "00500;blå;1;long", '00500;"two\nlines";1', "00500;b\0;1", ";;", "no;name;price"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_cannot_be_proved_ends_the_blocks_begun_ahead(tmp_path: Path, odd: str) -> None:
+    """Blocks that were begun after one that is odd are read again, by the other reader, and come but once."""
+    lines = ["no;name;price", *(f"{n:05d};blå {n};{n},50" for n in range(1000))]
+    lines[501] = odd
+    path = tmp_path / "x.csv"
+    path.write_bytes("\n".join(lines).encode("cp1252"))
+    dialect = Dialect(delimiter=";", encoding="windows-1252")
+    reading = delimited.Delimited(path, dialect, formats.Limits(block=2000))
+    with abreast.threads() as start:
+        found = pl.concat(reading.frames(start))
+    safe = delimited.read_tolerantly(path, dialect, LIMITS)
+    assert found.equals(safe.frame)
+    assert reading.malformed.frame.equals(safe.malformed.frame)
+    assert reading.rows == safe.rows

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from etl import plan, sift
+from etl.ahead import Start, in_turn
 from etl.arrange import layout as layout_of
 from etl.diff import GONE
 from etl.model import KEY, Rejections, Table
@@ -38,7 +39,7 @@ class Pieces:
     def rows(self) -> int:
         return self.table.rows
 
-    def frames(self) -> Iterator[pl.DataFrame]:
+    def frames(self, _start: Start = in_turn) -> Iterator[pl.DataFrame]:
         yield from self.table.frame.iter_slices(self.size) if self.table.frame.height else (self.table.frame,)
 
 
