@@ -16,9 +16,6 @@ from statistics import median
 
 ROOT = Path(__file__).parents[2]
 
-#: As installed: with modules compiled once, and not at every start.
-COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
 
 @dataclass(slots=True)
 class Taken:
@@ -62,12 +59,14 @@ class Series:
 
 
 def process(*arguments: str, python: str = sys.executable) -> Taken:
-    """One process from its start to its end; what it logs is shown only when it fails."""
+    """One process from its start to its end; what it logs is shown only when it fails.
+
+    As installed, it finds its modules compiled, whatever is set where this runs.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile("w+") as log:
         start = time.perf_counter()
-        child = subprocess.Popen(
-            [python, *arguments], cwd=ROOT, env=COMPILED, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        child = subprocess.Popen([python, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
         assert child.stdout is not None
         said = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
