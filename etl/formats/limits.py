@@ -18,7 +18,7 @@ class Limits:
     columns: int = 16_384  #: as many as Excel has
     cell: int = 4 * MIB  #: characters of one record, and so of any cell
     block: int = 4 * MIB  #: bytes of a delimited file in memory at a time, where that can be proved safe
-    sheet_block: int = 1 * MIB  #: bytes of a sheet's XML that are worked on at a time
+    sheet_block: int = 4 * MIB  #: bytes of a sheet's XML that are worked on at a time
     sheets: int = 256
     members: int = 1_000  #: files in an archive
     unpacked: int = 4_096 * MIB  #: bytes of an archive's member, or of all parts of a workbook
