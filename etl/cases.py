@@ -15,6 +15,7 @@ from etl import accepted, durable, formats, plan
 from etl.errors import FileRefused
 from etl.layout import Layout
 from etl.mapping import Mapping
+from etl.request import requests
 
 EXPECTED = "expected.json"
 _TERMS = plan.Terms(account_id=1)
@@ -35,7 +36,7 @@ def outcome(mapping: Mapping, case: Path) -> dict[str, Any]:
     try:
         if earlier is not None:
             made = plan.make(formats.read(earlier, mapping.source.dialect), mapping, before, _TERMS)
-            for request in plan.requests(made):
+            for request in requests(made):
                 sent = accepted.sent(request.frame, request.bits, request.number, made.layout, request.retired)
                 before = accepted.lay_over(before, sent)
         made = plan.make(formats.read(source, mapping.source.dialect), mapping, before, _TERMS)
@@ -46,7 +47,7 @@ def outcome(mapping: Mapping, case: Path) -> dict[str, Any]:
 
 
 def _requests(made: plan.Plan) -> Iterator[dict[str, Any]]:
-    for request in plan.requests(made):
+    for request in requests(made):
         yield {"flags": _flags(made.layout, request.header), "records": json.loads(request.payload)}
 
 

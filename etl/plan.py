@@ -5,8 +5,7 @@ The same table, mapping, accepted state and limits give the same requests, byte 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,6 @@ from etl import (
     carry,
     chunk,
     diff,
-    encode,
     guards,
     history,
     impact,
@@ -52,26 +50,8 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One request, complete."""
-
-    number: int
-    wave: int
-    header: dict[str, Any]
-    payload: bytes
-    digest: str
-    records: int
-    values: int
-    exact: int  #: values of which it cannot be without; the others are sent again to save a request
-    merged: int
-    bits: int
-    frame: pl.DataFrame
-    retired: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a file comes to. Requests are made one by one by `requests`, so that only one is in memory."""
+    """What a file comes to. Requests are made one by one (`etl.request`), so that only one is in memory."""
 
     mapping: Mapping
     layout: Layout
@@ -343,56 +323,6 @@ def full_file_possible(mapping: Mapping) -> bool:
     if not full_file.supported or mapping.source.content != "full":
         return False
     return full_file.split == "scope" or mapping.destructive is not None
-
-
-def requests(plan: Plan) -> Iterator[Request]:
-    """The requests in the order in which they are sent; batches are cut where they are too large in bytes."""
-    number = 0
-    for batch in plan.batches:
-        for part, payload in _cut(plan, batch):
-            number += 1
-            values = exact = plan.layout.values(part.bits) * part.frame.height
-            if chunk.VALUES in part.frame.columns:
-                values, exact = int(part.frame[chunk.VALUES].sum()), int(part.frame[chunk.CHANGED].sum())
-            yield Request(
-                number=number,
-                wave=part.wave,
-                header=encode.header(
-                    plan.layout,
-                    part.bits,
-                    account_id=plan.terms.account_id,
-                    supplier=plan.mapping.supplier,
-                    full_file=part.whole,
-                ),
-                payload=payload,
-                digest=hashlib.sha256(payload).hexdigest(),
-                records=part.records,
-                values=values,
-                exact=exact,
-                merged=part.merged,
-                bits=part.bits,
-                frame=part.frame,
-                retired=_retired(plan, part) if part.whole else None,
-            )
-
-
-def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
-    """What leaves its scope because this request, which holds the scope whole, does not name it."""
-    names = [name for name in chunk.scope_columns(plan.layout) if name in plan.retired.columns]
-    if not names:
-        return plan.retired
-    return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
-
-
-def _cut(plan: Plan, batch: Batch) -> Iterator[tuple[Batch, bytes]]:
-    payload = encode.payload(batch.frame, batch.bits, plan.layout)
-    if len(payload) <= plan.terms.max_bytes or batch.records == 1:
-        yield batch, payload
-        return
-    if batch.whole:
-        raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
-    for half in chunk.halves(batch):
-        yield from _cut(plan, half)
 
 
 def too_large(mapping: Mapping, records: int, size: int, max_records: int, max_bytes: int) -> FileRefused:

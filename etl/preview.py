@@ -32,6 +32,7 @@ from etl.errors import Exit, FileRefused, UsageError
 from etl.ledger import Ledger
 from etl.mapping import Mapping
 from etl.plan import Plan
+from etl.request import requests
 
 #: Records of each request that are shown.
 RECORDS = 3
@@ -83,14 +84,14 @@ def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
 
 def describe(made: Plan, name: str) -> dict[str, Any]:
     """The plan as `etl preview --json` gives it; see docs/cli.md."""
-    requests = []
+    listed = []
     records = values = exact = size = 0
-    for request in plan.requests(made):
+    for request in requests(made):
         records += request.records
         values += request.values
         exact += request.exact
         size += len(request.payload)
-        requests.append(
+        listed.append(
             {
                 "number": request.number,
                 "wave": request.wave,
@@ -120,18 +121,18 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "withheld": made.withheld,
         "cleared": made.cleared,
         "unused_columns": list(made.unused),
-        "requests": len(requests),
+        "requests": len(listed),
         "records_sent": records,
         "values_sent": values,
         "values_changed": exact,
         "requests_apart": chunk.apart(made.batches, made.terms.max_records),
         "bytes": size,
-        "minutes": math.ceil(len(requests) / made.terms.requests_per_minute),
+        "minutes": math.ceil(len(listed) / made.terms.requests_per_minute),
         "held": list(made.doubts),
         "guards": [verdict.shown() for verdict in made.verdicts],
         "summary": impact.summary(made.impact),
         "rejections": rejections.grouped(made.rejections.frame),
-        "plan": requests,
+        "plan": listed,
     }
 
 

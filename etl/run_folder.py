@@ -49,7 +49,7 @@ def store(
     import polars as pl
 
     from etl import accepted, impact, rejections
-    from etl import plan as plans
+    from etl.request import requests
 
     folder = path(state, run.id)
     durable.make_folder(folder)
@@ -59,7 +59,7 @@ def store(
     parts: list[pl.DataFrame] = []
     for number, batch in enumerate(plan.batches, 1) if carried is not None else ():
         parts.append(accepted.sent(batch.frame, batch.bits, number, plan.layout))
-    for request in plans.requests(plan) if carried is None else ():
+    for request in requests(plan) if carried is None else ():
         payload = folder / f"{request.number:05}.json"
         durable.write(payload, request.payload)
         parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))

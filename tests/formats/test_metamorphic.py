@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl import plan as planner
+from etl import request as sending
 from etl.formats import workbook
 from etl.model import Dialect, Rejections, Table
 from tests.unit.build import TERMS, mapping, nothing
@@ -61,7 +62,7 @@ def requests(table: Table, dialect: Dialect) -> list[tuple[Any, bytes]]:
     """Headers and payloads of the plan."""
     feed = replace(FEED, source=replace(FEED.source, dialect=dialect))
     return [
-        (request.header, request.payload) for request in planner.requests(planner.make(table, feed, nothing(), TERMS))
+        (request.header, request.payload) for request in sending.requests(planner.make(table, feed, nothing(), TERMS))
     ]
 
 

@@ -26,7 +26,8 @@ from etl.diff import GONE, UNSURE
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import ITEM, KEY, ROW, Records, Rejections, Table
-from etl.plan import Plan, Request, Terms
+from etl.plan import Plan, Terms
+from etl.request import Request, requests
 from etl.sandbox import fields, header, payload, wire
 from tests.contract import strict
 
@@ -137,7 +138,7 @@ def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
     """What a plan sends, and *accepted* after it."""
     after = before
     sent: list[Sent] = []
-    for request in planner.requests(plan):
+    for request in requests(plan):
         sent.append(Sent(request, flag_names(plan.layout, request), wire.load(request.payload)))
         patch = kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired)
         after = kept.lay_over(after.lazy(), patch).collect()

@@ -9,6 +9,7 @@ from etl import carry, plan, rejections
 from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import CAME, ITEM, KEY, ROW, Records, Run, RunState
+from etl.request import requests
 from tests.unit.build import PRICES, TERMS, mapping, nothing, records, table
 
 FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}
@@ -51,7 +52,7 @@ def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  #
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
     made = plan.make(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending=pending)
-    (request,) = plan.requests(made)
+    (request,) = requests(made)
     run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.DONE)
     store.sent_path(tmp_path, "r2").parent.mkdir(parents=True)
     store.write(store.sent_path(tmp_path, "r2"), store.sent(request.frame, request.bits, 1, made.layout))
@@ -93,7 +94,7 @@ def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
     pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     known = {"PartNo": pl.Series(["C"])}
     made = plan.make(table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending=pending, known=known)
-    assert [key.split("\x1f")[0] for request in plan.requests(made) for key in request.frame[KEY]] == ["C"]
+    assert [key.split("\x1f")[0] for request in requests(made) for key in request.frame[KEY]] == ["C"]
     assert made.waiting is not None
     assert made.waiting.select(pl.col(ITEM).str.head(1), "PriceSale").rows() == [("A", 2), ("B", 1)]
     assert origins(Records(made.waiting, pl.Series(dtype=pl.Int64))) == {"A": (2, None), "B": (None, FIRST)}

@@ -12,6 +12,7 @@ from etl import mapping_file, mapping_owners, undo
 from etl import plan as planner
 from etl.mapping import Mapping
 from etl.model import KEY
+from etl.request import requests
 from tests.unit.build import PRICES, TERMS, carried, days, mapping, nothing, run, table
 
 NAMES = """
@@ -160,7 +161,7 @@ def test_the_one_that_yields_leaves_what_the_other_has() -> None:
     outcome = carried(plan, nothing())
     assert [record["PartNo"] for record in outcome.records if "PriceSale" in record] == ["B"]
     later = planner.make(table("part,price\nA,7\nB,9"), campaign, outcome.accepted, TERMS, owned={"prices": theirs})
-    assert list(planner.requests(later)) == []
+    assert list(requests(later)) == []
     both = run(mapping(OTHER), table("part,price\nC,3\nB,9")).accepted
     gone = planner.make(table("part,price\nB,9"), campaign, both, TERMS, owned={"prices": theirs})
     assert gone.counts.gone == 0

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from etl import coherence, diff, encode
 from etl.layout import BITS, own_columns, unpack
 from etl.model import ITEM, KEY, Table
-from etl.plan import Request, Terms
+from etl.plan import Terms
+from etl.request import Request
 from etl.sandbox import wire
 from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.unit.generate import OPERATIONS, Feed, feeds, files

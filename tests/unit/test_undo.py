@@ -17,6 +17,7 @@ from etl import undo
 from etl.mapping import Mapping
 from etl.model import AcceptedRange, Overlay
 from etl.plan import Plan
+from etl.request import requests
 from etl.sandbox import Sandbox, Settings
 from etl.sandbox.wire import Call, load
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
@@ -67,7 +68,7 @@ class Norce:
     def take(self, plan: Plan) -> Any:
         """Everything of a plan, sent and taken; what was sent, as a run keeps it."""
         parts = []
-        for request in planner.requests(plan):
+        for request in requests(plan):
             headers = self.headers | {"x-stormconnect-header": json.dumps(request.header)}
             path = self.sandbox.contract.prefix + self.feed.operation.id
             answer = self.sandbox.answer(Call("POST", path, headers=headers, body=request.payload))

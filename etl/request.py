@@ -1,0 +1,82 @@
+"""The requests of a plan, complete, made one by one so that only one is in memory. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from etl import chunk, encode
+from etl.chunk import Batch
+from etl.plan import Plan, too_large
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, complete."""
+
+    number: int
+    wave: int
+    header: dict[str, Any]
+    payload: bytes
+    digest: str
+    records: int
+    values: int
+    exact: int  #: values of which it cannot be without; the others are sent again to save a request
+    merged: int
+    bits: int
+    frame: pl.DataFrame
+    retired: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
+
+
+def requests(plan: Plan) -> Iterator[Request]:
+    """The requests in the order in which they are sent; batches are cut where they are too large in bytes."""
+    number = 0
+    for batch in plan.batches:
+        for part, payload in _cut(plan, batch):
+            number += 1
+            values = exact = plan.layout.values(part.bits) * part.frame.height
+            if chunk.VALUES in part.frame.columns:
+                values, exact = int(part.frame[chunk.VALUES].sum()), int(part.frame[chunk.CHANGED].sum())
+            yield Request(
+                number=number,
+                wave=part.wave,
+                header=encode.header(
+                    plan.layout,
+                    part.bits,
+                    account_id=plan.terms.account_id,
+                    supplier=plan.mapping.supplier,
+                    full_file=part.whole,
+                ),
+                payload=payload,
+                digest=hashlib.sha256(payload).hexdigest(),
+                records=part.records,
+                values=values,
+                exact=exact,
+                merged=part.merged,
+                bits=part.bits,
+                frame=part.frame,
+                retired=_retired(plan, part) if part.whole else None,
+            )
+
+
+def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
+    """What leaves its scope because this request, which holds the scope whole, does not name it."""
+    names = [name for name in chunk.scope_columns(plan.layout) if name in plan.retired.columns]
+    if not names:
+        return plan.retired
+    return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
+
+
+def _cut(plan: Plan, batch: Batch) -> Iterator[tuple[Batch, bytes]]:
+    payload = encode.payload(batch.frame, batch.bits, plan.layout)
+    if len(payload) <= plan.terms.max_bytes or batch.records == 1:
+        yield batch, payload
+        return
+    if batch.whole:
+        raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
+    for half in chunk.halves(batch):
+        yield from _cut(plan, half)
