@@ -29,20 +29,15 @@ def fitting_job(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | N
 
 def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> tuple[Job, ...]:
     """All unknown jobs that may be the chunk's."""
-    if chunk.sent_at is None:
-        return ()
     offset = zone_offset(jobs, known)
-    return tuple(job for job in jobs if job.id not in known and _fits(chunk, job, chunk.sent_at, offset))
+    return tuple(job for job in jobs if job.id not in known and _fits(chunk, job, offset, EARLY))
 
 
 def running(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> bool:
     """Whether a job runs that may be the chunk's, if our clock has been set since: each job of ours tells an offset."""
     offsets = [zone_offset(jobs, known), *_ahead(jobs, known)]
-    return any(
-        not job.finished and job.id not in known and job.total == chunk.records and _near(chunk, job, offset)
-        for job in jobs
-        for offset in offsets
-    )
+    unknown = [job for job in jobs if not job.finished and job.id not in known]
+    return any(_fits(chunk, job, offset, LATE) for job in unknown for offset in offsets)
 
 
 def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:
@@ -56,11 +51,6 @@ def _ahead(jobs: Sequence[Job], known: Mapping[int, float | None]) -> list[float
     return [started - sent for sent, started in pairs if sent is not None and started is not None]
 
 
-def _near(chunk: Chunk, job: Job, offset: float) -> bool:
-    started = epoch(job.started)
-    return started is not None and chunk.sent_at is not None and abs(started - offset - chunk.sent_at) <= LATE
-
-
 def epoch(text: str | None) -> float | None:
     """ISO 8601 as epoch seconds, UTC where it names no zone; None when it is not one."""
     try:
@@ -70,10 +60,11 @@ def epoch(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _fits(chunk: Chunk, job: Job, sent_at: float, offset: float) -> bool:
+def _fits(chunk: Chunk, job: Job, offset: float, early: float) -> bool:
+    """Whether it has as many records, and started up to `early` seconds before the chunk was sent, or LATE after it."""
     started = epoch(job.started)
-    if started is None or job.total != chunk.records:
+    if started is None or chunk.sent_at is None or job.total != chunk.records:
         return False
     if job.storage_name and job.storage_name != chunk.header.get("StorageName", job.storage_name):
         return False
-    return sent_at - EARLY <= started - offset <= sent_at + LATE
+    return -early <= started - offset - chunk.sent_at <= LATE
