@@ -2,8 +2,8 @@
 
 Order of writes, by the numbers of the crash table in docs/ARCHITECTURE.md: 1 and 2a are `etl.intake`'s; 2 the plan is
 made: payloads, sent records and rejections are synced, then the chunks are in the ledger; 3-7 are `etl.upload`'s; 8
-report written, run closed; 9 file filed away. A start looks at what there is and goes on from there; nothing is
-remembered anywhere else.
+report written, a shared file named again, run closed; 9 file filed away. A start looks at what there is and goes on
+from there; nothing is remembered anywhere else.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Pipeline(Due):
     def resume(self) -> None:
         """Claimed files that a crash left without runs get them, and those of ended runs are filed away."""
         for run in self.intake.resume():
-            self._file_away(run)
+            if not self._name_again(run):
+                self._file_away(run)
 
     def undo(self, run: Run) -> Run:
         """A new run that takes this one back. Raises UsageError, StateError."""
@@ -237,7 +238,7 @@ class Pipeline(Due):
         return run
 
     def _end(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
-        """Report written, run closed, file filed away, in this order."""
+        """Report written, a shared file named again, run closed, any other file filed away, in this order."""
         day = (run.started or datetime.now(UTC)).date()
         archive = inbox.archive_folder(self._state, run.id, day)
         durable.make_folder(archive)
@@ -252,9 +253,10 @@ class Pipeline(Due):
         self._show(made, archive)
         witness.note(self._ledger, run_folder.archived(archive))
         self._feed_back(ended, archive)
-        self._name_again(ended)  # while it is open: the last of the runs that share a file takes it away
+        shared = self._name_again(ended)  # while it is open: the last of the runs that share a file takes it away
         self._ledger.close(run.id, state, run.counts, error, archive)
-        self._file_away(ended)
+        if not shared:
+            self._file_away(ended)
         if state not in WORKED:
             compact.forget(self._state, run.id)
 
@@ -274,19 +276,19 @@ class Pipeline(Due):
         except OSError as error:
             self._tell("feedback_failed", run=run.id, reason=error.strerror or str(error))
 
-    def _file_away(self, run: Run) -> None:
-        """Into the run's archive; while another open run needs the file, a second name of it."""
-        if run.claimed is None or run.archive is None or not run.claimed.exists() or self._name_again(run):
-            return
-        if not self.intake.gone_on(run):
-            inbox.archive(run.claimed, run.archive, self._state)
-
     def _name_again(self, run: Run) -> bool:
         """Give the file a second name in the run's archive, if another open run needs it."""
-        if run.claimed is None or run.archive is None or not run.claimed.exists() or not self._ledger.shares_file(run):
+        if run.claimed is None or run.archive is None or not self._ledger.shares_file(run):
             return False
-        durable.second_name(run.claimed, run.archive / run.claimed.name)
+        if run.claimed.exists():
+            durable.second_name(run.claimed, run.archive / run.claimed.name)
         return True
+
+    def _file_away(self, run: Run) -> None:
+        """Move the file, which nobody else needs, into the run's archive."""
+        if run.claimed is None or run.archive is None or not run.claimed.exists() or self.intake.gone_on(run):
+            return
+        inbox.archive(run.claimed, run.archive, self._state)
 
     def _compact(self, feed: str) -> None:
         mapping = self._mappings.get(feed)
