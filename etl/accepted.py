@@ -24,6 +24,10 @@ CHUNK, RECORD = "_chunk", "_record"
 
 #: Not in the payload: switched off by being left out of a FullFile request.
 SILENT = "_silent"
+
+#: What *accepted* has of every feed.
+_LEAST = {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean()}
+
 _FIXED = (KEY, ITEM, ROW, CAME, GONE, UNSURE, CHUNK, RECORD, SILENT)
 
 
@@ -169,16 +173,13 @@ def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
 def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:
     """All records that Norce has from this feed: KEY, ITEM, GONE, perhaps UNSURE, data columns. What is asked for
     is read."""
-    base = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
-    if generation is not None:
-        base = pl.scan_parquet(base_path(state, feed, generation))
-    for number, overlay in enumerate(overlays):
+    base = pl.scan_parquet(base_path(state, feed, generation)) if generation is not None else None
+    for overlay in overlays:
         frame = pl.read_parquet(sent_path(state, overlay.run))
-        patch = taken(frame, overlay)
-        base = lay_over(base, patch) if number or generation is not None else alone(patch)
+        base = lay_over(base, taken(frame, overlay))
         if any(part.partly for part in overlay.ranges):
             base = lay_over(base, taken_in_part(frame, overlay))
-    return base
+    return base if base is not None else pl.LazyFrame(schema=_LEAST)
 
 
 def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
@@ -220,10 +221,10 @@ def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
 
 
-def alone(patch: pl.DataFrame) -> pl.LazyFrame:
-    """`lay_over` nothing, as after a first load: the sent values themselves, without a join."""
+def _alone(patch: pl.DataFrame) -> pl.LazyFrame:
+    """The sent values themselves, without a join."""
     if patch.is_empty():
-        return pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+        return pl.LazyFrame(schema=_LEAST)
     names, _, went = _parts(patch)
     values = [pl.when(went(name)).then(pl.col(name)).alias(name) for name in names]
     return _united(patch).lazy().select(KEY, ITEM, GONE, *values)
@@ -256,8 +257,10 @@ def _united(patch: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def lay_over(base: pl.LazyFrame, patch: pl.DataFrame) -> pl.LazyFrame:
-    """`base` with the sent values of `patch` in place of the old ones; new keys behind the old."""
+def lay_over(base: pl.LazyFrame | None, patch: pl.DataFrame) -> pl.LazyFrame:
+    """`base` with the sent values of `patch` in place of the old ones; new keys behind the old; None: no base."""
+    if base is None:
+        return _alone(patch)
     if patch.is_empty():
         return base
     marks = [UNSURE] if UNSURE in patch.columns or UNSURE in base.collect_schema() else []

@@ -39,7 +39,7 @@ PASSES = sent(("A", 1, 0, False, 0b01, 1, None), ("B", 1, 1, False, 0b01, 2, Non
 @pytest.mark.parametrize("patch", [ROWS, PASSES, ROWS.clear()])
 def test_a_first_load_is_what_was_sent(patch: pl.DataFrame) -> None:
     """The short way for it and the general one agree, in values, types and order."""
-    assert_frame_equal(accepted.alone(patch).collect(), accepted.lay_over(NOTHING, patch).collect())
+    assert_frame_equal(accepted.lay_over(None, patch).collect(), accepted.lay_over(NOTHING, patch).collect())
 
 
 @pytest.mark.parametrize(
