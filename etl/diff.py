@@ -108,7 +108,7 @@ def compare(
         new=new,
         changed=changed.height - new,
         gone=gone,
-        withheld=withheld(joined, layout),
+        withheld=int(joined.select(withheld(layout).sum()).item()),
         cleared=cleared,
     )
 
@@ -282,15 +282,16 @@ def _count(frame: pl.DataFrame | pl.LazyFrame, conditions: list[pl.Expr]) -> int
     return int(frame.lazy().select(total).collect().item())
 
 
-def withheld(joined: pl.DataFrame | pl.LazyFrame, layout: Layout) -> int:
-    """Values that a row gives and that are not sent, because Connect would ignore them or do more than asked."""
+def withheld(layout: Layout) -> pl.Expr:
+    """How many values a row gives that are not sent, because Connect would ignore them or do more than asked."""
     kept_back = [
         leaf
         for leaf in layout.leaves
         if leaf.inner is None
         and (leaf.field.empty == "ignored" or leaf.index in layout.overruled or leaf.index in layout.forced)
     ]
-    return _count(joined, [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back])
+    conditions = [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back]
+    return pl.sum_horizontal(pl.lit(0, pl.UInt32), *(condition.cast(pl.UInt32) for condition in conditions))
 
 
 def _cleared(changed: pl.DataFrame, layout: Layout) -> int:

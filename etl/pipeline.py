@@ -106,7 +106,7 @@ class Pipeline(Due):
                     return run
                 if newer is not None and not owed.may_be_carried(self._ledger, run, plan, datetime.now(UTC)):
                     newer = None
-                chunks, facts = run_folder.store(self._state, run, plan, moves, newer)
+                chunks, facts = run_folder.store(self._state, run, plan, moves, newer, start)
                 witness.note(self._ledger, run_folder.files(self._state, run.id))
                 still()
         except FileRefused as error:

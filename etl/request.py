@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from etl import chunk, encode
+from etl.ahead import Start, in_order, in_turn
 from etl.chunk import Batch
 from etl.plan import Plan, too_large
 
@@ -32,11 +34,14 @@ class Request:
     retired: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
 
 
-def requests(plan: Plan) -> Iterator[Request]:
-    """The requests in the order in which they are sent; batches are cut where they are too large in bytes."""
+def requests(plan: Plan, start: Start = in_turn) -> Iterator[Request]:
+    """The requests in the order in which they are sent; batches are cut where they are too large in bytes.
+
+    `start`: how encoding the next ones is begun ahead.
+    """
     number = 0
-    for batch in plan.batches:
-        for part, payload in _cut(plan, batch):
+    for cut in in_order((partial(_cut, plan, batch) for batch in plan.batches), start):
+        for part, payload in cut:
             number += 1
             values = exact = plan.layout.values(part.bits) * part.frame.height
             if chunk.VALUES in part.frame.columns:
@@ -71,12 +76,10 @@ def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
     return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
 
 
-def _cut(plan: Plan, batch: Batch) -> Iterator[tuple[Batch, bytes]]:
+def _cut(plan: Plan, batch: Batch) -> list[tuple[Batch, bytes]]:
     payload = encode.payload(batch.frame, batch.bits, plan.layout)
     if len(payload) <= plan.terms.max_bytes or batch.records == 1:
-        yield batch, payload
-        return
+        return [(batch, payload)]
     if batch.whole:
         raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
-    for half in chunk.halves(batch):
-        yield from _cut(plan, half)
+    return [piece for half in chunk.halves(batch) for piece in _cut(plan, half)]

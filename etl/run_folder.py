@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl import durable
+from etl.ahead import Start, in_turn
 from etl.model import Chunk, Run
 
 if TYPE_CHECKING:
@@ -39,12 +42,12 @@ def files(state: Path, run: str) -> list[Path]:
 
 
 def store(
-    state: Path, run: Run, plan: Plan, moves: int, carried: Run | None = None
+    state: Path, run: Run, plan: Plan, moves: int, carried: Run | None = None, start: Start = in_turn
 ) -> tuple[list[Chunk], dict[str, Any]]:
     """Everything that sending needs, synced before the ledger hears of it.
 
     `moves`: how often *accepted* had moved when the plan was made from it. `carried`: the waiting run that the records
-    are left to; then there are no requests.
+    are left to; then there are no requests. `start`: how what needs no disk is begun ahead.
     """
     import polars as pl
 
@@ -56,13 +59,15 @@ def store(
     for name in (accepted.sent_path(state, run.id).name, BEFORE, "rejections.csv", "rejections.xlsx"):
         (folder / name).unlink(missing_ok=True)  # of a plan that a crash has left: this one may lack them
     chunks: list[Chunk] = []
-    parts: list[pl.DataFrame] = []
+    parts: list[Callable[[], pl.DataFrame]] = []
     for number, batch in enumerate(plan.batches, 1) if carried is not None else ():
-        parts.append(accepted.sent(batch.frame, batch.bits, number, plan.layout))
-    for request in requests(plan) if carried is None else ():
+        parts.append(start(partial(accepted.sent, batch.frame, batch.bits, number, plan.layout)))
+    for request in requests(plan, start) if carried is None else ():
+        parts.append(
+            start(partial(accepted.sent, request.frame, request.bits, request.number, plan.layout, request.retired))
+        )
         payload = folder / f"{request.number:05}.json"
         durable.write(payload, request.payload)
-        parts.append(accepted.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
         chunks.append(
             Chunk(
                 run=run.id,
@@ -78,9 +83,10 @@ def store(
             )
         )
     if plan.waiting is not None and plan.waiting.height:
-        parts.append(accepted.waiting(plan.waiting, plan.layout))
+        parts.append(partial(accepted.waiting, plan.waiting, plan.layout))
     if parts:
-        accepted.write(accepted.sent_path(state, run.id), pl.concat(parts, how="diagonal"))
+        sent = pl.concat((part() for part in parts), how="diagonal")
+        accepted.write(accepted.sent_path(state, run.id), sent)
     if plan.replaced is not None and plan.replaced.height:
         accepted.write(folder / BEFORE, plan.replaced)
     rejected = plan.rejections.frame

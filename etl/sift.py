@@ -27,7 +27,8 @@ from etl.validate import Checked, Columns
 
 _SLICE = 20_000  #: records that are hashed at a time
 
-_FOLDED = "\x1ffolded"
+#: Of a row: the hash of its key without upper case, and how many of its values are not sent.
+_FOLDED, _WITHHELD = "\x1ffolded", "\x1fwithheld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class _Piece:
     rows: int
     checked: Checked
     parts: list[pl.DataFrame]  #: by column of `per`
-    marks: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, and the hash of the folded key
+    marks: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, _FOLDED and _WITHHELD
     refused: pl.DataFrame
     mentioned: pl.Series
 
@@ -116,12 +117,17 @@ class _Judge:
             mentioned=transform.mentioned(bad, self.mapping, self.layout),
         )
 
+    @property
+    def withheld(self) -> pl.Expr:
+        """How many values of a row are not sent."""
+        return diff.withheld(self.layout).alias(_WITHHELD)
+
     def _marks(self, rows: pl.DataFrame, sieve: Sieve) -> pl.DataFrame:
-        folded = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED)).to_series()
+        told = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED), self.withheld)
         free = self.free
         if self.twice.keys.len():
-            free = free | pl.lit(folded.is_in(self.twice.keys.implode()))
-        return sieve.prints(rows, free).with_columns(folded)
+            free = free | pl.lit(told[_FOLDED].is_in(self.twice.keys.implode()))
+        return sieve.prints(rows, free).hstack(told)
 
 
 def sift(
@@ -197,17 +203,17 @@ def _pass(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> _Heap:
             heap.texts.setdefault(name, []).append(texts)
         for place, part in enumerate(piece.parts):
             if judge.sieve is not None:
-                part = _sieved(part, piece.marks[place], judge.layout, judge.sieve, heap)
+                part = _sieved(part, piece.marks[place], judge.sieve, heap)
             heap.parts.setdefault(place, []).append(part)
     return heap
 
 
-def _sieved(rows: pl.DataFrame, marks: pl.DataFrame, layout: Layout, sieve: Sieve, heap: _Heap) -> pl.DataFrame:
+def _sieved(rows: pl.DataFrame, marks: pl.DataFrame, sieve: Sieve, heap: _Heap) -> pl.DataFrame:
     """Without the rows that say what Norce has."""
     heap.keys.append(marks[_FOLDED])
     held = sieve.hold(marks)
     heap.held.append(rows[ROW].filter(held).cast(pl.UInt32))
-    heap.withheld += diff.withheld(rows.lazy().filter(held), layout)
+    heap.withheld += int(marks[_WITHHELD].filter(held).sum())
     return rows.filter(~held)
 
 
@@ -217,7 +223,7 @@ def _held(records: Records, judge: _Judge, sieve: Sieve, heap: _Heap, start: Sta
     begun = [start(functools.partial(sieve.prints, piece, judge.free)) for piece in pieces]
     held = pl.concat([pl.Series(dtype=pl.Boolean), *(sieve.hold(prints()) for prints in begun)])
     heap.held.append(records.frame[ROW].filter(held).cast(pl.UInt32))
-    heap.withheld += diff.withheld(records.frame.lazy().filter(held), judge.layout)
+    heap.withheld += int(records.frame.filter(held).select(judge.withheld.sum()).item())
     return Records(records.frame.filter(~held), records.rows)
 
 
