@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.states.machine import Days
 
 #: Examples, and the most steps of each: `make states` sets 200 and 50.
-EXAMPLES, STEPS = (int(os.environ.get(name, few)) for name, few in (("ETL_STATES", "64"), ("ETL_STEPS", "50")))
+EXAMPLES, STEPS = (int(os.environ.get(name, few)) for name, few in (("ETL_STATES", "200"), ("ETL_STEPS", "50")))
 
 #: Parts that can go side by side, each with chances of its own.
 PARTS = 8
