@@ -97,6 +97,13 @@ class Keep:
         """The feed's runs whose records no other one has taken over yet, in the order they were opened."""
         return self._runs("feed = ? AND state = 'carried' AND carried_into IS NULL", feed)
 
+    def left_over(self) -> dict[str, int]:
+        """By feed without an open run how many carried files there are whose records no run has taken over."""
+        open_feeds = "SELECT feed FROM runs WHERE ended IS NULL"
+        which = f"state = 'carried' AND carried_into IS NULL AND feed NOT IN ({open_feeds})"
+        with self.database.read() as db:
+            return dict(db.execute(f"SELECT feed, count(*) FROM runs WHERE {which} GROUP BY feed ORDER BY feed"))
+
     def carried_into(self, run_id: str) -> tuple[Run, ...]:
         """The runs whose records this one has taken over."""
         return self._runs("carried_into = ?", run_id)

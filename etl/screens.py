@@ -178,7 +178,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
     if not (settings.paths.state / "ledger.sqlite").exists():
         if as_json:
             files = waiting(settings.paths.inbox)
-            print_json({"runs": [], "open": 0, "held": 0, "waiting_files": files, "notices": []})
+            print_json({"runs": [], "open": 0, "held": 0, "waiting_files": files, "owed": {}, "notices": []})
         else:
             click.echo("nothing has been processed yet")
         return Exit.OK
@@ -187,6 +187,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
         pairs = [(run, ledger.chunks(run.id)) for run in runs]
         still_open = ledger.open_runs()
         standing = notices.standing(ledger, datetime.now(UTC))
+        left_over = ledger.left_over()
     held = [run for run in still_open if run.state is RunState.HELD]
     files = waiting(settings.paths.inbox)
     outcome = Exit.OK
@@ -199,6 +200,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
                 "open": len(still_open) - len(held),
                 "held": len(held),
                 "waiting_files": files,
+                "owed": left_over,
                 "notices": [
                     {"notice": one.name, "sentence": one.sentence, "since": one.since.isoformat()} for one in standing
                 ],
@@ -210,6 +212,9 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
         click.echo(one.sentence)
     for run in held:
         click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
+    for feed, count in left_over.items():
+        files_of = "a carried file" if count == 1 else f"{count} carried files"
+        click.echo(f"owed: {feed}: records of {files_of} go with its next file, or with `etl retry {feed}`")
     click.echo(f"{len(still_open) - len(held)} open, {len(held)} held, {files} files in the inbox")
     return outcome
 

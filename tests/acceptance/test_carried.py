@@ -174,8 +174,11 @@ def test_what_is_carried_cannot_be_undone_before_it_is_sent(changes: Shop) -> No
     done = changes.once().json["runs"][-1]["run"]
     with Ledger.open(changes.state) as ledger, ledger.database.write() as db:
         db.execute("UPDATE runs SET carried_into = NULL")
+    assert changes.etl("status", "--json").json["owed"] == {"stock": 1}
+    assert "owed: stock: records of a carried file go with its next file" in changes.etl("status").out
     refused = changes.etl("undo", done)
     assert (refused.status, refused.err.partition("]")[0]) == (1, "error[undo-feed-open")
     assert "stock_1.csv" in refused.err
     assert told(changes.once()) == [("stock_3.csv", "owed", "done")]
+    assert changes.etl("status", "--json").json["owed"] == {}
     assert changes.etl("undo", done).status == 6
