@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from etl import contract as contracts
@@ -214,3 +215,19 @@ def files(draw: st.DrawFn, feed: Feed, *, most: int = 4) -> list[dict[str, str |
             row[name] = draw(st.sampled_from(choices))
         rows.append(row)
     return rows
+
+
+def modest(examples: int) -> settings:
+    """So many examples, always the same ones, as they are drawn.
+
+    Shrinking a mapping takes minutes, and its smallest form says little more than the first one found.
+    """
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        print_blob=False,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )

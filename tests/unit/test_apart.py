@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import accepted as store
@@ -19,19 +19,11 @@ from etl.plan import Plan
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.unit.build import TERMS, Outcome, carried, mapping, nothing, table
-from tests.unit.generate import OPERATIONS, Feed, feeds, files
+from tests.unit.generate import OPERATIONS, Feed, feeds, files, modest
 from tests.unit.test_belief import creatable
 from tests.unit.test_properties import read
 
-MODEST = settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    print_blob=False,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+MODEST = modest(6)
 
 TOGETHER = [name for name in OPERATIONS if CONTRACT.operations[name].key.match == "all"]
 

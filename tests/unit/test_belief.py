@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import arrange, encode
@@ -17,20 +17,13 @@ from etl.sandbox.wire import load
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.unit.build import Outcome, days
-from tests.unit.generate import OPERATIONS, Feed, feeds, files
+from tests.unit.generate import OPERATIONS, Feed, feeds, files, modest
 from tests.unit.test_properties import read
 
 #: Said with something else, or only when it is created, and not kept as a value.
 SAID = {"IsCompanyListDelta", "IsCustomerListDelta", "IsCreateOnly", "IsLimitedUpdate", "Password"}
 
-MODEST = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+MODEST = modest(3)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

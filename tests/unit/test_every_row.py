@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import arrange
@@ -22,7 +22,7 @@ from etl.layout import Layout
 from etl.mapping import Mapping
 from etl.model import KEY, ROW
 from tests.unit.build import TERMS, Outcome, carried, mapping, nothing, plain, run, table
-from tests.unit.generate import OPERATIONS, Feed, feeds
+from tests.unit.generate import OPERATIONS, Feed, feeds, modest
 
 Cells = dict[str, str | None]
 
@@ -92,14 +92,7 @@ def rows(draw: st.DrawFn, feed: Demanding, good: bool = False) -> list[Cells]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+@modest(12)
 @given(data=st.data())
 def test_every_row_ends_once(operation: str, data: st.DataObject) -> None:
     """Whatever the mapping asks for and whatever the file holds, the ends add up, and each is the row's own."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl import coherence, diff, encode
@@ -16,17 +16,9 @@ from etl.plan import Terms
 from etl.request import Request
 from etl.sandbox import wire
 from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
-from tests.unit.generate import OPERATIONS, Feed, feeds, files
+from tests.unit.generate import OPERATIONS, Feed, feeds, files, modest
 
-#: Shrinking a mapping takes minutes and its smallest form says little more than the first one found.
-MODEST = settings(
-    max_examples=4,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+MODEST = modest(4)
 TIGHT = Terms(account_id=7, max_records=2, max_bytes=600, requests_per_minute=2)
 each_operation = pytest.mark.parametrize("operation", OPERATIONS)
 

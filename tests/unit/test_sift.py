@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import plan, sift
@@ -17,7 +17,7 @@ from etl.diff import GONE
 from etl.model import KEY, Rejections, Table
 from etl.sieve import Sieve, compared
 from tests.unit.build import PRICES, Outcome, carried, days, mapping, nothing, run, table
-from tests.unit.generate import OPERATIONS, feeds, files
+from tests.unit.generate import OPERATIONS, feeds, files, modest
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,7 @@ def told(outcome: Outcome) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(
-    max_examples=4,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+@modest(4)
 @given(data=st.data())
 def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
     """However a file is cut into pieces, with rows that stand twice far apart, the plan is the same to the byte."""
@@ -75,14 +68,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(
-    max_examples=4,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+@modest(4)
 @given(data=st.data())
 def test_what_is_laid_aside_makes_no_difference(operation: str, data: st.DataObject) -> None:
     """With hashes and without, over days on which little changes: the same plan to the byte, whatever the import."""

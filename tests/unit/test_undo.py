@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from etl import accepted as kept
@@ -21,18 +21,11 @@ from etl.request import requests
 from etl.sandbox import Sandbox, Settings
 from etl.sandbox.wire import Call, load
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
-from tests.unit.generate import CONTRACT, OPERATIONS, Feed, feeds, files
+from tests.unit.generate import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
 #: `make undo-campaign` draws many more.
 EXAMPLES = int(os.environ.get("UNDO_EXAMPLES", "3"))
-DRAWN = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
+DRAWN = modest(EXAMPLES)
 
 
 #: Names of fields that tell elements of lists apart.
