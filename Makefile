@@ -128,6 +128,10 @@ torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARG
 mutants: $(READY) ## put mistakes into the deciding modules; the tests have to notice
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
+.PHONY: golden
+golden: $(READY) ## write the golden plans anew: on purpose only, with each changed input in the commit
+	@$(BIN)/python -m tests.golden.golden
+
 .PHONY: contract-coverage
 contract-coverage: $(READY) ## show how much of Connect the mappings reach
 	@$(BIN)/python -m tests.contract.coverage
