@@ -29,12 +29,12 @@ def text(plans: dict[str, Golden]) -> str:
 
 
 def gathered(plans: Iterable[tuple[str, Golden]]) -> dict[str, Golden]:
-    """Inputs by name, in their order; two of one name are a mistake."""
-    found: dict[str, Golden] = {}
+    """Inputs by name, in their order and as a golden file holds them; two of one name are a mistake."""
+    by_name: dict[str, Golden] = {}
     for name, golden in plans:
-        assert name not in found, f"two inputs are named {name}"
-        found[name] = golden
-    return found
+        assert name not in by_name, f"two inputs are named {name}"
+        by_name[name] = golden
+    return dict(json.loads(text(by_name)))
 
 
 def differences(expected: dict[str, Golden], plans: dict[str, Golden]) -> Iterator[str]:
