@@ -178,8 +178,8 @@ bench-packing: $(READY) ## measure how changes share requests
 	@$(BIN)/python -m tests.bench.packing
 
 .PHONY: reference
-reference: $(READY) ## write what is made from etl/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
-	$(BIN)/python -m etl.reference
+reference: $(READY) ## write what is made from etl/contract/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
+	$(BIN)/python -m etl.contract.reference
 	$(BIN)/etl schema > mappings/mapping.schema.json
 
 .PHONY: check

@@ -1,7 +1,7 @@
 """Every exception of the program, each with a stable code, an exit status and a hint.
 
 Bad rows are data and never raised. What is raised here means that the thing in hand cannot go on; the one
-place that prints it is `etl.cli`. Constructors take facts and build the sentence, so that the same trouble
+place that prints it is `etl.cli.main`. Constructors take facts and build the sentence, so that the same trouble
 always reads the same. This module imports nothing of the package.
 """
 

@@ -27,10 +27,14 @@ import pytest
 
 #: Modules, and the tests that have to notice.
 TARGETS = {
-    "etl.schedule": ["tests/unit/test_schedule.py"],
-    "etl.diff": ["tests/unit/test_diff.py", "tests/unit/test_diff_model.py"],
-    "etl.chunk": ["tests/unit/test_chunk.py", "tests/unit/test_chunk_scopes.py", "tests/unit/test_chunk_model.py"],
-    "etl.ledger": ["tests/edge/test_ledger.py", "tests/edge/test_ledger_steps.py"],
+    "etl.apply.scheduler": ["tests/unit/test_schedule.py"],
+    "etl.plan.changes.diff": ["tests/unit/test_diff.py", "tests/unit/test_diff_model.py"],
+    "etl.plan.batches.batching": [
+        "tests/unit/test_chunk.py",
+        "tests/unit/test_chunk_scopes.py",
+        "tests/unit/test_chunk_model.py",
+    ],
+    "etl.state.ledger.facade": ["tests/edge/test_ledger.py", "tests/edge/test_ledger_steps.py"],
 }
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

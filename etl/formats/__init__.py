@@ -13,13 +13,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.formats import archives, delimited, fixed, workbook
-from etl.formats.feed import readable
+from etl.formats import archives
+from etl.formats.excel import workbook
 from etl.formats.limits import Limits
-from etl.model import Dialect, Reading, Table
+from etl.formats.text import fixed_width as fixed
+from etl.formats.text import reader as delimited
+from etl.formats.text.line_source import readable
+from etl.model.runs import Dialect, Reading, Table
 
 if TYPE_CHECKING:
-    from etl.formats.detection import Detection
+    from etl.formats.detect.dialect import Detection
 
 __all__ = ["Limits", "detect", "members", "read", "reading"]
 
@@ -55,7 +58,7 @@ def members(path: Path, *, limits: Limits = DEFAULT) -> tuple[str, ...]:
 
 def detect(path: Path, *, limits: Limits = DEFAULT, member: str | None = None) -> Detection:
     """A dialect for the file, guessed from a sample, with the evidence."""
-    from etl.formats import detection  # clevercsv and charset-normalizer are not needed in production
+    from etl.formats.detect import dialect as detection  # clevercsv and charset-normalizer are not needed in production
 
     with readable(path), archives.unpacked(path, member, limits) as plain:
         return detection.dialect_of(plain, limits)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from etl.errors import FileRefused
-from etl.formats import refusals
+from etl.formats import errors as refusals
 from etl.formats.limits import Limits
 
 CHUNK = 1 << 20

@@ -4,10 +4,10 @@ It is stricter than Norce is known to be, and driven by the contract's data, so 
 docs/sandbox.md has the rules and where they are a guess.
 """
 
+from etl.sandbox.asgi import app
 from etl.sandbox.core import Sandbox
 from etl.sandbox.faults import Fault
 from etl.sandbox.server import Running, running, serve
 from etl.sandbox.settings import Events, Settings
-from etl.sandbox.web import app
 
 __all__ = ["Events", "Fault", "Running", "Sandbox", "Settings", "app", "running", "serve"]

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from etl import contract as api
-from etl.contract import Operation
-from etl.sandbox import fields, payload, records, retire
+from etl.contract import spec as api
+from etl.contract.spec import Operation
+from etl.sandbox import field_modes as fields
+from etl.sandbox import full_file as retire
+from etl.sandbox import payload_validation as payload
+from etl.sandbox import record_merge as records
 from etl.sandbox.header import Header
-from etl.sandbox.records import Record
+from etl.sandbox.record_merge import Record
 from etl.sandbox.settings import Settings
 
 _RELATED = {"Companies": "Customer/ImportCompanies", "Customers": "Customer/ImportCustomers"}

@@ -11,16 +11,20 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
-from etl import contract as api
-from etl.contract import Operation
-from etl.sandbox import catalogue, fields, header, jobs, limits, payload, products, wire
+from etl.contract import spec as api
+from etl.contract.spec import Operation
+from etl.sandbox import catalogue, header, jobs, products
+from etl.sandbox import field_modes as fields
+from etl.sandbox import http as wire
+from etl.sandbox import payload_validation as payload
+from etl.sandbox import rate_windows as limits
 from etl.sandbox.catalogue import ERROR, WARNING, Catalogue, Line, Outcome
 from etl.sandbox.faults import Fault, Faults
+from etl.sandbox.http import Answer, Call, Seen, answer, refusal
 from etl.sandbox.jobs import Job
-from etl.sandbox.keep import Keep
+from etl.sandbox.persistence import Keep
 from etl.sandbox.settings import Settings
 from etl.sandbox.tokens import Tokens
-from etl.sandbox.wire import Answer, Call, Seen, answer, refusal
 
 
 class Sandbox:

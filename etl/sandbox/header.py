@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from etl.contract import Flag, FlagArray, Operation
+from etl.contract.spec import Flag, FlagArray, Operation
 
 #: Known to the API, but nothing a client of this program should send.
 _REFUSED = ("JobId", "StorageName", "SerializationType")

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etl.contract import Operation
-from etl.sandbox import catalogue, fields, payload, records
+from etl.contract.spec import Operation
+from etl.sandbox import catalogue
+from etl.sandbox import field_modes as fields
+from etl.sandbox import payload_validation as payload
+from etl.sandbox import record_merge as records
 from etl.sandbox.catalogue import WARNING, Catalogue, Items, Line, Outcome
 from etl.sandbox.header import Header
-from etl.sandbox.records import Record
+from etl.sandbox.record_merge import Record
 
 _ID = "Product/ImportProducts"
 Variant = dict[str, Any]

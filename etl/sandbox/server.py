@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from etl.sandbox import events
+from etl.sandbox import webhook_events as events
+from etl.sandbox.asgi import app
 from etl.sandbox.core import Sandbox
 from etl.sandbox.settings import Settings
-from etl.sandbox.web import app
 
 _HOST = "127.0.0.1"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from urllib.parse import parse_qs
 
-from etl.sandbox.limits import Bucket
+from etl.sandbox.http import Answer, Call, answer
+from etl.sandbox.rate_windows import Bucket
 from etl.sandbox.settings import Settings
-from etl.sandbox.wire import Answer, Call, answer
 
 
 class Tokens:

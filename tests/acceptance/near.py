@@ -9,7 +9,7 @@ import structlog
 from click.testing import CliRunner
 
 from etl import log
-from etl.cli import main
+from etl.cli.main import main
 from tests.acceptance.shop import SECRET, Done, Shop
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from etl.ledger import Ledger
 from etl.sandbox import Fault
+from etl.state.ledger.facade import Ledger
 from tests.acceptance.shop import PRICES, STOCK, Shop, stock
 
 PRICE_FEED = """

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.model import Run
-from etl.pipeline import Pipeline
+from etl.model.runs import Run
+from etl.runs.lifecycle import Pipeline
 from etl.sandbox import Settings, running
 from tests.acceptance.near import Near
 from tests.acceptance.shop import SECRET, STOCK, STOCK_MAPPING, stock

@@ -7,8 +7,8 @@ import io
 import os
 from datetime import UTC, datetime, timedelta
 
-from etl.ledger import Ledger
-from etl.ledger_notices import Board
+from etl.state.ledger.alerts import Board
+from etl.state.ledger.facade import Ledger
 from tests.acceptance.shop import STOCK_MAPPING, Shop, stock
 
 FEEDBACK = STOCK_MAPPING.replace('"stock*.csv"', '"acme/*.csv"') + "feedback: true\n"

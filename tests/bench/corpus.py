@@ -26,9 +26,9 @@ import polars as pl
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.formats.sheet import Unreadable
-from etl.formats.workbook import Request, assemble, open_sheet
-from etl.model import ROW, Dialect
+from etl.formats.excel.sheet import Unreadable
+from etl.formats.excel.workbook import Request, assemble, open_sheet
+from etl.model.runs import ROW, Dialect
 from tests.formats import pollution
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[2].parent / "shared" / "samples")

@@ -52,10 +52,14 @@ def seed(feed: str, path: str, state: str) -> None:
     """A state folder whose feed has had all of a file accepted."""
     import polars as pl
 
-    from etl import accepted, arrange, formats, transform, validate, witness
-    from etl.diff import GONE
-    from etl.ledger import Ledger
-    from etl.model import ROW
+    from etl import formats
+    from etl.mapping import layout_builder as arrange
+    from etl.model.runs import ROW
+    from etl.plan.changes.diff import GONE
+    from etl.plan.rows import transform, validate
+    from etl.state.files import checksums as witness
+    from etl.state.ledger.facade import Ledger
+    from etl.state.snapshots import accepted
 
     mapping = mapping_of(feed)
     folder = Path(state)
@@ -76,9 +80,9 @@ def seed(feed: str, path: str, state: str) -> None:
 
 def plan(feed: str, folder: str) -> None:
     """From the file in the inbox to the plan on disk and in the ledger."""
-    from etl.config import Paths, Settings
-    from etl.ledger import Ledger
-    from etl.pipeline import Pipeline
+    from etl.config.settings import Paths, Settings
+    from etl.runs.lifecycle import Pipeline
+    from etl.state.ledger.facade import Ledger
 
     root = Path(folder)
     settings = Settings(paths=Paths(inbox=root / "inbox", mappings=root, state=root / "var"))
@@ -98,7 +102,7 @@ def update(state: str, rows: str) -> None:
 
     import polars as pl
 
-    from etl import accepted
+    from etl.state.snapshots import accepted
 
     base = next(Path(state, "accepted", "prices").glob("*.parquet"))
     sent = pl.scan_parquet(base).head(int(rows)).collect()
@@ -159,7 +163,7 @@ def mapping_of(feed: str) -> Any:
     """The mapping of a made-up export."""
     import tempfile
 
-    from etl import mapping_file
+    from etl.mapping import load as mapping_file
     from tests.bench import exports
 
     with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import random
 
-from etl import chunk
-from etl.plan import Terms
+from etl.plan.batches import batching as chunk
+from etl.plan.build import Terms
 from tests.unit.build import Outcome, mapping, run, table
 
 TEXTS = mapping(

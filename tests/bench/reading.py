@@ -16,8 +16,8 @@ import clevercsv
 import polars as pl
 
 from etl import formats
-from etl.formats import delimited
-from etl.model import Dialect
+from etl.formats.text import reader as delimited
+from etl.model.runs import Dialect
 
 ROUNDS = 9
 

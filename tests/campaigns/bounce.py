@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl.ledger import Ledger
-from etl.model import ChunkState
+from etl.model.runs import ChunkState
 from etl.sandbox import Settings
+from etl.state.ledger.facade import Ledger
 from tests.acceptance.shop import SECRET, STOCK, Shop, open_shop, until
 
 #: With `own: false` no file is carried into the next one: how many records have to be sent is known then.

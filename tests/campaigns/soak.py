@@ -46,7 +46,8 @@ class Soaked:
 
 def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     """Files at random moments of so many days, most of them a little different from the one before."""
-    from etl import config, work
+    from etl.cli import run as work
+    from etl.config import settings as config
     from tests.states.world import World, plain
     from tests.told import telling
 

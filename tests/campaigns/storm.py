@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl.database import AMONG
-from etl.ledger import Ledger
-from etl.ledger_keep import FINAL_RUN
-from etl.model import RunState
+from etl.model.runs import RunState
 from etl.sandbox import Settings
+from etl.state.ledger.database import AMONG
+from etl.state.ledger.facade import Ledger
+from etl.state.ledger.meta import FINAL_RUN
 from tests.acceptance.shop import SECRET, STOCK, Shop, open_shop, until
 
 MAPPING = """

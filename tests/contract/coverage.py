@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from etl.contract import Operation
+from etl.contract.spec import Operation
 from etl.sandbox import Sandbox, Settings
-from etl.sandbox.wire import Call, dump, load
+from etl.sandbox.http import Call, dump, load
 from tests.contract import every, strict
 from tests.contract.every import CONTRACT, Way
 from tests.unit import build

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from dataclasses import field as of
 from typing import Any, Literal
 
-from etl import contract as contracts
-from etl.contract import Field, Flag, Operation
+from etl.contract import spec as contracts
+from etl.contract.spec import Field, Flag, Operation
 
 CONTRACT = contracts.load()
 Style = Literal["rows", "columns", "split"]

@@ -1,7 +1,7 @@
 """A second reading of the contract: every request held against it, word by word.
 
-It knows `etl/contract.yaml` as plain data and shares no code with what makes requests, nor with the sandbox: what
-both of those misread in the same way would otherwise never show.
+It knows `etl/contract/contract.yaml` as plain data and shares no code with what makes requests, nor with the sandbox:
+what both of those misread in the same way would otherwise never show.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 @cache
 def facts() -> Any:
-    return YAML(typ="safe").load((ROOT / "etl/contract.yaml").read_text(encoding="utf-8"))
+    return YAML(typ="safe").load((ROOT / "etl/contract/contract.yaml").read_text(encoding="utf-8"))
 
 
 class Request:

@@ -1,7 +1,7 @@
 """Lives of the real `etl` command that end where they are told to: by SIGKILL, power cut, or a failing disk.
 
 A program, not a module: `python launcher.py` imports everything once, then reads one order per line (JSON) and
-forks a process for each, which runs `etl.cli.main` and nothing else. In that process every durable effect passes
+forks a process for each, which runs `etl.cli.main.main` and nothing else. In that process every durable effect passes
 a *point* before and after it: opening a file for writing, writing, syncing, renaming, linking, removing, making a
 folder, committing, sending, receiving. At the ordered point the process is killed for real.
 
@@ -30,9 +30,14 @@ import pandera.api.extensions
 import pandera.backends.polars.register
 from httpx._transports import default as transports
 
+from etl import log
+
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-from etl import breaker, cli, contract, log, schedule
-from etl.database import Connection, Database
+from etl.apply import circuit_breaker as breaker
+from etl.apply import scheduler as schedule
+from etl.cli import main as cli
+from etl.contract import spec as contract
+from etl.state.ledger.database import Connection, Database
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 

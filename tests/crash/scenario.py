@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl import accepted
-from etl.ledger import Ledger
-from etl.model import KEY, WORKED, RunState
+from etl.model.runs import KEY, WORKED, RunState
 from etl.sandbox import Fault, Running, Settings, running
-from etl.sandbox import payload as payloads
+from etl.sandbox import payload_validation as payloads
+from etl.state.ledger.facade import Ledger
+from etl.state.snapshots import accepted
 
 STOCK, PRICES, PRODUCTS = "Product/ImportOnhands", "Product/ImportSkuPriceLists", "Product/ImportProducts"
 FEEDS = {"stock": STOCK, "prices": PRICES, "products": PRODUCTS}

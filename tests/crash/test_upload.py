@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from etl.config import Secret
-from etl.connect import Connect
+from etl.config.settings import Secret
+from etl.connect.client import Connect
 from etl.sandbox import Fault, Running, Settings, running
 from tests.edge.stage import STOCK, Stage, parts
 

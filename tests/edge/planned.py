@@ -12,12 +12,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from etl import mapping_file, run_folder
-from etl.answer import Job, Submission
-from etl.config import Paths, Settings
-from etl.ledger import Ledger
-from etl.model import Run, RunState
-from etl.pipeline import Pipeline
+from etl.config.settings import Paths, Settings
+from etl.connect.responses import Job, Submission
+from etl.mapping import load as mapping_file
+from etl.model.runs import Run, RunState
+from etl.runs.lifecycle import Pipeline
+from etl.state.files import run_folder
+from etl.state.ledger.facade import Ledger
 
 REPOSITORY = Path(__file__).parents[2]
 EXPORTS = REPOSITORY / "etl" / "demo" / "data"

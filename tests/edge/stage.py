@@ -12,16 +12,16 @@ from typing import Any
 
 import httpx
 
-from etl import upload
-from etl.config import ConnectSettings, Limits, Secret
-from etl.connect import Connect
-from etl.gate import Gate
-from etl.ledger import Ledger
-from etl.model import Chunk, Counts, Run, RunState
+from etl.apply import sender as upload
+from etl.apply.job_log import TracedRecord
+from etl.config.settings import ConnectSettings, Limits, Secret
+from etl.connect.client import Connect
+from etl.connect.job_events import Tidings
+from etl.connect.rate_limiter import Gate
+from etl.model.runs import Chunk, Counts, Run, RunState
 from etl.sandbox import Sandbox, Settings, running
-from etl.stop import Stop
-from etl.tidings import Tidings
-from etl.trace import TracedRecord
+from etl.shutdown import Stop
+from etl.state.ledger.facade import Ledger
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
 HEADERS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from etl import accepted
 from etl.errors import StateError
+from etl.state.snapshots import accepted
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:

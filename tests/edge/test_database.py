@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.database import AMONG, Connection, Database, many
 from etl.errors import StateError
+from etl.state.ledger.database import AMONG, Connection, Database, many
 
 #: Counts up in the database that it is given, as another process does.
 COUNTS = """

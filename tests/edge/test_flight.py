@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from etl.apply.sender import Flight, Landing
 from etl.errors import ConnectRefused
 from etl.sandbox import Fault
-from etl.upload import Flight, Landing
 from tests.edge.stage import PRICES, STOCK, Stage, parts, stage
 
 

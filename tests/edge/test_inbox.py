@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from etl import durable, inbox, writers
+from etl import filesystem as durable
+from etl import open_writers as writers
 from etl.errors import StateError
-from etl.stop import Stop
+from etl.ingest import claims as inbox
+from etl.shutdown import Stop
 
 
 def test_only_regular_finished_files_are_seen(tmp_path: Path) -> None:

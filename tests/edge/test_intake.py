@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from etl import inbox, intake, mapping_file, session
-from etl.config import Paths, Settings
-from etl.model import Run, RunState
-from etl.session import Session
+from etl import app as session
+from etl.app import Session
+from etl.config.settings import Paths, Settings
+from etl.ingest import claims as inbox
+from etl.ingest import intake
+from etl.mapping import load as mapping_file
+from etl.model.runs import Run, RunState
 from tests.acceptance.shop import STOCK_MAPPING, stock, until
 
 

@@ -9,19 +9,8 @@ from pathlib import Path
 import pytest
 
 from etl.errors import Defect, StateError
-from etl.ledger import Ledger
-from etl.model import (
-    AcceptedRange,
-    Chunk,
-    ChunkState,
-    Counts,
-    Job,
-    Overlay,
-    Refusal,
-    Run,
-    RunState,
-    Submission,
-)
+from etl.model.runs import AcceptedRange, Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
+from etl.state.ledger.facade import Ledger
 
 
 def run(run_id: str, feed: str = "prices", **more: object) -> Run:

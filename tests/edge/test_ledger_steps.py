@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from etl.errors import Defect
-from etl.ledger import Ledger
-from etl.model import Chunk, ChunkState, Counts, Job, Refusal, Run, RunState, Submission
+from etl.model.runs import Chunk, ChunkState, Counts, Job, Refusal, Run, RunState, Submission
+from etl.state.ledger.facade import Ledger
 
 NOW = 5000.0
 STOCK = "Product/ImportOnhands"

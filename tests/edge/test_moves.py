@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.breaker import Breaker
-from etl.model import Chunk
-from etl.moves import LISTED, MOST_UNKNOWN, Moves
+from etl.apply.actions import LISTED, MOST_UNKNOWN, Moves
+from etl.apply.circuit_breaker import Breaker
+from etl.model.runs import Chunk
 from etl.sandbox import Fault
 from tests.edge.stage import Stage, parts, stage
 

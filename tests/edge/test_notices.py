@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from etl import mapping_file, notices
 from etl.errors import MappingInvalid
-from etl.ledger import Ledger
-from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.mapping import load as mapping_file
+from etl.mapping.model import Mapping
+from etl.model.runs import Run, RunState
+from etl.runs import alerts as notices
+from etl.state.ledger.facade import Ledger
 from tests.acceptance.shop import STOCK_MAPPING
 
 SIX = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)

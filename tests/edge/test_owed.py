@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from etl import owed, plan
-from etl.ledger import Ledger
-from etl.mapping import Mapping
-from etl.model import Run, RunState
-from etl.plan import Plan
+from etl.mapping.model import Mapping
+from etl.model.runs import Run, RunState
+from etl.plan import build as plan
+from etl.plan.build import Plan
+from etl.runs import flush as owed
+from etl.state.ledger.facade import Ledger
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from etl import restart
 from etl.errors import ConnectRefused, EtlError, OutcomeUnknown
-from etl.ledger import Ledger
-from etl.ledger_jobs import Restart
-from etl.model import Chunk, Counts, Job, Run, RunState, Submission
+from etl.model.runs import Chunk, Counts, Job, Run, RunState, Submission
+from etl.runs import job_restart as restart
+from etl.state.ledger.facade import Ledger
+from etl.state.ledger.jobs import Restart
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
 QUIET = lambda *_args, **_facts: None  # noqa: E731

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import inbox, verify
-from etl.config import Retention
-from etl.ledger import Ledger
-from etl.model import Counts, Run, RunState
-from etl.retention import Retaining, needed_runs
+from etl.config.settings import Retention
+from etl.ingest import claims as inbox
+from etl.maintenance import verify
+from etl.maintenance.retention import Retaining, needed_runs
+from etl.model.runs import Counts, Run, RunState
+from etl.state.ledger.facade import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

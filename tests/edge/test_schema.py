@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from etl import database, migrations, schema, seal
 from etl.errors import StateError
-from etl.ledger import Ledger
-from etl.model import Run, RunState
+from etl.model.runs import Run, RunState
+from etl.state.ledger import database, migrations, schema, seal
+from etl.state.ledger.facade import Ledger
 from tests.state import unpack
 
 PACKED = sorted(Path(__file__).parents[1].glob("state/v*.tar.gz"))

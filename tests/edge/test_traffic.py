@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from etl.errors import StateError
-from etl.model import Run, RunState
+from etl.model.runs import Run, RunState
+from etl.runs.coordinator import Traffic
 from etl.sandbox import Fault
-from etl.traffic import Traffic
 from tests.edge.stage import PRICES, STOCK, Stage, parts, stage
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import moves
+from etl.apply import actions as moves
 from etl.errors import ConnectRefused, ConnectUnreachable
-from etl.model import ChunkState, RunState
+from etl.model.runs import ChunkState, RunState
 from etl.sandbox import Fault, Settings
 from tests.edge.stage import STOCK, parts, stage
 

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from etl import webhook
-from etl.config import Secret, WebhookSettings
+from etl.config.settings import Secret, WebhookSettings
+from etl.connect import webhook
+from etl.connect.job_events import REMEMBERED, STRETCH, Tidings
 from etl.errors import StateError
 from etl.sandbox import Events, Settings
-from etl.tidings import REMEMBERED, STRETCH, Tidings
 from tests.acceptance.shop import until
 from tests.edge.stage import parts, stage
 

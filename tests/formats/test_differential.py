@@ -12,11 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from etl import abreast, formats
+from etl import formats
+from etl import thread_pool as abreast
 from etl.errors import FileRefused
-from etl.formats import delimited, fast, header
-from etl.formats.feed import open_feed
-from etl.model import Dialect, Table
+from etl.formats.text import header
+from etl.formats.text import polars_reader as fast
+from etl.formats.text import reader as delimited
+from etl.formats.text.line_source import open_feed
+from etl.model.runs import Dialect, Table
 
 LIMITS = formats.Limits()
 SMALL = formats.Limits(block=12)  #: some two rows at a time

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from etl import draft, formats, mapping_file, plan
+from etl import formats
+from etl.cli import init as draft
+from etl.mapping import load as mapping_file
+from etl.plan import build as plan
 from tests.unit.build import TERMS, nothing
 
 STOCK = {"WarehouseCode": "{value: A}", "LocationCode": "{value: B}"}

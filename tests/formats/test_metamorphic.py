@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import formats
-from etl import plan as planner
-from etl import request as sending
-from etl.formats import workbook
-from etl.model import Dialect, Rejections, Table
+from etl.formats.excel import workbook
+from etl.model.runs import Dialect, Rejections, Table
+from etl.plan import build as planner
+from etl.plan import requests as sending
 from tests.unit.build import TERMS, mapping, nothing
 
 #: `make metamorphic` asks for 500.

@@ -17,9 +17,9 @@ import pytest
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.formats.sheet import Unreadable
-from etl.formats.workbook import Request, assemble, open_sheet
-from etl.model import Dialect, Table
+from etl.formats.excel.sheet import Unreadable
+from etl.formats.excel.workbook import Request, assemble, open_sheet
+from etl.model.runs import Dialect, Table
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[2].parent / "shared" / "samples")
 MANIFEST = SAMPLES / "manifest.csv"

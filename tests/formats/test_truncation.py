@@ -10,8 +10,8 @@ import pytest
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.formats import delimited
-from etl.model import Dialect
+from etl.formats.text import reader as delimited
+from etl.model.runs import Dialect
 
 
 def export(end: str, quoting: int, count: int) -> tuple[bytes, list[tuple[str | None, ...]]]:

@@ -13,8 +13,8 @@ import xlsxwriter
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.formats import cells
-from etl.model import Dialect, Table
+from etl.formats.excel import cell_text as cells
+from etl.model.runs import Dialect, Table
 
 EXCEL = Dialect(format="excel")
 Fill = Callable[[Any, Any], None]

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.formats import cells, xlsx, xlsx_strings
-from etl.formats.sheet import Sheet, Unreadable
-from etl.formats.workbook import Answer, Request, assemble, open_sheet
-from etl.formats.xlsx_blocks import Unproven
-from etl.formats.xlsx_cells import Book, stored
-from etl.formats.xlsx_texts import shown
-from etl.model import ROW, Dialect
+from etl.formats.excel import cell_text as cells
+from etl.formats.excel import xlsx, xlsx_strings
+from etl.formats.excel.sheet import Sheet, Unreadable
+from etl.formats.excel.workbook import Answer, Request, assemble, open_sheet
+from etl.formats.excel.xlsx_blocks import Unproven
+from etl.formats.excel.xlsx_cell_texts import shown
+from etl.formats.excel.xlsx_cells import Book, stored
+from etl.model.runs import ROW, Dialect
 
 COUNT = int(os.environ.get("ETL_EXAMPLES") or 300)
 EXAMPLES = settings(max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

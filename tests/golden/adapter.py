@@ -18,16 +18,22 @@ from typing import Any
 
 import polars as pl
 
-from etl import accepted as records_at_norce
-from etl import cases, draft, formats, mapping_file, plan, routing, undo
-from etl.carry import ORIGIN
-from etl.cells import REJECTIONS
-from etl.diff import GONE
+from etl import formats
+from etl.cli import cases
+from etl.cli import init as draft
 from etl.errors import FileRefused
-from etl.mapping import Mapping
-from etl.model import CAME, ITEM, KEY, ROW, AcceptedRange, Dialect, Overlay, Rejections, Table
-from etl.plan import Plan, Terms
-from etl.request import requests
+from etl.ingest import routing
+from etl.mapping import load as mapping_file
+from etl.mapping.model import Mapping
+from etl.model.runs import CAME, ITEM, KEY, ROW, AcceptedRange, Dialect, Overlay, Rejections, Table
+from etl.plan import build as plan
+from etl.plan import undo
+from etl.plan.build import Plan, Terms
+from etl.plan.changes.diff import GONE
+from etl.plan.changes.pending import ORIGIN
+from etl.plan.requests import requests
+from etl.plan.rows.cells import REJECTIONS
+from etl.state.snapshots import accepted as records_at_norce
 from tests.contract import every
 from tests.formats.test_drafts import EXPORTS
 from tests.unit import drawn

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox import Sandbox, Settings
-from etl.sandbox.wire import Answer, Call, dump, load
+from etl.sandbox.http import Answer, Call, dump, load
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from etl.sandbox.wire import Call, load
+from etl.sandbox.http import Call, load
 
 from .conftest import Client, Clock
 

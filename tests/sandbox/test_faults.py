@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox import Fault
-from etl.sandbox.wire import load
+from etl.sandbox.http import load
 
 from .conftest import Client, Clock
 

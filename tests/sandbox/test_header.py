@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from etl import contract
+from etl.contract import spec as contract
 from etl.sandbox.header import Header, HeaderRefused, parse
 
 CONTRACT = contract.load()

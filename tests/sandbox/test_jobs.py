@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from etl import contract
+from etl.contract import spec as contract
 from etl.errors import StateError
 from etl.sandbox import Sandbox, Settings
-from etl.sandbox.wire import load
+from etl.sandbox.http import load
 
 from .conftest import Client, Clock
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from etl import contract
-from etl.sandbox import payload
-from etl.sandbox.wire import dump, load
+from etl.contract import spec as contract
+from etl.sandbox import payload_validation as payload
+from etl.sandbox.http import dump, load
 
 from .conftest import Client
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncssh
 
-from etl.fetch_settings import FetchSettings
+from etl.config.fetch_settings import FetchSettings
 
 SSHD = shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd",) if os.access(path, os.X_OK)), None)
 

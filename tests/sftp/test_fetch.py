@@ -11,13 +11,14 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from etl import fetch, inbox
-from etl.config import Secret
+from etl.config.fetch_settings import FetchSettings
+from etl.config.settings import Secret
 from etl.errors import EtlError, FetchError
-from etl.fetch import Fetch, Round
-from etl.fetch_settings import FetchSettings
-from etl.ledger import Ledger
-from etl.ledger_fetched import Fetched, Memory
+from etl.ingest import claims as inbox
+from etl.sources import fetcher as fetch
+from etl.sources.fetcher import Fetch, Round
+from etl.state.ledger.facade import Ledger
+from etl.state.ledger.fetched_files import Fetched, Memory
 from tests.sftp.conftest import CAMPAIGN
 from tests.sftp.servers import PASSWORD, Server, Wire, free_port, running
 

@@ -17,13 +17,14 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from etl import inbox, mapping_file
-from etl.config import Paths, Settings
+from etl.config.settings import Paths, Settings
 from etl.errors import FileRefused
-from etl.intake import Intake
-from etl.ledger import Ledger
-from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.ingest import claims as inbox
+from etl.ingest.intake import Intake
+from etl.mapping import load as mapping_file
+from etl.mapping.model import Mapping
+from etl.model.runs import Run, RunState
+from etl.state.ledger.facade import Ledger
 from tests.acceptance.shop import STOCK_MAPPING
 from tests.sftp.conftest import CAMPAIGN
 from tests.sftp.servers import Server

@@ -11,12 +11,12 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from etl import work
-from etl.config import load
+from etl.cli import run as work
+from etl.config.settings import load
 from etl.errors import Exit, StateError
-from etl.ledger import Ledger
-from etl.model import WORKED, ChunkState, Run, RunState
+from etl.model.runs import WORKED, ChunkState, Run, RunState
 from etl.sandbox import Fault
+from etl.state.ledger.facade import Ledger
 from tests.states.world import GONE, OPERATION, Dropped, World, plain
 from tests.told import telling
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import Exit
-from etl.model import RunState
+from etl.model.runs import RunState
 from etl.sandbox import Fault
 from tests.states.world import World
 

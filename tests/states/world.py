@@ -28,14 +28,17 @@ from unittest import mock
 import httpx
 from httpx._transports import default as transports
 
-from etl import accepted, config, inbox, work
-from etl.database import Connection, Database
+from etl.cli import run as work
+from etl.config import settings as config
 from etl.errors import EtlError, Exit
-from etl.ledger import Ledger
-from etl.model import KEY, ChunkState, Run, RunState
+from etl.ingest import claims as inbox
+from etl.model.runs import KEY, ChunkState, Run, RunState
 from etl.sandbox import Sandbox, Settings
-from etl.sandbox import payload as payloads
-from etl.sandbox.wire import Call
+from etl.sandbox import payload_validation as payloads
+from etl.sandbox.http import Call
+from etl.state.ledger.database import Connection, Database
+from etl.state.ledger.facade import Ledger
+from etl.state.snapshots import accepted
 from tests.told import Clock, telling
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"

@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from etl import schedule
+from etl.apply import scheduler as schedule
 from etl.sandbox import Fault, Settings, running
 from tests.acceptance.near import Near
 from tests.acceptance.shop import SECRET, STOCK, STOCK_MAPPING, stock, until

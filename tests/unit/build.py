@@ -16,19 +16,23 @@ from typing import Any
 
 import polars as pl
 
-from etl import accepted as kept
-from etl import mapping_file, transform, validate
-from etl import plan as planner
-from etl.arrange import layout as build
-from etl.cells import REJECTIONS
-from etl.contract import Flag
-from etl.diff import GONE, UNSURE
-from etl.layout import Layout
-from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW, Records, Rejections, Table
-from etl.plan import Plan, Terms
-from etl.request import Request, requests
-from etl.sandbox import fields, header, payload, wire
+from etl.contract.spec import Flag
+from etl.mapping import load as mapping_file
+from etl.mapping.layout import Layout
+from etl.mapping.layout_builder import layout as build
+from etl.mapping.model import Mapping
+from etl.model.runs import ITEM, KEY, ROW, Records, Rejections, Table
+from etl.plan import build as planner
+from etl.plan.build import Plan, Terms
+from etl.plan.changes.diff import GONE, UNSURE
+from etl.plan.requests import Request, requests
+from etl.plan.rows import transform, validate
+from etl.plan.rows.cells import REJECTIONS
+from etl.sandbox import field_modes as fields
+from etl.sandbox import header
+from etl.sandbox import http as wire
+from etl.sandbox import payload_validation as payload
+from etl.state.snapshots import accepted as kept
 from tests.contract import strict
 
 TERMS = Terms(account_id=7)
@@ -188,7 +192,7 @@ def complaints(outcome: Outcome) -> list[str]:
 
 
 def planner_contract() -> Any:
-    from etl import contract
+    from etl.contract import spec as contract
 
     return contract.load()
 

@@ -1,6 +1,6 @@
 """What changes, said once more in plain Python: a record is a dict, and its change is what differs in another dict.
 
-One record at a time and nothing clever. It shares the feed's layout with `etl.diff`, and no code.
+One record at a time and nothing clever. It shares the feed's layout with `etl.plan.changes.diff`, and no code.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from etl.diff import GONE
-from etl.layout import Layout, Leaf
-from etl.model import KEY
+from etl.mapping.layout import Layout, Leaf
+from etl.model.runs import KEY
+from etl.plan.changes.diff import GONE
 
 Row = dict[str, Any]
 

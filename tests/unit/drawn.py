@@ -6,9 +6,9 @@ import random
 
 import polars as pl
 
-from etl.diff import GONE
-from etl.layout import Leaf
-from etl.model import ROW, Records
+from etl.mapping.layout import Leaf
+from etl.model.runs import ROW, Records
+from etl.plan.changes.diff import GONE
 from tests.unit.build import mapping, records, table
 
 #: By what is special about it: a record, and the columns of its file, with the cells that may stand in them.

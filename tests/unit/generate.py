@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from etl import contract as contracts
-from etl.contract import Contract, Field, Operation
-from etl.mapping import Mapping
+from etl.contract import spec as contracts
+from etl.contract.spec import Contract, Field, Operation
+from etl.mapping.model import Mapping
 from tests.unit.build import mapping
 
 CONTRACT: Contract = contracts.load()

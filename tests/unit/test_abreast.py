@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from etl import abreast, plan
+from etl import thread_pool as abreast
+from etl.plan import build as plan
 from tests.unit.build import PRICES, carried, days, mapping, table
 from tests.unit.test_sift import Pieces, told
 

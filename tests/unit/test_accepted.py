@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from etl import accepted
-from etl.diff import GONE
-from etl.model import ITEM, KEY, ROW, AcceptedRange, Overlay
+from etl.model.runs import ITEM, KEY, ROW, AcceptedRange, Overlay
+from etl.plan.changes.diff import GONE
+from etl.state.snapshots import accepted
 
 NOTHING = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
 

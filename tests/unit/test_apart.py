@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import accepted as store
-from etl import arrange, carry, plan
-from etl.diff import GONE
-from etl.mapping import Mapping
-from etl.model import KEY, Overlay, Table
-from etl.plan import Plan
+from etl.mapping import layout_builder as arrange
+from etl.mapping.model import Mapping
+from etl.model.runs import KEY, Overlay, Table
+from etl.plan import build as plan
+from etl.plan.build import Plan
+from etl.plan.changes import pending as carry
+from etl.plan.changes.diff import GONE
+from etl.state.snapshots import accepted as store
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.unit.build import TERMS, Outcome, carried, mapping, nothing, table
@@ -154,7 +156,10 @@ record: {Code: k, Name: n, ApplicationKey: {value: 5f0c41d6-8d3c-4a51-9a55-0c2f6
     ],
 )
 def test_what_is_kept_apart(text: str, older: str, newer: str, apart: bool) -> None:
-    """Other records, and rows that say all of it, may go together; see `etl.carry.apart` for what may not."""
+    """Other records, and rows that say all of it.
+
+    May go together; see `etl.plan.changes.pending.apart` for what may not.
+    """
     assert laid(text, older, newer) is apart
 
 
@@ -172,7 +177,7 @@ def test_what_is_kept_apart(text: str, older: str, newer: str, apart: bool) -> N
     ],
 )
 def test_what_can_wait(text: str, columns: str, can: bool) -> None:
-    """Records that are no more than their fields, told apart by one key; see `etl.carry.can_wait`."""
+    """Records that are no more than their fields, told apart by one key; see `etl.plan.changes.pending.can_wait`."""
     assert carry.can_wait(arrange.layout(mapping(CHANGES + text), tuple(columns))) is can
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import arrange, encode
-from etl.contract import Field
-from etl.diff import GONE
-from etl.sandbox.wire import load
+from etl.contract.spec import Field
+from etl.mapping import layout_builder as arrange
+from etl.plan.batches import encode
+from etl.plan.changes.diff import GONE
+from etl.sandbox.http import load
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.unit.build import Outcome, days

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from etl import accepted as store
-from etl import carry, plan, rejections
-from etl.layout import Layout
-from etl.mapping import Mapping
-from etl.model import CAME, ITEM, KEY, ROW, Records, Run, RunState
-from etl.request import requests
+from etl.mapping.layout import Layout
+from etl.mapping.model import Mapping
+from etl.model.runs import CAME, ITEM, KEY, ROW, Records, Run, RunState
+from etl.plan import build as plan
+from etl.plan.changes import pending as carry
+from etl.plan.requests import requests
+from etl.report import rejections
+from etl.state.snapshots import accepted as store
 from tests.unit.build import PRICES, TERMS, mapping, nothing, records, table
 
 FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from etl import cases, mapping_advice, mapping_file
-from etl.cli import main
+from etl.cli import cases
+from etl.cli.main import main
 from etl.errors import MappingInvalid
+from etl.mapping import lint as mapping_advice
+from etl.mapping import load as mapping_file
 from tests.unit.build import mapping, run, table
 
 ROOT = Path(__file__).parents[2]

@@ -6,14 +6,15 @@ from collections import Counter
 
 import pytest
 
-from etl import chunk, diff
-from etl.arrange import layout as build
-from etl.chunk import Batch, Limits
-from etl.diff import ChangeSet
-from etl.layout import Layout, unpack
-from etl.mapping import Mapping
-from etl.model import ITEM, KEY
-from etl.plan import Terms
+from etl.mapping.layout import Layout, unpack
+from etl.mapping.layout_builder import layout as build
+from etl.mapping.model import Mapping
+from etl.model.runs import ITEM, KEY
+from etl.plan.batches import batching as chunk
+from etl.plan.batches.batching import Batch, Limits
+from etl.plan.build import Terms
+from etl.plan.changes import diff
+from etl.plan.changes.diff import ChangeSet
 from tests.unit.build import complaints, days, mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)

@@ -10,11 +10,13 @@ from operator import and_, or_
 import polars as pl
 import pytest
 
-from etl import chunk, coherence, diff
-from etl.chunk import VALUES, Batch, Limits
-from etl.diff import GONE, NEW, ChangeSet
-from etl.layout import Layout, own_columns, unpack
-from etl.model import ITEM, KEY, ROW
+from etl.mapping.layout import Layout, own_columns, unpack
+from etl.model.runs import ITEM, KEY, ROW
+from etl.plan.batches import batching as chunk
+from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches.batching import VALUES, Batch, Limits
+from etl.plan.changes import diff
+from etl.plan.changes.diff import GONE, NEW, ChangeSet
 from tests.unit.build import mapping, records, table
 from tests.unit.drawn import FEEDS, Case
 

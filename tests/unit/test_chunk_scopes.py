@@ -7,12 +7,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl import chunk, diff
-from etl.chunk import CHANGED, VALUES, Batch, Limits
-from etl.diff import ChangeSet
-from etl.layout import Layout, own_columns, unpack
-from etl.mapping import Mapping
-from etl.model import KEY, ROW
+from etl.mapping.layout import Layout, own_columns, unpack
+from etl.mapping.model import Mapping
+from etl.model.runs import KEY, ROW
+from etl.plan.batches import batching as chunk
+from etl.plan.batches.batching import CHANGED, VALUES, Batch, Limits
+from etl.plan.changes import diff
+from etl.plan.changes.diff import ChangeSet
 from tests.unit.build import mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl import config
+from etl.config import settings as config
 from etl.errors import SettingsError
 
 GOOD = """
@@ -112,8 +112,8 @@ def test_a_secret_never_shows_itself() -> None:
 def test_status_needs_neither_polars_nor_httpx() -> None:
     """Settings and ledger load without the heavy modules."""
     code = (
-        "import sys, etl.config, etl.ledger;"
-        "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml', 'etl.contract'} & set(sys.modules)))"
+        "import sys, etl.config.settings, etl.state.ledger.facade;"
+        "sys.exit(' '.join({'polars', 'httpx', 'structlog', 'ruamel.yaml', 'etl.contract.spec'} & set(sys.modules)))"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == ""

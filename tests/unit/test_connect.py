@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from etl.answer import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
-from etl.config import ConnectSettings, Secret
-from etl.connect import Connect, translate
+from etl.config.settings import ConnectSettings, Secret
+from etl.connect.client import Connect, translate
+from etl.connect.rate_limiter import Gate
+from etl.connect.responses import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
 from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, OutcomeUnknown, StateError
-from etl.gate import Gate
-from etl.model import Chunk, LogRow
+from etl.model.runs import Chunk, LogRow
 
 SETTINGS = ConnectSettings(
     base_url="https://norce.test", scope="stage", application_id=12, account_id=3, client_id="c", job_prefix="/jobs/"
@@ -108,7 +108,7 @@ class World:
     """A Connect over a server made of a function, with a real gate and token store."""
 
     def __init__(self, state: Path, answer: Callable[[httpx.Request], httpx.Response]) -> None:
-        from etl.ledger import Ledger
+        from etl.state.ledger.facade import Ledger
 
         self.seen: list[httpx.Request] = []
         self.tokens = 0

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import cut
+from etl.apply import split_payload as cut
 from etl.errors import Defect
-from etl.model import Chunk, ChunkState
+from etl.model.runs import Chunk, ChunkState
 
 
 def made(folder: Path, elements: list[bytes]) -> Chunk:

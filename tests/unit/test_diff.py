@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl import diff
-from etl.diff import ChangeSet
-from etl.layout import BITS, Layout
-from etl.mapping import Mapping
-from etl.model import ITEM, KEY, ROW
+from etl.mapping.layout import BITS, Layout
+from etl.mapping.model import Mapping
+from etl.model.runs import ITEM, KEY, ROW
+from etl.plan.changes import diff
+from etl.plan.changes.diff import ChangeSet
 from tests.unit.build import from_json, mapping, nothing, records, table
 
 STOCK = mapping(

@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl import diff
-from etl.diff import GONE, NEW, THEIRS, ChangeSet
-from etl.layout import BITS, Layout, unpack
-from etl.model import ITEM, KEY, ROW, Records
+from etl.mapping.layout import BITS, Layout, unpack
+from etl.model.runs import ITEM, KEY, ROW, Records
+from etl.plan.changes import diff
+from etl.plan.changes.diff import GONE, NEW, THEIRS, ChangeSet
 from tests.unit.changes import Naive, Told
 from tests.unit.drawn import FEEDS, ROWS, Case, known
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from etl import draft, guess, likeness, mapping_file
-from etl.contract import load
+from etl.cli import init as draft
+from etl.contract.spec import load
 from etl.errors import UsageError
+from etl.mapping import column_types as guess
+from etl.mapping import field_matching as likeness
+from etl.mapping import load as mapping_file
 from tests.conftest import ROOT
 
 EXPORTS = sorted(path for path in (ROOT / "etl/demo/data").rglob("*") if path.suffix in (".csv", ".xlsx", ".txt"))

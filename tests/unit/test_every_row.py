@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import arrange
-from etl import plan as planner
-from etl.layout import Layout
-from etl.mapping import Mapping
-from etl.model import KEY, ROW
+from etl.mapping import layout_builder as arrange
+from etl.mapping.layout import Layout
+from etl.mapping.model import Mapping
+from etl.model.runs import KEY, ROW
+from etl.plan import build as planner
 from tests.unit.build import TERMS, Outcome, carried, mapping, nothing, plain, run, table
 from tests.unit.generate import OPERATIONS, Feed, feeds, modest
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import expect
-from etl.expect import Late
+from etl.mapping import expectations as expect
+from etl.mapping.expectations import Late
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 DAILY = expect.parse("every day by 06:00 Europe/Stockholm")

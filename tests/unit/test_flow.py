@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from etl import lanes, schedule
-from etl.config import Limits
-from etl.gate import Moment, Stamp, wait_for
-from etl.model import Chunk, ChunkState, Run, RunState
-from etl.pace import Pace
-from etl.schedule import Ask, Course, Read, Room, Submit, Turn, Wait
+from etl.apply import scheduler as schedule
+from etl.apply.job_durations import Pace
+from etl.apply.scheduler import Ask, Course, Read, Room, Submit, Turn, Wait
+from etl.config.settings import Limits
+from etl.connect.rate_limiter import Moment, Stamp, wait_for
+from etl.model.runs import Chunk, ChunkState, Run, RunState
+from etl.runs import admission as lanes
 
 LIMIT, WINDOW = 60, 60.0
 ROOM = Room(Limits().in_flight, Limits().unfinished)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import schema
-from etl.gate import Gate, Moment, Stamp, Stopped, Ticket, admit, age, pause_for, wait_for
+from etl.connect.rate_limiter import Gate, Moment, Stamp, Stopped, Ticket, admit, age, pause_for, wait_for
+from etl.state.ledger import schema
 
 DAY = 86_400.0
 

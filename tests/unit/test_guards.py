@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from etl import guards, impact, mapping_limits, summary
 from etl.errors import MappingInvalid
-from etl.history import Before
-from etl.plan import Plan
+from etl.mapping import limits as mapping_limits
+from etl.plan.build import Plan
+from etl.plan.changes import guards, impact
+from etl.plan.changes.previous_file import Before
+from etl.report import summary
 from tests.unit.build import TERMS, days, mapping, nothing, run, table
 from tests.unit.build import planner as plans
 

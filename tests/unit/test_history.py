@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from etl import history
-from etl import plan as planner
 from etl.errors import MappingInvalid
-from etl.history import Before
+from etl.plan import build as planner
+from etl.plan.changes import previous_file as history
+from etl.plan.changes.previous_file import Before
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
 
 FULL = PRICES.replace("content: full", "content: full, shrink: SHARE")

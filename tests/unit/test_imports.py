@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 import etl
-from etl.ledger import Ledger
-from etl.ledger_notices import Board
-from etl.model import Run, RunState
+from etl.model.runs import Run, RunState
+from etl.state.ledger.alerts import Board
+from etl.state.ledger.facade import Ledger
 
 #: What is loaded where it is needed, and nowhere before.
 HEAVY = "pandera httpx structlog watchdog jinja2 leather asyncssh"
 CODE = """
 import sys
-from etl.cli import main
+from etl.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:
@@ -38,7 +38,9 @@ def test_a_quick_command_loads_nothing_heavy(words: list[str], tmp_path: Path) -
         ledger.open_run(RUN)
         Board(ledger.database).expect({"prices": ("every 5 hours", "every 5 days")}, datetime.now(UTC))
     tables = words[0] in ("status", "show") and "--json" not in words
-    code = CODE.format(names=f"{HEAVY} polars ruamel.yaml etl.contract etl.mapping {'' if tables else 'rich'}")
+    code = CODE.format(
+        names=f"{HEAVY} polars ruamel.yaml etl.contract.spec etl.mapping.model {'' if tables else 'rich'}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -71,7 +73,7 @@ def test_a_plan_loads_only_what_it_needs() -> None:
     """Everything up to the first request comes without HTTP, drawing, and what few files need."""
     heavy = f"{HEAVY} rich starlette clevercsv fastexcel xlrd"
     code = (
-        "import sys, etl.work, etl.preview, etl.plan, etl.formats, etl.connect;"
+        "import sys, etl.cli.run, etl.cli.preview, etl.plan.build, etl.formats, etl.connect.client;"
         f"print(*sorted(set({heavy!r}.split()) & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

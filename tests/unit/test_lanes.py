@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import mapping_file, mapping_links
-from etl.lanes import open_up, space
-from etl.model import Counts, Run, RunState
+from etl.mapping import dependencies as mapping_links
+from etl.mapping import load as mapping_file
+from etl.model.runs import Counts, Run, RunState
+from etl.runs.admission import open_up, space
 
 STOCK, PRICES, PRODUCTS = "Product/ImportOnhands", "Product/ImportSkuPriceLists", "Product/ImportProducts"
 CUSTOMERS, COMPANIES = "Customer/ImportCustomers", "Customer/ImportCompanies"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import manifest
-from etl.manifest import Checksum
+from etl.mapping import companion_names as manifest
+from etl.mapping.companion_names import Checksum
 
 MD5, SHA256 = "0" * 31 + "a", "b" * 64
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from etl import mapping_file
 from etl.errors import MappingInvalid
+from etl.mapping import load as mapping_file
 from tests.unit.build import mapping
 
 BASE = """\

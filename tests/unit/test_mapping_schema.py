@@ -10,17 +10,15 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from etl import (
-    contract,
-    mapping_columns,
-    mapping_dialect,
-    mapping_file,
-    mapping_record,
-    mapping_schema,
-    mapping_words,
-    reference,
-)
-from etl.mapping import ColumnType
+from etl.contract import reference
+from etl.contract import spec as contract
+from etl.mapping import columns as mapping_columns
+from etl.mapping import dialect as mapping_dialect
+from etl.mapping import json_schema as mapping_schema
+from etl.mapping import key_descriptions as mapping_words
+from etl.mapping import load as mapping_file
+from etl.mapping import record as mapping_record
+from etl.mapping.model import ColumnType
 from tests.contract import every
 from tests.unit.test_docs import examples
 
@@ -122,8 +120,8 @@ def test_every_key_has_words() -> None:
 
 
 def test_nothing_generated_is_stale() -> None:
-    """etl/contract.json, docs/connect.md and mappings/mapping.schema.json are what `make reference` writes."""
-    assert (ROOT / "etl/contract.json").read_text(encoding="utf-8") == reference.facts()
+    """etl/contract/contract.json, docs/connect.md and mappings/mapping.schema.json are what `make reference` writes."""
+    assert (ROOT / "etl/contract/contract.json").read_text(encoding="utf-8") == reference.facts()
     assert (ROOT / "docs/connect.md").read_text(encoding="utf-8") == reference.page()
     assert json.loads((ROOT / "mappings/mapping.schema.json").read_text(encoding="utf-8")) == SCHEMA
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from etl.order import Candidate, newest_of, problem_of, queue, time_of
+from etl.mapping.file_order import Candidate, newest_of, problem_of, queue, time_of
 
 DAY = r"prices_(?P<time>\d{8})"
 

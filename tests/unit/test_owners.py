@@ -7,12 +7,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from etl import accepted as kept
-from etl import mapping_file, mapping_owners, undo
-from etl import plan as planner
-from etl.mapping import Mapping
-from etl.model import KEY
-from etl.request import requests
+from etl.mapping import conflicts as mapping_owners
+from etl.mapping import load as mapping_file
+from etl.mapping.model import Mapping
+from etl.model.runs import KEY
+from etl.plan import build as planner
+from etl.plan import undo
+from etl.plan.requests import requests
+from etl.state.snapshots import accepted as kept
 from tests.unit.build import PRICES, TERMS, carried, days, mapping, nothing, run, table
 
 NAMES = """

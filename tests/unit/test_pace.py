@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from etl.model import Chunk, ChunkState
-from etl.pace import LATELY, Pace
+from etl.apply.job_durations import LATELY, Pace
+from etl.model.runs import Chunk, ChunkState
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
 

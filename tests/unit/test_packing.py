@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from etl import chunk, coherence
-from etl.arrange import layout as build
-from etl.layout import Layout
-from etl.packing import Group, Packing, Share, pack
+from etl.mapping.layout import Layout
+from etl.mapping.layout_builder import layout as build
+from etl.plan.batches import batching as chunk
+from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches.packing import Group, Packing, Share, pack
 from tests.bench import packing as packing_bench
 from tests.unit.build import mapping
 

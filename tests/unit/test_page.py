@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import impact, page, report
-from etl.model import Counts, Refusal, Run, RunState
+from etl.model.runs import Counts, Refusal, Run, RunState
+from etl.plan.changes import impact
+from etl.report import html as page
+from etl.report import run_report as report
 from tests.unit.build import PRICES, days, mapping
 
 BROWSER = next(

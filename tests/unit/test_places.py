@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import places
-from etl.places import Places
+from etl.plan.rows import hash_locator as places
+from etl.plan.rows.hash_locator import Places
 
 
 def agree(known: list[int], pieces: list[list[int]]) -> None:

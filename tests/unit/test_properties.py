@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import coherence, diff, encode
-from etl.layout import BITS, own_columns, unpack
-from etl.model import ITEM, KEY, Table
-from etl.plan import Terms
-from etl.request import Request
-from etl.sandbox import wire
+from etl.mapping.layout import BITS, own_columns, unpack
+from etl.model.runs import ITEM, KEY, Table
+from etl.plan.batches import encode
+from etl.plan.batches import flag_closure as coherence
+from etl.plan.build import Terms
+from etl.plan.changes import diff
+from etl.plan.requests import Request
+from etl.sandbox import http as wire
 from tests.unit.build import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.unit.generate import OPERATIONS, Feed, feeds, files, modest
 

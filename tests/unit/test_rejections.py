@@ -10,10 +10,11 @@ import openpyxl
 import polars as pl
 import pytest
 
-from etl import plan as planner
-from etl import rejections, report
-from etl.cells import REJECTIONS
-from etl.model import ROW
+from etl.model.runs import ROW
+from etl.plan import build as planner
+from etl.plan.rows.cells import REJECTIONS
+from etl.report import rejections
+from etl.report import run_report as report
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import routing
-from etl.mapping import Mapping
-from etl.model import Run, RunState
+from etl.ingest import routing
+from etl.mapping.model import Mapping
+from etl.model.runs import Run, RunState
 from tests.unit.build import PRICES, mapping
 
 STOCK = """

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import schedule
-from etl.model import Chunk, ChunkState
-from etl.schedule import Action, Ask, Course, Read, Room, Submit, Turn, Wait, after, next_action
+from etl.apply import scheduler as schedule
+from etl.apply.scheduler import Action, Ask, Course, Read, Room, Submit, Turn, Wait, after, next_action
+from etl.model.runs import Chunk, ChunkState
 
 WIDE = Room(in_flight=4, unfinished=100)
 BASE = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 1, 1)

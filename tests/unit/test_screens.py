@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.screens import Column, fitted
-from etl.summary import number
+from etl.cli.show import Column, fitted
+from etl.report.summary import number
 
 
 def heads(width: int, *columns: Column) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from etl.model import Chunk, Job
-from etl.settle import epoch, fitting, fitting_job, running
+from etl.apply.job_matching import epoch, fitting, fitting_job, running
+from etl.model.runs import Chunk, Job
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 CHUNK = Chunk("r", 1, 1, "op", {}, Path("p"), "d", 10, 10, sent_at=SENT)

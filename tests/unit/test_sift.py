@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import plan, sift
-from etl.ahead import Start, in_turn
-from etl.arrange import layout as layout_of
-from etl.diff import GONE
-from etl.model import KEY, Rejections, Table
-from etl.sieve import Sieve, compared
+from etl.mapping.layout_builder import layout as layout_of
+from etl.model.runs import KEY, Rejections, Table
+from etl.parallel import Start, in_turn
+from etl.plan import build as plan
+from etl.plan.changes.diff import GONE
+from etl.plan.rows import read_records as sift
+from etl.plan.rows.fingerprints import Sieve, compared
 from tests.unit.build import PRICES, Outcome, carried, days, mapping, nothing, run, table
 from tests.unit.generate import OPERATIONS, feeds, files, modest
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from etl import timetable
+from etl import cron as timetable
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

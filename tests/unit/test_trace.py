@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.model import LogRow
-from etl.trace import LONGEST_MESSAGE, TracedRecord, trace
+from etl.apply.job_log import LONGEST_MESSAGE, TracedRecord, trace
+from etl.model.runs import LogRow
 
 NAMES = ("PartNo", "WarehouseCode", "LocationCode")
 

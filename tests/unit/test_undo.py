@@ -11,15 +11,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from etl import accepted as kept
-from etl import plan as planner
-from etl import undo
-from etl.mapping import Mapping
-from etl.model import AcceptedRange, Overlay
-from etl.plan import Plan
-from etl.request import requests
+from etl.mapping.model import Mapping
+from etl.model.runs import AcceptedRange, Overlay
+from etl.plan import build as planner
+from etl.plan import undo
+from etl.plan.build import Plan
+from etl.plan.requests import requests
 from etl.sandbox import Sandbox, Settings
-from etl.sandbox.wire import Call, load
+from etl.sandbox.http import Call, load
+from etl.state.snapshots import accepted as kept
 from tests.unit.build import PRICES, TERMS, mapping, nothing, table
 from tests.unit.generate import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 

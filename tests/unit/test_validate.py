@@ -10,12 +10,13 @@ from unicodedata import normalize
 import polars as pl
 import pytest
 
-from etl import mapping_file, validate
-from etl.cells import SPACES, is_usual
 from etl.errors import MappingInvalid
-from etl.mapping import Mapping
-from etl.model import REJECTION_COLUMNS, ROW, Rejections, Table
-from etl.validate import Checked
+from etl.mapping import load as mapping_file
+from etl.mapping.model import Mapping
+from etl.model.runs import REJECTION_COLUMNS, ROW, Rejections, Table
+from etl.plan.rows import validate
+from etl.plan.rows.cells import SPACES, is_usual
+from etl.plan.rows.validate import Checked
 
 FEED = """
 feed: x

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.model import Chunk, Job, LogRow
-from etl.trace import TracedRecord, trace
-from etl.verdict import Accept, Fail, Halve, Repeat, SendRest, Verdict, reach
+from etl.apply.job_log import TracedRecord, trace
+from etl.apply.job_outcome import Accept, Fail, Halve, Repeat, SendRest, Verdict, reach
+from etl.model.runs import Chunk, Job, LogRow
 
 CHUNK = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 4, 4)
 RECORDS = [TracedRecord(key, (key,), row) for row, key in enumerate(("AA", "BB", "CC", "DD"), 2)]

@@ -1,0 +1,392 @@
+"""The `etl` command: parses, wires, prints, exits. The one place where an error becomes text and a status.
+
+Everything heavy is imported inside the commands: `etl --help`, `status` and `show` have to be quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from etl import __version__, terminal
+from etl import filesystem as durable
+from etl.errors import EtlError, Exit
+
+P = ParamSpec("P")
+
+
+class Main(click.Group):
+    """Commands in the order of their use, and errors as sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def guarded(command: Callable[P, Exit | None]) -> Callable[P, NoReturn]:
+    """The error boundary: a command returns its status, or raises."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        try:
+            status = command(*args, **kwargs)
+        except EtlError as error:
+            click.echo(str(error), err=True)
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(Exit.INTERRUPTED)
+        except BrokenPipeError:
+            sys.exit(Exit.OK)
+        except click.ClickException:
+            raise
+        except OSError as error:
+            refused = durable.refused(error)
+            click.echo(str(refused), err=True)
+            sys.exit(refused.exit_status)
+        except Exception as error:
+            _defect(error)
+        sys.exit(status or Exit.OK)
+
+    return run
+
+
+def _defect(error: Exception) -> NoReturn:
+    """What we did not foresee: a sentence on the terminal, the traceback in a file without cell values."""
+    import tempfile
+    import traceback
+
+    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    with tempfile.NamedTemporaryFile("w", prefix="etl-defect-", suffix=".txt", delete=False) as file:
+        file.write(f"connect-etl {__version__}\n{frames}{type(error).__name__}\n")
+    click.echo(
+        f"error[defect]: something happened that we did not foresee ({type(error).__name__})\n"
+        f"  where: {file.name}\n"
+        "  hint:  nothing is lost; please report it with that file",
+        err=True,
+    )
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    sys.exit(Exit.DEFECT)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ETL_CONFIG, or etl.toml).")
+@click.option("--verbose", is_flag=True, help="More in the log.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a defect.")
+@click.version_option(__version__, prog_name="etl")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, verbose: bool, debug: bool) -> None:
+    """Keeps Norce Commerce in step with export files: drop a file, only what changed is sent.
+
+    Exit status: 0 all accepted, 1 cannot go on, 2 wrong usage, 3 our defect, 4 some rows rejected,
+    5 Connect refused or failed, 6 held for approval, 130 interrupted.
+    """
+    terminal.guard()
+    ctx.obj = {"config": config, "verbose": verbose}
+
+
+def _settings(ctx: click.Context) -> Any:
+    from etl.config import settings as config
+
+    return config.load(ctx.obj["config"])
+
+
+@main.command()
+@click.pass_context
+@guarded
+def run(ctx: click.Context) -> Exit:
+    """Watch the inbox and process files until stopped."""
+    from etl.cli import run as work
+
+    return work.run(_settings(ctx), verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+@click.pass_context
+@guarded
+def once(ctx: click.Context, as_json: bool) -> Exit:
+    """Process what is in the inbox, wait for its jobs, exit."""
+    from etl.cli import run as work
+
+    return work.once(_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--feed", help="The feed, where the file's name does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option("--evidence", is_flag=True, help="Only show how FILE is written, and why we think so.")
+@click.pass_context
+@guarded
+def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> Exit:
+    """Show what FILE would send; nothing is sent."""
+    from etl.cli import init as draft
+    from etl.cli import preview
+
+    if evidence:
+        click.echo("\n".join(draft.evidence(file)))
+        return Exit.OK
+    return preview.show(_settings(ctx), file, feed, as_json=as_json)
+
+
+@main.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--file", help="Instead of RUN: a file's name below the inbox, or the last part of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> Exit:
+    """Process the file of RUN again, with the mapping as it is now."""
+    from etl.cli import rerun as redo
+    from etl.errors import UsageError
+
+    if (run_id is None) == (file is None):
+        raise UsageError("run-or-file", "it has to be said which run, or which file", hint="`etl rerun RUN`, or --file")
+    return redo.rerun(_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def retry(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+    """Send what Norce has not accepted of FEED, and only that."""
+    from etl.cli import rerun as redo
+
+    return redo.retry(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.argument("keys", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> Exit:
+    """Send the records of FEED with these KEYS again, whatever was accepted."""
+    from etl.cli import rerun as redo
+
+    return redo.resend(_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("feed")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def full(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+    """Send everything of FEED again, from its newest file."""
+    from etl.cli import rerun as redo
+
+    return redo.full(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def approve(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Send a held RUN, exactly as it was planned."""
+    from etl.cli import run as work
+
+    return work.approve(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("job_id", metavar="JOB", type=int)
+@click.pass_context
+@guarded
+def restart(ctx: click.Context, job_id: int) -> Exit:
+    """Let an ended JOB of Norce run again, unless something newer of its import was sent."""
+    from etl.cli import run as work
+
+    return work.restart_job(_settings(ctx), job_id, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.pass_context
+@guarded
+def discard(ctx: click.Context, run_id: str) -> Exit:
+    """File a held RUN away without sending it."""
+    from etl.cli import run as work
+
+    return work.discard(_settings(ctx), run_id)
+
+
+@main.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what came as JSON.")
+@click.pass_context
+@guarded
+def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
+    """Fetch files from the server [fetch.NAME] into the inbox, or from all; do not process them."""
+    from etl.sources import poller as rounds
+
+    names = [name] if name else []
+    return rounds.fetch(_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.pass_context
+@guarded
+def undo(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Plan the resending of what Norce had before RUN; it waits for `etl approve`."""
+    from etl.cli import run as work
+
+    return work.undo(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--strict", is_flag=True, help="End with 1 when a file is late or the like, with 6 when a run is held.")
+@click.pass_context
+@guarded
+def status(ctx: click.Context, as_json: bool, strict: bool) -> Exit:
+    """Show the newest runs, what is open and waits, and what somebody should know of."""
+    from etl.cli import show as screens
+
+    return screens.status(_settings(ctx), as_json=as_json, strict=strict)
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.pass_context
+@guarded
+def show(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+    """Show one RUN: counts, requests, and every record that was refused."""
+    from etl.cli import show as screens
+
+    return screens.show(_settings(ctx), run_id, as_json=as_json)
+
+
+@main.command()
+@click.argument("mappings", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--write", is_flag=True, help="Write what cases without an expected.json come to.")
+@click.pass_context
+@guarded
+def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> Exit:
+    """Hold mapping files against the contract, and run their cases (default: all in the mappings folder)."""
+    from etl.cli import check
+
+    return check.run(_settings(ctx).paths.mappings, mappings, write=write)
+
+
+@main.command()
+@guarded
+def schema() -> Exit:
+    """Print the mapping language as JSON Schema, for editors."""
+    import json
+
+    from etl.mapping import json_schema as mapping_schema
+
+    click.echo(json.dumps(mapping_schema.schema(), indent=1, ensure_ascii=False))
+    return Exit.OK
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--operation", help="The import it is for, e.g. ImportOnhands (default: by the headers).")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: the terminal).")
+@guarded
+def init(file: Path, operation: str | None, output: Path | None) -> Exit:
+    """Draft a mapping from FILE: how it is written, its columns, and the fields they may be."""
+    from etl.cli import init as draft
+
+    return draft.init(file, operation, output)
+
+
+@main.group(cls=Main)
+def state() -> None:
+    """Look at the state folder, carry it elsewhere, put it right."""
+
+
+@state.command("verify")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@click.pass_context
+@guarded
+def state_verify(ctx: click.Context, as_json: bool) -> Exit:
+    """Hold ledger and files against each other; each problem with the command that repairs it."""
+    from etl.cli import state as care
+
+    return care.check(_settings(ctx), as_json=as_json)
+
+
+@state.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--feed", "feeds", multiple=True, help="Only this feed; may be repeated.")
+@click.pass_context
+@guarded
+def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> Exit:
+    """Write what Norce has into a new FILE."""
+    from etl.cli import state as care
+
+    return care.carry_out(_settings(ctx), file, feeds)
+
+
+@state.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_context
+@guarded
+def state_import(ctx: click.Context, file: Path) -> Exit:
+    """Fill an empty state folder from an exported FILE."""
+    from etl.cli import state as care
+
+    return care.carry_in(_settings(ctx), file)
+
+
+@state.command("rebuild")
+@click.argument("names", metavar="[FEED|RUN]...", nargs=-1)
+@click.option("--forget", is_flag=True, help="Let nothing of the feeds count as accepted.")
+@click.option("--all", "everything", is_flag=True, help="Set the whole state aside and begin anew.")
+@click.option("--as-it-is", is_flag=True, help="Take a ledger that you have changed yourself.")
+@click.pass_context
+@guarded
+def state_rebuild(ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool) -> Exit:
+    """Make what Norce has from a FEED anew, or put an open RUN right."""
+    from etl.cli import state as care
+
+    return care.put_right(_settings(ctx), names, forget=forget, everything=everything, as_it_is=as_it_is)
+
+
+@main.command()
+@click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")
+@click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent there for every job that ends.")
+@guarded
+def sandbox(port: int, state: Path | None, webhook: str | None) -> Exit:
+    """Start a local server that behaves as the Connect documentation says."""
+    from etl import sandbox as server
+    from etl.config import settings as config
+
+    events = None
+    if webhook is not None:
+        header = config.WebhookSettings(port=0).header
+        events = server.Events(url=webhook, headers={header: config.webhook_token().reveal()})
+    if state is not None:
+        state.mkdir(parents=True, exist_ok=True)
+    click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
+    server.serve(server.Sandbox(server.Settings(state=state, events=events)), port)
+    return Exit.OK
+
+
+@main.command()
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Work in this folder and keep it.")
+@click.pass_context
+@guarded
+def demo(ctx: click.Context, keep: Path | None) -> Exit:
+    """Run the demonstration: two days of exports against the sandbox."""
+    from etl.cli import demo as show
+
+    return show.run(_settings(ctx).paths.mappings, keep)

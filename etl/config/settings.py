@@ -1,0 +1,376 @@
+"""Settings from `etl.toml` and the environment, checked completely before anything starts.
+
+Strict on purpose: an unknown key is a typing error that would otherwise silently leave a default in force. The
+secret is never part of the file. Fast to import: `etl --help` and `etl status` pay for msgspec only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from etl.config import fetch_settings
+from etl.config.fetch_settings import FetchSettings
+from etl.errors import SettingsError
+
+#: Looked for in the current folder when neither a path nor ETL_CONFIG says otherwise.
+DEFAULT_FILE = "etl.toml"
+
+#: What cannot be guessed over the network.
+SHORTEST_TOKEN = 20
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+T = TypeVar("T")
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Secret:
+    """A value that shows itself only when asked by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself; call it only where it goes over the wire."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a secret is not pickled")
+
+
+class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[connect]`: where Norce is and who we are."""
+
+    base_url: Text  #: e.g. https://acme.api-se.playground.norce.tech
+    scope: Text  #: the environment: playground, stage or prod
+    application_id: int | Text
+    account_id: int  #: the system account that writes are attributed to
+    client_id: Text
+    token_url: Text | None = None  #: default: base_url and the contract's token path
+    job_prefix: Text | None = None  #: path of the Job service; default: the contract's prefix
+
+    @property
+    def token_endpoint(self) -> str:
+        """The whole URL of the token endpoint."""
+        from etl.contract import spec as contract
+
+        return self.token_url or self.base_url.rstrip("/") + contract.load().token_path
+
+    @property
+    def target(self) -> str:
+        """What a state folder belongs to: two targets must never share one."""
+        return f"{self.base_url.rstrip('/')} application {self.application_id}"
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """`[paths]`: relative ones count from the folder of the settings file."""
+
+    inbox: Path = Path("inbox")
+    mappings: Path = Path("mappings")
+    state: Path = Path("var")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`[limits]`: what Connect grants, and how large a request may be."""
+
+    requests: Count = 60
+    per_seconds: Seconds = 60.0
+    max_records: Count = 1000
+    max_bytes: Count = 4_000_000
+    in_flight: Count = 8  #: imports whose answer has not come, over all runs; as many questions beside them
+    unfinished: Count = 300  #: imports whose job has not ended, over all runs
+    packing: Literal["budget", "strict"] = "budget"  #: spare minutes, or also requests within a minute
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """`[watch]`: when a file counts as complete, and how often to look."""
+
+    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    rescan_seconds: Seconds = 30.0
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """`[retention]`: days after which ended runs are let go of; 0: never."""
+
+    archive_days: Annotated[int, msgspec.Meta(ge=0)] = 90
+    ledger_days: Annotated[int, msgspec.Meta(ge=0)] = 400
+
+
+class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[webhook]`: where Norce's JobCompletedEvent arrives while `etl run` works."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    host: Text = "127.0.0.1"
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[\w./~-]*$")] = "/job-completed"
+    header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]+$")] = "x-etl-token"
+    plain_http: bool = False  #: the token may come unencrypted from other machines
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
+
+    connect: ConnectSettings | None = None
+    paths: Paths = Paths()
+    limits: Limits = Limits()
+    watch: Watch = Watch()
+    fetch: dict[str, FetchSettings] = {}
+    webhook: WebhookSettings | None = None
+    retention: Retention = Retention()
+
+
+_SECTIONS: Mapping[str, type[msgspec.Struct]] = {
+    "connect": ConnectSettings,
+    "paths": Paths,
+    "limits": Limits,
+    "watch": Watch,
+    "fetch": FetchSettings,
+    "webhook": WebhookSettings,
+    "retention": Retention,
+}
+
+
+def state_settings(settings: Settings) -> Settings:
+    """The settings with the state folder that is really meant: the sandbox has one of its own."""
+    if settings.connect is not None:
+        return settings
+    paths = msgspec.structs.replace(settings.paths, state=settings.paths.state / "sandbox")
+    return msgspec.structs.replace(settings, paths=paths)
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `path`, else the file ETL_CONFIG names, else `etl.toml`, else defaults without Connect.
+
+    Raises SettingsError with the place of the first mistake.
+    """
+    named = path or (Path(environ["ETL_CONFIG"]) if environ.get("ETL_CONFIG") else None)
+    file = named or Path(DEFAULT_FILE)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        if named is None:
+            return _anchored(Settings(), Path.cwd())
+        raise SettingsError(
+            "settings-missing", f"there is no settings file {file}", hint="give another --config or write this one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            "settings-unreadable", f"{file} cannot be read: {error}", hint="check its permissions; it must be UTF-8"
+        ) from None
+    return _anchored(parse(text, str(file)), file.resolve().parent)
+
+
+def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
+    """Settings from TOML text; `name` is only for messages. Raises SettingsError."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"line (\d+), column (\d+)", str(error))
+        where = f"{name}:{place[1]}:{place[2]}" if place else name
+        raise SettingsError(
+            "settings-syntax", f"not valid TOML: {error}", where=where, hint="text values need quotes"
+        ) from None
+    _refuse_unknown(raw, text, name)
+    servers = raw.get("fetch")
+    for source, table in servers.items() if isinstance(servers, dict) else ():  # msgspec does not say which is wrong
+        _converted(table, FetchSettings, f"fetch.{source}.", text, name)
+    settings = _converted(raw, Settings, "", text, name)
+    if settings.connect is not None:
+        _check_url("connect.base_url", settings.connect.base_url, name, text)
+        if settings.connect.token_url is not None:
+            _check_url("connect.token_url", settings.connect.token_url, name, text)
+    for source, fetch in settings.fetch.items():
+        if sentence := fetch_settings.problem_of(source, fetch):
+            where = _place(name, text, f"fetch.{source}")
+            raise SettingsError(
+                "settings-fetch", f"[fetch.{source}]: {sentence}", where=where, hint="see docs/settings.md"
+            )
+    webhook = settings.webhook
+    if webhook is not None and webhook.host not in _LOOPBACK and not webhook.plain_http:
+        raise SettingsError(
+            "settings-url-plain",
+            "webhook.host lets the token come unencrypted from other machines",
+            where=_place(name, text, "webhook.host"),
+            hint="listen on 127.0.0.1 behind a server that speaks TLS; webhook.plain_http = true if it is elsewhere",
+        )
+    return settings
+
+
+def secret(environ: Mapping[str, str] = os.environ) -> Secret:
+    """The client secret from ETL_CLIENT_SECRET, or from the file ETL_CLIENT_SECRET_FILE names."""
+    return _secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
+
+
+def webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
+    """What a caller of the webhook has to know: ETL_WEBHOOK_TOKEN, or the file ETL_WEBHOOK_TOKEN_FILE names."""
+    token = _secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
+    if len(token.reveal()) < SHORTEST_TOKEN:
+        raise SettingsError(
+            "webhook-token-short",
+            f"the webhook token has fewer than {SHORTEST_TOKEN} characters",
+            hint="make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return token
+
+
+def _secret(what: str, whole: str, variable: str, environ: Mapping[str, str]) -> Secret:
+    if value := environ.get(variable, "").strip():
+        return Secret(value)
+    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    if file := environ.get(f"{variable}_FILE"):
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(
+                "secret-unreadable", f"the {what} file cannot be read: {reason}", where=file, hint=hint
+            ) from None
+        if value:
+            return Secret(value)
+        raise SettingsError("secret-empty", f"the {what} file is empty", where=file, hint=hint)
+    raise SettingsError("secret-missing", f"there is no {whole}", hint=hint)
+
+
+def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
+    try:
+        return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message, _, at = str(error).partition(" - at `$")
+        key = below + at.strip("`.")
+        missing = re.search(r"missing required field `(\w+)`", message)
+        if missing:
+            key = f"{key.rstrip('.')}.{missing[1]}".strip(".")
+            message = f"{key} is missing"
+        elif key:
+            message = f"{key}: {message[0].lower()}{message[1:]}"
+        raise SettingsError(
+            "settings-missing-key" if missing else "settings-value",
+            message,
+            where=_place(name, text, key),
+            hint=f"write {key} = … under its section" if missing else "see docs/settings.md for the allowed values",
+        ) from None
+
+
+def fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
+    variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
+    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    value = environ.get(variable, "")
+    if not value and (file := environ.get(f"{variable}_FILE")):
+        try:
+            value = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(
+                "secret-unreadable", f"the password file cannot be read: {reason}", where=file, hint=hint
+            ) from None
+    if not value and fetch.key is None:
+        raise SettingsError(
+            "fetch-secret", f"[fetch.{source}] has neither a key nor a password", where=f"fetch.{source}", hint=hint
+        )
+    return Secret(value) if value else None
+
+
+def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:
+    for section, values in raw.items():
+        if section not in _SECTIONS:
+            _unknown(section, section, tuple(_SECTIONS), text, name)
+        known = _SECTIONS[section].__struct_fields__
+        tables = {section: values}
+        if section == "fetch" and isinstance(values, Mapping):
+            tables = {f"fetch.{source}": table for source, table in values.items()}
+        for path, table in tables.items():
+            for key in table if isinstance(table, Mapping) else ():
+                if key not in known:
+                    _unknown(key, f"{path}.{key}", known, text, name)
+
+
+def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) -> None:
+    where = _place(name, text, path)
+    if re.search(r"secret|passw", key, re.IGNORECASE):
+        raise SettingsError(
+            "settings-secret",
+            f"{path} does not belong into the settings file",
+            where=where,
+            hint="remove it and set ETL_CLIENT_SECRET instead",
+        )
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, known, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known)}"
+    raise SettingsError("settings-unknown-key", f'there is no setting "{path}"', where=where, hint=hint)
+
+
+def _place(name: str, text: str, path: str) -> str:
+    """`file:line, key`; the line is found by looking, because tomllib keeps none."""
+    section, _, key = path.rpartition(".") if path.startswith("fetch.") else path.partition(".")
+    if section == "fetch":
+        section, key = path, ""
+    here = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            here = header[1]
+            if not key and here == section:
+                return f"{name}:{number}, {path}"
+        elif re.match(rf"\s*[\"']?{re.escape(key or section)}[\"']?\s*=", line) and here == (section if key else ""):
+            return f"{name}:{number}, {path}"
+    return f"{name}, {path}" if path else name
+
+
+def _check_url(key: str, url: str, name: str, text: str) -> None:
+    where = _place(name, text, key)
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not host:
+        raise SettingsError("settings-url", f"{key} is not a web address", where=where, hint="write https://host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingsError(
+            "settings-url", f"{key} carries more than an address", where=where, hint="leave out user, query and #"
+        )
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise SettingsError(
+            "settings-url-plain",
+            f"{key} would send the secret unencrypted",
+            where=where,
+            hint="write https://; plain http is for this machine only",
+        )
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value).expanduser()
+    raise msgspec.ValidationError(f"Expected a path, got `{type(value).__name__}`")
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    paths = settings.paths
+    return msgspec.structs.replace(
+        settings,
+        paths=Paths(inbox=folder / paths.inbox, mappings=folder / paths.mappings, state=folder / paths.state),
+        fetch={name: _anchored_fetch(fetch, folder) for name, fetch in settings.fetch.items()},
+    )
+
+
+def _anchored_fetch(fetch: FetchSettings, folder: Path) -> FetchSettings:
+    key = folder / fetch.key if fetch.key is not None else None
+    return msgspec.structs.replace(fetch, key=key, known_hosts=folder / fetch.known_hosts)

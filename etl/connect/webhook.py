@@ -1,0 +1,146 @@
+"""Listens for Norce's JobCompletedEvent; see https://docs.norce.io/developer-portal/system-integration/using-norceevent
+
+Whoever knows the token may say that a job has ended, and then that job is asked for: nobody can do more here. The token
+is compared before anything of the body is read, in constant time; bodies are small; nothing that a caller sends comes
+back to it or into the log but numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from etl import log
+from etl.config.settings import Secret, WebhookSettings
+from etl.connect.job_events import Tidings
+from etl.connect.responses import integer
+from etl.errors import StateError
+
+#: The longest body in bytes; an event is about a hundred.
+LARGEST = 4096
+
+#: Seconds that a caller has to send one. Norce itself gives up after five.
+PATIENCE = 4.0
+
+#: Seconds between two log lines about calls that were turned away.
+_QUIET = 60.0
+
+
+@contextlib.contextmanager
+def listening(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Iterator[str]:
+    """Listen from a thread; the address. Raises StateError when the port is not to be had."""
+    try:
+        door = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise StateError(
+            "webhook-port",
+            f"the webhook cannot listen: {error.strerror or error}",
+            where=f"{settings.host}:{settings.port}",
+            hint="choose another webhook.port, or stop the program that has it",
+        ) from error
+    with door:
+        server = uvicorn.Server(_config(app(settings, token, tidings)))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="webhook", daemon=True)
+        thread.start()
+        address = f"http://{settings.host}:{door.getsockname()[1]}{settings.path}"
+        log.logger().info("webhook_opened", address=address)
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join(timeout=5)
+
+
+def app(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Starlette:
+    """The endpoint as an ASGI application."""
+    turn_away = _TurnAway()
+
+    async def event(request: Request) -> Response:
+        given = request.headers.get(settings.header, "")
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.reveal().encode()):
+            return turn_away(401, "the token is missing or wrong")
+        try:
+            body = await asyncio.wait_for(_body(request), PATIENCE)
+        except (TimeoutError, ClientDisconnect):
+            return turn_away(408, "the body did not come")
+        if body is None:
+            return turn_away(413, f"the body has more than {LARGEST} bytes")
+        job_id = _job_of(body)
+        if job_id is None:
+            return turn_away(400, "the body is no JobCompletedEvent")
+        if tidings.hear(job_id):
+            log.logger().debug("job_noticed", job=job_id)
+        return Response(status_code=204)
+
+    return Starlette(routes=[Route(settings.path, event, methods=["POST"])])
+
+
+async def _body(request: Request) -> bytes | None:
+    """None when it is too long; no more than that is read."""
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said) > LARGEST:
+        return None
+    found = b""
+    async for piece in request.stream():
+        found += piece
+        if len(found) > LARGEST:
+            return None
+    return found
+
+
+def _job_of(body: bytes) -> int | None:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    found = integer(event.get("JobId")) if isinstance(event, dict) else None
+    return found if found is not None and 0 < found < 1 << 63 else None
+
+
+class _TurnAway:
+    """Says no, and leaves a line in the log, but not one for each of a flood."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: float | None = None
+        self._more = 0
+
+    def __call__(self, status: int, reason: str) -> Response:
+        now = self._clock()
+        if self._said is None or now - self._said >= _QUIET:
+            log.logger().warning("webhook_refused", status=status, reason=reason, others_since=self._more)
+            self._said, self._more = now, 0
+        else:
+            self._more += 1
+        return Response(status_code=status)
+
+
+def _config(application: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=50,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=16 * 1024,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+    )

@@ -1,0 +1,283 @@
+"""What the Connect API says of itself: operations, header flags, keys, scopes and record shapes.
+
+The facts are data: written in `contract.yaml`, and read from `contract.json`, which `make reference` makes of it, in
+a hundredth of the time. This module only gives them types and a few questions that everybody asks. A *path* is the
+place of a field in one record, as the documentation writes it: `Cultures[].Name`, where `[]` marks a list on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+FlagKind = Literal["value", "create_only", "limited_update", "switch", "row_guard", "none"]
+Meaning = Literal["price", "cost", "stock", "text", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One name in a `...FieldsThatAreSet` array."""
+
+    array: str
+    name: str
+    number: int  #: how it is sent: pages disagree on spellings, so integers go over the wire
+    paths: tuple[str, ...]  #: the fields it writes; empty for switches
+    kind: FlagKind
+    gates: tuple[str, ...] = ()  #: "Array.Flag": one of them has to be listed too
+    affects: tuple[str, ...] = ()
+    forces: str | None = None  #: sibling field that becomes true when this one is written
+    overrules: tuple[str, ...] = ()  #: sibling fields that count for nothing once this one is written
+    deprecated: bool = False
+    note: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`Array.Flag`, the form gates use."""
+        return f"{self.array}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a schema. `type` is a scalar name, `object`, `array` or `enum`; `of` names what is inside."""
+
+    name: str
+    type: str
+    of: str | None = None
+    wire: str = "integer"
+    required: str = "false"  #: true, false, conditional, on_create, unknown
+    nullable: bool = False
+    max_length: int | None = None
+    storage_length: int | None = None
+    default: object = None
+    row_key: tuple[str, ...] = ()
+    list_rule: Literal["merge", "replace", "unknown"] | None = None
+    empty: Literal["ignored", "inherit", "reset", "no_change"] | None = None
+    companion: str | None = None  #: sibling field or list that this one is read together with
+    always: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
+    means: Meaning | None = None  #: what it is for a shop: guards and summaries look at these
+    not_below: tuple[str, ...] = ()  #: of a price: costs beside it that it covers
+    deprecated: bool = False
+    note: str | None = None
+
+    @property
+    def is_list(self) -> bool:
+        return self.type == "array"
+
+    @property
+    def clearable(self) -> bool:
+        """Whether a null empties it: not where Connect ignores one, or would store 0 or false instead."""
+        return self.empty not in ("ignored", "no_change") and (self.nullable or self.empty is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What tells records apart. `row` is the list that carries the key fields, "" for the record itself."""
+
+    row: str
+    match: Literal["all", "first_of"]
+    fields: tuple[str, ...]
+    header_fields: tuple[str, ...] = ()
+    defaults: Mapping[str, object] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The key fields as paths from the top of the record."""
+        prefix = f"{self.row}." if self.row else ""
+        return tuple(prefix + name for name in self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class FullFile:
+    """What `FullFile=true` may retire, and how a full feed may be cut."""
+
+    supported: bool
+    scope: tuple[str, ...] | None  #: None: not stated, so everything
+    needs: tuple[str, ...]
+    split: Literal["cluster", "scope", "never", "free"]
+    effect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deactivation:
+    """How a record is switched off, and on again where that is one fixed value."""
+
+    path: str
+    off: object
+    on: object | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlagArray:
+    """One array of the header."""
+
+    name: str
+    always: bool  #: sent even when empty
+    flags: Mapping[str, Flag]
+    together_with: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One asynchronous import, e.g. `Product/ImportSkuPriceLists`."""
+
+    id: str
+    item: str
+    key: Key
+    create_needs: tuple[str, ...]
+    unknown_key: Literal["created", "ignored", "not_stated"]
+    full_file: FullFile
+    arrays: Mapping[str, FlagArray]
+    unflagged: frozenset[str]
+    pages: tuple[str, ...]
+    deactivation: Deactivation | None = None
+    note: str | None = None
+
+    @property
+    def service(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        return tuple(flag for array in self.arrays.values() for flag in array.flags.values())
+
+    def searched(self, switches: Iterable[str]) -> Operation:
+        """The same with the key that these switches leave: SearchOnlyByCode takes a field out of it."""
+        narrow = [flag for flag in map(self.flag, switches) if flag.name == "SearchOnlyByCode"]
+        dropped = {path for flag in narrow for path in flag.affects}
+        fields = tuple(name for name in self.key.fields if name not in dropped)
+        return replace(self, key=replace(self.key, fields=fields))
+
+    def flag(self, flag_id: str) -> Flag:
+        """The flag named `Array.Flag`; KeyError when there is none."""
+        array, _, name = flag_id.partition(".")
+        return self.arrays[array].flags[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The whole of it."""
+
+    prefix: str
+    token_path: str
+    jobs: Mapping[str, Any]
+    limits: Mapping[str, Mapping[str, int]]
+    operations: Mapping[str, Operation]
+    schemas: Mapping[str, Mapping[str, Field]]
+    enums: Mapping[str, Mapping[str, int]]
+
+    def field(self, operation: Operation, path: str) -> Field:
+        """The field at a path of the operation's record; KeyError names the first unknown part."""
+        schema = operation.item
+        found: Field | None = None
+        for part in path.split("."):
+            name = part.removesuffix("[]")
+            if name not in self.schemas[schema]:
+                raise KeyError(f"{schema} has no field {name}")
+            found = self.schemas[schema][name]
+            if found.of in self.schemas:
+                schema = str(found.of)
+        assert found is not None
+        return found
+
+    def fields_of(self, field: Field) -> Mapping[str, Field]:
+        """The fields inside an object or a list of objects; empty for scalars and lists of scalars."""
+        return self.schemas.get(field.of or "", {})
+
+
+def _field(name: str, raw: Mapping[str, Any]) -> Field:
+    return Field(
+        name=name,
+        type=raw["type"],
+        of=raw.get("of") or raw.get("ref"),
+        wire=raw.get("wire", "integer"),
+        required=str(raw.get("required", False)).lower(),
+        nullable=raw["nullable"],
+        max_length=raw.get("max_length"),
+        storage_length=raw.get("storage_length"),
+        default=raw.get("default"),
+        row_key=tuple(raw.get("row_key", ())),
+        list_rule=raw.get("list"),
+        empty=raw.get("empty"),
+        companion=raw.get("with"),
+        always=raw.get("always", False),
+        means=raw.get("means"),
+        not_below=tuple(raw.get("not_below", ())),
+        deprecated=raw.get("deprecated", False),
+        note=raw.get("note"),
+    )
+
+
+def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
+    paths = ((raw["field"], *raw.get("also", ()))) if "field" in raw else ()
+    return Flag(
+        array=array,
+        name=name,
+        number=raw["int"],
+        paths=tuple(paths),
+        kind=raw["kind"],
+        gates=tuple(raw.get("gate", ())),
+        affects=tuple(raw.get("affects", ())),
+        forces=raw.get("forces"),
+        overrules=tuple(raw.get("overrules", ())),
+        deprecated=raw.get("deprecated", False),
+        note=raw.get("note"),
+    )
+
+
+def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
+    key, full, off = raw["key"], raw["full_file"], raw.get("deactivate")
+    return Operation(
+        id=op_id,
+        item=raw["item"],
+        key=Key(
+            row=key["row"],
+            match=key["match"],
+            fields=tuple(key["fields"]),
+            header_fields=tuple(key.get("header_fields", ())),
+            defaults=key.get("defaults"),
+        ),
+        create_needs=tuple(raw.get("create_needs", ())),
+        unknown_key=raw["unknown_key"],
+        full_file=FullFile(
+            supported=full["supported"],
+            scope=None if full["scope"] is None else tuple(full["scope"]),
+            needs=tuple(full["needs"]),
+            split=full["split"],
+            effect=full.get("effect"),
+        ),
+        arrays={
+            name: FlagArray(
+                name=name,
+                always=array["always"],
+                flags={flag: _flag(name, flag, spec) for flag, spec in array["flags"].items()},
+                together_with=array.get("together_with"),
+            )
+            for name, array in raw["arrays"].items()
+        },
+        unflagged=frozenset(raw.get("unflagged", ())),
+        pages=tuple(raw["pages"]),
+        deactivation=Deactivation(off["field"], off["off"], off.get("on")) if off else None,
+        note=raw.get("note"),
+    )
+
+
+@cache
+def load() -> Contract:
+    """The contract that ships with the package, read once per process."""
+    raw = json.loads(resources.files("etl.contract").joinpath("contract.json").read_bytes())
+    return Contract(
+        prefix=raw["prefix"],
+        token_path=raw["token_path"],
+        jobs=raw["jobs"],
+        limits=raw["limits"],
+        operations={op_id: _operation(op_id, spec) for op_id, spec in raw["operations"].items()},
+        schemas={
+            schema: {name: _field(name, spec) for name, spec in fields.items()}
+            for schema, fields in raw["schemas"].items()
+        },
+        enums=raw["enums"],
+    )

@@ -1,0 +1,92 @@
+"""Which encoding a file without a mark is in.
+
+UTF-8 proves itself, also line by line in a file that two systems have written. Zero bytes on one side give UTF-16 away.
+Code pages are told apart by `pages`; charset-normalizer decides about what is no European code page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from charset_normalizer import from_bytes
+
+from etl.formats.text import encoding_score as pages
+from etl.formats.text import lines as text
+
+ENOUGH = 0.5
+FEW = 20  #: bytes beyond ASCII that do not make an encoding sure
+CLOSE = 0.25  #: a page that is less worse than that, and reads other letters, is named
+LINES = re.compile(rb"[^\r\n]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """An encoding and why."""
+
+    encoding: str
+    why: str
+
+
+def guess(sample: bytes, whole: bool) -> Guess:
+    """`whole` tells that the sample is the file, so that a cut last character is a fault."""
+    mark = text.bom_of(sample)
+    if mark:
+        name = mark[1]
+        return Guess(name, f"encoding {name}: the file begins with its byte order mark")
+    wide = text.wide_of(sample)
+    if wide:
+        return Guess(wide, f"encoding {wide}: zero bytes at every other place")
+    if sample.isascii():
+        return Guess("utf-8", "encoding utf-8: only ASCII characters were seen, any encoding would do")
+    try:
+        beyond = len(sample) - len(sample.decode("utf-8"))
+        return Guess("utf-8", f"encoding utf-8: {beyond} bytes beyond ASCII, all of them valid")
+    except UnicodeDecodeError as error:
+        if not whole and error.start > len(sample) - 4:
+            return Guess("utf-8", "encoding utf-8: all bytes beyond ASCII are valid")
+    return _mixed(sample) or _page(sample)
+
+
+def _mixed(sample: bytes) -> Guess | None:
+    """Some lines in UTF-8 and some in a code page, which no single encoding reads."""
+    valid: list[bytes] = []
+    other: list[bytes] = []
+    for line in LINES.findall(sample):
+        if not line.isascii():
+            (valid if _is_utf8(line) else other).append(line)
+    if not valid or not other:
+        return None
+    page, merit = next(iter(pages.scores(b"\n".join(other)).items()))
+    right = pages.rate(b"\n".join(valid).decode())
+    if merit < ENOUGH or right < ENOUGH or pages.score(b"\n".join(valid), page) >= right:
+        return None
+    return Guess(f"utf-8|{page}", f"encoding utf-8 in {len(valid)} lines and {page} in {len(other)}: read line by line")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _page(sample: bytes) -> Guess:
+    scores = pages.scores(sample)
+    page = next(iter(scores))
+    shown = ", ".join(f"{name} {scores[name]:.2f}" for name in list(scores)[:3])
+    if scores[page] < ENOUGH:
+        other = from_bytes(sample).best()
+        if other is not None and not text.is_single_byte(other.encoding):
+            return Guess(other.encoding, f"encoding {other.encoding}: charset-normalizer, no code page fits ({shown})")
+    why = f"encoding {page}: not UTF-8, and its characters stand best among their neighbours ({shown})"
+    few = sum(1 for byte in sample if byte > 127) < FEW
+    close = few and next(
+        (name for name in scores if scores[page] - scores[name] < CLOSE and _differs(sample, page, name)), None
+    )
+    return Guess(page, f"{why}; {close} is nearly as likely: look at its accented letters" if close else why)
+
+
+def _differs(sample: bytes, page: str, other: str) -> bool:
+    return sample.decode(page, "replace") != sample.decode(other, "replace")

@@ -1,0 +1,281 @@
+"""Excel and OpenDocument sheets as tables of text.
+
+The parent only starts a bounded process and reads its answer; `worker` does the work with the functions of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+import etl
+from etl.errors import FileRefused
+from etl.formats import errors as refusals
+from etl.formats.archives import DAMAGES, check_unpacked
+from etl.formats.excel.sheet import Sheet, Unreadable
+from etl.formats.limits import Limits
+from etl.formats.text import header
+from etl.formats.text.csv_reader import Malformed, without_blanks
+from etl.model.runs import ROW, Dialect, Rejections, Table
+
+BIFF = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00", b"\x09\x08\x08\x00", b"\x09\x08\x10\x00")
+SAMPLE_ROWS = 300  #: looked at in detection
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the bounded process is asked for."""
+
+    path: str
+    name: str  #: for messages
+    output: str  #: where the frames are written
+    dialect: Dialect
+    limits: Limits
+    tabs: bool = False  #: only a look: sheets and first rows, for detection
+
+
+class Answer(msgspec.Struct):
+    """What it says; the frames lie beside it."""
+
+    rows: int = 0
+    refused: tuple[str, str, str, str] | None = None
+    sheet: str = ""
+    tabs: list[str] = []
+    sample: list[tuple[int, list[str]]] = []
+
+
+def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
+    """One sheet of a workbook."""
+    if path.stat().st_size == 0:
+        raise refusals.empty(path.name)
+    with tempfile.TemporaryDirectory(prefix="etl-sheet-") as folder:
+        answer = ask(Request(str(path.absolute()), path.name, folder, dialect, limits))
+        frame = pl.read_ipc(Path(folder, "frame"))
+        malformed = pl.read_ipc(Path(folder, "malformed"))
+    return Table(frame, Rejections(malformed), answer.rows)
+
+
+def ask(request: Request) -> Answer:
+    """Runs the bounded process; whatever becomes of it, the file is read or refused."""
+    root = str(Path(etl.__file__).resolve().parents[1])
+    known = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "POLARS_MAX_THREADS": "1",  # every thread reserves memory that the limit counts
+        "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "etl.formats.excel.worker"],
+            input=msgspec.json.encode(request),
+            capture_output=True,
+            timeout=request.limits.seconds + 5,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _gave_up(request, "it took too long") from None
+    if done.returncode != 0:
+        raise _gave_up(request, _why(done.returncode, done.stderr))
+    answer = msgspec.json.decode(done.stdout, type=Answer)
+    if answer.refused:
+        code, message, where, hint = answer.refused
+        raise FileRefused(code, message, where=where, hint=hint)
+    return answer
+
+
+def _why(status: int, stderr: bytes) -> str:
+    if status in (-9, -24):
+        return "it took more time or memory than it is given"
+    last = stderr.decode(errors="replace").strip().splitlines()[-1:]
+    return "it needs more memory than it is given" if b"MemoryError" in stderr else f"its reader gave up {last}"
+
+
+def _gave_up(request: Request, why: str) -> FileRefused:
+    return FileRefused(
+        "workbook-unreadable",
+        f"the workbook cannot be read: {why}",
+        where=request.name,
+        hint="open it in Excel or LibreOffice, save it as .xlsx, and drop that file",
+    )
+
+
+def open_sheet(request: Request) -> Sheet:
+    """The sheet, by the reader that the first bytes ask for: names lie."""
+    path, dialect, limits = Path(request.path), request.dialect, request.limits
+    with path.open("rb") as raw:
+        head = raw.read(4096)
+    if head.startswith(b"PK"):
+        reader = _zipped(path, limits)
+    elif head.startswith(OLE) or head[:4] in BIFF:
+        if "EncryptedPackage".encode("utf-16-le") in path.read_bytes():
+            raise Unreadable("encrypted")
+        reader = "xls"
+    else:
+        kind = "HTML or XML" if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<" else "no workbook"
+        raise Unreadable(f"by its first bytes it is {kind}")
+    if reader == "xls":
+        from etl.formats.excel.xls import read as reading
+    elif reader == "xlsb":
+        from etl.formats.excel.xlsb import read as reading
+    elif reader == "ods":
+        from etl.formats.excel.ods import read as reading
+    else:
+        from etl.formats.excel.xlsx import read as reading
+    try:
+        return reading(path, dialect.sheet, dialect.above, limits)
+    except (zipfile.BadZipFile, ValueError, OverflowError, UnicodeError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def _zipped(path: Path, limits: Limits) -> str:
+    """Kind of a zipped workbook; refuses one that unpacks to more than it should."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except DAMAGES:
+        raise Unreadable("its archive is damaged or cut off") from None
+    unpacked = sum(part.file_size for part in parts)
+    check_unpacked(path.name, unpacked, path.stat().st_size, limits)
+    names = {part.filename.replace("\\", "/").lower() for part in parts}
+    if "xl/workbook.bin" in names:
+        return "xlsb"
+    if "content.xml" in names:
+        return "ods"
+    if not names & {"_rels/.rels", "xl/workbook.xml"}:
+        raise Unreadable("it is an archive without a workbook in it")
+    return "xlsx"
+
+
+def assemble(sheet: Sheet, request: Request) -> Answer:
+    """Header, columns and rows of the sheet, written as frames."""
+    dialect, limits, where = request.dialect, request.limits, request.name
+    above = dialect.above
+    cells = sheet.frame()
+    if not cells.height:
+        raise refusals.empty(where)
+    last = int(cells[ROW][-1])
+    if dialect.header and dialect.header not in cells[ROW]:
+        raise (refusals.no_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
+    announced = _trailer(cells, dialect, where)
+    faults = sheet.faults
+    if announced is not None:
+        cells = cells.head(-1)
+        faults = [fault for fault in faults if fault[0] != last]
+    place = _columns(cells, sheet.merged, dialect, where, limits)
+    malformed = Malformed()
+    bad = {row for row, _, _ in faults if row > above}
+    for row, col, what in faults:
+        if row > above:
+            malformed.add(row, *_fault(what, row, place.get(col, f"column {col}")), column=place.get(col))
+    if dialect.header and not dialect.columns and len(place) > 1:
+        again = _again(cells, _row(cells, dialect.header), above) - bad
+        for row in again:
+            malformed.add(row, *refusals.header_again(row, ""))
+        bad |= again
+    cells = cells.filter(pl.col(ROW) > above, ~pl.col(ROW).is_in(list(bad)))
+    nothing = pl.lit(None, pl.String)
+    used = (pl.col(str(col)) if str(col) in cells.columns else nothing for col in place)
+    named = (text.alias(name) for text, name in zip(used, place.values(), strict=True))
+    frame = without_blanks(cells.select(ROW, *named))
+    frame.write_ipc(Path(request.output, "frame"))
+    malformed.frame().write_ipc(Path(request.output, "malformed"))
+    rows = frame.height + len(bad) if sheet.counted is None else sheet.counted - (announced is not None)
+    if announced and int(announced) != rows:
+        raise refusals.trailer_count(where, int(announced), rows)
+    return Answer(rows=rows, sheet=sheet.name)
+
+
+def _columns(
+    cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], dialect: Dialect, where: str, limits: Limits
+) -> dict[int, str]:
+    """Names of the sheet's columns by place. Names of the mapping count from column A: what is empty moves nothing."""
+    below = cells.filter(pl.col(ROW) >= dialect.above).drop(ROW)
+    used = [int(column.name) for column in below if column.null_count() < below.height]
+    if dialect.columns:
+        names = header.unique(dialect.columns, where, dialect.header, limits.columns)
+        if used and used[-1] > len(names):
+            raise FileRefused(
+                "columns-count",
+                f"the mapping names {len(names)} columns, the sheet has cells in column {used[-1]}",
+                where=where,
+                hint="give `columns:` one name per column of the sheet, column A first",
+            )
+        if dialect.header:
+            titles = _titles(cells, merged, dialect.header)
+            header.check_places(names, [titles.get(at, "") for at in range(1, len(names) + 1)], where, dialect.header)
+        return dict(enumerate(names, 1))
+    if not dialect.header:
+        raise refusals.columns_missing(where)
+    titles = _titles(cells, merged, dialect.header)
+    named = [titles.get(col) or f"column {col}" for col in used]
+    return dict(zip(used, header.unique(named, where, dialect.header, limits.columns), strict=True))
+
+
+def _row(cells: pl.DataFrame, number: int) -> dict[int, str]:
+    """The filled cells of one row, by place."""
+    found = cells.filter(pl.col(ROW) == number).drop(ROW).to_dicts()
+    return {int(place): text for place, text in found[0].items() if text is not None} if found else {}
+
+
+def _again(cells: pl.DataFrame, titles: dict[int, str], above: int) -> set[int]:
+    """Rows further down that hold what the header holds, and nothing else."""
+    same = [pl.col(name).eq_missing(pl.lit(titles.get(int(name)), pl.String)) for name in cells.columns if name != ROW]
+    return set(cells.filter(pl.col(ROW) > above, *same)[ROW])
+
+
+def _trailer(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | None:
+    """The number that the last row announces where the mapping declares one, "" for none, None: no trailer."""
+    if dialect.trailer is None:
+        return None
+    last = int(cells[ROW][-1])
+    text = " ".join(_row(cells, last).values())
+    found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.above else None
+    if found is None:
+        raise refusals.trailer_missing(where)
+    return found.groupdict().get("rows") or ""
+
+
+def _titles(cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], first: int) -> dict[int, str]:
+    """Header cells; one that is merged with cells above it shows the text that stands there."""
+    titles = _row(cells, first)
+    above: dict[int, dict[int, str]] = {}
+    for top, left, bottom, _ in merged:
+        if top < first <= bottom and left not in titles:
+            if top not in above:
+                above[top] = _row(cells, top)
+            if left in above[top]:
+                titles[left] = above[top][left]
+    return titles
+
+
+def _fault(what: str, row: int, column: str) -> tuple[str, str, str, str]:
+    if what.startswith("formula"):
+        message = f"{column} in row {row} is a formula whose result is not stored in the file"
+        return "excel-no-value", what, message, "open the workbook in Excel or LibreOffice and save it"
+    message = f"{column} in row {row} shows {what} instead of a value"
+    return "excel-error", what, message, "correct the formula or the number in the workbook"
+
+
+def detail(request: Request) -> Answer:
+    """The first rows of the first visible sheet that holds something, for detection."""
+    sheet = open_sheet(request)
+    shown = [tab.name for tab in sheet.tabs if tab.visible]
+    for name in shown:
+        if sheet.rows or sheet.parts:
+            break
+        sheet = open_sheet(msgspec.structs.replace(request, dialect=replace(request.dialect, sheet=name)))
+    cells = sheet.frame().head(SAMPLE_ROWS)
+    rows = {row: _row(cells, row) for row in cells[ROW]}
+    width = max((max(row, default=0) for row in rows.values()), default=0)
+    sample = [(row, [at.get(col, "") for col in range(1, width + 1)]) for row, at in rows.items()]
+    return Answer(sheet=sheet.name, tabs=shown, sample=sample)

@@ -1,0 +1,80 @@
+"""Reads .xls (BIFF 2 to 8) with xlrd, the one reader that keeps error cells and number formats of old workbooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xlrd
+
+from etl.formats.excel import cell_text as cells
+from etl.formats.excel.sheet import Sheet, Tab, Unreadable, choose
+from etl.formats.limits import Limits
+
+
+def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
+    """One sheet."""
+    try:
+        book = xlrd.open_workbook(str(path), formatting_info=True, on_demand=True, logfile=_Silent())
+    except Exception as error:  # its errors on damaged files are of every kind
+        if "encrypted" in str(error).lower():
+            raise Unreadable("encrypted") from None
+        raise Unreadable(f"it is no .xls that can be read ({type(error).__name__})") from None
+    try:
+        tabs = [
+            Tab(name, str(place), visible=book._sheet_visibility[place] == 0)
+            for place, name in enumerate(book.sheet_names())
+        ]
+        if len(tabs) > limits.sheets:
+            raise Unreadable(f"it has {len(tabs)} sheets, more than {limits.sheets}")
+        tab = choose(tabs, wanted, path.name)
+        found = book.sheet_by_index(int(tab.place))
+    except (IndexError, ValueError, TypeError, AssertionError, KeyError, xlrd.XLRDError) as error:
+        raise Unreadable(f"its sheet cannot be read ({type(error).__name__})") from None
+    sheet = Sheet(tab.name, tabs)
+    sheet.merged = [(top + 1, left + 1, bottom, right) for top, bottom, left, right in found.merged_cells]
+    sheet.counted = 0
+    for row in range(found.nrows):
+        values, kinds = found.row_values(row), found.row_types(row)
+        at: dict[int, str] = {}
+        for col, (value, kind) in enumerate(zip(values, kinds, strict=True)):
+            if kind in (xlrd.XL_CELL_EMPTY, xlrd.XL_CELL_BLANK) or value == "":
+                continue
+            text = _text(book, found, row, col, value, kind)
+            if text is None:
+                text = cells.ERRORS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
+                sheet.faults.append((row + 1, col + 1, text))
+            at[col + 1] = text
+        if at:
+            sheet.rows[row + 1] = at
+            sheet.counted += row + 1 > header
+    return sheet
+
+
+def _text(book: xlrd.Book, found: xlrd.sheet.Sheet, row: int, col: int, value: object, kind: int) -> str | None:
+    """The cell's text; None when it holds no value."""
+    if kind == xlrd.XL_CELL_TEXT:
+        return str(value)
+    if kind == xlrd.XL_CELL_BOOLEAN:
+        return cells.boolean(bool(value))
+    if kind in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE) and isinstance(value, float):
+        try:
+            style = book.xf_list[found.cell_xf_index(row, col)]
+            known = book.format_map.get(style.format_key)
+            code = known.format_str if known else cells.BUILTIN.get(style.format_key, "")
+        except (IndexError, xlrd.XLRDError):
+            code = ""
+        try:
+            return cells.number(value, code, book.datemode == 1)
+        except (ValueError, ArithmeticError):
+            return None
+    return None
+
+
+class _Silent:
+    """xlrd writes its remarks on damaged files to a stream."""
+
+    def write(self, _: str) -> None:
+        return
+
+    def flush(self) -> None:
+        return

@@ -1,0 +1,158 @@
+"""The lines between preamble and trailer, with what they show about the file's shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from etl.errors import FileRefused
+from etl.formats import errors as refusals
+from etl.formats.limits import Limits
+from etl.formats.text import lines as text
+from etl.model.runs import Dialect
+
+#: Stands for a delimiter of several characters; like MARK, no honest text holds it.
+JOINT = "\udcfe"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+
+
+@dataclass(slots=True)
+class Feed:
+    """An iterator of lines that remembers the lines of the record in hand and takes off the trailer."""
+
+    path: Path
+    source: Iterator[str]
+    codecs: tuple[str, ...]
+    skip: int  #: bytes of the byte order mark
+    dialect: Dialect
+    limits: Limits
+    recent: list[str] = field(default_factory=list)  #: lines given out since the reader last cleared it
+    given: int = 0  #: lines given out
+    last: str = ""
+    zeros: bool = False  #: a zero byte was seen
+    titles: list[str] = field(default_factory=list)  #: cells of the header, where they name the columns
+    trailer: re.Match[str] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        size = 0
+        for line in self._without_trailer():
+            size = size + len(line) if self.recent else len(line)
+            if size > self.limits.cell:
+                raise self._too_long()
+            if "\0" in line:
+                self.zeros = True
+            self.recent.append(line)
+            self.given += 1
+            self.last = line
+            yield line
+
+    def _too_long(self) -> FileRefused:
+        line = self.given - len(self.recent) + 1
+        if len(self.recent) > 1:
+            return refusals.open_quote(self.path.name, line, self.given + 1)
+        return refusals.too_big(f"{self.path.name}:{line}", "the length of one record", self.limits.cell)
+
+    def _without_trailer(self) -> Iterator[str]:
+        lines = self._joined()
+        if self.dialect.trailer is None:
+            yield from lines
+            return
+        held: list[str] = []  # the last line with something in it, and the blank ones after it
+        for line in lines:
+            if line.strip("\r\n\x1a"):
+                yield from held
+                held = [line]
+            else:
+                held.append(line)
+        if held:
+            self.trailer = re.fullmatch(self.dialect.trailer, held[0].strip())
+        if self.trailer is None:
+            raise refusals.trailer_missing(self.path.name)
+
+    def _joined(self) -> Iterator[str]:
+        """Lines with a delimiter that Python's csv can take; an old end-of-file sign at the very end is no row."""
+        joint = self.dialect.delimiter if len(self.dialect.delimiter) > 1 else None
+        escape = _literal_escape(self.dialect)
+        for line in self.source:
+            if line == "\x1a":
+                continue
+            if escape is not None and escape[0] in line:
+                line = escape[1].sub(escape[2], line)
+                if line.endswith(escape[0] + "\r\n"):
+                    line = line[:-2] + "\n"  # an escaped CRLF: Python's csv would end the record at its LF
+            yield line if joint is None else line.replace(joint, JOINT)
+
+    def check_trailer(self, rows: int) -> None:
+        """The number in the trailer against the rows that are there."""
+        found = self.trailer.groupdict().get("rows") if self.trailer else None
+        if found is not None and int(found) != rows:
+            raise refusals.trailer_count(self.path.name, int(found), rows)
+
+    @property
+    def delimiter(self) -> str:
+        """One character, as Python's csv wants it."""
+        return self.dialect.delimiter if len(self.dialect.delimiter) == 1 else JOINT
+
+    def restored(self, cells: list[str]) -> list[str]:
+        """Cells with the mapping's own delimiter where it is quoted."""
+        if len(self.dialect.delimiter) == 1:
+            return cells
+        return [cell.replace(JOINT, self.dialect.delimiter) for cell in cells]
+
+
+def _literal_escape(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]] | None:
+    """An escape before an ordinary character is that character's neighbour, not its escape (`C:\\new`)."""
+    escape = dialect.escape
+    if not escape:
+        return None
+    special = escape + (dialect.quote or "") + dialect.delimiter[0] + "\r\n"
+
+    def keep(found: re.Match[str]) -> str:
+        return found.group(0) if found.group(1) in special else escape + found.group(0)
+
+    return escape, re.compile(re.escape(escape) + "(.)", re.DOTALL), keep
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What the system says of the file, as a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise FileRefused(
+            "file-unreadable",
+            f"the file cannot be opened: {error.strerror or error}",
+            where=path.name,
+            hint="check that it is a file and that this user may read it",
+        ) from None
+
+
+@contextmanager
+def open_feed(path: Path, dialect: Dialect, limits: Limits, at: int = 0, given: int = 0) -> Iterator[Feed]:
+    """Checks size and encoding, and gives the lines; from byte `at` on when so many lines have been read before."""
+    size = path.stat().st_size
+    if size == 0:
+        raise refusals.empty(path.name)
+    if size > limits.unpacked:
+        raise refusals.too_big(path.name, "the size", limits.unpacked, unit=" bytes")
+    with path.open("rb") as raw:
+        if raw.read(8).startswith(WORKBOOKS):
+            raise FileRefused(
+                "format-mismatch",
+                "the mapping expects a text file, this is a workbook",
+                where=path.name,
+                hint="if the source has changed for good, write in the mapping: format: excel",
+            )
+    found, skip = text.check(path, dialect.encoding)
+    if size == skip:
+        raise refusals.empty(path.name)
+    with path.open("rb") as raw:
+        raw.seek(max(skip, at))
+        source = text.lines(raw, found)
+        try:
+            yield Feed(path, source, found, skip, dialect, limits, given=given)
+        finally:
+            source.close()  # and with it the stream over `raw`

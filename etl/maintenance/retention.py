@@ -1,0 +1,90 @@
+"""Lets go of what is old, at quiet moments: folders of the archive first, rows of the ledger later.
+
+Kept whatever its age: of each feed the newest run that ended well with its file (`etl full`, `etl rerun`, `etl undo`,
+and the comparison with the file before), everything of feeds in which a rerun, full feed or undo is open, and all that
+is not part of a base yet. A run's row goes after its folder, so that a folder is never unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from etl.config.settings import Retention
+from etl.ingest import routing
+from etl.model.runs import WORKED, Run
+from etl.state import compaction as compact
+from etl.state.ledger import repair_steps as ledger_repair
+from etl.state.ledger.facade import Ledger
+
+#: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
+HOURS, AT_ONCE = 1.0, 500
+
+Tell = Callable[..., None]
+
+
+@dataclass(slots=True)
+class Retaining:
+    """What a service remembers between its looks."""
+
+    ledger: Ledger
+    state: Path
+    settings: Retention
+    tell: Tell
+    looked: datetime | None = None
+
+    def look(self, now: datetime) -> None:
+        """Let go of what is old, at most once an hour. Call it when nothing is under way. Raises StateError."""
+        if self.looked is not None and now - self.looked < timedelta(hours=HOURS):
+            return
+        self.looked = now
+        folders = self._archive(now)
+        rows = self._rows(now)
+        if folders or rows:
+            self.tell("state_tidied", folders=folders, runs=rows)
+        compact.forget_digests(self.ledger, self.state)
+        self.ledger.database.settle()
+
+    def _archive(self, now: datetime) -> int:
+        done = 0
+        for run in self._ended(self.settings.archive_days, now):
+            if run.archive is not None and run.archive.is_dir() and self.state in run.archive.parents:
+                shutil.rmtree(run.archive, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    run.archive.parent.rmdir()  # the day, when it was its last
+                done += 1
+        return done
+
+    def _rows(self, now: datetime) -> int:
+        old = self._ended(self.settings.ledger_days, now)
+        gone = [run.id for run in old if run.archive is None or not run.archive.exists()]
+        ledger_repair.forget_runs(self.ledger.database, gone)
+        return len(gone)
+
+    def _ended(self, days: int, now: datetime) -> list[Run]:
+        """Runs that ended longer ago than that and are not needed; 0 days: none ever."""
+        if not days:
+            return []
+        before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
+        old = ledger_repair.ended_before(self.ledger, before, AT_ONCE)
+        needed = needed_runs(self.ledger, {run.feed for run in old})
+        busy = {run.feed for run in self.ledger.open_runs() if run.kind != "file"}
+        return [run for run in old if run.id not in needed and run.feed not in busy]
+
+
+def needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
+    """Of each feed the newest run that ended well, the newest over a dropped file, and the newest with its file."""
+    found: set[str] = set()
+    for feed in feeds:
+        worked = ledger.runs(1000, feed, *WORKED)
+        wanted = (
+            next(iter(worked), None),
+            next((run for run in worked if run.kind == "file"), None),
+            next((run for run in worked if routing.archived_file(run) is not None), None),
+        )
+        found |= {run.id for run in wanted if run is not None}
+    return found

@@ -1,0 +1,179 @@
+"""What ties mappings together: order, references from one feed to another, and when all of a feed is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as Map
+from typing import Any
+
+from etl import cron as timetable
+from etl.contract import spec as contracts
+from etl.contract.spec import Operation
+from etl.mapping import expectations as expect
+from etl.mapping.model import Mapping, Node
+from etl.mapping.problems import Problems
+
+#: Imports that others build on go first: lists before prices, products before what is said of them.
+ORDER = (
+    "Product/ImportPriceLists",
+    "Supplier/ImportProducts",
+    "Product/ImportProducts",
+    "Product/ImportOnhands",
+    "Product/ImportSkuPriceLists",
+    "Product/ImportRelations",
+    "Product/ImportCompetitorSkus",
+    "Customer/ImportCompanies",
+    "Customer/ImportCustomers",
+)
+
+
+def references(
+    raw: Any, operation: Operation, record: Map[str, Node], problems: Problems
+) -> dict[str, tuple[str, str]]:
+    """`references: {PartNo: products.PartNo}`: a mapped field, and the feed and field that have to know its value."""
+    found: dict[str, tuple[str, str]] = {}
+    given = raw.get("references")
+    if given is None:
+        return found
+    where = problems.place(raw, "references")
+    if not isinstance(given, dict):
+        problems.add("references", "`references` holds no pairs", where=where, hint="{PartNo: pim-products.PartNo}")
+        return found
+    for field, target in given.items():
+        here = f"{problems.place(given, field)}, references.{field}"
+        node = record.get(str(field))
+        if str(field) not in contracts.load().schemas[operation.item] or node is None or node.kind != "value":
+            known = [name for name, mapped in record.items() if mapped.kind == "value"]
+            problems.unknown("references", f'"{field}" is no field mapped here', str(field), known, where=here)
+            continue
+        feed, dot, name = str(target).rpartition(".")
+        if not dot:
+            feed, name = str(target), str(field)
+        found[str(field)] = (feed, name)
+    return found
+
+
+def full(raw: Any, problems: Problems) -> str | None:
+    """`full: "0 3 * * SUN"`."""
+    expression = raw.get("full")
+    if expression is None:
+        return None
+    if not timetable.is_cron(str(expression)):
+        message = f'"{expression}" is no time table'
+        problems.add("full", message, where=problems.place(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
+        return None
+    return str(expression)
+
+
+def expected(raw: Any, problems: Problems) -> tuple[str | None, str | None]:
+    """`expect: "every day by 06:00 Europe/Stockholm"`, or `{arrives: …, changes: every 3 days}`."""
+    given = raw.get("expect")
+    if given is None:
+        return None, None
+    if not isinstance(given, dict):
+        return _expectation(raw, "expect", expect.parse, problems), None
+    for key in given:
+        if key not in ("arrives", "changes"):
+            message = f'"{key}" means nothing in `expect`'
+            where = problems.place(given, key)
+            problems.unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
+    return _expectation(given, "arrives", expect.parse, problems), _expectation(
+        given, "changes", expect.pause, problems
+    )
+
+
+def _expectation(node: Any, key: str, read: Callable[[str], object], problems: Problems) -> str | None:
+    if node.get(key) is None:
+        return None
+    text = str(node[key])
+    try:
+        read(text)
+    except expect.NotUnderstood as error:
+        where = problems.place_in(node, key, error.at)
+        problems.add("expect", f"`{key}` {error.message}", where=where, hint=f'{key}: "{error.hint}"')
+    return text
+
+
+def together(mapping: Mapping, others: Sequence[Mapping], problems: Problems) -> None:
+    """What a mapping says of other feeds has to be true of them."""
+    feeds = {other.feed: other for other in others}
+    for name in mapping.after:
+        if name not in feeds:
+            message = f'`after` names the feed "{name}", which no mapping makes'
+            problems.unknown("after", message, name, feeds, where=str(mapping.path))
+        elif mapping.feed in _before(name, feeds, set()):
+            message = f"{mapping.feed} and {name} wait for each other"
+            problems.add("after", message, where=str(mapping.path), hint="take one of them out of `after`")
+    for field, (feed, target) in mapping.references.items():
+        if feed not in feeds:
+            message = f'{field} refers to the feed "{feed}", which no mapping makes'
+            problems.unknown("references", message, feed, feeds, where=str(mapping.path))
+        elif not any(path.rpartition(".")[2] == target for path in _value_paths(feeds[feed].record.values())):
+            message = f"{field} refers to {target}, which {feed} does not map"
+            problems.add("references", message, where=str(mapping.path), hint=f"map {target} in {feed}")
+
+
+def _before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[str]:
+    """All feeds that a feed waits for, directly or not."""
+    if feed in seen or feed not in feeds:
+        return seen
+    for name in feeds[feed].after:
+        if name not in seen:
+            seen.add(name)
+            _before(name, feeds, seen)
+    return seen
+
+
+def needs(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+    """For each feed those that have to be through before it, because the mappings say so, directly or not."""
+    direct = {m.feed: {*m.after, *(feed for feed, _ in m.references.values())} for m in mappings}
+    found: dict[str, frozenset[str]] = {}
+    for feed in direct:
+        seen: set[str] = set()
+        ahead = list(direct[feed])
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead += direct.get(name, ())
+        found[feed] = frozenset(seen - {feed})
+    return found
+
+
+def writes_beside(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+    """For each feed the other imports whose records its own writes as well: a product's standard price is a row of a
+    price list."""
+    return {
+        mapping.feed: frozenset({"Product/ImportSkuPriceLists"})
+        for mapping in mappings
+        if any(".StandardPrice." in path for path in _value_paths(mapping.record.values()))
+    }
+
+
+def _value_paths(nodes: Iterable[Node]) -> Iterable[str]:
+    for node in nodes:
+        if node.kind == "value":
+            yield node.path
+        yield from _value_paths(node.children.values())
+        for _, fields in node.elements:
+            yield from _value_paths(fields.values())
+
+
+def ranks(mappings: Sequence[Mapping]) -> dict[str, tuple[int, int, str]]:
+    """For each feed where it stands in the order of work: by operation, then behind what it names in `after`."""
+    feeds = {mapping.feed: mapping for mapping in mappings}
+    made: dict[str, tuple[int, int, str]] = {}
+
+    def rank(feed: str, above: frozenset[str]) -> tuple[int, int, str]:
+        if feed not in made:
+            mapping = feeds[feed]
+            first = (ORDER.index(mapping.operation.id), 0)
+            needed = [*mapping.after, *(target for target, _ in mapping.references.values())]
+            behind = [rank(name, above | {feed}) for name in needed if name in feeds and name not in above]
+            place = max([first, *((before[0], before[1] + 1) for before in behind)])
+            made[feed] = (*place, feed)
+        return made[feed]
+
+    for mapping in mappings:
+        rank(mapping.feed, frozenset({mapping.feed}))
+    return made

@@ -1,0 +1,86 @@
+"""Reads what a mapping says of how much may go wrong, or change, before a run is held: `rejects` and `guards`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any
+
+from etl.mapping.model import FIFTH, Guards, Limit
+from etl.mapping.problems import Problems
+
+#: The guards that `guards:` sets, each a limit; `price_moves` may also say by how much.
+GUARD_KEYS = tuple(item.name for item in fields(Guards) if item.name != "price_by")
+MOVE_KEYS = ("share", "by")
+
+
+def limit(value: Any) -> Limit | None:
+    """What `2%`, `50` or `off` means; None for what is none of them."""
+    text = str(value).strip().lower()
+    if text in ("off", "false"):
+        return Limit(explicit=True)
+    if re.fullmatch(r"\d{1,9}", text):
+        return Limit(count=int(text), explicit=True)
+    share = _share(text)
+    return None if share is None else Limit(share, explicit=True)
+
+
+def rejects(raw: Any, problems: Problems) -> Limit:
+    """`rejects: {limit: 2%}`."""
+    given = raw.get("rejects")
+    if given is None:
+        return FIFTH
+    found = limit(given.get("limit") if isinstance(given, dict) else given)
+    if found is None or (found.share is None and found.count is None):
+        where = problems.place(raw, "rejects")
+        problems.add("rejects", f'"{given}" is no limit of rejected rows', where=where, hint="limit: 2%")
+        return FIFTH
+    return found
+
+
+def guards(raw: Any, problems: Problems) -> Guards:
+    """`guards: {gone: 5%, price_moves: {share: 10%, by: 30%}, below_cost: off}`."""
+    given = raw.get("guards")
+    if given is None:
+        return Guards()
+    if not isinstance(given, dict):
+        where = problems.place(raw, "guards")
+        problems.add("guards", "`guards` holds no guards", where=where, hint="guards: {gone: 5%, below_cost: off}")
+        return Guards()
+    settings: dict[str, Any] = {}
+    for key, value in given.items():
+        where = f"{problems.place(given, key)}, guards.{key}"
+        if key not in GUARD_KEYS:
+            problems.unknown("unknown-key", f'there is no guard "{key}"', str(key), GUARD_KEYS, where=where)
+            continue
+        if key == "price_moves" and isinstance(value, dict):
+            value = _moves(value, settings, problems)
+        found = limit(value)
+        if found is None:
+            hint = f"{key}: 5%, {key}: 20 for a number of records, or {key}: off"
+            problems.add("guards", f'"{value}" is no limit', where=where, hint=hint)
+        else:
+            settings[str(key)] = found
+    return Guards(**settings)
+
+
+def _moves(given: Any, settings: dict[str, Any], problems: Problems) -> Any:
+    """The share of `price_moves: {share: …, by: …}`; what `by` says goes into `settings`."""
+    for key in given:
+        where = f"{problems.place(given, key)}, guards.price_moves.{key}"
+        if key not in MOVE_KEYS:
+            problems.unknown("unknown-key", f'"{key}" means nothing there', str(key), MOVE_KEYS, where=where)
+    if "by" in given:
+        by = _share(str(given["by"]))
+        if by is None:
+            where = f"{problems.place(given, 'by')}, guards.price_moves.by"
+            problems.add("guards", f'"{given["by"]}" is no move of a price', where=where, hint="by: 30%")
+        else:
+            settings["price_by"] = by
+    return given.get("share", "20%")
+
+
+def _share(text: str) -> Decimal | None:
+    found = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)\s*%", text.strip())
+    return Decimal(found[1]) / 100 if found else None

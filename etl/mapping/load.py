@@ -1,0 +1,267 @@
+"""Reads a mapping file and checks all of it before the first row is read.
+
+Raises MappingInvalid with every problem: place, code, sentence, hint. What YAML says about the record is
+read by `etl.mapping.record`; this module does the rest and the checks that need the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from etl.contract import spec as contracts
+from etl.contract.spec import Contract, Operation
+from etl.errors import MappingInvalid
+from etl.mapping import columns as mapping_columns
+from etl.mapping import companion_names as manifest
+from etl.mapping import conflicts as mapping_owners
+from etl.mapping import dependencies as mapping_links
+from etl.mapping import dialect as mapping_dialect
+from etl.mapping import file_order as order
+from etl.mapping import limits as mapping_limits
+from etl.mapping import validation as mapping_check
+from etl.mapping.model import Mapping, ShrinkLimit, Source
+from etl.mapping.problems import Problems, load, sql_columns, yes
+from etl.mapping.record import RecordReader
+from etl.plan.changes import previous_file as history
+
+KEYS = (
+    "feed",
+    "operation",
+    "source",
+    "columns",
+    "rules",
+    "rejects",
+    "guards",
+    "record",
+    "per",
+    "switches",
+    "gone",
+    "supplier",
+    "after",
+    "yields",
+    "references",
+    "full",
+    "expect",
+    "feedback",
+    "destructive",
+)
+SOURCE_KEYS = ("files", "content", "keep", "shrink", "order", "done", "manifest")
+FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+
+
+def read(path: Path) -> Mapping:
+    """The mapping at `path`; raises MappingInvalid."""
+    problems = Problems(path)
+    raw = load(path)
+    contract = contracts.load()
+    for key in raw:
+        if key not in KEYS:
+            message = f'"{key}" means nothing in a mapping'
+            problems.unknown("unknown-key", message, str(key), KEYS, where=problems.place(raw, key))
+    feed = str(raw.get("feed", ""))
+    if not FEED_NAME.fullmatch(feed):
+        hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
+        problems.add("feed", "has no usable feed name", where=problems.place(raw, "feed"), hint=hint)
+    columns = mapping_columns.read(raw.get("columns") or {}, problems)
+    operation = _operation(raw, contract, problems)
+    source = _source(raw, problems)
+    if operation is None or source is None:
+        problems.finish()
+    assert operation is not None
+    assert source is not None
+    record = RecordReader(contract, operation, columns, problems).record(
+        raw.get("record"), problems.place(raw, "record")
+    )
+    expected = mapping_links.expected(raw, problems)
+    switches = _switches(raw, operation, problems)
+    mapping = Mapping(
+        feed=feed,
+        path=path,
+        operation=operation.searched(switches),
+        source=source,
+        columns=columns,
+        rules=mapping_columns.rules(raw, problems),
+        record=record,
+        rejects=mapping_limits.rejects(raw, problems),
+        guards=mapping_limits.guards(raw, problems),
+        per=_per(raw, problems),
+        switches=switches,
+        gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
+        supplier=_integer(raw, "supplier", problems),
+        after=tuple(str(name) for name in _list(raw.get("after"))),
+        yields=mapping_owners.read(raw, problems),
+        references=mapping_links.references(raw, operation, record, problems),
+        full=mapping_links.full(raw, problems),
+        expect=expected[0],
+        changes=expected[1],
+        feedback="feedback" in raw and yes(raw, "feedback", problems.place(raw, "feedback"), problems),
+        destructive=str(raw["destructive"]) if raw.get("destructive") else None,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+    mapping_check.whole(mapping, raw, problems)
+    problems.finish()
+    return mapping
+
+
+def read_all(folder: Path) -> tuple[list[Mapping], list[MappingInvalid]]:
+    """Every mapping of a folder by file name, and what is wrong with the others."""
+    good: list[Mapping] = []
+    bad: list[MappingInvalid] = []
+    feeds: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
+        try:
+            mapping = read(path)
+        except MappingInvalid as error:
+            bad.append(error)
+            continue
+        if mapping.feed in feeds:
+            problems = Problems(path)
+            message = f'the feed "{mapping.feed}" is also made by {feeds[mapping.feed].name}'
+            problems.add("feed-twice", message, where=str(path), hint="give each mapping a feed name of its own")
+            bad.append(MappingInvalid(problems.found))
+            continue
+        feeds[mapping.feed] = path
+        good.append(mapping)
+    for mapping in list(good):
+        problems = Problems(mapping.path)
+        mapping_links.together(mapping, good, problems)
+        if problems.found:
+            good.remove(mapping)
+            bad.append(MappingInvalid(problems.found))
+    return good, bad
+
+
+def _list(raw: Any) -> list[Any]:
+    if raw is None:
+        return []
+    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
+
+
+def _one_of(raw: Any, key: str, known: Iterable[str], default: str, problems: Problems) -> Any:
+    value = str(raw.get(key, default))
+    if value not in tuple(known):
+        message = f'`{key}` cannot be "{value}"'
+        problems.unknown(key, message, value, known, where=problems.place(raw, key))
+        return default
+    return value
+
+
+def _integer(raw: Any, key: str, problems: Problems) -> int | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        problems.add("number", f"`{key}` is no whole number", where=problems.place(raw, key), hint=f"{key}: 123")
+        return None
+    return int(value)
+
+
+def _operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
+    name = str(raw.get("operation", ""))
+    where = problems.place(raw, "operation")
+    if "operation" not in raw:
+        hint = "operation: one of " + ", ".join(sorted(contract.operations))
+        problems.add("operation", "does not say which import it is for", where=where, hint=hint)
+        return None
+    if name not in contract.operations:
+        problems.unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
+        return None
+    return contract.operations[name]
+
+
+def _source(raw: Any, problems: Problems) -> Source | None:
+    source = raw.get("source")
+    where = problems.place(raw, "source")
+    if not isinstance(source, dict):
+        problems.add("source", "says nothing of its source", where=where, hint='source: {files: "*.csv", …}')
+        return None
+    for key in source:
+        if key not in SOURCE_KEYS and key not in mapping_dialect.KEYS:
+            known = SOURCE_KEYS + mapping_dialect.KEYS
+            message = f'"{key}" means nothing in `source`'
+            problems.unknown("unknown-key", message, str(key), known, where=problems.place(source, key))
+    files = tuple(str(name) for name in _list(source.get("files")))
+    if not files:
+        problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
+    content: Any = "full"
+    if "content" in source:
+        content = _one_of(source, "content", ("full", "changes"), "full", problems)
+    else:
+        message = "`source` does not say whether a file holds everything or only what changed"
+        problems.add("content", message, where=where, hint="content: full, or content: changes")
+    keep = source.get("keep")
+    if keep is not None:
+        sql_columns(str(keep), problems.place(source, "keep"), problems)
+    shrink = history.limit(str(source["shrink"])) if "shrink" in source else None
+    if "shrink" in source and shrink is None:
+        message = f'"{source["shrink"]}" is no share of a file'
+        problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
+    usual = history.USUAL if content == "full" else ShrinkLimit()
+    return Source(
+        files=files,
+        content=content,
+        dialect=mapping_dialect.read(source, files, problems),
+        keep=str(keep) if keep else None,
+        shrink=shrink or usual,
+        order=_order(source, problems),
+        done=_companion(source, "done", '"{name}.ok"', problems),
+        manifest=_companion(source, "manifest", '"{name}.sha256", or "*.md5"', problems),
+    )
+
+
+def _companion(source: Any, key: str, example: str, problems: Problems) -> str | None:
+    if source.get(key) is None:
+        return None
+    text = str(source[key])
+    reason = manifest.problem_of(text, stars=key == "manifest")
+    if reason:
+        problems.add(
+            "companion-file", f'`{key}: "{text}"` {reason}', where=problems.place(source, key), hint=f"{key}: {example}"
+        )
+    return text
+
+
+def _order(source: Any, problems: Problems) -> str | None:
+    if source.get("order") is None:
+        return None
+    text = str(source["order"])
+    reason = order.problem_of(text)
+    if reason:
+        hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
+        problems.add("order", reason, where=problems.place(source, "order"), hint=hint)
+    return text
+
+
+def _per(raw: Any, problems: Problems) -> str | None:
+    per = raw.get("per")
+    if per is None:
+        return None
+    pattern = per.get("columns") if isinstance(per, dict) else None
+    if not pattern or "*" not in str(pattern):
+        hint = 'per: {columns: "stock_*"}'
+        problems.add("per", "`per` names no columns", where=problems.place(raw, "per"), hint=hint)
+        return None
+    return str(pattern)
+
+
+def _switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, ...]:
+    """Switches and row guards by `Array.Name`, or by the bare name where only one array has it."""
+    known: dict[str, str] = {}
+    for flag in operation.flags:
+        if flag.kind in ("switch", "row_guard") and not flag.deprecated:
+            known[flag.id] = flag.id
+            twin = any(f.name == flag.name and f is not flag for f in operation.flags)
+            if not twin:
+                known[flag.name] = flag.id
+    found: list[str] = []
+    for name in _list(raw.get("switches")):
+        if str(name) in known:
+            found.append(known[str(name)])
+        else:
+            message = f'{operation.id} has no switch "{name}"'
+            problems.unknown("switch", message, str(name), known, where=problems.place(raw, "switches"))
+    return tuple(found)

@@ -1,0 +1,232 @@
+"""What a mapping file says, as values: the source, its columns and rules, and the record they become.
+
+`etl.mapping.load` makes these from YAML and checks all of it against the contract. Nothing here knows where
+a value came from except by its `where`, the `file:line:column` that errors and plans point at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping as Map
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from etl.contract.spec import Field, Operation
+from etl.model.runs import Dialect
+
+Scalar = str | int | bool | Decimal
+ColumnType = Literal["text", "integer", "decimal", "boolean", "date", "datetime"]
+NodeKind = Literal["value", "object", "keyed", "listed", "rows", "columns", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What good cells of a source column look like. `name` may be a pattern with `*`."""
+
+    name: str
+    type: ColumnType = "text"
+    required: bool = False  #: an empty cell rejects the row
+    optional: bool = False  #: the file may lack the column
+    aliases: tuple[str, ...] = ()
+    pattern: str | None = None  #: regular expression for the whole cell
+    allowed: tuple[str, ...] = ()
+    min: Decimal | date | None = None
+    max: Decimal | date | None = None
+    max_length: int | None = None
+    unique: bool = False
+    decimal: str = "."
+    thousands: str | None = None
+    round: int | None = None  #: decimals to keep, half away from zero; None: more than four is a rejection
+    true: tuple[str, ...] = ("true", "1", "yes", "ja", "j", "y", "x")
+    false: tuple[str, ...] = ("false", "0", "no", "nej", "nein", "n")
+    formats: tuple[str, ...] = ()
+    zone: str = "UTC"
+    trim: bool = True
+    empty: tuple[str, ...] = ()  #: cell texts that mean "nothing", e.g. NULL
+    where: str = ""
+
+    @property
+    def is_pattern(self) -> bool:
+        return "*" in self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition over the typed cells of one row, in SQL; or columns whose cells together occur once."""
+
+    name: str
+    roots: tuple[str, ...]  #: columns that it reads
+    where: str
+    sql: str | None = None  #: None: the columns together are unique
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Where one field's value comes from."""
+
+    kind: Literal["column", "constant", "sql", "cell", "item"]
+    text: str = ""  #: column name, SQL, or a constant that still holds {1}
+    roots: tuple[str, ...] = ()  #: columns that the SQL reads
+    constant: Scalar | None = None
+    table: Map[str, Scalar] | None = None  #: look-up from cell text to value
+    replace: tuple[tuple[str, str], ...] = ()
+    default: Scalar | None = None
+    empty: Literal["leave", "clear"] = "leave"
+    own: bool = True  #: False: written when the record is new, never again
+    silent: bool = False  #: no row ever gives it; see Layout.retiring
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One target in the record: a value, an object, or one of five ways to make a list.
+
+    keyed: {code: object} · listed: [object, …] · rows: one element for each source row of the record ·
+    columns: one for each source column that fits a pattern · split: one for each part of a cell.
+    """
+
+    kind: NodeKind
+    field: Field
+    path: str  #: as in the contract: `Variants[].Skus`
+    where: str
+    value: Value | None = None
+    children: Map[str, Node] = dataclasses.field(default_factory=dict)  #: of an object, or of a list's element template
+    elements: tuple[tuple[str, Map[str, Node]], ...] = ()  #: keyed and listed: (code or index, fields)
+    pattern: str = ""  #: columns
+    column: str = ""  #: split
+    by: str = "|"
+    flag: str | None = None  #: chosen by name instead of the plain one, e.g. NameCreateOnly
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkLimit:
+    """By how much a file may fall below the one before it; `share` None: nobody asks.
+
+    See `etl.plan.changes.previous_file`.
+    """
+
+    share: Decimal | None = None
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which files, and how they are written."""
+
+    files: tuple[str, ...]  #: globs below the inbox
+    content: Literal["full", "changes"]
+    dialect: Dialect
+    keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
+    shrink: ShrinkLimit = ShrinkLimit()
+    done: str | None = None  #: name of the file that says that an export is complete, see `etl.mapping.companion_names`
+    manifest: str | None = None  #: name of the file that lists checksums, perhaps with stars
+    order: str | None = None  #: regular expression for the name below the inbox; its named groups say how new a file is
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many of something a run may have before it is held; without share and count nobody asks."""
+
+    share: Decimal | None = None
+    count: int | None = None
+    explicit: bool = False
+
+    def exceeded(self, found: int, of: int) -> bool:
+        """A share that the mapping does not set lets a handful pass even of very few."""
+        if self.count is not None:
+            return found > self.count
+        if self.share is None:
+            return False
+        allowed = int(self.share * of)
+        return found > (allowed if self.explicit else max(allowed, FEW))
+
+    def __str__(self) -> str:
+        if self.count is not None:
+            return str(self.count) if self.count else "none"
+        return f"{(self.share * 100).normalize():f} %" if self.share is not None else "off"
+
+
+#: Records or rows of which a default share always lets so many pass.
+FEW = 10
+
+FIFTH = Limit(Decimal("0.2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a run may do without asking; see `etl.plan.changes.guards`."""
+
+    gone: Limit = FIFTH
+    deactivated: Limit = FIFTH
+    full_file: Limit = Limit(count=0)
+    price_moves: Limit = FIFTH
+    price_by: Decimal = Decimal("0.15")  #: a price that moves by more is counted in `price_moves`
+    price_zero: Limit = Limit(count=0)
+    below_cost: Limit = Limit(count=0)
+    stock_zero: Limit = FIFTH
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One feed."""
+
+    feed: str
+    path: Path
+    operation: Operation
+    source: Source
+    columns: Map[str, Column]
+    rules: tuple[Rule, ...]
+    record: Map[str, Node]
+    rejects: Limit = FIFTH
+    guards: Guards = Guards()
+    per: str | None = None  #: pattern of columns: one record for each of them and each row
+    switches: tuple[str, ...] = ()  #: flag ids without a field
+    gone: Literal["ignore", "deactivate"] = "ignore"
+    supplier: int | None = None
+    after: tuple[str, ...] = ()  #: feeds that have to be done before, besides the order of their operations
+    yields: tuple[str, ...] = ()  #: feeds whose accepted values this one does not overwrite
+    references: Map[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    #: field to (feed, field): its values have to be accepted there before the record is sent
+    full: str | None = None  #: cron expression, local time: when everything is sent again
+    expect: str | None = None  #: when its files come, see `etl.mapping.expectations`
+    changes: str | None = None  #: how long they may stay the same
+    feedback: bool = False  #: the supplier gets the rejected rows back, beside its file
+    destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
+    digest: str = ""
+
+    def column(self, name: str) -> Column:
+        """The declaration that covers a source column; plain text when there is none."""
+        if name in self.columns:
+            return self.columns[name]
+        for column in self.columns.values():
+            if column.is_pattern and matches(column.name, name) is not None:
+                return column
+        return Column(name)
+
+
+def matches(pattern: str, name: str) -> tuple[str, ...] | None:
+    """The texts that the stars of a pattern stand for, or None when the name does not fit."""
+    import re
+
+    found = re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
+    return found.groups() if found else None
+
+
+def bind(value: Value, matched: tuple[str, ...] | None) -> Value:
+    """Put the texts that a column pattern matched, `(column, {1}, {2}, …)`, into a value."""
+    if matched is not None:
+        for number, text in enumerate(matched[1:], 1):
+            value = dataclasses.replace(value, text=value.text.replace(f"{{{number}}}", text))
+        if value.kind == "cell":
+            value = dataclasses.replace(value, kind="column", text=matched[0])
+    if value.kind == "constant" and value.constant is None and not value.silent:
+        text = value.text
+        for old, new in value.replace:
+            text = text.replace(old, new)
+        if value.table is not None and text in value.table:
+            return dataclasses.replace(value, constant=value.table[text], table=None)
+        return dataclasses.replace(value, constant=text)
+    return value

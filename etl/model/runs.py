@@ -1,0 +1,314 @@
+"""The frozen values that flow from file to job, and nothing that acts.
+
+polars is imported for type checking only: `etl status` and `etl --help` must not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from etl.parallel import Start, in_turn
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
+ROW = "_row"
+
+#: Rows of a table that are worked on at a time.
+PIECE = 250_000
+
+#: Columns of records: what tells one apart, and the array element (a cluster of variants) it belongs to.
+KEY = "_key"
+ITEM = "_item"
+
+#: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
+#: (the line there). Null where ROW says it; missing where nothing came so.
+CAME = "_came"
+
+#: Columns of a rejections frame. `value` is the cell as text; never written to a log.
+REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file as it was when it was claimed."""
+
+    path: Path  #: where the bytes are now
+    name: str  #: name relative to the inbox, as it arrived, with forward slashes
+    size: int
+    modified: float  #: seconds since the epoch
+    digest: str  #: sha256 of the bytes, hex
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a file is written. Frozen in the mapping: checked in production, never guessed there."""
+
+    format: Literal["csv", "excel", "fixed"] = "csv"
+    encoding: str = "utf-8"  #: "utf-8|windows-1252": tried in this order, line by line
+    delimiter: str = ","
+    quote: str | None = '"'
+    escape: str | None = None
+    header: int = 1  #: 1-based line (CSV; blank lines count) or sheet row of the header; 0 = the file has no header
+    skip: int = 0  #: lines (CSV) or sheet rows before the data of a file that has no header
+    columns: tuple[str, ...] = ()  #: names when there is no header, or to be used instead of the header's
+    sheet: str | None = None  #: Excel sheet, hidden ones too when named; None = the first visible one
+    widths: tuple[int, ...] = ()  #: characters per column when `format` is "fixed"; padding blanks are cut there
+    short_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells missing at the end of a row are empty
+    long_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells beyond the last column are fine when empty
+    final_newline: bool = True  #: the last record ends with a line end; without one it counts as cut off
+    trailer: str | None = None  #: pattern of the last line, may hold (?P<rows>\d+); a file without it is refused
+
+    @property
+    def above(self) -> int:
+        """Lines, or sheet rows, before the data."""
+        return self.header or self.skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Rows that we refuse: one line per reason, columns REJECTION_COLUMNS, `row` as in ROW."""
+
+    frame: pl.DataFrame
+
+    @property
+    def rows(self) -> int:
+        """Number of distinct rows refused."""
+        return int(self.frame["row"].n_unique())
+
+
+class Reading(Protocol):
+    """A file that can be read piece by piece, as often as needed; what it is at the end of each pass is a `Table`.
+
+    `malformed` and `rows` are those of the latest pass that came to its end.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def malformed(self) -> Rejections: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+        """At least one frame of whole rows, in the order of the file; `start`: how pieces of it may be begun ahead."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text cells plus ROW. Every row of the file is either in `frame` or in `malformed`."""
+
+    frame: pl.DataFrame  #: ROW (Int64) and one String column per source column; an empty cell is null
+    malformed: Rejections  #: rows whose cells could not be told apart (too few, too many, bad bytes)
+    rows: int  #: data rows in the file, counted independently of the frame
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in self.frame.columns if name != ROW)
+
+    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+        """The rows in pieces, as a `Reading` gives them; they are there, so there is nothing to start."""
+        yield from self.frame.iter_slices(PIECE) if self.frame.height else (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout, perhaps CAME."""
+
+    frame: pl.DataFrame
+    rows: pl.Series  #: numbers of all source rows that are in it
+
+
+class RunState(StrEnum):
+    """Life of one file's journey."""
+
+    CLAIMED = "claimed"  #: the file is ours, nothing is planned yet
+    PLANNED = "planned"  #: plan, chunks and payloads are on disk
+    HELD = "held"  #: planned, waits for a person's yes
+    SENDING = "sending"  #: at least one chunk has left or is about to
+    DONE = "done"  #: every chunk has ended, for better or worse
+    REFUSED = "refused"  #: the file as a whole could not be read or checked; nothing was sent
+    CARRIED = "carried"  #: nothing was sent: its records are owed to Norce, and go with a later run of the feed
+    SUPERSEDED = "superseded"  #: a newer full file of the feed made this one pointless
+    DISCARDED = "discarded"  #: held, and a person said no
+
+    @property
+    def is_final(self) -> bool:
+        return self in (*WORKED, RunState.REFUSED, RunState.SUPERSEDED, RunState.DISCARDED)
+
+
+#: What the run's file says has been taken in: sent, or owed.
+WORKED = (RunState.DONE, RunState.CARRIED)
+
+
+class ChunkState(StrEnum):
+    """Life of one request."""
+
+    PLANNED = "planned"
+    SENDING = "sending"  #: marked before the request leaves; after a crash: in doubt
+    SUBMITTED = "submitted"  #: Connect gave a job id
+    ACCEPTED = "accepted"  #: the job ended; all but the refused keys are accepted
+    FAILED = "failed"  #: nothing of it is accepted
+    SPLIT = "split"  #: replaced by two halves
+
+    @property
+    def is_final(self) -> bool:
+        return self in (ChunkState.ACCEPTED, ChunkState.FAILED, ChunkState.SPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The records of one request, ready to send: header and payload never change after planning."""
+
+    run: str
+    number: int  #: 1-based within the run
+    wave: int  #: chunks of wave n+1 may only leave when those of wave n have ended (they share keys)
+    operation: str  #: e.g. "Product/ImportOnhands"
+    header: Mapping[str, Any]  #: the X-StormConnect-Header object
+    payload: Path  #: file holding the JSON array, written and synced before the chunk exists
+    digest: str  #: sha256 of the payload, hex
+    records: int  #: elements of the array
+    values: int  #: field values sent, keys not counted
+    state: ChunkState = ChunkState.PLANNED
+    origin: int = 0  #: number of the planned chunk these records belong to (itself unless split)
+    first: int = 0  #: index within the origin's array of the first record here
+    attempts: int = 0
+    job_id: int | None = None
+    job_status: int | None = None
+    sent_at: float | None = None  #: epoch seconds of the latest attempt
+    polled_at: float | None = None
+    polls: int = 0
+    not_before: float | None = None  #: epoch seconds before which it must not be tried again
+    error: str | None = None  #: why it failed, in words without cell values
+    without: tuple[int, ...] = ()  #: indexes of the origin's array, from `first` on, that were left out as refused
+    repeats: int = 0  #: how often these very records went again because their job failed without a reason
+    validation_failures: int = 0  #: of the import's answer
+    messages: tuple[str, ...] = ()  #: of the import's answer; may hold cell values
+    settled: str | None = None  #: how an unknown outcome was settled: "adopted", "sent again"
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """Which elements of the origin's array these records are, in order."""
+        left_out = frozenset(self.without)
+        span = range(self.first, self.first + self.records + len(left_out))
+        return tuple(index for index in span if index not in left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRange:
+    """Records of one planned chunk that Connect took: `indexes` of its array, except those of the refused keys."""
+
+    origin: int  #: number of the planned chunk
+    indexes: tuple[int, ...]
+    refused: frozenset[str]  #: keys that Connect did not take when this origin was sent
+    partly: frozenset[str] = frozenset()  #: those of them that it took in part, without saying which
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What one run has had accepted so far; laid over the feed's base in the order of the runs."""
+
+    run: str
+    ranges: tuple[AcceptedRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What Job/Get says."""
+
+    id: int
+    status: int | None
+    finished: bool
+    total: int | None = None
+    failed: int | None = None
+    inserted: int | None = None
+    updated: int | None = None
+    storage_name: str | None = None
+    started: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One line of Job/GetLog, or of a ValidationSummary (severity 3 then)."""
+
+    severity: int
+    message: str
+    imported_row: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to an import request."""
+
+    job_id: int
+    validation_failures: int = 0
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that Connect did not take, traced back to our key."""
+
+    key: str  #: as in the `_key` column of what was sent
+    severity: int
+    message: str
+    source_row: int | None = None
+    source_file: str | None = None  #: where that row is, and the run that has read it; None: the run's own file
+    source_run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of one run, in rows and keys of the source."""
+
+    rows: int = 0
+    rejected: int = 0
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    requests: int = 0
+    records_sent: int = 0
+    values_sent: int = 0
+    refused: int = 0  #: records that Connect refused
+    skipped: int = 0  #: rows that the mapping leaves out (`keep`)
+    waiting: int = 0  #: records held back until what they refer to is accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One file's journey as the ledger knows it."""
+
+    id: str
+    feed: str
+    operation: str
+    file: str
+    digest: str
+    state: RunState
+    counts: Counts = field(default_factory=Counts)
+    kind: Literal["file", "full", "rerun", "resend", "undo", "owed"] = "file"
+    started: datetime | None = None
+    ended: datetime | None = None
+    error: str | None = None  #: the whole error text, when refused
+    claimed: Path | None = None  #: where the file waits while the run is open
+    archive: Path | None = None  #: folder of the filed-away file, rejections and report
+    carried_into: str | None = None  #: of a carried run: the one that has taken its records over; None until then
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it works on a file; others work on what earlier runs have left."""
+        return self.kind not in ("undo", "owed")
+
+    @property
+    def compares(self) -> bool:
+        """Whether it holds a file of the feed against what Norce has, so that its counts tell of that file."""
+        return self.has_file and self.kind != "full"

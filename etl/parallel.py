@@ -1,0 +1,41 @@
+"""Work on pieces that is begun before its result is needed, and taken in order.
+
+Who decides starts work by a `Start` and knows nothing of threads: `etl.thread_pool` has one with them, `in_turn` is one
+without.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+#: Pieces that are begun before the one in hand is done with: enough to keep two threads busy.
+AHEAD = 2
+
+_T = TypeVar("_T")
+
+
+class Start(Protocol):
+    """Begins something that depends on nothing but what it is given, and gives what waits for its result.
+
+    When and in which thread it runs is not the beginner's affair.
+    """
+
+    def __call__(self, work: Callable[[], _T], /) -> Callable[[], _T]: ...
+
+
+def in_turn(work: Callable[[], _T]) -> Callable[[], _T]:
+    """The plainest way to start something: it is done when its result is asked for."""
+    return work
+
+
+def in_order(works: Iterable[Callable[[], _T]], start: Start) -> Iterator[_T]:
+    """The results in the order of the works, some of which are begun ahead."""
+    begun: deque[Callable[[], _T]] = deque()
+    for work in works:
+        begun.append(start(work))
+        if len(begun) > AHEAD:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()

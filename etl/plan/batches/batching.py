@@ -1,0 +1,370 @@
+"""A change set into requests: which leaves under one header, which records, in which wave.
+
+Connect takes one header per request and so many requests a minute; minutes are what is scarce. Records are
+grouped by what changed; groups are merged into supersets, adding values already known, only where one group
+each would take more minutes than the records need anyway.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from etl.mapping.layout import BITS, OWN, Layout, unpack
+from etl.model.runs import CAME, ITEM, KEY, ROW, Rejections
+from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import layers
+from etl.plan.batches.packing import Group, Packing, Share, fits, pack
+from etl.plan.changes.diff import NEW, ChangeSet
+
+#: Columns of a batch's frame: how many values the record is sent with, and how many of them have changed.
+VALUES, CHANGED = "_values", "_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold and one minute may carry."""
+
+    max_records: int = 1000
+    requests_per_minute: int = 60
+    packing: Packing = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that travel under one header; `frame` may still be cut for size."""
+
+    wave: int
+    bits: int
+    frame: pl.DataFrame
+    records: int  #: array elements
+    merged: int  #: distinct change sets that were put together to save requests
+    whole: bool = False  #: must not be cut: a FullFile scope
+
+
+def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], pl.DataFrame]:
+    """Batches by wave, then by size; every changed record is in as many batches as it needs passes.
+
+    Records that no header can carry come back by themselves, see `uneven`.
+    """
+    frame, sets, hopeless = _assign(changes, layout, limits)
+    batches: list[Batch] = []
+    waves = sorted(frame["_wave"].unique().to_list()) if frame.height else []
+    for wave in waves:
+        batches.extend(_wave(frame.filter(pl.col("_wave") == wave), wave, sets, changes.words, layout, limits))
+    return batches, hopeless.select(KEY, ROW, NEW, *([CAME] if CAME in hopeless.columns else []))
+
+
+def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejections:
+    """Why records that no header can carry do not go, for every row of them; `lines`: KEY and ROW of all rows.
+
+    What an earlier file brought has no row in this one: the sentence names file and row.
+    """
+    if lines is not None:
+        hopeless = hopeless.drop(ROW).join(lines, on=KEY, how="left", maintain_order="left")
+    came = pl.lit(None, dtype=pl.String)
+    if CAME in hopeless.columns:
+        place = pl.col(CAME).struct
+        came = pl.format(" ({}, row {})", place.field("file"), place.field("row"))
+    return Rejections(
+        hopeless.select(
+            row=pl.col(ROW).cast(pl.Int64),
+            column=pl.lit(""),
+            code=pl.lit("uneven-list"),
+            value=pl.col(KEY).str.replace_all("\x1f", " / ", literal=True),
+            message=pl.concat_str(
+                pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
+                came.fill_null(""),
+            ),
+            hint=pl.lit("fill the cells, or give the field a `default` or `empty: clear`"),
+        )
+    )
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch cut in two between array elements."""
+    numbered = batch.frame.with_columns(_item_number(batch.frame))
+    middle = batch.records // 2
+    first = numbered.filter(pl.col("_i") < middle).drop("_i")
+    rest = numbered.filter(pl.col("_i") >= middle).drop("_i")
+    return replace(batch, frame=first, records=middle), replace(batch, frame=rest, records=batch.records - middle)
+
+
+def apart(batches: Iterable[Batch], size: int) -> int:
+    """Requests that it would take if only records with the same changes shared one."""
+    whole = 0
+    found: dict[tuple[int, int, bool], int] = {}
+    for batch in batches:
+        if CHANGED not in batch.frame.columns:
+            whole += 1
+            continue
+        for number, new, items in batch.frame.group_by("_s", NEW).agg(pl.col(ITEM).n_unique()).iter_rows():
+            key = batch.wave, number, new
+            found[key] = found.get(key, 0) + items
+    return whole + sum(-(-items // size) for items in found.values())
+
+
+def delayed(batch: Batch, waves: int) -> Batch:
+    """The same, so many waves later."""
+    return replace(batch, wave=batch.wave + waves)
+
+
+def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], ChangeSet]:
+    """For FullFile=true: each scope whole under one header of what all its records have, and what remains to send.
+
+    Scopes share a request while there is room; a scope that has none alone is left whole, for the caller to refuse.
+    """
+    names = scope_columns(layout)
+    send = [f"_c{word}" for word in range(changes.words)]
+    able = [f"_v{word}" for word in range(changes.words)]
+    frame = changes.frame
+    parts = frame.partition_by(names, maintain_order=True) if names else [frame]
+    made: dict[int, list[pl.DataFrame]] = {}
+    for part in parts:
+        if part.is_empty():
+            continue
+        common = unpack(part.select(pl.col(name).bitwise_and() for name in able).row(0))
+        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0))
+        if layout.retiring is not None:
+            wanted |= 1 << layout.retiring.index
+        bits = coherence.close(wanted, common, layout)
+        if bits is None:
+            bits = coherence.close(layout.always, common, layout) or layout.always
+        made.setdefault(bits, []).append(part)
+    batches: list[Batch] = []
+    for bits, group in made.items():
+        room: list[pl.DataFrame] = []
+        count = 0
+        for part in group:
+            items = part[ITEM].n_unique()
+            if room and count + items > limits.max_records:
+                batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
+                room, count = [], 0
+            room.append(part)
+            count += items
+        batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
+    if not batches:
+        return [], changes
+    done = pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches])
+    rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
+        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}")).alias(f"_c{word}") for word in range(changes.words)
+    )
+    left = rest.filter(pl.any_horizontal(pl.col(name) != 0 for name in send)).select(frame.columns)
+    return batches, replace(changes, frame=left)
+
+
+def scope_columns(layout: Layout) -> list[str]:
+    """Columns whose values name the scope of a FullFile request; none where everything is one scope."""
+    full_file = layout.operation.full_file
+    fields = full_file.scope if full_file.split == "scope" else ()
+    return [layout.by_path[path].name for path in fields or ()]
+
+
+def _mask(bits: int, words: int) -> list[pl.Expr]:
+    return [pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)]
+
+
+def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
+    """Each row with its set (`_s`) and wave; rows of several passes several times."""
+    c = [f"_c{word}" for word in range(changes.words)]
+    v = [f"_v{word}" for word in range(changes.words)]
+    frame = changes.frame
+    sets: list[int] = []
+    index: dict[int, int] = {}
+    able = v
+    if layout.units and frame[ITEM].n_unique() < frame.height:
+        frame, able = _agree(frame, c, v, layout), [f"_a{word}" for word in range(changes.words)]
+    pairs = frame.select(*c, *able).unique(maintain_order=True)
+    rows: list[tuple[int, int, int]] = []
+    for number, pair in enumerate(pairs.iter_rows()):
+        made = coherence.passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
+        if made is None:
+            rows.append((number, -1, 0))
+        for order, bits in enumerate(made or ()):
+            if bits not in index:
+                index[bits] = len(sets)
+                sets.append(bits)
+            rows.append((number, index[bits], order))
+    plan = pl.DataFrame(rows, schema={"_pair": pl.Int64, "_s": pl.Int64, "_pass": pl.Int64}, orient="row")
+    numbered = pairs.with_row_index("_pair").cast({"_pair": pl.Int64})
+    frame = frame.join(numbered, on=[*c, *able], how="left", maintain_order="left").select(
+        *changes.frame.columns, "_pair"
+    )
+    frame = frame.join(plan, on="_pair", how="inner", maintain_order="left").drop("_pair")
+    hopeless = frame.filter(pl.col("_s") < 0)
+    frame = frame.filter(pl.col("_s") >= 0)
+    # The rows of one item, and the passes of one row, share keys: their jobs must follow one another.
+    if frame[ITEM].n_unique() == frame.height:
+        return _layered(frame, sets, layout, limits), sets, hopeless
+    turn = pl.col("_pass") * (1 << 32) + pl.col("_s")
+    wave = (turn.rank("dense").over(ITEM) - 1).cast(pl.Int64)
+    return frame.with_columns(wave.alias("_wave")), sets, hopeless
+
+
+def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limits) -> pl.DataFrame:
+    """One row per item and one pass per row: all in the first wave, but new records with gaps in layers."""
+    flat = frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave"))
+    counts = frame.filter(pl.col(NEW)).group_by("_s").len().sort("_s")
+    by_set = {sets[number]: records for number, records in counts.iter_rows()}
+    headers: dict[object, int] = {}
+    for bits, records in by_set.items():
+        key = layout.lit(bits), bits & layout.uniform
+        headers[key] = headers.get(key, 0) + records
+    size, minute = limits.max_records, limits.requests_per_minute
+    enough = fits(list(headers.values()), size, minute, limits.packing)
+    made = {} if enough else layers.layered(by_set, layout, size, minute)
+    if not made:
+        return flat
+    number_of = {bits: number for number, bits in enumerate(sets)}
+    rows: list[tuple[int, int, int]] = []
+    for bits, its in made.items():
+        for layer in its:
+            if layer.bits not in number_of:
+                number_of[layer.bits] = len(sets)
+                sets.append(layer.bits)
+            rows.append((number_of[bits], number_of[layer.bits], layer.order))
+    table = pl.DataFrame(rows, schema={"_s": pl.Int64, "_to": pl.Int64, "_w": pl.Int64}, orient="row")
+    concerned = pl.col(NEW) & pl.col("_s").is_in(table["_s"].unique().implode())
+    spread = flat.filter(concerned).join(table, on="_s", how="left", maintain_order="left")
+    spread = spread.with_columns(pl.col("_to").alias("_s"), pl.col("_w").alias("_wave")).drop("_to", "_w")
+    return pl.concat([flat.filter(~concerned), spread])
+
+
+def _agree(frame: pl.DataFrame, c: list[str], v: list[str], layout: Layout) -> pl.DataFrame:
+    """Give the rows of an item one common set where all of them can serve it: then it is one array element.
+
+    `_a0…` are added: what a row could give of what it is asked for together with the others.
+    """
+    asked, shared, some = ([kind + name[2:] for name in v] for kind in ("_u", "_a", "_o"))
+    items = frame.group_by(ITEM).agg(
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(c, asked, strict=True)),
+        *(pl.col(name).bitwise_and().alias(made) for name, made in zip(v, shared, strict=True)),
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(v, some, strict=True)),
+        pl.len().alias("_n"),
+    )
+    several = items.filter(pl.col("_n") > 1)
+    kinds = several.select(*asked, *shared, *some).unique()
+    fitting = []
+    for kind in kinds.iter_rows():
+        send, able, any_of = (unpack(kind[start : start + len(v)]) for start in range(0, len(kind), len(v)))
+        made = coherence.passes(send, able, layout)
+        # What goes as a whole has to be whole for each of them: the list of one row may have more than the other's.
+        fitting.append(made is not None and len(made) == 1 and coherence.close(made[0], any_of, layout) == made[0])
+    good = kinds.filter(pl.Series(fitting, dtype=pl.Boolean))
+    common = several.join(good, on=good.columns, how="semi").select(ITEM, *asked, *shared)
+    return frame.join(common, on=ITEM, how="left", maintain_order="left").with_columns(
+        *(pl.coalesce(made, name).alias(name) for name, made in zip(c, asked, strict=True)),
+        *(pl.coalesce(made, name).alias(made) for name, made in zip(v, shared, strict=True)),
+    )
+
+
+def _wave(
+    frame: pl.DataFrame, wave: int, sets: list[int], words: int, layout: Layout, limits: Limits
+) -> Iterator[Batch]:
+    able = [f"_v{word}" for word in range(words)]
+    counts = [layout.values(bits) for bits in sets]
+    frame = frame.with_columns(
+        pl.col("_s").replace_strict(list(range(len(sets))), counts, return_dtype=pl.UInt32).alias(CHANGED)
+    )
+    if layout.units:  # a variant that is new does not tear its product apart
+        frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
+    facts = (
+        frame.group_by("_s", NEW)
+        .agg(
+            pl.col(ITEM).n_unique().alias("_n"),
+            *(pl.col(name).bitwise_and() for name in able),
+            *(pl.col(name).bitwise_or().alias("u" + name) for name in able),
+        )
+        .sort("_n", "_s", NEW, descending=[True, False, False])
+    )
+    groups = [
+        Group(
+            sets[row["_s"]],
+            unpack(tuple(row[name] for name in able)),
+            unpack(tuple(row["u" + name] for name in able)),
+            row["_n"],
+            row[NEW],
+        )
+        for row in facts.iter_rows(named=True)
+    ]
+    shares = _shares(groups, layout, limits)
+    targets = list(
+        dict.fromkeys((share.bits, group.new) for group, its in zip(groups, shares, strict=True) for share in its)
+    )
+    by_id = {pair: number for number, pair in enumerate(targets)}
+    merged = dict.fromkeys(targets, 0)
+    routes: list[tuple[int, bool, int, int, int]] = []
+    for row, group, its in zip(facts.select("_s", NEW).iter_rows(), groups, shares, strict=True):
+        start = 0
+        for share in its:
+            target = share.bits, group.new
+            routes.append((*row, start, start + share.records, by_id[target]))
+            start += share.records
+        for target in {(share.bits, group.new) for share in its}:
+            merged[target] += 1
+    table = pl.DataFrame(
+        routes,
+        schema={"_s": pl.Int64, NEW: pl.Boolean, "_from": pl.Int64, "_to": pl.Int64, "_t": pl.Int64},
+        orient="row",
+    )
+    numbered = frame.with_columns(_item_number(frame))
+    numbered = numbered.with_columns((pl.col("_i").rank("dense").over("_s", NEW) - 1).cast(pl.Int64))
+    routed = numbered.join(table, on=["_s", NEW], how="left", maintain_order="left")
+    routed = routed.filter((pl.col("_i") >= pl.col("_from")) & (pl.col("_i") < pl.col("_to"))).drop(
+        "_i", "_from", "_to"
+    )
+    routed = routed.join(_own(targets, layout), on="_t", how="left", maintain_order="left")
+    headers: dict[object, list[int]] = {}
+    for number, (bits, new) in enumerate(targets):
+        headers.setdefault((layout.lit(bits), bits & layout.uniform, new), []).append(number)
+    for numbers in headers.values():
+        part = routed.filter(pl.col("_t").is_in(numbers)).drop("_t")
+        bits = functools.reduce(operator.or_, (targets[number][0] for number in numbers))
+        yield from _slices(part, bits, wave, sum(merged[targets[number]] for number in numbers), limits.max_records)
+
+
+def _shares(groups: list[Group], layout: Layout, limits: Limits) -> list[list[Share]]:
+    """Each group with its own set where that fits into the minutes: sets with the same header share requests anyway."""
+    headers: dict[object, int] = {}
+    for group in groups:
+        key = layout.lit(group.bits), group.bits & layout.uniform, group.new
+        headers[key] = headers.get(key, 0) + group.records
+    if fits(list(headers.values()), limits.max_records, limits.requests_per_minute, limits.packing):
+        return [[Share(group.bits, group.records)] for group in groups]
+    return pack(groups, layout, limits.max_records, limits.requests_per_minute, limits.packing)
+
+
+def _own(targets: list[tuple[int, bool]], layout: Layout) -> pl.DataFrame:
+    """Of each target its set as words, and how many values it sends."""
+    words = range(-(-len(layout.leaves) // BITS) or 1)
+    columns: dict[str, pl.Series] = {
+        "_t": pl.Series(range(len(targets)), dtype=pl.Int64),
+        VALUES: pl.Series([layout.values(bits) for bits, _ in targets], dtype=pl.UInt32),
+    }
+    for word in words:
+        part = [bits >> word * BITS & (1 << BITS) - 1 for bits, _ in targets]
+        columns[f"{OWN}{word}"] = pl.Series(part, dtype=pl.UInt64)
+    return pl.DataFrame(columns)
+
+
+def _slices(frame: pl.DataFrame, bits: int, wave: int, merged: int, size: int) -> Iterator[Batch]:
+    """Cut into requests between items, never inside one."""
+    if frame[ITEM].n_unique() == frame.height:
+        for start in range(0, frame.height, size):
+            part = frame.slice(start, size)
+            yield Batch(wave, bits, part, part.height, merged)
+        return
+    numbered = frame.with_columns(_item_number(frame))
+    for start in range(0, frame[ITEM].n_unique(), size):
+        part = numbered.filter(pl.col("_i").is_between(start, start + size - 1)).drop("_i")
+        yield Batch(wave, bits, part, part[ITEM].n_unique(), merged)
+
+
+def _item_number(frame: pl.DataFrame) -> pl.Series:
+    """Number of each row's item, in the order in which items appear."""
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index("_i").cast({"_i": pl.Int64})
+    return frame.select(ITEM).join(order, on=ITEM, how="left", maintain_order="left")["_i"]

@@ -1,0 +1,62 @@
+"""New records with gaps in ever other places, sent in layers: first what all of them have, then field by field.
+
+A header must not name what a record lacks, and nothing may be made up to fill the gap. So a first load whose
+optional fields are empty here and there has nearly as many distinct sets as records, and a request for each set
+would take hours. What all of them have goes under one header; each field that only some have follows under its
+own. The layers of one record share its key, so each is a wave of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etl.mapping.layout import Layout
+from etl.plan.batches import flag_closure as coherence
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A set of leaves to send in the wave of this order."""
+
+    order: int
+    bits: int
+
+
+def layered(sets: Mapping[int, int], layout: Layout, size: int, per_minute: int) -> dict[int, tuple[Layer, ...]]:
+    """`sets`: records per set of leaves, all of them new and in one pass. For the sets that are better sent in
+    layers (small ones, and only where one request each takes more minutes than needed): their layers."""
+    exact = sum(-(-records // size) for records in sets.values())
+    fewest = -(-sum(sets.values()) // size)
+    if exact <= per_minute * max(1, -(-fewest // per_minute)):
+        return {}
+    small = {bits: records for bits, records in sets.items() if records < size}
+    if len(small) < 2:
+        return {}
+    common = -1
+    for bits in small:
+        common &= bits
+    core = coherence.close(common, common, layout)
+    if core is None:
+        return {}
+    made: dict[int, tuple[Layer, ...]] = {}
+    count: dict[int, int] = {core: sum(small.values())}
+    for bits in small:
+        layers = [Layer(0, core)]
+        for group in _groups(bits & ~core, layout):
+            closed = coherence.close(group, bits, layout)
+            if closed is None:
+                return {}
+            layers.append(Layer(1 + (group & -group).bit_length(), closed))
+            count[closed] = count.get(closed, 0) + small[bits]
+        made[bits] = tuple(layers)
+    requests = sum(-(-records // size) for records in count.values())
+    return made if requests < len(small) else {}
+
+
+def _groups(bits: int, layout: Layout) -> list[int]:
+    """What has to stay together, as sets: bundles."""
+    groups: dict[str, int] = {}
+    for leaf in layout.of(bits):
+        groups[leaf.bundle] = groups.get(leaf.bundle, 0) | 1 << leaf.index
+    return list(groups.values())

@@ -1,0 +1,55 @@
+"""What Connect takes as a whole: an object or a list under one flag, replaced by what is sent of it.
+
+Left out of it is gone from it. So an empty cell that says nothing (`empty: leave`) is filled with what Norce has
+accepted, and an element of which a row gives nothing is no element any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+
+import polars as pl
+
+from etl.mapping.layout import Layout, Leaf
+
+
+def kept(joined: pl.DataFrame, layout: Layout, filled: Map[int, pl.Expr], old: Map[str, str]) -> pl.DataFrame:
+    """`joined` with empty cells of such objects and elements as they were; `old`: columns of what was accepted."""
+    made: dict[str, pl.Expr] = {}
+    for leaf in layout.leaves:
+        inside_list = leaf.inner is not None and leaf.bundle == leaf.column
+        if leaf.column not in old or inside_list or leaf.constant or leaf.value.empty == "clear":
+            continue
+        if layout.bundles[leaf.bundle].bit_count() > 1:
+            same = [_same(other, old) for place in leaf.parents for other in layout.of(layout.anchors.get(place, 0))]
+            there = pl.all_horizontal(pl.lit(True), *same, *present(leaf, layout, filled))
+            value = pl.col(leaf.column)
+            made[leaf.column] = pl.when(there).then(pl.coalesce(value, pl.col(old[leaf.column]))).otherwise(value)
+    return joined.with_columns(expr.alias(name) for name, expr in made.items())
+
+
+def present(leaf: Leaf, layout: Layout, filled: Map[int, pl.Expr]) -> list[pl.Expr]:
+    """For each list element around a leaf, whether a row gives anything of it."""
+    found = []
+    for place in leaf.parents:
+        given = [filled[o.index] for o in layout.of(layout.under[place]) if not o.constant] if place[-1] == "]" else []
+        if given:
+            found.append(pl.any_horizontal(given))
+    return found
+
+
+def shrunk(layout: Layout, filled: Map[int, pl.Expr], old: Map[str, str]) -> dict[str, pl.Expr]:
+    """For each list that is sent whole, whether something that Norce has accepted is no longer in it."""
+    lost: dict[str, list[pl.Expr]] = {}
+    for leaf in layout.leaves:
+        if leaf.column in old and not leaf.constant and layout.bundles[leaf.bundle].bit_count() > 1:
+            given = filled[leaf.index] if leaf.inner is None else pl.col(leaf.column).is_not_null()
+            lost.setdefault(leaf.bundle, []).append(pl.col(old[leaf.column]).is_not_null() & ~given)
+    return {bundle: pl.any_horizontal(gone) for bundle, gone in lost.items()}
+
+
+def _same(anchor: Leaf, old: Map[str, str]) -> pl.Expr:
+    """Whether what tells an object or element apart is what it was; else it is another one."""
+    if anchor.constant or anchor.column not in old:
+        return pl.lit(True)
+    return pl.col(anchor.column).eq_missing(pl.col(old[anchor.column]))

@@ -1,0 +1,190 @@
+"""What a cell's text means: cleaning and parsing as polars expressions, exact and without guessing.
+
+Decimals never pass through floats. A text that does not parse becomes null; telling that apart from an
+empty cell is the business of `etl.plan.rows.validate`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping as Map
+
+import polars as pl
+
+from etl.mapping.model import Column
+
+#: Schema of a rejections frame.
+REJECTIONS: Map[str, pl.DataType] = {
+    "row": pl.Int64(),
+    "column": pl.String(),
+    "code": pl.String(),
+    "value": pl.String(),
+    "message": pl.String(),
+    "hint": pl.String(),
+}
+
+#: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
+NUMBER = pl.Decimal(18, 4)
+
+#: How the reader of workbooks writes their days and times.
+WORKBOOK_DAYS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
+WORKBOOK_TIMES = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+
+#: What surrounds a cell without being part of it.
+SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
+
+
+#: Characters that composing may change, and many that it does not: Latin letters and usual signs are left out.
+_COMPOSABLE = r"[^\x{0}-\x{2FF}\x{2010}-\x{203A}\x{20A0}-\x{20BF}\x{2122}]"
+
+
+def is_composed(text: pl.Expr) -> pl.Expr:
+    """Whether composing (NFC) certainly changes none of these texts."""
+    return ~text.str.contains(_COMPOSABLE).any()
+
+
+@functools.cache
+def is_usual(encoding: str) -> bool:
+    """Whether no file in it can say what has to be composed, or ends in white space of which `SPACES` knows nothing."""
+    return all(codecs.lookup(part.strip()).name in ("ascii", "cp1252") for part in encoding.split("|"))
+
+
+def clean(text: pl.Expr, column: Column, *, composed: bool, usual: bool) -> pl.Expr:
+    """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow.
+
+    `usual`: what polars takes for white space is what is listed here, which it takes off faster.
+    """
+    if column.trim:
+        text = text.str.strip_chars(None if usual else SPACES)
+    return text if composed else text.str.normalize("NFC")
+
+
+def blank(text: pl.Expr, column: Column) -> pl.Expr:
+    """Null for nothing and for the words that mean nothing."""
+    filled: pl.Expr = ~text.is_in(["", *column.empty]) if column.empty else text.ne("")
+    return pl.when(filled).then(text)
+
+
+#: Types whose simplest form is worth asking for.
+PLAIN = ("boolean", "decimal")
+
+
+def is_plain(text: pl.Expr, column: Column) -> pl.Expr:
+    """Whether all of these texts are of the simplest form: good, and by no cleaning made another.
+
+    Decimals without anything but digits, within what Connect takes; words for yes and no as they are listed, or in
+    capitals.
+    """
+    if column.type == "boolean":
+        return text.is_in([*_spelled(column.true), *_spelled(column.false)]).all()
+    return text.str.contains(rf"^-?[0-9]{{1,11}}(?:{re.escape(column.decimal)}[0-9]{{1,4}})?$").all()
+
+
+def _spelled(words: Iterable[str]) -> list[str]:
+    """Words as they mostly stand in cells."""
+    return [form for word in words if word.isascii() and word.isalnum() for form in (word, word.upper())]
+
+
+def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) -> pl.Expr:
+    """The typed value, or null where the text is no such thing; for `plain` see `is_plain`."""
+    match column.type:
+        case "decimal":
+            return _decimal(text, column, excel=excel, plain=plain)
+        case "integer":
+            digits = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
+            return pl.when(digits.str.contains(r"^-?\d{1,18}$")).then(digits).cast(pl.Int64, strict=False)
+        case "boolean" if plain:
+            return text.is_in(_spelled(column.true))
+        case "boolean":
+            lower = text.str.to_lowercase()
+            return (
+                pl.when(lower.is_in([word.lower() for word in column.true]))
+                .then(True)
+                .when(lower.is_in([word.lower() for word in column.false]))
+                .then(False)
+            )
+        case "date":
+            shapes = (*column.formats, *(WORKBOOK_DAYS if excel else ()))
+            return _of_our_time(pl.coalesce(text.str.strptime(pl.Date, shape, strict=False) for shape in shapes))
+        case "datetime":
+            shapes = (*column.formats, *(WORKBOOK_TIMES if excel else ()))
+            return _of_our_time(pl.coalesce(_moment(text, shape, column.zone) for shape in shapes))
+        case _:
+            return text
+
+
+def _moment(text: pl.Expr, shape: str, zone: str) -> pl.Expr:
+    """A moment in UTC. A cell that tells its own distance from UTC needs no zone."""
+    if re.search(r"%:{0,3}z|%#z|%s|Z$", shape):
+        return text.str.strptime(pl.Datetime("us", "UTC"), shape, strict=False)
+    local = text.str.strptime(pl.Datetime("us"), shape, strict=False)
+    return local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _of_our_time(moment: pl.Expr) -> pl.Expr:
+    """`%Y` reads the 24 of `02.01.24` as the year 24: that is no date but another format."""
+    return pl.when(moment.dt.year() >= 1000).then(moment)
+
+
+def describe(column: Column) -> str:
+    """What a good cell is, in words."""
+    match column.type:
+        case "decimal":
+            mark = f' and "{column.thousands}" between thousands' if column.thousands else ""
+            return f'decimal with the mark "{column.decimal}"{mark}'
+        case "integer":
+            return "whole number"
+        case "boolean":
+            return f"yes or no ({'/'.join(column.true[:3])}, {'/'.join(column.false[:3])})"
+        case _:
+            return f"{column.type} written {' or '.join(column.formats)}"
+
+
+def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
+    """`-1234.5` from what the column writes, null where marks and groups do not fit."""
+    mark = re.escape(column.decimal)
+    group = re.escape(column.thousands) if column.thousands else ""
+    if column.thousands and column.thousands.isspace():
+        group = "[ \u00a0\u2009\u202f]"
+    shape = rf"\d{{1,3}}(?:{group}\d{{3}})+|\d+" if group else r"\d+"
+    fits = text.str.contains(rf"^[+-]?(?:{shape})(?:{mark}\d+)?-?$|^[+-]?{mark}\d+$")
+    plain = text.str.replace_all(group, "") if group else text
+    plain = plain.str.replace_all("+", "", literal=True).str.replace(r"^([^-].*)-$", "-$1")
+    plain = plain.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else plain
+    number: pl.Expr = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
+    if excel:
+        # A number cell of a workbook has no mark of its own: it always comes with a point. Where points also stand
+        # between thousands, `1.234` may be a text of that kind, and nobody can tell.
+        cell = text.str.contains(r"^-?\d+(?:\.\d+)?$")
+        unsure = text.str.contains(r"^-?\d{1,3}\.\d{3}$") if column.thousands == "." else pl.lit(False)
+        number = pl.when(cell & ~unsure).then(text).when(~cell).then(number)
+    return number
+
+
+def _decimal(text: pl.Expr, column: Column, *, excel: bool, plain: bool) -> pl.Expr:
+    if plain:
+        number = text.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else text
+    else:
+        number = _plain_number(text, column, excel=excel)
+    wide = number.cast(pl.Decimal(38, 12), strict=False)
+    if excel and column.round is None:
+        wide = wide.round(8, mode="half_away_from_zero")  # a workbook stores binary floats: 0.1+0.2
+    if column.round is not None:
+        wide = wide.round(column.round, mode="half_away_from_zero")
+    return wide
+
+
+def digits_fit(text: pl.Expr, value: pl.Expr, column: Column) -> pl.Expr:
+    """Whether a decimal survives as it is: at most 11 digits before and 4 after the mark."""
+    fits = (value.abs() < 10**11) & (value == value.round(4))
+    if column.round is None:  # beyond 12 decimals the parser itself would have rounded
+        fits = fits & ~text.str.contains(rf"{re.escape(column.decimal)}\d{{13,}}")
+    return fits
+
+
+def settle(name: str, column: Column) -> pl.Expr:
+    """A checked column as it goes on: decimals in the scale that Connect takes."""
+    return pl.col(name).cast(NUMBER, strict=False) if column.type == "decimal" else pl.col(name)

@@ -1,0 +1,73 @@
+"""pandera: which rows fail a check, and what is said of them.
+
+It runs on an eager frame that has every column twice, as text and typed. All checks are column-level: a failing
+frame-level check turns each bad row into a Python object, which a million bad rows would not survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from etl.model.runs import ROW
+from etl.plan.rows.cells import REJECTIONS
+
+if TYPE_CHECKING:
+    from pandera.api.polars.types import PolarsData
+
+#: Marks the text twin of a typed column.
+TEXT = "\x1ftext"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What is asked of a column, and what is said of a cell that does not meet it."""
+
+    column: str
+    code: str
+    message: str
+    hint: str
+    good: pl.Expr  #: over the frame with the text twins
+
+
+def judged(typed: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.Series | None]:
+    """Rejections of these checks, and which rows they hit (None: no row); pandera is loaded only here."""
+    import pandera.polars as pa
+    from pandera.errors import SchemaErrors
+
+    tags = [f"{place}:{check.code}" for place, check in enumerate(checks)]
+    columns: dict[str, list[pa.Check]] = {}
+    for tag, check in zip(tags, checks, strict=True):
+        columns.setdefault(check.column + TEXT, []).append(pa.Check(_over_all(check.good), name=tag, error=tag))
+    schema = {name: pa.Column(pl.String, checks=its, nullable=True) for name, its in columns.items()}
+    try:
+        pa.DataFrameSchema(schema).validate(typed, lazy=True)
+    except SchemaErrors as failures:
+        cases = failures.failure_cases
+        facts = pl.DataFrame(
+            [(tag, c.column, c.code, c.message, c.hint) for tag, c in zip(tags, checks, strict=True)],
+            schema=["check", "column", "code", "message", "hint"],
+            orient="row",
+        )
+        rows = typed.select(ROW).with_row_index("index").cast({"index": pl.Int64})
+        found = (
+            cases.select(pl.col("check").cast(pl.String), pl.col("index").cast(pl.Int64), value="failure_case")
+            .join(facts, on="check", how="inner")
+            .join(rows, on="index", how="inner")
+        )
+        if found.height != cases.height:
+            raise RuntimeError(f"pandera failed in another way: {cases['check'].unique().to_list()}") from failures
+        bad = pl.Series(range(typed.height)).is_in(found["index"].implode()) if found.height else None
+        rejections = found.select(
+            pl.col(ROW).alias("row"), "column", "code", pl.col("value").cast(pl.String), "message", "hint"
+        )
+        return rejections.sort("row", maintain_order=True), bad
+    return pl.DataFrame(schema=REJECTIONS), None
+
+
+def _over_all(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
+    """A pandera check from an expression over the whole frame."""
+    return lambda data: data.lazyframe.select(good)

@@ -1,0 +1,317 @@
+"""Rows of text against the mapping's columns and rules: typed good rows, and rejections.
+
+A table is checked piece by piece; only whether a text occurs twice is a matter of all of them. One query tells which
+checks every row plainly passes; `etl.plan.rows.pandera_checks` decides on all others.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Map
+from dataclasses import dataclass
+
+import polars as pl
+
+from etl.errors import FileRefused
+from etl.mapping.model import Column, Mapping, Node, Rule, Value, matches
+from etl.model.runs import ROW, Rejections
+from etl.plan.rows import cells
+from etl.plan.rows.pandera_checks import TEXT, Check, judged
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A file's columns as the mapping knows them."""
+
+    names: Map[str, str]  #: as in the file, and what the mapping calls them
+    used: tuple[str, ...]
+    unused: tuple[str, ...]  #: columns of the file that the mapping does not mention
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is left of a piece of a table: typed rows, and what was refused."""
+
+    frame: pl.DataFrame  #: ROW and one typed column per source column in use
+    refused: pl.DataFrame  #: the rows that were rejected here, in the same columns
+    rejections: Rejections
+    skipped: int  #: rows that `source.keep` leaves out
+    texts: Map[str, pl.Series]  #: of what the mapping calls unique: columns, and by their place rules
+
+
+def check(
+    frame: pl.DataFrame, columns: Columns, mapping: Mapping, repeated: Map[str, pl.Series] | None = None
+) -> Checked:
+    """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
+    used = columns.used
+    raw = frame.rename(dict(columns.names))
+    simple = [name for name in used if mapping.column(name).type in cells.PLAIN]
+    clean = _plain(raw, "", [name for name in simple if not mapping.column(name).empty], mapping)
+    twins = _cleaned(raw, used, mapping, clean)
+    plain = clean | _plain(twins, TEXT, [name for name in simple if name not in clean], mapping)
+    excel = mapping.source.dialect.format == "excel"
+    typed = twins.with_columns(
+        cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel, plain=name in plain).alias(name)
+        for name in used
+    )
+    skipped = 0
+    if mapping.source.keep:
+        kept = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
+        skipped = typed.height - kept.height
+        typed = kept
+    rejections, bad = _run(typed, used, mapping, plain, repeated or {})
+    good = typed.filter(~bad) if bad is not None else typed
+    refused = typed.filter(bad) if bad is not None else typed.clear()
+    settled = [pl.col(ROW), *(cells.settle(name, mapping.column(name)) for name in used)]
+    return Checked(
+        frame=good.select(settled),
+        refused=refused.select(settled),
+        rejections=Rejections(rejections),
+        skipped=skipped,
+        texts={
+            **{name: typed[name + TEXT] for name in used if mapping.column(name).unique},
+            **{
+                _tag(rule): typed.select(_together(rule, mapping)).to_series()
+                for rule in mapping.rules
+                if rule.sql is None and set(rule.roots) <= set(used)
+            },
+        },
+    )
+
+
+def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping, clean: set[str]) -> pl.DataFrame:
+    """ROW and the text twins; `clean`: columns whose cells are as they have to be.
+
+    In steps, because an eager frame computes a shared expression every time.
+    """
+    if not used:
+        return frame.select(ROW)
+    doubtful = [name for name in used if name not in clean]
+    usual, composed = _letters(frame, doubtful, mapping)
+    tidy = frame.select(
+        ROW,
+        *(pl.col(name) for name in clean),
+        *(
+            cells.clean(pl.col(name), mapping.column(name), composed=name in composed, usual=name in usual)
+            for name in doubtful
+        ),
+    )
+    hollow = _true_of(tidy, {name: (pl.col(name) == "").any() for name in doubtful})
+    hollow |= {name for name in doubtful if mapping.column(name).empty}
+    return tidy.select(
+        ROW,
+        *(
+            (cells.blank(pl.col(name), mapping.column(name)) if name in hollow else pl.col(name)).alias(name + TEXT)
+            for name in used
+        ),
+    )
+
+
+def _letters(frame: pl.DataFrame, names: Sequence[str], mapping: Mapping) -> tuple[set[str], set[str]]:
+    """Columns in which only usual white space can stand, and those in which nothing is to be composed."""
+    dialect = mapping.source.dialect
+    if dialect.format != "excel" and cells.is_usual(dialect.encoding):
+        return set(names), set(names)
+    ascii_only = {name: pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in names}
+    usual = _true_of(frame, ascii_only)
+    composed = _true_of(frame, {name: cells.is_composed(pl.col(name)) for name in names if name not in usual})
+    return usual, usual | composed
+
+
+def _plain(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> set[str]:
+    """Columns in which every cell is of the simplest form: most of them, and much faster."""
+    return _true_of(frame, {name: cells.is_plain(pl.col(name + suffix), mapping.column(name)) for name in names})
+
+
+def _true_of(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
+    """Of conditions over a whole frame the names of those that hold, all found in one go."""
+    if not conditions:
+        return set()
+    met = frame.select(condition.alias(name) for name, condition in conditions.items()).row(0)
+    return {name for name, holds in zip(conditions, met, strict=True) if holds}
+
+
+def columns(header: Sequence[str], mapping: Mapping) -> Columns:
+    """What the mapping makes of a header; aliases get their names.
+
+    Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
+    """
+    bare = {name: unicodedata.normalize("NFC", name.strip(cells.SPACES)) for name in header}
+    present = list(bare.values())
+    renames: dict[str, str] = {}
+    for column in mapping.columns.values():
+        if column.name not in present:
+            alias = next((name for name in column.aliases if name in present), None)
+            if alias is not None:
+                renames[alias] = column.name
+    names = [renames.get(name, name) for name in present]
+    needed = _needed(mapping)
+    missing = [name for name in needed if name not in names and not mapping.column(name).optional]
+    if missing:
+        listed = ", ".join(f'"{name}"' for name in missing)
+        have = ", ".join(name[:40] for name in names[:12]) + (" …" if len(names) > 12 else "")
+        raise FileRefused(
+            "missing-column",
+            f"the file has no column {listed}",
+            where=f"header: {have}",
+            hint="if a column was renamed, add `aliases: [new name]` to it in the mapping; "
+            "if it may be absent, `optional: true`",
+        )
+    patterns = _patterns(mapping)
+    used = [
+        name
+        for name in names
+        if name in needed or name in mapping.columns or any(matches(p, name) is not None for p in patterns)
+    ]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FileRefused(
+            "duplicate-column",
+            f'the file has two columns "{twice}"',
+            where=f"header: {', '.join(name[:40] for name in names[:12])}",
+            hint="rename one of them at its source, or drop an alias from the mapping",
+        )
+    return Columns(
+        names={raw: renames.get(name, name) for raw, name in bare.items()},
+        used=tuple(used),
+        unused=tuple(name for name in names if name not in used),
+    )
+
+
+def _values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
+    for node in nodes:
+        if node.value is not None:
+            yield node.value
+        yield node
+        yield from _values(node.children.values())
+        for _, fields in node.elements:
+            yield from _values(fields.values())
+
+
+def _needed(mapping: Mapping) -> list[str]:
+    """Columns that the record, the rules or a declaration cannot do without."""
+    needed: dict[str, None] = {}
+    for found in _values(mapping.record.values()):
+        if isinstance(found, Value):
+            if found.kind == "column" and "{" not in found.text:
+                needed[found.text] = None
+            needed.update(dict.fromkeys(found.roots))
+        elif found.kind == "split":
+            needed[found.column] = None
+    for rule in mapping.rules:
+        needed.update(dict.fromkeys(rule.roots))
+    if mapping.source.keep:
+        needed.update(dict.fromkeys(pl.sql_expr(mapping.source.keep).meta.root_names()))
+    needed.update({name: None for name, column in mapping.columns.items() if not column.is_pattern})
+    return list(needed)
+
+
+def _patterns(mapping: Mapping) -> list[str]:
+    """Column patterns of the record, and column names with `{1}` in them, as patterns."""
+    found = [mapping.per] if mapping.per else []
+    for value in _values(mapping.record.values()):
+        if isinstance(value, Node) and value.pattern:
+            found.append(value.pattern)
+        elif isinstance(value, Value) and value.kind == "column" and "{" in value.text:
+            found.append(value.text.replace("{1}", "*").replace("{2}", "*").replace("{3}", "*"))
+    found.extend(column.name for column in mapping.columns.values() if column.is_pattern)
+    return found
+
+
+def _run(
+    typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
+) -> tuple[pl.DataFrame, pl.Series | None]:
+    """Rejections of all checks, and which rows they hit (None: no row)."""
+    checks = [check for name in used for check in _checks(name, used, mapping, plain, repeated)]
+    if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
+        met = _true_of(typed, {str(at): check.good.fill_null(False).all() for at, check in enumerate(checks)})
+        checks = [check for at, check in enumerate(checks) if str(at) not in met]
+    return judged(typed, checks) if checks else (pl.DataFrame(schema=cells.REJECTIONS), None)
+
+
+def _checks(
+    name: str, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
+) -> Iterable[Check]:
+    """Everything that is asked of a column; the rules that begin with it are its own."""
+    for found in _column_checks(name, mapping.column(name), repeated.get(name)):
+        if name not in plain or found[0] not in ("type", "digits"):
+            yield Check(name, *found)
+    for rule in mapping.rules:
+        if rule.roots[:1] == (name,) and set(rule.roots) <= set(used):
+            for found in _rule_checks(rule, mapping, repeated):
+                yield Check(name, *found)
+
+
+def _tag(rule: Rule) -> str:
+    """A name for its texts that no column has."""
+    return TEXT + rule.where
+
+
+def _together(rule: Rule, mapping: Mapping) -> pl.Expr:
+    """The values of a rule's columns as one text, null when one of them is empty."""
+    values = [cells.settle(name, mapping.column(name)).cast(pl.String) for name in rule.roots]
+    return pl.concat_str(values, separator=TEXT)
+
+
+def _rule_checks(
+    rule: Rule, mapping: Mapping, repeated: Map[str, pl.Series]
+) -> Iterable[tuple[str, str, str, pl.Expr]]:
+    """(code, message, hint, condition); what cannot be decided because a cell is empty passes."""
+    if rule.sql is not None:
+        good = pl.sql_expr(rule.sql).fill_null(True)
+        yield "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good
+    elif _tag(rule) in repeated:
+        unlike = ~_together(rule, mapping).is_in(repeated[_tag(rule)].implode())
+        message = f"{' and '.join(rule.roots)} together occur more than once: {rule.name}"
+        yield "unique", message, f"the mapping says so in {rule.where}", unlike.fill_null(True)
+
+
+def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
+    """(code, message, hint, condition) of everything that a column declaration asks for."""
+    text, typed = pl.col(name + TEXT), pl.col(name)
+    if column.required:
+        yield "empty", "is empty", "the mapping says required: true", text.is_not_null()
+    if column.type != "text":
+        yield (
+            "type",
+            f"is no {cells.describe(column)}",
+            "correct the cell, or the column's type in the mapping",
+            text.is_null() | typed.is_not_null(),
+        )
+    if column.type == "decimal":
+        yield (
+            "digits",
+            "has more digits than Connect takes (11 before and 4 after the mark)",
+            "round in the mapping: {round: 2}",
+            cells.digits_fit(text, typed, column) | typed.is_null(),
+        )
+    if column.pattern:
+        yield (
+            "pattern",
+            f"does not look like {column.pattern}",
+            "correct the cell or the pattern",
+            text.is_null() | text.str.contains(f"^(?:{column.pattern})$"),
+        )
+    if column.allowed:
+        yield (
+            "in",
+            f"is none of {', '.join(column.allowed[:8])}",
+            "correct the cell, or add it to `in`",
+            text.is_null() | text.is_in(list(column.allowed)),
+        )
+    measured = typed.dt.convert_time_zone(column.zone).dt.date() if column.type == "datetime" else typed
+    if column.min is not None:
+        yield "min", f"is below {column.min}", "correct the cell or `min`", (measured >= column.min).fill_null(True)
+    if column.max is not None:
+        yield "max", f"is above {column.max}", "correct the cell or `max`", (measured <= column.max).fill_null(True)
+    if column.max_length is not None:
+        yield (
+            "max_length",
+            f"is longer than {column.max_length} characters",
+            "shorten it",
+            (text.str.len_chars() <= column.max_length).fill_null(True),
+        )
+    if repeated is not None:
+        unlike = text.is_null() | ~text.is_in(repeated.implode())
+        yield "unique", "occurs more than once", "the mapping says unique: true", unlike

@@ -1,0 +1,143 @@
+"""A run as one page for people who never open a terminal: its report as HTML that needs nothing but itself. Pure.
+
+The plots are SVG that leather draws, the page is a template that escapes every cell; the page's own policy forbids
+scripts and anything from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from etl.report import summary
+
+#: Records that are shown of what Norce did not take.
+REFUSALS = 50
+
+#: The classes of `etl.plan.changes.impact.CLASSES`, as they stand below the columns.
+_LABELS = (
+    "< −50", "−50…−30", "−30…−20", "−20…−10", "−10…−5", "−5…0",
+    "0…5", "5…10", "10…20", "20…30", "30…50", "> 50",
+)  # fmt: skip
+_WIDTH, _HEIGHT, _MARGIN = 940, 260, 32
+_DOWN, _UP = "#b42318", "#15803d"
+
+
+def html(report: dict[str, Any]) -> str:
+    """The page for a report (`etl.report.run_report.report_json`)."""
+    found = report.get("summary") or {}
+    plan = report.get("plan", {})
+    examples = {verdict["reason"]: verdict["examples"] for verdict in report.get("guards", [])}
+    started = report.get("started")
+    return str(
+        _template().render(
+            run=report,
+            headline=headline(report),
+            when=datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M") if started else "",
+            cards=list(_cards(report, found)),
+            doubts=[{"reason": one, "examples": examples.get(one, [])} for one in plan.get("doubts", [])],
+            plots=list(_plots(found)),
+            summary=found,
+            stuck=plan.get("stuck", []),
+            rejections=report.get("rejections", []),
+            refusals=report.get("refusals", [])[:REFUSALS],
+        )
+    )
+
+
+def headline(report: dict[str, Any]) -> str:
+    """How it went, in one sentence."""
+    state, refused, rejected = report["state"], report["refused"], report["rejected"]
+    if state == "held":
+        return "Nothing has been sent: this run waits for a yes"
+    if state == "discarded":
+        return "This run was discarded, nothing was sent"
+    if state == "superseded":
+        return "A newer file has taken the place of this one"
+    if state == "carried":
+        newer = (report["plan"].get("carried") or {}).get("file", "a newer file")
+        return f"Nothing was sent by itself: the records of this file go with {newer}"
+    if state == "refused":
+        return "This file could not be used"
+    trouble = [f"Norce did not take {refused} records"] if refused else []
+    trouble += [f"{rejected} rows were not good"] if rejected else []
+    if report.get("failures"):
+        trouble.insert(0, "some requests failed")
+    if trouble:
+        return f"Sent, but {' and '.join(trouble)}"
+    return "Everything went through" if report["requests"] else "Nothing had changed"
+
+
+def _cards(report: dict[str, Any], found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    fields = found.get("fields", [])
+    prices = [field for field in fields if field["means"] == "price"]
+    stock = [field for field in fields if field["means"] == "stock"]
+    counts = [
+        (sum(field["up"] for field in prices), "prices up", "up"),
+        (sum(field["down"] for field in prices), "prices down", "down"),
+        (found.get("stock_zero", 0), "sold out", "down"),
+        (found.get("stock_back", 0), "back in stock", "up"),
+        (sum(field["changed"] for field in stock), "stock levels changed", ""),
+        (found.get("new", 0), "new records", ""),
+        (found.get("back", 0), "records back", ""),
+        (found.get("gone", 0), "no longer in the file", ""),
+        (found.get("switched_off", 0), "switched off", "down"),
+        (found.get("switched_on", 0), "switched on", "up"),
+        (found.get("texts", 0), "texts changed", ""),
+        (report["rejected"], "rows not good", "down"),
+        (report["refused"], "not taken by Norce", "down"),
+    ]
+    for count, text, tone in counts:
+        if count:
+            yield {"count": summary.number(count), "text": text, "tone": tone}
+
+
+def _plots(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """For each price field that moves, how many prices move by how much."""
+    from markupsafe import Markup
+
+    for field in found.get("fields", ()):
+        if any(field["classes"]):
+            yield {
+                "title": f"How far prices move: {summary.label(field['field'])}",
+                "svg": Markup(_columns(list(zip(_LABELS, field["classes"], strict=True)))),
+                "text": f"Records by the change of their price in percent. {_middle(field)}",
+            }
+
+
+def _middle(field: dict[str, Any]) -> str:
+    ways = [(field["median_up"], "up"), (field["median_down"], "down")]
+    said = [f"half of those that go {way} do so by {abs(median):g} % or more" for median, way in ways if median]
+    text = ", ".join(said)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _columns(data: list[tuple[str, int]]) -> str:
+    """A column chart as SVG: red for what falls, green for what rises."""
+    import leather
+
+    first_up = _LABELS.index("0…5")
+    chart = leather.Chart()
+    chart.add_y_axis(name="records")
+    chart.add_columns(data, fill_color=lambda datum: _UP if _LABELS.index(datum.x) >= first_up else _DOWN)
+    svg = str(chart.to_svg(width=_WIDTH, height=_HEIGHT))
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
+    box = f"{_MARGIN} {_MARGIN} {_WIDTH - 2 * _MARGIN} {_HEIGHT - 2 * _MARGIN}"
+    return svg.replace(size, f'viewBox="{box}" role="img" aria-label="records by the move of their price"', 1)
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "clean": summary.printable,
+        "label": summary.label,
+        "number": summary.number,
+        "percent": summary.percent,
+    }
+    return environment.from_string(resources.files("etl.report").joinpath("page.html").read_text(encoding="utf-8"))

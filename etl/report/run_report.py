@@ -1,0 +1,126 @@
+"""What a run came to, for people and programs: the run as JSON, its report.
+
+The JSON of a run is documented in docs/cli.md and stable. No polars here: `etl status` and `etl show` are quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from etl.model.runs import Chunk, ChunkState, Counts, Refusal, Run, RunState
+
+#: Files whose names are shown of those whose records went with a run.
+CARRIED = 10
+
+
+def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """One run, as `etl status --json` and `etl show --json` give it."""
+    counts = run.counts
+    return {
+        "run": run.id,
+        "feed": run.feed,
+        "operation": run.operation,
+        "file": run.file,
+        "kind": run.kind,
+        "state": run.state.value,
+        "rows": counts.rows,
+        "rejected": counts.rejected,
+        "skipped": counts.skipped,
+        "waiting": counts.waiting,
+        "unchanged": counts.unchanged,
+        "new": counts.new,
+        "changed": counts.changed,
+        "gone": counts.gone,
+        "refused": counts.refused,
+        "requests": counts.requests,
+        "records_sent": counts.records_sent,
+        "values_sent": counts.values_sent,
+        "jobs": [
+            {"id": chunk.job_id, "status": chunk.job_status, "records": chunk.records, "state": chunk.state.value}
+            for chunk in chunks
+            if chunk.job_id is not None
+        ],
+        "started": run.started.isoformat() if run.started else None,
+        "ended": run.ended.isoformat() if run.ended else None,
+        "error": run.error,
+        "carried_into": run.carried_into,
+    }
+
+
+def report_json(
+    run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The whole report: the run, what was remarkable about the plan, what we rejected, and what Connect refused."""
+    made = run_json(run, chunks)
+    made["summary"] = facts.get("summary", {})
+    made["guards"] = facts.get("guards", [])
+    made["plan"] = {name: fact for name, fact in facts.items() if name not in ("rejections", "summary", "guards")}
+    made["rejections"] = facts.get("rejections", [])
+    made["refusals"] = [
+        {
+            "key": shown(refusal.key),
+            "file": refusal.source_file or run.file,
+            "run": refusal.source_run or run.id,
+            "row": refusal.source_row,
+            "severity": refusal.severity,
+            "message": refusal.message,
+        }
+        for refusal in refusals
+    ]
+    made["failures"] = [
+        {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}
+        for chunk in chunks
+        if chunk.state is ChunkState.FAILED
+    ]
+    return made
+
+
+def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal]) -> Counts:
+    """The counts of a run at its end: what was really sent and taken."""
+    from dataclasses import replace
+
+    went = [chunk for chunk in chunks if chunk.attempts > 0]
+    return replace(
+        counts,
+        requests=sum(chunk.attempts for chunk in went),
+        records_sent=sum(chunk.records for chunk in went),
+        values_sent=sum(chunk.values for chunk in went),
+        refused=len(refusals),
+    )
+
+
+def shown(key: str) -> str:
+    """A key for people's eyes."""
+    return key.replace("\x1f", " / ")
+
+
+def carried(run: Run, taken: Sequence[Run]) -> Iterable[str]:
+    """What a run's records went with, and which runs' records went with it, in words."""
+    if run.state is RunState.CARRIED:
+        yield (
+            f"carried into the next file: its records went with run {run.carried_into}"
+            if run.carried_into
+            else "carried into the next file: its records go with the feed's next run"
+        )
+    if taken:
+        files = ", ".join(other.file for other in taken[:CARRIED])
+        more = f" and {len(taken) - CARRIED} more" if len(taken) > CARRIED else ""
+        yield f"what had been carried went with it: the records of {files}{more}"
+
+
+def place(refusal: Refusal) -> str:
+    """Where a refused record is, in words: its row in the run's file, or in the earlier file that brought it."""
+    row = f"row {refusal.source_row}" if refusal.source_row else "no row"
+    return f"{refusal.source_file}, {row}" if refusal.source_file else row
+
+
+def rejected_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Groups of `etl.report.rejections` in words."""
+    for group in groups:
+        rows = [str(row) for row in group["rows"] if row is not None]
+        more = " …" if group["count"] > len(rows) else ""
+        place = f"{group['column']}: " if group["column"] else ""
+        told = not rows or "(rows " in group["message"]
+        at = "" if told else f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})"
+        yield f"rejected {group['count']}: {place}{group['message']}{at}; {group['hint']}"

@@ -1,0 +1,71 @@
+"""FullFile=true on flat operations: which stored rows a request turns off because it leaves them out.
+
+Facts: docs.norce.io/…/schemas/skuonhandheader, skupricelistheader, relationheader, and the supplier service's
+header page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etl.contract.spec import Operation
+from etl.sandbox import payload_validation as payload
+from etl.sandbox.header import Header
+from etl.sandbox.record_merge import Record
+
+Items = Sequence[Mapping[str, Any]]
+
+
+def absent(
+    operation: Operation, header: Header, items: Items, held: Mapping[str, Record]
+) -> Iterator[tuple[str, Record]]:
+    """The records that change, already changed."""
+    if operation.key.header_fields:
+        yield from _supplier(header, items, held)
+        return
+    scope = operation.full_file.scope or ()
+    mentioned = {tuple(item.get(name) for name in scope) for item in items}
+    kept = {key for item in items for key in payload.keys(item, operation, header.supplier_id)}
+    resets = [
+        path for flag in operation.flags if flag.name == "FullfileResetInheritance" and header.lists(flag)
+        for path in flag.affects
+    ]  # fmt: skip
+    for key, record in held.items():
+        if key not in kept and tuple(record.data.get(name) for name in scope) in mentioned:
+            record.data["IsActive"] = False
+            record.data.update(dict.fromkeys(resets))
+            yield key, record
+
+
+def _supplier(header: Header, items: Items, held: Mapping[str, Record]) -> Iterator[tuple[str, Record]]:
+    """Categories that nobody mentions go off; so do places and lists that only other products mention."""
+    sent = {item["SupplierPartNo"]: item for item in items}
+    categories = {item.get("CategoryCode") for item in items}
+    for key, record in held.items():
+        data = record.data
+        if data.get("SupplierId") != header.supplier_id:
+            continue
+        on = data.get("CategoryCode") in categories
+        changed = data.get("IsActive", True) != on
+        if on:
+            data.pop("IsActive", None)
+        else:
+            data["IsActive"] = False
+        item = sent.get(data["SupplierPartNo"])
+        if item is not None:
+            for rows, code in (("OnHand", "WarehouseCode"), ("PriceList", "PriceListCode")):
+                changed |= _switch_off(data, item, items, rows, code)
+        if changed:
+            yield key, record
+
+
+def _switch_off(data: dict[str, Any], item: Mapping[str, Any], items: Items, rows: str, code: str) -> bool:
+    everywhere = {row.get(code) for other in items for row in other.get(rows) or ()}
+    here = {row.get(code) for row in item.get(rows) or ()}
+    changed = False
+    for row in data.get(rows) or ():
+        if row.get(code) in everywhere - here and row.get("IsActive") is not False:
+            row["IsActive"] = False
+            changed = True
+    return changed

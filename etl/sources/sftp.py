@@ -1,0 +1,246 @@
+"""Speaks SFTP to a supplier's server: list, look, read, remove, move. Alone in knowing asyncssh.
+
+Nothing waits for ever: a server that sends no byte for `patience` seconds is given up. Everything that the library
+raises becomes a FetchError with a code here. Names that could do harm here are not seen at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import posixpath
+import shlex
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncssh
+
+from etl.config.fetch_settings import FetchSettings
+from etl.config.settings import Secret
+from etl.errors import FetchError
+
+T = TypeVar("T")
+
+#: Bytes of one read: it grows on quick lines, so that many packets are on their way, and shrinks on slow ones.
+_LEAST, _MOST = 32 * 1024, 4 * 1024 * 1024
+
+#: The most that is read of a file of checksums.
+_TEXT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A file on the server, told apart from earlier and later ones of its name by size and time."""
+
+    modified: int  #: seconds; SFTP has no finer ones
+    path: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path)
+
+
+class Remote:
+    """One connection."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, patience: float) -> None:
+        self._connection = connection
+        self._sftp = sftp
+        self._patience = patience
+
+    async def listing(self, folder: str) -> list[Entry]:
+        """The regular files of a folder."""
+        found = []
+        with _translated(folder):
+            async with asyncio.timeout(self._patience):
+                async for item in self._sftp.scandir(folder):
+                    name, kind = str(item.filename), item.attrs.type
+                    regular = (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN)
+                    if kind in regular and _is_harmless(name):
+                        found.append(_entry(posixpath.join(folder, name), item.attrs))
+        return sorted(found)
+
+    async def look(self, path: str) -> Entry | None:
+        """A file as it is now; None when there is none."""
+        try:
+            return _entry(path, await self._wait(self._sftp.stat(path), path))
+        except FetchError as error:
+            if error.code == "fetch-not-there":
+                return None
+            raise
+
+    async def read(self, path: str, offset: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `offset` to `end`, in pieces; ends early where the file does."""
+        file = await self._wait(self._sftp.open(path, "rb", encoding=None), path)
+        size = _LEAST
+        try:
+            while offset < end:
+                began = time.monotonic()
+                piece: bytes = await self._wait(file.read(min(size, end - offset), offset), path)
+                if not piece:
+                    return
+                yield piece
+                offset += len(piece)
+                took = time.monotonic() - began
+                size = min(_MOST, size * 2) if took < 1 else max(_LEAST, size // 2) if took > 5 else size
+        finally:
+            with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(1):
+                    await file.close()
+
+    async def text(self, path: str) -> str | None:
+        """A small file, such as one of checksums; None when there is none."""
+        found = await self.look(path)
+        if found is None:
+            return None
+        pieces = [piece async for piece in self.read(path, 0, min(found.size, _TEXT))]
+        return b"".join(pieces).decode("utf-8", errors="replace")
+
+    async def checksum(self, path: str) -> str | None:
+        """SHA-256 as the server's own `sha256sum` says; None where it has none to offer."""
+        try:
+            async with asyncio.timeout(max(self._patience, 600)):
+                done = await self._connection.run(f"sha256sum -- {shlex.quote(path)}", stdin=asyncssh.DEVNULL)
+        except (asyncssh.Error, OSError, TimeoutError):
+            return None
+        word = str(done.stdout or "").lstrip("\\").partition(" ")[0]
+        return word if done.exit_status == 0 and len(word) == 64 else None
+
+    async def remove(self, path: str) -> None:
+        """Gone already is fine."""
+        with contextlib.suppress(_NotThere):
+            await self._wait(self._sftp.remove(path), path)
+
+    async def move(self, path: str, target: str) -> None:
+        """Never over a file that is there: the target then gets another name. Gone already is fine."""
+        with contextlib.suppress(_NotThere):
+            found = await self.look(target)
+            await self._wait(self._sftp.rename(path, f"{target}.{time.time_ns()}" if found else target), path)
+
+    async def _wait(self, what: Awaitable[T], path: str) -> T:
+        with _translated(path):
+            async with asyncio.timeout(self._patience):
+                return await what
+
+
+class _NotThere(FetchError):
+    """The server has no such file."""
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: FetchSettings, secret: Secret | None) -> AsyncIterator[Remote]:
+    """A connection to the server of `[fetch.NAME]`. Raises FetchError."""
+    where = f"{settings.user}@{settings.host}:{settings.port}"
+    options: dict[str, Any] = {"client_keys": None, "password": secret.reveal() if secret else None}
+    if settings.key is not None:
+        options = {"client_keys": [_key(settings, secret)], "password": None}
+    if not settings.known_hosts.is_file():
+        raise FetchError(
+            "fetch-known-hosts",
+            "there is no file of known host keys",
+            where=str(settings.known_hosts),
+            hint=f"`ssh-keyscan -p {settings.port} {settings.host}`, compare the fingerprint with the supplier's word, "
+            "and keep the line there",
+        )
+    with _translated(where):
+        async with asyncio.timeout(settings.timeout_seconds):
+            connection = await asyncssh.connect(
+                settings.host,
+                settings.port,
+                username=settings.user,
+                known_hosts=str(settings.known_hosts),
+                config=None,
+                agent_path=None,
+                keepalive_interval=max(1.0, settings.timeout_seconds / 4),
+                keepalive_count_max=4,
+                **options,
+            )
+            sftp = await connection.start_sftp_client(path_errors="surrogateescape")
+    try:
+        yield Remote(connection, sftp, settings.timeout_seconds)
+    finally:
+        connection.abort()
+
+
+def _key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.read_private_key(str(settings.key), secret.reveal() if secret else None)
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no private key, or its passphrase is missing"
+        raise FetchError(
+            "fetch-key",
+            f"the private key cannot be read: {reason}",
+            where=str(settings.key),
+            hint="check path and permissions; its passphrase comes from the same variable as a password",
+        ) from error
+
+
+def _entry(path: str, attrs: asyncssh.SFTPAttrs) -> Entry:
+    return Entry(int(attrs.mtime or 0), path, int(attrs.size or 0))
+
+
+def _is_harmless(name: str) -> bool:
+    """Names of one piece that a terminal, a log and a file system can bear."""
+    return name not in (".", "..") and "/" not in name and name.isprintable() and len(name.encode()) <= 200
+
+
+@contextlib.contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (asyncssh.Error, OSError) as error:
+        raise _refused(error, where) from error
+
+
+def _refused(error: Exception, where: str) -> FetchError:
+    """What the library says, as something that somebody can act on."""
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
+        isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
+    ):
+        return FetchError(
+            "fetch-host-key",
+            "the server shows another host key than the one in known_hosts, or has none there",
+            where=where,
+            hint="ask the supplier whether it was changed; only then replace the line in known_hosts",
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        return FetchError(
+            "fetch-credentials",
+            "the server does not let us in",
+            where=where,
+            hint="check user, key or password with the supplier",
+        )
+    if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
+        return _NotThere("fetch-not-there", "the server has no such file or folder", where=where, hint="check `folder`")
+    if isinstance(error, asyncssh.SFTPPermissionDenied):
+        return FetchError(
+            "fetch-denied",
+            "the server does not allow that",
+            where=where,
+            hint="ask the supplier for the right to list, to read and, for `after`, to delete or move",
+        )
+    if isinstance(error, TimeoutError):
+        return FetchError(
+            "fetch-stalled",
+            "the server has not answered in time",
+            where=where,
+            hint="it is tried again at the next round and goes on where it stopped; else raise timeout_seconds",
+        )
+    if isinstance(error, asyncssh.SFTPError) and not isinstance(
+        error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection
+    ):
+        return FetchError(
+            "fetch-refused",
+            f"the server refuses: {error.reason}",
+            where=where,
+            hint="ask the supplier; it is tried again at the next round",
+        )
+    return FetchError(
+        "fetch-unreachable",
+        f"the server cannot be reached, or the connection broke: {error}",
+        where=where,
+        hint="it is tried again at the next round and goes on where it stopped; check host, port and network",
+    )

@@ -1,0 +1,49 @@
+"""Tells whether the files that the ledger counts on are as they were written: their digests are in the ledger.
+
+A flipped bit in a Parquet file may still be a readable value; believed, it would count as what Norce has. Files that an
+older version wrote have no digest, and are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from etl import filesystem as durable
+from etl.errors import StateError
+from etl.state.ledger.facade import Ledger
+
+
+def note(ledger: Ledger, paths: Iterable[Path]) -> None:
+    """Files that are written and synced. Raises StateError."""
+    digests = {}
+    for path in paths:
+        with durable.translated(path):
+            digests[path] = durable.digest(path)
+    ledger.keep_digests(digests)
+
+
+def is_sound(ledger: Ledger, path: Path) -> bool:
+    """Whether a file is there, and as it was noted."""
+    try:
+        digest = durable.digest(path)
+    except OSError:
+        return False
+    return ledger.digest_of(path) in (None, digest)
+
+
+def check(ledger: Ledger, paths: Iterable[Path]) -> None:
+    """Raises StateError `state-file-damaged` for the first that is not as it was noted."""
+    for path in paths:
+        if not is_sound(ledger, path):
+            raise damaged(path)
+
+
+def damaged(path: Path) -> StateError:
+    """A file that the ledger counts on cannot be believed."""
+    return StateError(
+        "state-file-damaged",
+        f"a file of the state folder is {'not as it was written' if path.exists() else 'gone'}",
+        where=str(path),
+        hint="`etl state verify` says what it was for and what repairs it",
+    )

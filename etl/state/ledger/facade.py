@@ -1,0 +1,371 @@
+"""Remembers runs, chunks, jobs and what was accepted; one transaction per step.
+
+The methods are the rows of the crash table. After a crash exactly the last finished step is visible, so whoever
+comes next reads the state and goes on:
+
+    open_run    a claimed file has its run
+    planned     plan, chunks and payload files are there (payloads were synced before)
+    sending     marked before the request leaves: a crash from here on leaves the chunk in doubt
+    submitted   the job's id is known
+    polled      the job was looked at
+    accept      THE commit point: chunk closed, refusals noted, and thereby the feed's accepted state moved
+    close       nothing more to do but to file away
+
+What a feed has had accepted is *derived*: a base generation and, over it, the accepted chunks of the runs not yet
+merged into it. There is no second place to update, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from etl.errors import Defect
+from etl.model.runs import Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
+from etl.state.ledger import overlays as ledger_overlays
+from etl.state.ledger import rows as ledger_rows
+from etl.state.ledger import schema
+from etl.state.ledger.database import AMONG, Connection, Database, many
+from etl.state.ledger.jobs import Jobs
+from etl.state.ledger.meta import FINAL_RUN
+
+#: States in which a chunk has ended, for `AMONG`.
+_FINAL_CHUNK = many(state for state in ChunkState if state.is_final)
+
+
+class Ledger(Jobs):
+    """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
+
+    def __init__(self, database: Database, state: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(database, state)
+        self._clock = clock
+
+    @classmethod
+    def open(cls, state: Path, *, target: str | None = None, clock: Callable[[], float] = time.time) -> Ledger:
+        """The ledger of a state folder, created when missing.
+
+        `target` (ConnectSettings.target) ties the folder to one catalogue: StateError when it belongs to another.
+        """
+        ledger = cls(schema.open_database(state), state.absolute(), clock)
+        try:
+            if target is not None:
+                ledger.tie(target)
+        except BaseException:
+            ledger.shut()
+            raise
+        return ledger
+
+    def shut(self) -> None:
+        """Give back all connections."""
+        self.database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def open_run(self, run: Run) -> None:
+        """A claimed file has its run."""
+        started = datetime.fromtimestamp(self._clock(), UTC)
+        with self.database.write() as db:
+            db.insert("runs", ledger_rows.run_row(run, self.state, started))
+
+    def planned(self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED) -> None:
+        """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
+        rows = [ledger_rows.chunk_row(chunk, self.state) for chunk in chunks]
+        with self.database.write() as db:
+            self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
+            db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
+            db.insert("chunks", *rows)
+
+    def hold(self, run_id: str) -> None:
+        """A planned run waits for a person."""
+        with self.database.write() as db:
+            self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), RunState.HELD)
+
+    def release(self, run_id: str) -> None:
+        """A person said yes."""
+        with self.database.write() as db:
+            self._step_run(db, run_id, (RunState.HELD,), RunState.PLANNED)
+
+    def close(
+        self,
+        run_id: str,
+        state: RunState,
+        counts: Counts | None = None,
+        error: str | None = None,
+        archive: Path | None = None,
+    ) -> None:
+        """The run has ended; what is left is to file the file away. Defect while a chunk is unfinished.
+
+        A run that is done was planned with all that the feed owed: what had been carried is its own from here on.
+        """
+        ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
+        unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {AMONG} LIMIT 1"
+        with self.database.write() as db:
+            if state is RunState.DONE and db.value(unfinished, run_id, _FINAL_CHUNK) is not None:
+                raise Defect(f"run {run_id} was to be closed with unfinished chunks")
+            open_states = tuple(state for state in RunState if not state.is_final)
+            self._step_run(
+                db,
+                run_id,
+                (*open_states, state),
+                state,
+                ended=ended,
+                error=error,
+                archive=ledger_rows.kept(archive, self.state),
+                **(asdict(counts) if counts else {}),
+            )
+            if state is RunState.DONE:
+                feed = db.value("SELECT feed FROM runs WHERE id = ?", run_id)
+                unsent = "feed = ? AND state = 'carried' AND carried_into IS NULL"
+                db.update("runs", {"carried_into": run_id}, unsent, feed)
+
+    def runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
+        """The newest runs first; of these states, or of any."""
+        wanted = {"feed = ?": feed, f"state {AMONG}": many(states) if states else None}
+        wanted = {clause: value for clause, value in wanted.items() if value is not None}
+        sql = f"SELECT * FROM runs WHERE {' AND '.join(('1', *wanted))} ORDER BY seq DESC LIMIT ?"
+        with self.database.read() as db:
+            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (*wanted.values(), limit)))
+
+    def run(self, run_id: str) -> Run | None:
+        """One run, or None."""
+        with self.database.read() as db:
+            row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+            return ledger_rows.run(row, self.state) if row else None
+
+    def open_runs(self) -> tuple[Run, ...]:
+        """Runs that have not ended, oldest first: what a start goes on with."""
+        sql = f"SELECT * FROM runs WHERE state NOT {AMONG} ORDER BY seq"
+        with self.database.read() as db:
+            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (FINAL_RUN,)))
+
+    # -- chunks -------------------------------------------------------------------------------------------------
+
+    def chunks(self, run_id: str, *, unfinished: bool = False) -> tuple[Chunk, ...]:
+        """The run's chunks by number."""
+        sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {AMONG} ORDER BY number"
+        with self.database.read() as db:
+            rows = db.execute(sql, (run_id, _FINAL_CHUNK if unfinished else many(())))
+            return tuple(ledger_rows.chunk(row, self.state) for row in rows)
+
+    def sending(self, chunk: Chunk) -> Chunk:
+        """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
+        with self.database.write() as db:
+            updated = self._step(
+                db,
+                chunk,
+                (ChunkState.PLANNED, ChunkState.SENDING),
+                state=ChunkState.SENDING,
+                attempts=chunk.attempts + 1,
+                sent_at=self._clock(),
+                not_before=None,
+                error=None,
+            )
+            self._step_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
+        return updated
+
+    def unsent(
+        self, chunk: Chunk, not_before: float | None = None, error: str | None = None, settled: str | None = None
+    ) -> Chunk:
+        """The request certainly did not arrive, or nothing newer of its keys was sent: it may go (again)."""
+        with self.database.write() as db:
+            return self._step(
+                db,
+                chunk,
+                (ChunkState.PLANNED, ChunkState.SENDING),
+                state=ChunkState.PLANNED,
+                not_before=not_before,
+                error=error,
+                settled=settled or chunk.settled,
+            )
+
+    def submitted(self, chunk: Chunk, submission: Submission, settled: str | None = None) -> Chunk:
+        """Connect gave a job id. `settled` says how an unknown outcome became known."""
+        with self.database.write() as db:
+            return self._step(
+                db,
+                chunk,
+                (ChunkState.SENDING,),
+                state=ChunkState.SUBMITTED,
+                job_id=submission.job_id,
+                validation_failures=submission.validation_failures,
+                messages=submission.messages,
+                polled_at=None,
+                polls=0,
+                not_before=None,
+                error=None,
+                settled=settled or chunk.settled,
+            )
+
+    def polled(self, chunk: Chunk, job: Job) -> Chunk:
+        """The job was looked at and goes on."""
+        (looked,) = self.looked([(chunk, job)])
+        return looked
+
+    def looked(self, found: Sequence[tuple[Chunk, Job]]) -> tuple[Chunk, ...]:
+        """The same for several jobs at once."""
+        if not found:
+            return ()
+        with self.database.write() as db:
+            return tuple(
+                self._step(
+                    db,
+                    chunk,
+                    (ChunkState.SUBMITTED,),
+                    state=ChunkState.SUBMITTED,
+                    job_status=job.status,
+                    polled_at=self._clock(),
+                    polls=chunk.polls + 1,
+                    not_before=None,
+                    error=None,
+                )
+                for chunk, job in found
+            )
+
+    def postpone(self, chunk: Chunk, not_before: float, error: str | None = None) -> Chunk:
+        """Not before that time (epoch seconds); nothing else changes."""
+        with self.database.write() as db:
+            return self._step(
+                db,
+                chunk,
+                tuple(state for state in ChunkState if not state.is_final),
+                not_before=not_before,
+                error=error,
+            )
+
+    def accept(self, chunk: Chunk, refusals: Iterable[Refusal] = (), job_status: int | None = None) -> Chunk:
+        """THE commit point: all records of the chunk but the refused ones are what Norce has."""
+        with self.database.write() as db:
+            self._refuse(db, chunk, refusals)
+            self._moved(db, chunk.run)
+            return self._step(
+                db,
+                chunk,
+                (ChunkState.SUBMITTED,),
+                state=ChunkState.ACCEPTED,
+                job_status=job_status if job_status is not None else chunk.job_status,
+                error=None,
+                not_before=None,
+            )
+
+    def fail(self, chunk: Chunk, error: str, refusals: Iterable[Refusal] = (), job_status: int | None = None) -> Chunk:
+        """Nothing of the chunk is accepted; its records come up again with the next run of the feed."""
+        with self.database.write() as db:
+            self._refuse(db, chunk, refusals)
+            return self._step(
+                db,
+                chunk,
+                tuple(state for state in ChunkState if not state.is_final),
+                state=ChunkState.FAILED,
+                error=error,
+                job_status=job_status if job_status is not None else chunk.job_status,
+                not_before=None,
+            )
+
+    def split(
+        self,
+        chunk: Chunk,
+        parts: Sequence[Chunk],
+        refusals: Iterable[Refusal] = (),
+        *,
+        error: str | None = None,
+        job_status: int | None = None,
+    ) -> tuple[Chunk, ...]:
+        """The chunk is replaced by `parts` (payloads synced before); they get the run's next numbers."""
+        with self.database.write() as db:
+            last = db.value("SELECT max(number) FROM chunks WHERE run = ?", chunk.run)
+            numbered = tuple(replace(part, number=last + n) for n, part in enumerate(parts, 1))
+            self._refuse(db, chunk, refusals)
+            self._step(
+                db,
+                chunk,
+                tuple(state for state in ChunkState if not state.is_final),
+                state=ChunkState.SPLIT,
+                error=error,
+                job_status=job_status if job_status is not None else chunk.job_status,
+                not_before=None,
+            )
+            db.insert("chunks", *(ledger_rows.chunk_row(part, self.state) for part in numbered))
+        return numbered
+
+    def refusals(self, run_id: str) -> tuple[Refusal, ...]:
+        """What Connect did not take of a run, one per key (the highest severity), in the order of the run's file; what
+        earlier files brought comes first, file by file."""
+        sql = """SELECT key, severity, message, source_row, source_file, source_run FROM refusals
+                 WHERE run = ? ORDER BY id"""
+        with self.database.read() as db:
+            said = [Refusal(*row) for row in db.execute(sql, (run_id,))]
+        worst: dict[str, Refusal] = {}
+        for refusal in said:
+            found = worst.get(refusal.key)
+            if found is None or refusal.severity > found.severity:
+                worst[refusal.key] = refusal
+        return tuple(sorted(worst.values(), key=_place))
+
+    # -- accepted -----------------------------------------------------------------------------------------------
+
+    def generation(self, feed: str) -> str | None:
+        """File name of the feed's immutable base, or None."""
+        with self.database.read() as db:
+            name: str | None = db.value("SELECT generation FROM feeds WHERE feed = ?", feed)
+        return name
+
+    def overlays(self, feed: str) -> tuple[Overlay, ...]:
+        """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
+        with self.database.read() as db:
+            return ledger_overlays.read(db, feed, self.state)
+
+    def overlay(self, run_id: str) -> Overlay:
+        """What one run has had accepted, whether or not it is part of the base by now."""
+        with self.database.read() as db:
+            return ledger_overlays.of_run(db, run_id, self.state)
+
+    def compacted(self, feed: str, generation: str | None, runs_merged: Iterable[str]) -> None:
+        """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
+
+        With `generation` None the feed starts from nothing: pass all its runs to forget what was accepted.
+        """
+        merged = many(runs_merged)
+        still_open = f"SELECT id FROM runs WHERE feed = ? AND id {AMONG} AND state NOT {AMONG} LIMIT 1"
+        with self.database.write() as db:
+            found = db.value(still_open, feed, merged, FINAL_RUN)
+            if found is not None:
+                raise Defect(f"run {found} was to be merged before it ended")
+            db.insert("feeds", {"feed": feed, "generation": generation}, replace=True)
+            db.update("runs", {"merged": 1}, f"feed = ? AND id {AMONG}", feed, merged)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _step_run(
+        self, db: Connection, run_id: str, allowed: tuple[RunState, ...], state: RunState, **values: Any
+    ) -> None:
+        values = {"state": state.value, **values}
+        if db.update("runs", values, f"id = ? AND state {AMONG}", run_id, many(allowed)) != 1:
+            raise Defect(f"run {run_id} cannot become {state.value} from where it is")
+
+    def _step(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
+        updated = replace(chunk, **values)
+        row = ledger_rows.chunk_row(updated, self.state)
+        stored = {name: row[name] for name in values}
+        here = f"run = ? AND number = ? AND state {AMONG}"
+        if db.update("chunks", stored, here, chunk.run, chunk.number, many(allowed)) != 1:
+            raise Defect(f"chunk {chunk.number} of run {chunk.run} cannot become {updated.state.value}")
+        return updated
+
+    @staticmethod
+    def _refuse(db: Connection, chunk: Chunk, refusals: Iterable[Refusal]) -> None:
+        rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals)
+        db.insert("refusals", *rows)
+
+
+def _place(refusal: Refusal) -> tuple[bool, str, int, str]:
+    return refusal.source_run is None, refusal.source_run or "", refusal.source_row or 0, refusal.key

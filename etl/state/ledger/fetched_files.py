@@ -1,0 +1,77 @@
+"""What has been fetched from suppliers' servers: nothing is fetched twice, and nothing is missed.
+
+A file is known by source, path, size and time. `whole`: it is here under a temporary name and verified, and is about to
+get its name in the inbox. `arrived`: it has had it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from etl.state.ledger import schema
+from etl.state.ledger.database import Database
+
+Coming = Literal["whole", "arrived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One file of a server."""
+
+    path: str
+    size: int
+    modified: int
+    state: Coming
+    digest: str
+    since: float  #: when it was whole, epoch seconds
+
+
+_IS = "source = ? AND path = ? AND size = ? AND modified = ?"
+
+
+class Memory:
+    """Of one source."""
+
+    def __init__(self, database: Database, source: str) -> None:
+        self._database = database
+        self._source = source
+
+    def all(self) -> list[Fetched]:
+        """The oldest first."""
+        sql = "SELECT path, size, modified, state, digest, since FROM fetched WHERE source = ? ORDER BY modified, path"
+        with self._database.read() as db:
+            return [Fetched(*row) for row in db.execute(sql, (self._source,))]
+
+    def whole(self, path: str, size: int, modified: int, digest: str) -> Fetched:
+        """It is here and verified."""
+        made = Fetched(path, size, modified, "whole", digest, datetime.now(UTC).timestamp())
+        with self._database.write() as db:
+            db.insert("fetched", {"source": self._source, **asdict(made)})
+        return made
+
+    def arrived(self, file: Fetched) -> None:
+        """It has its name in the inbox."""
+        with self._database.write() as db:
+            db.update("fetched", {"state": "arrived"}, _IS, *self._name(file))
+
+    def forget(self, files: Iterable[Fetched]) -> None:
+        """They are gone from the server: whatever comes there under the same name is new."""
+        with self._database.write() as db:
+            db.executemany(f"DELETE FROM fetched WHERE {_IS}", [self._name(file) for file in files])
+
+    def last_round(self) -> datetime | None:
+        """When the server was asked last."""
+        with self._database.read() as db:
+            found = schema.noted(db, f"fetch:{self._source}")
+        return datetime.fromisoformat(found) if found else None
+
+    def asked(self, now: datetime) -> None:
+        """The server was asked, with whatever success."""
+        with self._database.write() as db:
+            schema.note(db, f"fetch:{self._source}", now.isoformat())
+
+    def _name(self, file: Fetched) -> tuple[str, str, int, int]:
+        return (self._source, file.path, file.size, file.modified)

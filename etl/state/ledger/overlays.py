@@ -1,0 +1,50 @@
+"""What lies over a feed's base, read from the ledger: derived from closed chunks, never stored twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from etl.model.runs import AcceptedRange, Overlay
+from etl.state.ledger import rows as ledger_rows
+from etl.state.ledger.database import Connection
+
+#: With this severity a record was imported in part; with a higher one it was not.
+PARTLY = 2
+
+
+def read(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
+    """The runs of a feed not yet merged into its base, in the order they were opened."""
+    return _read(db, "runs.feed = ? AND runs.merged = 0", feed, state)
+
+
+def of_run(db: Connection, run: str, state: Path) -> Overlay:
+    """What one run has had accepted, merged or not."""
+    return next(iter(_read(db, "runs.id = ?", run, state)), Overlay(run, ()))
+
+
+def _read(db: Connection, which: str, given: str, state: Path) -> tuple[Overlay, ...]:
+    run_ids = [run_id for (run_id,) in db.execute(f"SELECT id FROM runs WHERE {which} ORDER BY seq", (given,))]
+    accepted = db.execute(
+        f"""SELECT chunks.* FROM chunks JOIN runs ON runs.id = chunks.run
+            WHERE {which} AND chunks.state = 'accepted' ORDER BY origin, first, number""",
+        (given,),
+    ).fetchall()
+    refused = db.execute(
+        f"""SELECT run, origin, key, severity FROM refusals JOIN runs ON runs.id = refusals.run
+            WHERE {which} AND severity >= ?""",
+        (given, PARTLY),
+    ).fetchall()
+    keys: dict[tuple[str, int], set[str]] = defaultdict(set)
+    partly: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for run, origin, key, severity in refused:
+        keys[run, origin].add(key)
+        if severity == PARTLY:
+            partly[run, origin].add(key)
+    ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
+    for row in accepted:
+        chunk = ledger_rows.chunk(row, state)
+        place = chunk.run, chunk.origin
+        found = AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
+        ranges[chunk.run].append(found)
+    return tuple(Overlay(run_id, tuple(ranges[run_id])) for run_id in run_ids if run_id in ranges)

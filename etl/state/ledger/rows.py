@@ -1,0 +1,104 @@
+"""Chunks and runs as rows of the ledger, and back.
+
+Paths inside the state folder are stored relative to it, so that the folder can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from etl.model.runs import Chunk, ChunkState, Counts, Run, RunState
+
+
+class Row(Protocol):
+    """A row as SQLite gives it, by the names of its columns."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def kept(path: Path | None, state: Path) -> str | None:
+    """A path as it is stored."""
+    if path is None:
+        return None
+    whole = path.absolute()
+    return str(whole.relative_to(state)) if whole.is_relative_to(state) else str(whole)
+
+
+def found(stored: str | None, state: Path) -> Path | None:
+    """A stored path as it is now."""
+    return None if stored is None else state / stored
+
+
+def chunk_row(chunk: Chunk, state: Path) -> dict[str, Any]:
+    """A chunk's columns."""
+    row = {item.name: getattr(chunk, item.name) for item in fields(Chunk)}
+    row.update(
+        header=json.dumps(dict(chunk.header)),
+        payload=kept(chunk.payload, state),
+        state=chunk.state.value,
+        origin=chunk.origin or chunk.number,
+        without=json.dumps(chunk.without),
+        messages=json.dumps(chunk.messages),
+    )
+    return row
+
+
+def chunk(row: Row, state: Path) -> Chunk:
+    """A chunk from its columns."""
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - iterating over a row gives its values
+    values.update(
+        payload=found(values["payload"], state),
+        header=json.loads(values["header"]),
+        state=ChunkState(values["state"]),
+        without=tuple(json.loads(values["without"])),
+        messages=tuple(json.loads(values["messages"])),
+    )
+    return Chunk(**values)
+
+
+def run_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
+    """A run's columns."""
+    return {
+        "id": run.id,
+        "feed": run.feed,
+        "operation": run.operation,
+        "file": run.file,
+        "digest": run.digest,
+        "state": run.state.value,
+        "kind": run.kind,
+        "started": (run.started or started).isoformat(),
+        "claimed": kept(run.claimed, state),
+        "merged": 0,
+        **asdict(run.counts),
+    }
+
+
+def run(row: Row, state: Path) -> Run:
+    """A run from its columns."""
+    return Run(
+        id=row["id"],
+        feed=row["feed"],
+        operation=row["operation"],
+        file=row["file"],
+        digest=row["digest"],
+        state=RunState(row["state"]),
+        counts=Counts(**{item.name: row[item.name] for item in fields(Counts)}),
+        kind=row["kind"],
+        started=_moment(row["started"]),
+        ended=_moment(row["ended"]),
+        error=row["error"],
+        claimed=found(row["claimed"], state),
+        archive=found(row["archive"], state),
+        carried_into=row["carried_into"],
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

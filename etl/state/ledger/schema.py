@@ -1,0 +1,160 @@
+"""The ledger's tables, and how a database of it is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from etl.errors import StateError
+from etl.model.runs import Counts
+from etl.state.ledger import database, migrations, seal
+from etl.state.ledger.database import Connection, Database
+
+_COUNTS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
+
+#: What a new ledger is made of; an older one is brought here by `etl.state.ledger.migrations`.
+TABLES = (
+    "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
+    f"""CREATE TABLE runs (
+        seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
+        digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
+        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNTS}, carried_into TEXT,
+        PRIMARY KEY (seq), UNIQUE (id))""",
+    "CREATE INDEX runs_of_feed ON runs (feed, state)",
+    """CREATE TABLE chunks (
+        run TEXT NOT NULL, number INTEGER NOT NULL, wave INTEGER NOT NULL, operation TEXT NOT NULL,
+        header JSON NOT NULL, payload TEXT NOT NULL, digest TEXT NOT NULL, records INTEGER NOT NULL,
+        "values" INTEGER NOT NULL, state TEXT NOT NULL, origin INTEGER NOT NULL, first INTEGER NOT NULL,
+        without JSON NOT NULL, attempts INTEGER NOT NULL, repeats INTEGER NOT NULL, job_id INTEGER,
+        job_status INTEGER, validation_failures INTEGER NOT NULL, messages JSON NOT NULL, sent_at FLOAT,
+        polled_at FLOAT, polls INTEGER NOT NULL, not_before FLOAT, error TEXT, settled TEXT,
+        PRIMARY KEY (run, number))""",
+    "CREATE INDEX ix_chunks_job_id ON chunks (job_id)",
+    """CREATE TABLE refusals (
+        id INTEGER NOT NULL, run TEXT NOT NULL, origin INTEGER NOT NULL, key TEXT NOT NULL,
+        severity INTEGER NOT NULL, message TEXT NOT NULL, source_row INTEGER,
+        source_file TEXT, source_run TEXT,
+        PRIMARY KEY (id))""",
+    "CREATE INDEX ix_refusals_run ON refusals (run)",
+    "CREATE TABLE feeds (feed TEXT NOT NULL, generation TEXT, PRIMARY KEY (feed))",
+    "CREATE TABLE files (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))",
+    """CREATE TABLE fetched (
+        source TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, modified INTEGER NOT NULL,
+        state TEXT NOT NULL, digest TEXT NOT NULL, since FLOAT NOT NULL,
+        PRIMARY KEY (source, path, size, modified))""",
+    # What a person should know of, for as long as it holds; see `etl.runs.alerts`.
+    """CREATE TABLE notices (
+        name TEXT NOT NULL, sentence TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))""",
+    # What the mappings expect of their feeds, so that `etl status` need not read mappings.
+    """CREATE TABLE expectations (
+        feed TEXT NOT NULL, arrives TEXT, changes TEXT, since TEXT NOT NULL, PRIMARY KEY (feed))""",
+    """CREATE TABLE sends (
+        id INTEGER NOT NULL, lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL,
+        "left" INTEGER NOT NULL, PRIMARY KEY (id))""",
+    """CREATE TABLE pauses (
+        lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL, seconds FLOAT NOT NULL,
+        strikes INTEGER NOT NULL, PRIMARY KEY (lane))""",
+    """CREATE TABLE tokens (
+        name TEXT NOT NULL, value TEXT NOT NULL, obtained FLOAT NOT NULL, expires FLOAT NOT NULL,
+        PRIMARY KEY (name))""",
+)
+
+
+def ledger_path(state: Path) -> Path:
+    """The file of a state folder's ledger."""
+    return state / "ledger.sqlite"
+
+
+def open_database(state: Path) -> Database:
+    """The database of a state folder, created when missing (folder 0700, file 0600), brought to our layout when older.
+
+    Raises StateError.
+    """
+    path = ledger_path(state)
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.chmod(0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StateError(
+            "state-unusable",
+            f"the state folder cannot be used: {error.strerror}",
+            where=str(path),
+            hint="check owner, permissions and free space of the folder named by paths.state",
+        ) from error
+    seal.check(path)
+    sealed = seal.is_put(path)
+    opened = Database(path)
+    try:
+        with opened.read() as db:
+            found = _version(db, path)
+            if found is not None and not sealed:
+                _check_whole(db, path)
+        if found is None:
+            with opened.write() as db:
+                if _version(db, path) is None:  # nobody else was quicker
+                    for statement in TABLES:
+                        db.execute(statement)
+                    note(db, "schema", str(migrations.NEWEST))
+        elif found < migrations.NEWEST:
+            with opened.write() as db:
+                migrations.bring(found, db.execute)
+                note(db, "schema", str(migrations.NEWEST))
+        if found != migrations.NEWEST or not sealed:
+            opened.settle()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def read_database(state: Path) -> Database:
+    """The same for looking only: changes nothing while somebody works. Raises StateError."""
+    path = ledger_path(state)
+    opened = Database(path, reading=True)
+    try:
+        with opened.read() as db:
+            found = _version(db, path)
+    except BaseException:
+        opened.close()
+        raise
+    if found == migrations.NEWEST:
+        return opened
+    opened.close()
+    return open_database(state)
+
+
+def noted(db: Connection, key: str) -> str | None:
+    """What the ledger keeps under a name."""
+    text: str | None = db.value("SELECT value FROM meta WHERE key = ?", key)
+    return text
+
+
+def note(db: Connection, key: str, value: str) -> None:
+    """Keep it, in the place of what was kept under this name."""
+    db.insert("meta", {"key": key, "value": value}, replace=True)
+
+
+def _version(db: Connection, path: Path) -> int | None:
+    """The layout; None in an empty database. Raises StateError when it is newer than ours."""
+    if db.value("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'meta'") is None:
+        return None
+    text = noted(db, "schema")
+    if text is None:
+        return None
+    if text.isdecimal() and 1 <= int(text) <= migrations.NEWEST:
+        return int(text)
+    raise StateError(
+        "state-version",
+        f"the ledger has layout {text}, this program knows layouts up to {migrations.NEWEST}",
+        where=str(path),
+        hint="use the program version that wrote it, or start with an empty state folder",
+    )
+
+
+def _check_whole(db: Connection, path: Path) -> None:
+    """Without a seal SQLite's own look at the file has to do."""
+    said = db.value("PRAGMA integrity_check(1)")
+    if said != "ok":
+        raise database.refused(f"malformed: {said}", str(path))

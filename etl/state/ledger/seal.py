@@ -1,0 +1,70 @@
+"""Tells whether the ledger's file is as it was written: its digest, in a file beside it.
+
+SQLite finds a torn page, but not a flipped bit within a value. While we work the main file does not change: what is
+new is in the journal (WAL), whose frames carry checksums of SQLite's own. Only `Database.settle` copies the
+journal into the main file: it breaks the seal before, and seals anew behind it. So a seal that does not fit means that
+something else has written there, and no seal means that a crash came in the middle of a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from etl import filesystem as durable
+from etl.errors import StateError
+
+
+def path_of(ledger: Path) -> Path:
+    """Where the seal of a ledger is."""
+    return ledger.with_suffix(".seal")
+
+
+def put(ledger: Path, handle: int) -> None:
+    """Seal the file as it is now, read through a handle of the system's. Raises StateError.
+
+    Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
+    gives up all its locks on a file, SQLite's among them, and another process would take itself for the only one.
+    """
+    with durable.translated(ledger), open(handle, "rb", closefd=False) as file:
+        file.seek(0)
+        found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(handle).st_size}
+    durable.write(path_of(ledger), json.dumps(found).encode())
+
+
+def lift(ledger: Path) -> None:
+    """The file is about to change. Raises StateError."""
+    seal = path_of(ledger)
+    with durable.translated(seal):
+        seal.unlink(missing_ok=True)
+        durable.sync_folder(seal.parent)
+
+
+def is_put(ledger: Path) -> bool:
+    """Whether there is a seal."""
+    return path_of(ledger).exists()
+
+
+def check(ledger: Path) -> None:
+    """Raises StateError `state-corrupt` when there is a seal and the file is not the one that was sealed."""
+    seal = path_of(ledger)
+    try:
+        said = seal.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise durable.refused(error, seal) from error
+    try:
+        found = json.loads(said)
+        fits = found == {"sha256": durable.digest(ledger), "bytes": ledger.stat().st_size}
+    except (OSError, ValueError):
+        fits = False
+    if not fits:
+        raise StateError(
+            "state-corrupt",
+            "the ledger is not as this program left it: damaged, exchanged, or changed by something else",
+            where=str(ledger),
+            hint="`etl state verify` says what is wrong and what repairs it",
+        )

@@ -1,0 +1,336 @@
+"""What Norce confirmed, per feed: an immutable Parquet base and the records of runs laid over it.
+
+The ledger says which base counts and which records of which run were accepted; the files hold the values.
+Bringing the two together in a new base (`compact`) is only speed: a crash in it changes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from etl import filesystem as durable
+from etl.mapping.layout import BITS, Layout, own_columns, unpack
+from etl.model.runs import CAME, ITEM, KEY, ROW, AcceptedRange, Overlay, Run
+from etl.plan.changes import pending as carry
+from etl.plan.changes.diff import GONE, UNSURE
+
+#: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
+CHUNK, RECORD = "_chunk", "_record"
+
+#: Not in the payload: switched off by being left out of a FullFile request.
+SILENT = "_silent"
+
+#: What *accepted* has of every feed.
+_LEAST = {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean()}
+
+_FIXED = (KEY, ITEM, ROW, CAME, GONE, UNSURE, CHUNK, RECORD, SILENT)
+
+
+def columns(layout: Layout) -> list[str]:
+    """The data columns of a layout, in order; bit n of a sent record stands for the n-th."""
+    return list(dict.fromkeys(leaf.column for leaf in layout.leaves))
+
+
+def sent(
+    frame: pl.DataFrame, bits: int, number: int, layout: Layout, retired: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The rows of one request as they are kept beside the run until Connect has answered.
+
+    `retired` are records that the request switches off by leaving them out (FullFile=true).
+    """
+    names = columns(layout)
+    words = range(-(-len(names) // BITS) or 1)
+    own = own_columns(frame)
+    sets = frame.select(own).unique(maintain_order=True) if own else pl.DataFrame({"_": [0]})
+    masks = [_masks(layout, names, unpack(row) if own else bits) for row in sets.iter_rows()]
+    known = sets.with_columns(
+        pl.Series(f"{kind}{word}", [mask[place] >> word * BITS & (1 << BITS) - 1 for mask in masks], dtype=pl.UInt64)
+        for place, kind in enumerate(("_m", "_g"))
+        for word in words
+    )
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
+    rows = frame.join(order, on=ITEM, how="left", maintain_order="left")
+    rows = (
+        rows.join(known, on=own, how="left", maintain_order="left") if own else rows.join(known.drop("_"), how="cross")
+    )
+
+    def going(place: int) -> pl.Expr:
+        return pl.col(f"_g{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0
+
+    rows = rows.select(
+        KEY,
+        ITEM,
+        ROW,
+        *([CAME] if CAME in frame.columns else []),
+        GONE,
+        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
+        RECORD,
+        pl.lit(False).alias(SILENT),
+        *(pl.col(f"_m{word}") for word in words),
+        *(pl.when(going(place)).then(pl.col(name)).alias(name) for place, name in enumerate(names)),
+    )
+    if retired is None or retired.is_empty():
+        return rows
+    off = retired.select(
+        KEY,
+        ITEM,
+        pl.lit(True).alias(GONE),
+        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
+        pl.lit(0, dtype=pl.Int64).alias(RECORD),
+        pl.lit(True).alias(SILENT),
+        *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
+    )
+    return pl.concat([rows, off], how="diagonal")
+
+
+def _masks(layout: Layout, names: Sequence[str], bits: int) -> tuple[int, int]:
+    """Of a set of leaves the columns of which it says something, and those whose value goes."""
+    going = {leaf.column for leaf in layout.of(bits)}
+    bundles = {leaf.bundle for leaf in layout.of(bits)}  # what is left out of a whole is gone from it
+    overruling = {leaf.index for leaf in layout.of(bits)}
+    said = {
+        leaf.column
+        for leaf in layout.leaves
+        if leaf.bundle in bundles
+        or (leaf.index in layout.overruled and layout.overruled[leaf.index].index in overruling)
+    }
+    places = {name: 1 << place for place, name in enumerate(names)}
+    return sum(places[name] for name in said), sum(places[name] for name in going)
+
+
+def waiting(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Records that are not sent with the run: kept beside what is, as part of a request that never ends."""
+    everything = sum(1 << leaf.index for leaf in layout.leaves)
+    return sent(frame.with_columns(pl.lit(False).alias(GONE)), everything, 0, layout)
+
+
+def write(path: Path, frame: pl.DataFrame) -> None:
+    """Whole or not at all, synced. Raises StateError."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=1)
+    durable.write(path, buffer.getvalue())
+
+
+def base_path(state: Path, feed: str, generation: str) -> Path:
+    return state / "accepted" / feed / generation
+
+
+def sent_path(state: Path, run: str) -> Path:
+    return state / "runs" / run / "sent.parquet"
+
+
+def pending_path(state: Path, feed: str, generation: str) -> Path:
+    """What the feed still owed Norce when this base was made; the file is missing when that was nothing."""
+    return base_path(state, feed, generation.removesuffix(".parquet") + ".pending.parquet")
+
+
+def read_pending(
+    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: Run | None
+) -> pl.DataFrame:
+    """What files of changes have said and Norce has not taken, see `owed`, with where it CAME from.
+
+    `last` is the newest ended run that is not part of the base. Whatever was pending before it was planned with it,
+    so what it did not get through is all there is.
+    """
+    nothing = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String})
+    if last is None:
+        path = pending_path(state, feed, generation) if generation is not None else None
+        return pl.read_parquet(path) if path is not None and path.exists() else nothing
+    path = sent_path(state, last.id)
+    if not path.exists():
+        return nothing
+    left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last.id), Overlay(last.id, ())))
+    if left.is_empty():
+        return nothing
+    known = scan(state, feed, generation, overlays)
+    concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
+    return owed(concerned.collect(), left).join(_came(left, last), on=KEY, how="left", maintain_order="left")
+
+
+def owed(known: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
+    """Values that were sent and not taken (`left`), as whole records over what Norce has of them (`known`): KEY, ITEM,
+    data columns, and for each of these whether it was said (`etl.plan.changes.pending.SAID`)."""
+    united = _united(left)
+    names, _, went = _parts(united)
+    said = united.select(KEY, *(went(name).alias(carry.SAID + name) for name in names))
+    whole = lay_over(known.lazy(), left).collect().drop(GONE, UNSURE, strict=False)
+    return whole.join(said, on=KEY, how="left", maintain_order="left")
+
+
+def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
+    """KEY and CAME of what a run did not get through: a line of its own file, or what it knew of an earlier one."""
+    own = pl.struct(pl.lit(run.id).alias("run"), pl.lit(run.file).alias("file"), pl.col(ROW).alias("row"))
+    before = pl.col(CAME) if CAME in left.columns else pl.lit(None, dtype=carry.ORIGIN)
+    came = pl.when(pl.col(ROW).is_not_null()).then(own).otherwise(before)
+    return left.select(KEY, came.alias(CAME)).unique(KEY, keep="last", maintain_order=True)
+
+
+def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:
+    """All records that Norce has from this feed: KEY, ITEM, GONE, perhaps UNSURE, data columns. What is asked for
+    is read."""
+    base = pl.scan_parquet(base_path(state, feed, generation)) if generation is not None else None
+    for overlay in overlays:
+        frame = pl.read_parquet(sent_path(state, overlay.run))
+        base = lay_over(base, taken(frame, overlay))
+        if any(part.partly for part in overlay.ranges):
+            base = lay_over(base, taken_in_part(frame, overlay))
+    return base if base is not None else pl.LazyFrame(schema=_LEAST)
+
+
+def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
+    """The same in memory."""
+    return scan(state, feed, generation, overlays).collect()
+
+
+def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect took."""
+    parts = [_rows(frame, part).filter(~_among(part.refused)) for part in overlay.ranges]
+    return pl.concat(parts) if parts else frame.clear()
+
+
+def taken_in_part(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect took in part, with UNSURE: the records are there, their values may be
+    the new ones. So they go again whatever the next file says, and are switched off when it says nothing of them.
+    """
+    rows = pl.concat([_rows(frame, part).filter(_among(part.partly)) for part in overlay.ranges])
+    return rows.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT)).with_columns(pl.lit(True).alias(UNSURE))
+
+
+def _rows(frame: pl.DataFrame, part: AcceptedRange) -> pl.DataFrame:
+    rows = frame.filter(pl.col(CHUNK) == part.origin)
+    if part.indexes == tuple(range(int(rows[RECORD].max() or 0) + 1)):  # type: ignore[arg-type]
+        return rows
+    return rows.filter(pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode()))
+
+
+def _among(items: frozenset[str]) -> pl.Expr:
+    if not items:
+        return pl.lit(False)
+    return pl.col(ITEM).is_in(pl.Series(sorted(items), dtype=pl.String).implode())
+
+
+def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+    """Of what a run sent, the rows that Connect did not take; what was to be switched off is no value to keep."""
+    places = [CHUNK, RECORD, KEY]
+    left = frame.join(taken(frame, overlay).select(places), on=places, how="anti", maintain_order="left")
+    return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
+
+
+def _alone(patch: pl.DataFrame) -> pl.LazyFrame:
+    """The sent values themselves, without a join."""
+    if patch.is_empty():
+        return pl.LazyFrame(schema=_LEAST)
+    names, _, went = _parts(patch)
+    values = [pl.when(went(name)).then(pl.col(name)).alias(name) for name in names]
+    return _united(patch).lazy().select(KEY, ITEM, GONE, *values)
+
+
+def _parts(patch: pl.DataFrame) -> tuple[list[str], list[str], Callable[[str], pl.Expr]]:
+    """Of what was sent: the data columns, those of bits, and whether a row says something of a data column."""
+    masks = [f"_m{word}" for word in range(sum(name[:2] == "_m" and name[2:].isdigit() for name in patch.columns))]
+    names = [name for name in patch.columns if name not in _FIXED and name not in masks]
+    places = {name: place for place, name in enumerate(names)}
+
+    def went(name: str) -> pl.Expr:
+        word, bit = divmod(places[name], BITS)
+        return pl.col(f"_m{word}") & pl.lit(1 << bit, dtype=pl.UInt64) != 0
+
+    return names, masks, went
+
+
+def _united(patch: pl.DataFrame) -> pl.DataFrame:
+    """One row a record, also where it went in several passes."""
+    if patch[KEY].n_unique() == patch.height:
+        return patch
+    names, masks, went = _parts(patch)
+    return patch.group_by(KEY, maintain_order=True).agg(
+        pl.col(ITEM).last(),
+        pl.col(GONE).last(),
+        *(pl.col(mark).any() for mark in patch.columns if mark == UNSURE),
+        *(pl.col(name).filter(went(name)).last() for name in names),
+        *(pl.col(mask).bitwise_or() for mask in masks),
+    )
+
+
+def lay_over(base: pl.LazyFrame | None, patch: pl.DataFrame) -> pl.LazyFrame:
+    """`base` with the sent values of `patch` in place of the old ones; new keys behind the old; None: no base."""
+    if base is None:
+        return _alone(patch)
+    if patch.is_empty():
+        return base
+    marks = [UNSURE] if UNSURE in patch.columns or UNSURE in base.collect_schema() else []
+    if marks and UNSURE not in patch.columns:
+        patch = patch.with_columns(pl.lit(False).alias(UNSURE))
+    if marks and UNSURE not in base.collect_schema():
+        base = base.with_columns(pl.lit(False).alias(UNSURE))
+    names, masks, went = _parts(patch)
+    patch = _united(patch)
+    old = base.collect_schema()
+    base = base.with_columns(
+        _as(name, old[name], patch.schema[name]) for name in names if name in old and old[name] != patch.schema[name]
+    )
+    values = []
+    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, GONE, UNSURE)), *names]):
+        if name not in names:
+            values.append(pl.col(name))
+            continue
+        before = pl.col(name) if name in old else pl.lit(None)
+        values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(before).alias(name))
+    patch = patch.select(
+        KEY,
+        pl.col(ITEM).alias("\x1fitem"),
+        pl.col(GONE).alias("\x1fgone"),
+        *(pl.col(mark).alias("\x1f" + mark) for mark in marks),
+        *masks,
+        *(pl.col(name).alias("\x1f" + name) for name in names),
+    )
+    both = base.join(patch.lazy(), on=KEY, how="left", maintain_order="left")
+    known = base.select(KEY).filter(pl.col(KEY).is_in(patch[KEY].implode())).collect(engine="streaming")
+    more = patch.join(known, on=KEY, how="anti", maintain_order="left").lazy()
+    more = more.with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in base.collect_schema().items() if name != KEY
+    )
+    return pl.concat([both, more.select(both.collect_schema().names())]).select(
+        KEY,
+        pl.coalesce("\x1fitem", ITEM).alias(ITEM),
+        pl.coalesce("\x1fgone", GONE).alias(GONE),
+        *(pl.coalesce("\x1f" + mark, mark).fill_null(False).alias(mark) for mark in marks),
+        *values,
+    )
+
+
+def _as(name: str, old: pl.DataType, kind: pl.DataType) -> pl.Expr:
+    """The old values in the type the mapping has given the field since; what does not fit is unknown."""
+    try:
+        pl.Series([None], dtype=old).cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.lit(None, dtype=kind).alias(name)
+    return pl.col(name).cast(kind, strict=False)
+
+
+def again(state: Path, feed: str, name: str, generation: str) -> str:
+    """The same base under the name of a new one; its file name. Raises OSError."""
+    path = base_path(state, feed, f"{name}.parquet")
+    durable.second_name(base_path(state, feed, generation), path)
+    return path.name
+
+
+def compact(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
+    """Write a new base; its file name. Nothing counts before the ledger says so. Raises StateError."""
+    path = base_path(state, feed, f"{name}.parquet")
+    durable.make_folder(path.parent)
+    with durable.replacing(path) as half:
+        try:
+            records.sink_parquet(half, compression="zstd", compression_level=1)
+        except pl.exceptions.ComputeError as error:  # how polars wraps what the system says of a write
+            number = re.search(r"(?:os error |\[Errno )(\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    return path.name
