@@ -102,31 +102,31 @@ sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is
 .PHONY: states
 states: export ETL_STATES ?= 200
 states: $(READY) ## let anything happen to the pipeline in any order, and hold the promises against it
-	@$(BIN)/pytest -q -n auto tests/states $(ARGS)
+	@$(BIN)/pytest -q -n auto tests/simulation $(ARGS)
 
 .PHONY: bounce
 bounce: $(READY) ## kill and stop `etl run` forty times while it works fifty files
-	@$(BIN)/python -m tests.campaigns.bounce $(ARGS)
+	@$(BIN)/python -m tests.load.restart_loop $(ARGS)
 
 .PHONY: storm
 storm: $(READY) ## 30,000 files come while `etl run` stands still
-	@$(BIN)/python -m tests.campaigns.storm $(ARGS)
+	@$(BIN)/python -m tests.load.burst $(ARGS)
 
 .PHONY: soak
 soak: $(READY) ## a month of a told clock and 4,000 files in one process
-	@$(BIN)/python -m tests.campaigns.soak $(ARGS)
+	@$(BIN)/python -m tests.load.soak $(ARGS)
 
 .PHONY: undo-campaign
 undo-campaign: $(READY) ## take back the last of many random runs, 200 for each import
-	@UNDO_EXAMPLES=200 $(BIN)/pytest -q -n auto tests/unit/test_undo.py $(ARGS)
+	@UNDO_EXAMPLES=200 $(BIN)/pytest -q -n auto tests/unit/plan/test_undo.py $(ARGS)
 
 .PHONY: torn
 torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARGS="--count N --seed N")
-	@$(BIN)/python -m tests.torn.walk $(ARGS)
+	@$(BIN)/python -m tests.corruption.walk $(ARGS)
 
 .PHONY: mutants
 mutants: $(READY) ## put mistakes into the deciding modules; the tests have to notice
-	@$(BIN)/python -m tests.mutants $(ARGS)
+	@$(BIN)/python -m tests.mutation.mutants $(ARGS)
 
 .PHONY: golden
 golden: $(READY) ## write the golden plans anew: on purpose only, with each changed input in the commit
@@ -140,42 +140,42 @@ contract-coverage: $(READY) ## show how much of Connect the mappings reach
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 
-$(BENCH_READY): tests/bench/requirements.txt | $(READY)
+$(BENCH_READY): tests/benchmarks/requirements.txt | $(READY)
 	@$(BIN)/python -m venv --without-pip --clear $(BENCH)
 	@$(BIN)/python -m pip --python $(BENCH)/bin/python install --quiet --require-hashes --requirement $<
 	@touch $@
 
 .PHONY: bench
 bench: $(BENCH_READY) ## measure against floors and goals (ARGS="--rounds 3 --only day five")
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_READY) ## the same work by hand-written scripts and other tools
-	@$(BIN)/python -m tests.bench.against $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.against $(ARGS)
 
 .PHONY: bench-plots
 bench-plots: $(BENCH_READY) ## draw docs/*.svg: rows against seconds and memory, changes against requests
-	@$(BIN)/python -m tests.bench.plots $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.plots $(ARGS)
 
 .PHONY: corpus
 corpus: $(BENCH_READY) ## count how many real and polluted files are read right, beside other readers (ARGS=number of polluted ones)
-	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.bench.corpus $(ARGS)
+	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.benchmarks.corpus $(ARGS)
 
 .PHONY: pollution
 pollution: $(READY) ## hold detection and reading against thousands of polluted files (FILES=3000)
-	@ETL_FILES=$(or $(FILES),3000) $(BIN)/pytest -q -s tests/formats/test_pollution.py
+	@ETL_FILES=$(or $(FILES),3000) $(BIN)/pytest -q -s tests/integration/formats/test_pollution.py
 
 .PHONY: metamorphic
 metamorphic: $(READY) ## the same data written in 500 ways gives the same requests
-	@ETL_EXAMPLES=500 $(BIN)/pytest -q tests/formats/test_metamorphic.py
+	@ETL_EXAMPLES=500 $(BIN)/pytest -q tests/integration/formats/test_metamorphic.py
 
 .PHONY: bench-reading
 bench-reading: $(BENCH_READY) ## read a clean file of a million rows with several readers (ARGS=rows)
-	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.bench.reading $(ARGS)
+	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.benchmarks.reading $(ARGS)
 
 .PHONY: bench-packing
 bench-packing: $(READY) ## measure how changes share requests
-	@$(BIN)/python -m tests.bench.packing
+	@$(BIN)/python -m tests.benchmarks.packing
 
 .PHONY: reference
 reference: $(READY) ## write what is made from etl/contract/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
@@ -201,7 +201,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 requirements: $(READY) ## write requirements*.txt anew from pyproject.toml
 	$(COMPILE) $(ARGS) --output-file requirements.txt pyproject.toml
 	$(COMPILE) $(ARGS) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
-	$(filter-out --all-build-deps,$(COMPILE)) $(ARGS) --output-file tests/bench/requirements.txt tests/bench/requirements.in
+	$(filter-out --all-build-deps,$(COMPILE)) $(ARGS) --output-file tests/benchmarks/requirements.txt tests/benchmarks/requirements.in
 
 .PHONY: demo-data
 demo-data: $(READY) ## write the demo's exports anew

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import told
+from tests.support import fake_clock as told
 
 told.install()  # before anything of etl is imported
 

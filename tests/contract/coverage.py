@@ -15,7 +15,7 @@ from etl.sandbox import Sandbox, Settings
 from etl.sandbox.http import Call, dump, load
 from tests.contract import every, strict
 from tests.contract.every import CONTRACT, Way
-from tests.unit import build
+from tests.support import builders as build
 
 FORM = "application/x-www-form-urlencoded"
 LEFT_OUT = {

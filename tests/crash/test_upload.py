@@ -19,7 +19,7 @@ import pytest
 from etl.config.settings import Secret
 from etl.connect.client import Connect
 from etl.sandbox import Fault, Running, Settings, running
-from tests.edge.stage import STOCK, Stage, parts
+from tests.support.stage import STOCK, Stage, parts
 
 
 class Killed(BaseException):

@@ -35,8 +35,8 @@ from etl.plan.requests import requests
 from etl.plan.rows.cells import REJECTIONS
 from etl.state.snapshots import accepted as records_at_norce
 from tests.contract import every
-from tests.formats.test_drafts import EXPORTS
-from tests.unit import drawn
+from tests.integration.formats.test_drafts import EXPORTS
+from tests.support import strategies as drawn
 
 Golden = dict[str, Any]
 Row = Map[str, str | None]

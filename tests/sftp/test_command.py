@@ -8,8 +8,8 @@ from pathlib import Path
 
 import asyncssh
 
-from tests.acceptance.shop import STOCK_MAPPING, Shop, open_shop, stock, stop, until
 from tests.sftp.servers import Server, Wire, running
+from tests.support.shop import STOCK_MAPPING, Shop, open_shop, stock, stop, until
 
 
 def supplied(shop: Shop, server: Server, port: int | None = None) -> None:

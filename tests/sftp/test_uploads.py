@@ -25,9 +25,9 @@ from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
 from etl.state.ledger.facade import Ledger
-from tests.acceptance.shop import STOCK_MAPPING
 from tests.sftp.conftest import CAMPAIGN
 from tests.sftp.servers import Server
+from tests.support.shop import STOCK_MAPPING
 
 SETTLE = 10.0
 

@@ -50,7 +50,7 @@ def test_a_quick_command_loads_nothing_heavy(words: list[str], tmp_path: Path) -
 
 CLEAN = """
 import sys
-from tests.unit.build import PRICES, mapping, run, table
+from tests.support.builders import PRICES, mapping, run, table
 run(mapping(PRICES), table("part,price,cost\\nA,1,1\\nB,{price},1\\n"))
 print("loaded:", *sorted({{"pandera"}} & set(sys.modules)))
 """

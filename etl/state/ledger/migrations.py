@@ -2,7 +2,7 @@
 
 A step is SQL of its own, never the tables of `etl.state.ledger.schema`: those move on, and a step has to do the same
 for ever. All steps of an opening are one transaction, so a crash leaves the old layout. A new step comes with a packed
-state folder of the layout before it (`tests/state`), which every later version has to open.
+state folder of the layout before it (`tests/migrations`), which every later version has to open.
 """
 
 from __future__ import annotations

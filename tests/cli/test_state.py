@@ -1,0 +1,275 @@
+"""`etl state`: damage found and repaired, a state carried elsewhere, folders of older versions."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.sandbox import Fault, Settings, running
+from tests.migrations import unpack
+from tests.support.sandbox_client import Near
+from tests.support.shop import SECRET, STOCK_MAPPING, Shop, stock, until
+
+DAY1 = stock(("A1", "5"), ("A2", "6"), ("A3", "7"))
+DAY2 = stock(("A1", "4"), ("A2", "6"), ("A3", "7"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop whose commands run in this process."""
+    with running(Settings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
+        opened = Near(tmp_path / "shop", live)
+        opened.mapping(STOCK_MAPPING)
+        yield opened
+        opened.close()
+
+
+def repairs(shop: Shop) -> list[str]:
+    """What `verify` advises."""
+    done = shop.etl("state", "verify", "--json")
+    assert (done.status == 1) == bool(done.json["problems"]), done.err
+    return [problem["repair"] for problem in done.json["problems"]]
+
+
+def repair(shop: Shop) -> str:
+    """Do what `verify` advises, word for word; what the command said. Then there is nothing left to repair."""
+    (words,) = set(repairs(shop))
+    done = shop.etl(*words.split()[1:])
+    assert done.status == 0, done.err
+    assert repairs(shop) == []
+    return done.out
+
+
+def only(shop: Shop, pattern: str) -> Path:
+    (found,) = shop.state.glob(pattern)
+    return found
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def hold(shop: Shop) -> str:
+    """A held run: half of the rows are bad."""
+    shop.drop("Art;Qty;Days\n" + "".join(f"B{n};{'x' if n % 2 else n};1\n" for n in range(40)))
+    done = shop.once()
+    assert done.status == 6
+    return str(done.run["run"])
+
+
+def test_a_whole_state_has_no_problems(shop: Shop) -> None:
+    """Before the first run, after runs, and while a run is held."""
+    assert repairs(shop) == []
+    shop.drop(DAY1)
+    shop.once()
+    hold(shop)
+    assert repairs(shop) == []
+
+
+def test_export_and_import_leave_nothing_to_send(shop: Shop, tmp_path: Path) -> None:
+    """In an empty folder that was filled from an export the same file sends nothing, and a shrunk one is held."""
+    rows = [(f"A{n}", "5") for n in range(60)]
+    shop.drop(stock(*rows))
+    shop.once()
+    done = shop.etl("state", "export", "all.zip")
+    assert (done.status, done.out.splitlines()[0]) == (0, "stock: 60 records")
+    assert (shop.root / "all.zip").stat().st_mode & 0o777 == 0o600
+    shutil.move(shop.state, tmp_path / "old")
+    assert shop.etl("state", "import", "all.zip").status == 0
+    shop.drop(stock(*rows))
+    again = shop.once()
+    assert (again.status, again.run["unchanged"], again.run["requests"]) == (0, 60, 0)
+    shop.drop(stock(*rows[:20]))
+    assert shop.once().status == 6
+    assert shop.etl("state", "import", "all.zip").err.startswith("error[state-not-empty]")
+
+
+def test_an_export_that_was_tampered_with_is_refused(shop: Shop, tmp_path: Path) -> None:
+    """Other bytes, another catalogue, a name with a path in it: nothing is written."""
+    shop.drop(DAY1)
+    shop.once()
+    shop.etl("state", "export", "all.zip")
+    shutil.move(shop.state, tmp_path / "old")
+    good = shop.root / "all.zip"
+    parts = {}
+    with zipfile.ZipFile(good) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    def refused(**changed: bytes) -> str:
+        with zipfile.ZipFile(shop.root / "bad.zip", "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, changed.get(name.partition(".")[0].replace("-", "_"), data))
+        done = shop.etl("state", "import", "bad.zip")
+        assert done.status == 1
+        assert not list(shop.state.glob("accepted/*"))
+        return done.err
+
+    facts = parts["contents.json"]
+    assert "not as it was written" in refused(**{"0001_accepted": parts["0001-accepted.parquet"] + b"x"})
+    assert "no name of a feed" in refused(contents=facts.replace(b'"stock": {', b'"../x": {'))
+    assert "[state-other-target]" in refused(contents=facts.replace(b"application 7", b"application 8"))
+    assert "format 9" in refused(contents=facts.replace(b'"format": 1', b'"format": 9'))
+    good.write_bytes(good.read_bytes()[:100])
+    assert shop.etl("state", "import", "all.zip").err.startswith("error[export-unusable]")
+
+
+def test_a_damaged_base_is_not_believed(shop: Shop) -> None:
+    """A flipped bit in what Norce has stops the feed; forgetting it sends the next file whole."""
+    shop.drop(DAY1)
+    shop.once()
+    flip(only(shop, "accepted/stock/*.parquet"))
+    shop.drop(DAY2)
+    stopped = shop.once()
+    assert stopped.status == 1
+    assert "error[state-file-damaged]" in stopped.err
+    assert shop.etl("state", "rebuild", "stock").err.startswith("error[accepted-unreadable]")
+    assert "sent again" in repair(shop)
+    done = shop.once()
+    assert (done.status, done.run["new"]) == (0, 3)
+
+
+def test_what_is_still_owed_is_not_lost_in_silence(shop: Shop) -> None:
+    """A feed of changes remembers what Norce did not take: a lost or damaged memory stops it, and is not nothing."""
+    shop.mapping(STOCK_MAPPING.replace("content: full", "content: changes"))
+    for harm in (Path.unlink, flip):
+        shop.sandbox.inject(Fault(kind="refuse", keys=("A2",), message="not today", times=1))
+        shop.drop(DAY1)
+        assert shop.once().status == 5
+        harm(only(shop, "accepted/stock/*.pending.parquet"))
+        shop.drop(stock(("A1", "9")))
+        stopped = shop.once()
+        assert (stopped.status, "error[state-file-damaged]" in stopped.err) == (1, True)
+        assert "sent again" in repair(shop)
+        assert shop.once().status == 0
+
+
+def test_a_damaged_plan_is_made_anew(shop: Shop) -> None:
+    """A held run whose payload, plan or sent records are damaged goes back to its file, and is held again."""
+    for pattern in ("runs/*/00001.json", "runs/*/plan.json", "runs/*/sent.parquet", "runs/*/rejections.csv"):
+        run = hold(shop)
+        flip(only(shop, pattern))
+        assert "planned anew" in repair(shop)
+        assert shop.once().status == 6
+        assert shop.etl("discard", run).status == 0
+    assert shop.imports() == []
+
+
+def test_a_damaged_request_of_a_run_under_way_is_given_up(shop: Shop) -> None:
+    """What had left is followed to its end, what was damaged is not sent, and the next file brings it."""
+    shop.settings(max_records=1, unfinished=1)
+    shop.sandbox.inject(Fault(kind="job_slow", delay=30.0))
+    shop.drop(DAY1)
+    process = shop.start("once")
+    until(lambda: len(shop.imports()) == 1 and shop.sandbox.jobs())
+    process.kill()
+    shop.finish(process)
+    flip(only(shop, "runs/*/00003.json"))
+    assert "1 damaged requests are given up" in repair(shop)
+    shop.sandbox.settle()
+    done = shop.once()
+    assert done.status == 5
+    shop.drop(DAY1)
+    again = shop.once()
+    assert (again.status, again.run["records_sent"], again.run["unchanged"]) == (0, 1, 2)
+
+
+def test_a_damaged_ledger_begins_anew(shop: Shop, tmp_path: Path) -> None:
+    """A ledger that cannot be believed is set aside with everything else; waiting files are taken up again."""
+    shop.drop(DAY1)
+    shop.once()
+    hold(shop)
+    flip(shop.state / "ledger.sqlite")
+    refused = shop.etl("once")
+    assert (refused.status, "etl state verify" in refused.err) == (1, True)
+    (words,) = repairs(shop)
+    assert words.startswith("etl state rebuild --all")
+    done = shop.etl("state", "rebuild", "--all")
+    assert (done.status, "back in the inbox" in done.out) == (0, True)
+    assert repairs(shop) == []
+    assert list(shop.state.glob("set-aside-*/archive/*/*/stock.csv"))
+    (shop.inbox / "stock.csv").unlink()
+    shop.drop(DAY1)
+    assert shop.once().run["new"] == 3
+
+
+def test_a_ledger_that_somebody_has_changed_can_be_taken(shop: Shop) -> None:
+    """`--as-it-is` seals what SQLite finds whole, and nothing else."""
+    shop.drop(DAY1)
+    shop.once()
+    with sqlite3.connect(shop.state / "ledger.sqlite") as db:
+        db.execute("update runs set file = 'other.csv'")
+    db.close()
+    assert shop.once().status == 1
+    assert shop.etl("state", "rebuild", "--as-it-is").status == 0
+    shop.drop(DAY1)
+    assert shop.once().run["unchanged"] == 3
+    (shop.state / "ledger.sqlite").write_bytes(b"no ledger" * 1000)
+    assert shop.etl("state", "rebuild", "--as-it-is").err.startswith("error[state-corrupt]")
+
+
+def test_an_older_ledger_beside_newer_folders_is_refused(shop: Shop, tmp_path: Path) -> None:
+    """A ledger from a backup does not know what has happened since, and says so before anything is sent."""
+    shop.drop(DAY1)
+    shop.once()
+    for name in ("ledger.sqlite", "ledger.seal"):
+        shutil.copy(shop.state / name, tmp_path / name)
+    shop.drop(DAY2)
+    shop.once()
+    for name in ("ledger.sqlite", "ledger.seal"):
+        shutil.copy(tmp_path / name, shop.state / name)
+    sent = len(shop.imports())
+    shop.drop(DAY1)
+    done = shop.once()
+    assert (done.status, "error[state-behind]" in done.err) == (1, True)
+    assert len(shop.imports()) == sent
+    assert "etl state rebuild --all" in repairs(shop)
+
+
+def test_open_folders_are_said(shop: Shop) -> None:
+    """Files that other users may read are a problem with a command."""
+    shop.drop(DAY1)
+    shop.once()
+    (shop.state / "archive").chmod(0o755)
+    (words,) = repairs(shop)
+    assert words.startswith("chmod -R go=")
+
+
+def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
+    """Without a state, with a name that nobody knows, or with words that do not fit: an error with a hint."""
+    assert shop.etl("state", "export", "x.zip").err.startswith("error[state-empty]")
+    assert shop.etl("state", "rebuild", "--all", "--as-it-is").err.startswith("error[rebuild-mixed]")
+    shop.drop(DAY1)
+    run = shop.once().run["run"]
+    assert shop.etl("state", "rebuild", "nobody").err.startswith("error[feed-or-run-unknown]")
+    assert shop.etl("state", "rebuild", run).err.startswith("error[run-ended]")
+    assert shop.etl("state", "export", "x.zip", "--feed", "nobody").status == 2
+    assert shop.etl("state", "rebuild").out == "stock: 3 records, read whole\n"
+
+
+@pytest.mark.parametrize(
+    "packed", sorted(Path(__file__).parents[1].glob("state/v*.tar.gz")), ids=lambda path: path.name
+)
+def test_a_folder_of_an_older_version_works_on(packed: Path, tmp_path: Path) -> None:
+    """What was begun by an older version is ended by this one, the held run can be discarded, nothing is sent twice."""
+    shop = Near(tmp_path / "shop", None)
+    unpack(packed, shop.root)
+    shop.mapping(STOCK_MAPPING)
+    shelf = STOCK_MAPPING.replace("feed: stock", "feed: shelf").replace("stock*", "shelf*").replace("W1", "W2")
+    shop.mapping(shelf, "shelf.yaml")
+    done = shop.once()
+    assert (done.status, done.run["state"], done.run["changed"]) == (0, "done", 2)
+    (held,) = [run["run"] for run in shop.etl("status", "--json").json["runs"] if run["state"] == "held"]
+    assert shop.etl("discard", held).status == 0
+    shop.drop("Art;Qty;Days\n" + "".join(f"B{n};{n};2\n" for n in range(1, 41)), "shelf_3.csv")
+    shop.drop("Art;Qty;Days\nA1;1;3\nA2;6;3\nA3;7;3\nA4;8;3\nA5;9;4\nA6;11;3\nA7;2;1\n", "stock_4.csv")
+    again = shop.once()
+    assert [run["requests"] for run in again.json["runs"]] == [0, 0]
+    assert {words.split(" '")[0] for words in repairs(shop)} == {"chmod -R go="}  # that version was less careful
+    shop.close()

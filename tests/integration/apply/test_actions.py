@@ -1,0 +1,83 @@
+"""What lists of jobs are believed, over real HTTP."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etl.apply.actions import LISTED, MOST_UNKNOWN, Moves
+from etl.apply.circuit_breaker import Breaker
+from etl.model.runs import Chunk
+from etl.sandbox import Fault
+from tests.support.stage import Stage, parts, stage
+
+
+def through() -> None:
+    """Nobody waits for the gate."""
+
+
+class Scene:
+    """Four slow jobs, a list that tells of the newest ones only, and a clock that may be set."""
+
+    def __init__(self, on: Stage) -> None:
+        self.on, self.told, self.later = on, 0, 0.0
+        self.moves = Moves(on.ledger, on.connect, on.records_of, self.clock, self.tell, self.breaker())
+        on.sandbox.inject(Fault(kind="job_slow", delay=600.0, times=0))
+        on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
+        self.sent = [self.moves.submit(chunk, through).chunks[0] for chunk in on.ledger.chunks("r1")]
+        whole = on.connect.jobs
+        on.connect.jobs = lambda leaving=through: whole(leaving)[: self.told]  # type: ignore[method-assign]
+
+    def clock(self) -> float:
+        return time.time() + self.later
+
+    def tell(self, *_args: object, **_facts: object) -> None:
+        """Nobody listens."""
+
+    def breaker(self) -> Breaker:
+        return Breaker(self.clock, self.tell, None, random.Random(1))
+
+    def jobs(self, *numbers: int) -> set[int | None]:
+        return {self.sent[number - 1].job_id for number in numbers}
+
+    def looked(self) -> list[Chunk]:
+        return [chunk for chunk in self.on.ledger.chunks("r1") if chunk.polls]
+
+
+@contextmanager
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with stage(tmp_path) as on:
+        yield Scene(on)
+
+
+def test_a_list_that_is_cut_off_serves_for_what_it_tells(tmp_path: Path) -> None:
+    """What it tells of has been looked at, in one step; the rest is to be asked for by itself, until it is listed."""
+    with scene(tmp_path) as on:
+        on.told = 2
+        assert [chunk.number for chunk in on.moves.ask(on.sent, through).chunks] == [3, 4]
+        assert [chunk.number for chunk in on.looked()] == [3, 4]
+        assert set(on.moves.unlisted) == on.jobs(1, 2)
+        assert on.moves.together
+        on.told = 3
+        on.moves.ask(on.looked(), through)
+        assert set(on.moves.unlisted) == on.jobs(1)
+
+
+def test_a_young_job_may_be_listed_later(tmp_path: Path) -> None:
+    """Asked for by itself, it is looked for in the list again; an old one is not, and lists without any job of ours
+    are given up only when one of them is old."""
+    with scene(tmp_path) as on:
+        for _ in range(MOST_UNKNOWN):
+            on.moves.ask(on.sent, through)
+        assert on.moves.together
+        on.moves.ask(on.sent[:1], through)
+        assert set(on.moves.unlisted) == on.jobs(2, 3, 4)
+        on.later = LISTED + 1
+        on.moves.ask(on.sent[1:2], through)
+        assert set(on.moves.unlisted) == on.jobs(2, 3, 4)
+        for _ in range(MOST_UNKNOWN):
+            on.moves.ask(on.sent, through)
+        assert not on.moves.together

@@ -1,0 +1,143 @@
+"""Several runs under way at once, over real HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etl.apply.sender import Flight, Landing
+from etl.errors import ConnectRefused
+from etl.sandbox import Fault
+from tests.support.stage import PRICES, STOCK, Stage, parts, stage
+
+
+def land(on: Stage, flight: Flight, count: int) -> list[Landing]:
+    """The next landings, in their order."""
+    found: list[Landing] = []
+    while len(found) < count:
+        assert flight.news.wait(20), "nothing landed"
+        flight.news.clear()
+        found += flight.landed()
+    return found
+
+
+def jobs_asked(on: Stage) -> tuple[int, int]:
+    """Questions for one job, and for all of them."""
+    seen = [request.path for request in on.sandbox.requests()]
+    return sum(path.endswith("Job/Get") for path in seen), sum(path.endswith("Job/List") for path in seen)
+
+
+def test_a_stuck_job_does_not_stop_another_import(tmp_path: Path) -> None:
+    """While the job of one run does not end, the other run is sent, followed and closed."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="job_stuck", path=STOCK))
+        on.plan(parts(1, 4), parts(5, 4))
+        on.plan(parts(1, 4), parts(5, 4), run="p1", feed="prices", operation=PRICES)
+        with on.flight() as flight:
+            flight.add("r1")
+            flight.add("p1")
+            assert land(on, flight, 1) == [Landing("p1")]
+            assert flight.under_way() == {"r1"}
+            on.stop.set()
+        assert on.stored(PRICES) == on.accepted("prices") == set(parts(1, 8))
+        assert sorted(on.states()) == ["accepted", "submitted"]
+
+
+def test_a_stuck_run_takes_all_room_only_for_a_while(tmp_path: Path) -> None:
+    """Jobs that take all room and do not end make room for other runs after some questions."""
+    with stage(tmp_path, unfinished=2) as on:
+        on.sandbox.inject(Fault(kind="job_stuck", path=STOCK, times=0))
+        on.plan(parts(1, 2), parts(3, 2), parts(5, 2))
+        on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
+        with on.flight() as flight:
+            flight.add("r1")
+            while sum(state == "submitted" for state in on.states()) < 2:
+                flight.news.wait(0.01)
+            flight.add("p1")
+            assert land(on, flight, 1) == [Landing("p1")]
+            on.stop.set()
+        assert on.states() == ["submitted", "submitted", "planned"]
+
+
+def test_a_refused_import_lands_alone(tmp_path: Path) -> None:
+    """403 for one import stops its run, which stays open; the other one goes through, and later both are done."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="status", status=403, path=STOCK))
+        on.plan(parts(1, 4))
+        on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
+        with on.flight() as flight:
+            flight.add("r1")
+            flight.add("p1")
+            found = {landing.run: landing for landing in land(on, flight, 2)}
+            assert isinstance(found["r1"].error, ConnectRefused)
+            assert not found["r1"].everybody
+            assert found["p1"].error is None
+            flight.add("r1")
+            assert land(on, flight, 1) == [Landing("r1")]
+        assert on.accepted() == on.stored() == set(parts(1, 4))
+
+
+def test_a_wrong_secret_lands_everybody(tmp_path: Path) -> None:
+    """What concerns every request lands all runs with the same refusal; nothing is sent."""
+    with stage(tmp_path, secret="wrong") as on:
+        on.plan(parts(1, 4))
+        on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
+        with on.flight() as flight:
+            flight.add("r1")
+            flight.add("p1")
+            found = land(on, flight, 2)
+        assert {landing.run for landing in found} == {"r1", "p1"}
+        assert all(landing.everybody for landing in found)
+        assert on.posts() == 0
+
+
+def test_several_jobs_are_asked_for_with_one_request(tmp_path: Path) -> None:
+    """Eight slow jobs of two runs cost fewer questions than jobs, and every one is judged by its own log."""
+    with stage(tmp_path, in_flight=8) as on:
+        on.sandbox.inject(Fault(kind="job_slow", delay=0.3, times=0))
+        on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
+        on.plan(*(parts(1 + 2 * n, 2) for n in range(4)), run="p1", feed="prices", operation=PRICES)
+        on.poll_scale = 0.2
+        assert on.go("r1", "p1")
+        single, common = jobs_asked(on)
+        logs = sum(seen.path.endswith("Job/GetLog") for seen in on.sandbox.requests())
+        assert common > 0
+        assert logs == 8
+        assert single + common < 8 * 3
+        assert on.accepted() == on.accepted("prices") == set(parts(1, 8))
+
+
+def test_a_list_that_is_refused_changes_nothing_but_the_way_of_asking(tmp_path: Path) -> None:
+    """Where Job/List is not offered, jobs are asked for one by one, and the list no more after a few attempts."""
+    with stage(tmp_path, in_flight=8) as on:
+        on.sandbox.inject(Fault(kind="status", status=404, path="Job/List", times=0))
+        on.sandbox.inject(Fault(kind="job_slow", delay=0.2, times=0))
+        on.plan(*(parts(1 + 2 * n, 2) for n in range(8)))
+        assert on.go()
+        assert jobs_asked(on)[1] <= 6  # three, and what was on its way by then
+        assert on.accepted() == on.stored() == set(parts(1, 16))
+
+
+def test_the_breaker_says_so_and_work_resumes_by_itself(tmp_path: Path) -> None:
+    """While nothing is answered all runs pause together; with the first answer they go on to their ends."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="status", status=503, times=3))
+        on.plan(parts(1, 4))
+        on.plan(parts(1, 4), run="p1", feed="prices", operation=PRICES)
+        assert on.go("r1", "p1", patience=60)
+        named = [name for name, _ in on.events if name.startswith("connect_")]
+        assert named.count("connect_paused") == 3
+        assert named[-1] == "connect_resumed"
+        assert on.accepted() == on.accepted("prices") == set(parts(1, 4))
+
+
+def test_processes_of_one_customer_share_the_token(tmp_path: Path) -> None:
+    """Two ledgers opened on one state folder, as two processes do, get along with one token."""
+    with stage(tmp_path) as on:
+        other = Stage(tmp_path, on.sandbox, on.settings.base_url)
+        try:
+            on.plan(parts(1, 4))
+            assert on.go()
+            assert len(other.connect.jobs()) == 1
+        finally:
+            other.close()
+        assert sum("token" in seen.path for seen in on.sandbox.requests()) == 1

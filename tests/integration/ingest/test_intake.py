@@ -1,0 +1,159 @@
+"""The way in: what is complete, and what happens when an upload goes on in a file that was taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from etl import app as session
+from etl.app import Session
+from etl.config.settings import Paths, Settings
+from etl.ingest import claims as inbox
+from etl.ingest import intake
+from etl.mapping import load as mapping_file
+from etl.model.runs import Run, RunState
+from tests.support.shop import STOCK_MAPPING, stock, until
+
+
+class Desk:
+    """A session with one feed, and its inbox."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = Paths(inbox=root / "inbox", mappings=root / "mappings", state=root / "var")
+        self.paths.inbox.mkdir()
+        self.paths.mappings.mkdir()
+        self.told: list[str] = []
+        self.when: dict[str, Callable[[], object]] = {}  #: what happens beside an event
+
+    def mapping(self, **source: str) -> None:
+        extra = "".join(f"\n  {key}: {value}" for key, value in source.items())
+        (self.paths.mappings / "stock.yaml").write_text(STOCK_MAPPING.replace("content: full", "content: full" + extra))
+
+    def put(self, name: str, content: str = "") -> Path:
+        path = self.paths.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def open(self) -> AbstractContextManager[Session]:
+        good, bad = mapping_file.read_all(self.paths.mappings)
+        assert not bad
+        return session.opened(Settings(paths=self.paths), good, tell=self._tell)
+
+    def _tell(self, event: str, **_: object) -> None:
+        self.told.append(event)
+        self.when.get(event, lambda: None)()
+
+    @property
+    def names(self) -> set[str]:
+        return set(inbox.scan(self.paths.inbox))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def finished(work: Session, run: Run) -> Run:
+    work.traffic.add([run])
+    until(lambda: not work.traffic.step() and not work.traffic.busy)
+    ended = work.ledger.run(run.id)
+    assert ended is not None
+    return ended
+
+
+def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
+    """No done file, no claim; it goes with its export, so the next export of that name waits for the next one."""
+    desk.mapping(done='"{name}.ok"')
+    with desk.open() as work:
+        desk.put("stock.csv", stock(("A1", "5")))
+        assert work.pipeline.intake.claim("stock.csv") == []
+        assert "stock.csv.ok is not there" in work.pipeline.intake.lacking["stock.csv"]
+        desk.put("stock.csv.ok")
+        assert work.pipeline.intake.rank("stock.csv.ok") is None
+        (run,) = work.pipeline.intake.claim("stock.csv")
+        assert desk.names == set()
+        assert work.pipeline.intake.lacking == {}
+        desk.put("stock.csv", stock(("A1", "6")))
+        assert work.pipeline.intake.claim("stock.csv") == []
+        done = finished(work, run)
+        assert done.archive is not None
+        assert {"stock.csv", "stock.csv.ok"} <= {path.name for path in done.archive.iterdir()}
+    assert desk.told.count("file_waiting") == 2
+
+
+def test_a_manifest_has_to_list_the_export_with_its_checksum(desk: Desk) -> None:
+    """A file that is not listed, or not yet as listed, waits; the manifest goes with the last of its files."""
+    desk.mapping(manifest='"*.sha256"')
+    texts = {"stock_1.csv": stock(("A1", "5")), "stock_2.csv": stock(("A2", "5"))}
+    lines = [f"{hashlib.sha256(text.encode()).hexdigest()} *{name}\n" for name, text in texts.items()]
+    with desk.open() as work:
+        claim = work.pipeline.intake.claim
+        desk.put("stock_1.csv", texts["stock_1.csv"])
+        assert claim("stock_1.csv") == []
+        desk.put("day.sha256", "".join(lines)[:-40])
+        assert claim("stock_1.csv") == []
+        assert "line 2" in work.pipeline.intake.lacking["stock_1.csv"]
+        desk.put("day.sha256", "".join(lines))
+        desk.put("stock_2.csv", texts["stock_2.csv"][:-3])
+        assert claim("stock_2.csv") == []
+        assert "another sha256" in work.pipeline.intake.lacking["stock_2.csv"]
+        assert len(claim("stock_1.csv")) == 1
+        assert desk.names == {"day.sha256", "stock_2.csv"}
+        desk.put("stock_2.csv", texts["stock_2.csv"])
+        assert len(claim("stock_2.csv")) == 1
+        assert desk.names == set()
+
+
+@pytest.mark.parametrize("moment", ["before the plan", "after the plan"])
+def test_a_file_that_is_written_to_after_its_claim_goes_back(desk: Desk, moment: str) -> None:
+    """Before the plan counts nothing is sent; in any case the file settles and is worked anew."""
+    desk.mapping()
+    with desk.open() as work:
+        claimed = work.pipeline.intake.claim
+        desk.put("stock.csv", stock(("A1", "5")))
+        (run,) = claimed("stock.csv")
+        file = run.claimed
+        assert file is not None
+        more = stock(("A1", "5"), ("A2", "6"))
+        if moment == "after the plan":
+            desk.when["plan_made"] = lambda: file.write_text(more)
+        else:
+            file.write_text(more)
+        done = finished(work, run)
+        desk.when.clear()
+        assert done.state is (RunState.REFUSED if moment == "before the plan" else RunState.DONE)
+        assert ("file-changed" in (done.error or "")) == (moment == "before the plan")
+        assert desk.names == {"stock.csv"}
+        (again,) = claimed("stock.csv")
+        assert finished(work, again).counts.rows == 2
+        assert desk.names == set()
+    assert "file_put_back" in desk.told
+
+
+def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> None:
+    """After a crash the writer is still there: the file goes back to where it was dropped."""
+    desk.mapping()
+    source = desk.put("stock.csv", stock(("A1", "5")))
+    with source.open("a") as writer:
+        target = inbox.claim_folder(desk.paths.state / "sandbox", "20260101-000000-aaaa") / "stock.csv"
+        target.parent.mkdir(parents=True)
+        source.rename(target)
+        with desk.open() as work:
+            work.pipeline.resume()
+            assert work.ledger.open_runs() == ()
+            assert desk.names == {"stock.csv"}
+            writer.write("A2;6;3\n")
+            writer.flush()
+    with desk.open() as work:
+        (run,) = work.pipeline.intake.claim("stock.csv")
+        assert finished(work, run).counts.rows == 2
+
+
+def test_no_two_runs_of_a_second_are_called_alike() -> None:
+    """Thousands of files claimed at once have names of their own each."""
+    assert len({intake.new_id() for _ in range(20_000)}) == 20_000

@@ -1,0 +1,328 @@
+"""Guards: for each a run just under its limit and one just over it, and what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from etl.errors import MappingInvalid
+from etl.mapping import limits as mapping_limits
+from etl.plan.build import Plan
+from etl.plan.changes import guards, impact
+from etl.plan.changes.previous_file import Before
+from etl.report import summary
+from tests.support.builders import TERMS, days, mapping, nothing, run, table
+from tests.support.builders import planner as plans
+
+STOCK = """
+feed: stock
+operation: Product/ImportOnhands
+source: {files: "*.csv", content: full}
+columns:
+  qty: {type: decimal}
+  on: {type: boolean, optional: true}
+record:
+  PartNo: part
+  WarehouseCode: {value: W}
+  LocationCode: {value: L}
+  OnhandValue: qty
+  IsActive: {column: on, default: true}
+"""
+
+PRICES = """
+feed: prices
+operation: Product/ImportSkuPriceLists
+source: {files: "*.csv", content: full}
+columns:
+  price: {type: decimal}
+  cost: {type: decimal}
+record:
+  PartNo: part
+  PriceListCode: {value: B2C}
+  PriceSale: price
+  CostPurchase: cost
+"""
+
+COMPETITORS = """
+feed: competitors
+operation: Product/ImportCompetitorSkus
+source: {files: "*.csv", content: full}
+columns: {price: decimal}
+record:
+  PartNo: part
+  Source: {value: S}
+  CompetitorCode: {value: C}
+  CompetitorPartNo: part
+  PriceSale: price
+  PriceSaleInclFreight: price
+  IsPricesInclVat: {value: true}
+  IsInStock: {value: true}
+"""
+
+SUPPLIER = """
+feed: supplier
+operation: Supplier/ImportProducts
+supplier: 3
+source: {files: "*.csv", content: full}
+columns:
+  dealer: {type: decimal}
+  qty: {type: decimal}
+record:
+  SupplierPartNo: part
+  PriceList:
+    rows: {PriceListCode: list, PriceDealer: dealer, IsActive: {value: true}}
+  OnHand:
+    rows: {WarehouseCode: list, LocationCode: list, Value: qty, IsActive: {value: true}}
+"""
+
+
+@dataclass(frozen=True)
+class Day:
+    """A file of a hundred records, of which some are special."""
+
+    usual: str
+    special: str | None = None  #: None: the record is not in the file
+
+    def rows(self, header: str, special: int) -> str:
+        lines = [header]
+        for number in range(100):
+            cells = self.special if number < special else self.usual
+            if cells is not None:
+                lines.append(f"A{number:03},{cells}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a guard looks at, and how many special records may pass."""
+
+    guard: str
+    text: str
+    header: str
+    before: Day
+    after: Day
+    passes: int
+    full: bool = False
+
+
+CASES = [
+    Case("rejected", PRICES, "part,price,cost", Day("100,50"), Day("100,50", "many,50"), 20),
+    Case("rejected", PRICES + "rejects: {limit: 3}", "part,price,cost", Day("100,50"), Day("100,50", "many,50"), 3),
+    Case("gone", PRICES, "part,price,cost", Day("100,50"), Day("100,50", None), 20),
+    Case("gone", PRICES + "guards: {gone: 5%}", "part,price,cost", Day("100,50"), Day("100,50", None), 5),
+    Case("gone", PRICES + "guards: {gone: 7}", "part,price,cost", Day("100,50"), Day("100,50", None), 7),
+    Case(
+        "deactivated",
+        PRICES + "gone: deactivate\nguards: {gone: off}",
+        "part,price,cost",
+        Day("100,50"),
+        Day("100,50", None),
+        20,
+    ),
+    Case("deactivated", STOCK, "part,qty,on", Day("5,true"), Day("5,true", "5,false"), 20),
+    Case("full_file", STOCK, "part,qty,on", Day("5,true"), Day("5,true", None), 0, full=True),
+    Case(
+        "full_file",
+        STOCK + "guards: {full_file: 12}",
+        "part,qty,on",
+        Day("5,true"),
+        Day("5,true", None),
+        12,
+        full=True,
+    ),
+    Case("price_moves", PRICES, "part,price,cost", Day("100,50"), Day("114,50", "116,50"), 20),
+    Case("price_moves", PRICES, "part,price,cost", Day("100,50"), Day("100,50", "84,50"), 20),
+    Case(
+        "price_moves",
+        PRICES + "guards: {price_moves: {share: 3%, by: 5%}}",
+        "part,price,cost",
+        Day("100,50"),
+        Day("104,50", "106,50"),
+        3,
+    ),
+    Case("price_zero", COMPETITORS, "part,price", Day("100"), Day("100", "0"), 0),
+    Case("price_zero", PRICES, "part,price,cost", Day("100,"), Day("100,", "-1,"), 0),
+    Case("price_zero", COMPETITORS + "guards: {price_zero: 1%}", "part,price", Day("100"), Day("100", "0"), 1),
+    Case("below_cost", PRICES, "part,price,cost", Day("100,90"), Day("100,90", "89,90"), 0),
+    Case("below_cost", PRICES, "part,price,cost", Day("100,90"), Day("100,90", "100,101"), 0),
+    Case("below_cost", PRICES, "part,price,cost", Day("100,90"), Day("100,90", ",101"), 0),
+    Case("below_cost", PRICES + "guards: {below_cost: 2}", "part,price,cost", Day("100,90"), Day("100,90", "89,90"), 2),
+    Case("stock_zero", STOCK, "part,qty,on", Day("5,true"), Day("4,true", "0,true"), 20),
+    Case("stock_zero", STOCK + "guards: {stock_zero: 4%}", "part,qty,on", Day("5,true"), Day("5,true", "0,true"), 4),
+]
+
+
+def second_day(case: Case, special: int) -> Plan:
+    """The plan of the second file, with so many special records."""
+    feed = mapping(case.text)
+    first = run(feed, table(case.before.rows(case.header, 0)))
+    after = table(case.after.rows(case.header, special))
+    return run(feed, after, first.accepted, full=case.full).plan
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.guard)
+def test_under_and_over(case: Case) -> None:
+    """Just under its limit a guard lets the run pass; one record more and it holds it, with examples, alone."""
+    under, over = second_day(case, case.passes), second_day(case, case.passes + 1)
+    assert [verdict.guard for verdict in under.verdicts if verdict.held] == []
+    assert under.doubts == ()
+    (held,) = [verdict for verdict in over.verdicts if verdict.guard == case.guard]
+    assert held.held
+    assert held.found == case.passes + 1
+    assert over.doubts[0].count(str(held.found)) >= 1
+    assert min(held.found, impact.EXAMPLES) <= len(held.examples) <= impact.EXAMPLES
+    assert all(example.after is not None for example in held.examples)
+    others = {verdict.guard for verdict in over.verdicts if verdict.held} - {case.guard}
+    assert others <= {"gone", "deactivated"}
+
+
+def test_every_guard_is_in_the_table() -> None:
+    """Each guard that counts records or rows is shown just under and just over; `shrink` has its own test."""
+    assert {case.guard for case in CASES} | {"shrink"} == set(guards.NAMES)
+    assert set(mapping_limits.GUARD_KEYS) < set(guards.NAMES)
+
+
+@pytest.mark.parametrize(("rows", "held"), [(80, False), (79, True)], ids=["just under", "just over"])
+def test_shrink(rows: int, held: bool) -> None:
+    """A file with a fifth fewer rows than the one before it passes; with one row less it is held."""
+    feed = mapping(PRICES)
+    file = table("part,price,cost\n" + "\n".join(f"A{number},1,1" for number in range(rows)))
+    plan = plans.make(file, feed, nothing(), TERMS, before=Before("r1", 100))
+    assert [verdict.held for verdict in plan.verdicts if verdict.guard == "shrink"] == [held]
+    assert bool(plan.doubts) is held
+
+
+@pytest.mark.parametrize(
+    ("guard", "cells", "passes", "example"),
+    [
+        ("price_moves", "116,5", 20, ("A000 / B", "100", "116", 16.0)),
+        ("price_zero", "0,5", 0, ("A000 / B", "100", "0", -100.0)),
+        ("stock_zero", "100,0", 20, ("A000 / B / B", "5", "0", -100.0)),
+    ],
+)
+def test_elements_of_lists_are_weighed_too(
+    guard: str, cells: str, passes: int, example: tuple[str, str, str, float]
+) -> None:
+    """One price or stock of several in a list of rows counts, for its record; each is held against its own past."""
+    feed = mapping(SUPPLIER)
+
+    def file(special: int) -> str:
+        rows = [f"A{number:03},{list_},{cells if number < special and list_ in 'BC' else '100,5'}"
+                for number in range(100) for list_ in "ABC"]  # fmt: skip
+        return "\n".join(["part,list,dealer,qty", *rows])
+
+    first = run(feed, table(file(0)))
+    assert first.plan.doubts == ()
+    for special in (passes, passes + 1):
+        plan = run(feed, table(file(special)), first.accepted).plan
+        verdict = next(verdict for verdict in plan.verdicts if verdict.guard == guard)
+        assert (verdict.found, verdict.held) == (special, special > passes)
+    one = verdict.examples[0]
+    assert (one.key, one.before, one.after, one.percent) == example
+
+
+def test_what_has_been_gone_before_is_not_counted_again() -> None:
+    """Records that a feed with `gone: ignore` has lost do not hold every run after the one that was approved."""
+    feed = mapping(PRICES)
+    first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
+    file = table(Day("100,50", None).rows("part,price,cost", 40))
+    for before, held in ((None, True), (Before("r1", 60, gone=20), False), (Before("r1", 60, gone=19), True)):
+        plan = plans.make(file, feed, first.accepted, TERMS, before=before)
+        assert [verdict.held for verdict in plan.verdicts if verdict.guard == "gone"] == [held]
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "usual"),
+    [(PRICES, "part,price,cost", "100,50"), (STOCK, "part,qty,on", "0,false"), (COMPETITORS, "part,price", "10")],
+    ids=["prices", "stock", "competitors"],
+)
+def test_a_first_load_is_not_held_for_being_new(text: str, header: str, usual: str) -> None:
+    """Everything is new: no guard holds it, not even stock of zero and records that come switched off."""
+    (first,) = days(mapping(text), Day(usual).rows(header, 0))
+    assert first.plan.counts.new == 100
+    assert first.plan.doubts == ()
+
+
+def test_a_first_load_below_cost_is_held() -> None:
+    """Selling below cost, or a price below nothing, is held on the first day too: it is no matter of shares."""
+    (first,) = days(mapping(PRICES), "part,price,cost\nA,10,50\nB,100,50\nC,-3,")
+    assert [verdict.guard for verdict in first.plan.verdicts if verdict.held] == ["price_zero", "below_cost"]
+
+
+def test_what_was_below_cost_before_is_not_news() -> None:
+    """A price that was approved below its cost does not hold every run after it."""
+    feed = mapping(PRICES)
+    first, second = days(feed, "part,price,cost\nA,10,50", "part,price,cost\nA,11,50")
+    assert first.plan.doubts != ()
+    assert second.plan.doubts == ()
+    assert second.plan.counts.changed == 1
+
+
+def test_a_full_feed_of_the_same_moves_nothing() -> None:
+    """Sending everything again, changed or not, is no move of prices and no stock going to zero."""
+    feed = mapping(PRICES)
+    rows = Day("100,50").rows("part,price,cost", 0)
+    first = run(feed, table(rows))
+    full = run(feed, table(rows), first.accepted, full=True)
+    assert full.plan.doubts == ()
+    assert list(summary.lines(impact.summary(full.plan.impact))) == []
+
+
+def test_examples_are_the_largest_with_before_and_after() -> None:
+    """Ten examples of the largest moves, largest first, with the values before and after."""
+    feed = mapping(PRICES)
+    first = "part,price,cost\n" + "\n".join(f"A{number:02},100," for number in range(40))
+    second = "part,price,cost\n" + "\n".join(f"A{number:02},{100 + number * 2}," for number in range(40))
+    plan = days(feed, first, second)[1].plan
+    (verdict,) = [verdict for verdict in plan.verdicts if verdict.guard == "price_moves"]
+    assert [(one.key, one.before, one.after, one.percent) for one in verdict.examples[:2]] == [
+        ("A39 / B2C", "100", "178", 78.0),
+        ("A38 / B2C", "100", "176", 76.0),
+    ]
+    assert len(verdict.examples) == 10
+
+
+@pytest.mark.parametrize(
+    ("guards_text", "place", "hint"),
+    [
+        ("{gon: 5%}", ":14:10", 'did you mean "gone"?'),
+        ("{gone: some}", ":14:10", "gone: 5%"),
+        ("{price_moves: {share: 5%, by: much}}", ":14:35", "by: 30%"),
+        ("{price_moves: {shar: 5%}}", ":14:24", 'did you mean "share"?'),
+        ("gone", ":14:1", "guards: {"),
+    ],
+)
+def test_mistakes_have_their_place(guards_text: str, place: str, hint: str) -> None:
+    """What is no guard or no limit is refused with line and column, and a way out."""
+    with pytest.raises(MappingInvalid) as caught:
+        mapping(PRICES.rstrip() + f"\ngone: ignore\nguards: {guards_text}\n")
+    assert place in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_the_summary_in_words() -> None:
+    """Prices up and down with their middle, stock to zero and back, records new and gone, texts changed."""
+    feed = mapping(PRICES)
+    before = "part,price,cost\nA,100,\nB,100,\nC,100,\nD,100,10"
+    after = "part,price,cost\nA,110,\nB,90,\nC,80,\nE,5,"
+    found = impact.summary(days(feed, before, after)[1].plan.impact)
+    assert list(summary.lines(found)) == [
+        "prices  PriceSale: 1 up (+10 % in the middle), 2 down (−15 % in the middle)",
+        "records 1 new, 1 no longer in the file",
+    ]
+    stock = mapping(STOCK)
+    days_of_stock = days(
+        stock, "part,qty,on\nA,5,true\nB,0,true\nC,1,true", "part,qty,on\nA,0,true\nB,3,true\nC,2,false"
+    )
+    lines = list(summary.lines(impact.summary(days_of_stock[1].plan.impact)))
+    assert lines[0] == "stock   1 to zero, 1 back in stock, 1 up, 1 down"
+    assert lines[1] == "records 1 switched off"
+
+
+def test_signs_that_terminals_act_on_are_not_shown() -> None:
+    """A cell cannot steer the terminal."""
+    (row,) = summary.rows(
+        [{"key": "A\x1b[2J", "field": "Cultures[sv-SE].Name", "before": None, "after": "x\ny", "percent": None}]
+    )
+    assert row == ("A�[2J", "Cultures[sv-SE].Name", "–", "x⏎y", "")

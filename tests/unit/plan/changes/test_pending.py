@@ -1,0 +1,102 @@
+"""What a feed of changes still owes, laid under its next file: newer values, and where each record came from."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from etl.mapping.layout import Layout
+from etl.mapping.model import Mapping
+from etl.model.runs import CAME, ITEM, KEY, ROW, Records, Run, RunState
+from etl.plan import build as plan
+from etl.plan.changes import pending as carry
+from etl.plan.requests import requests
+from etl.report import rejections
+from etl.state.snapshots import accepted as store
+from tests.support.builders import PRICES, TERMS, mapping, nothing, records, table
+
+FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}
+
+
+def changes(text: str) -> Mapping:
+    return mapping(text.replace("content: full", "content: changes"))
+
+
+def owed(feed: Mapping, text: str, came: dict[str, object] | None) -> tuple[pl.DataFrame, Layout]:
+    """The records of a file as they are kept, all from one line."""
+    found, layout = records(feed, table(text))
+    frame = found.frame.drop(ROW)
+    return frame.with_columns(pl.Series(CAME, [came] * frame.height, dtype=carry.ORIGIN)), layout
+
+
+def origins(found: Records) -> dict[str, tuple[int | None, object]]:
+    return {key.split("\x1f")[0]: (row, came) for key, row, came in found.frame.select(KEY, ROW, CAME).iter_rows()}
+
+
+def test_a_record_has_the_row_of_its_file_or_says_where_it_came_from() -> None:
+    """What the newer file says again is its own; the rest keeps file and line, also over a second file."""
+    feed = changes(PRICES)
+    pending, layout = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
+    newer, _ = records(feed, table("part,price,cost\nB,2,\nC,2,\n"))
+    laid = carry.under(newer, pending, layout)
+    assert origins(laid) == {"B": (2, None), "C": (3, None), "A": (None, FIRST)}
+
+
+def test_what_an_older_version_has_kept_comes_from_nowhere() -> None:
+    """It did not know where its records came from."""
+    feed = changes(PRICES)
+    pending, layout = owed(feed, "part,price,cost\nA,1,\n", FIRST)
+    newer, _ = records(feed, table("part,price,cost\nB,2,\n"))
+    assert origins(carry.under(newer, pending.drop(CAME), layout)) == {"B": (2, None), "A": (None, None)}
+
+
+def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Of what Norce has not taken: lines of the run's own file, and what it had carried itself."""
+    feed = changes(PRICES)
+    pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
+    made = plan.make(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending=pending)
+    (request,) = requests(made)
+    run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.DONE)
+    store.sent_path(tmp_path, "r2").parent.mkdir(parents=True)
+    store.write(store.sent_path(tmp_path, "r2"), store.sent(request.frame, request.bits, 1, made.layout))
+    kept = store.read_pending(tmp_path, "prices", None, (), run)
+    assert {key.split("\x1f")[0]: came for key, came in kept.select(KEY, CAME).iter_rows()} == {
+        "A": FIRST,
+        "B": {"run": "r2", "file": "prices_2.csv", "row": 2},
+    }
+
+
+LIST = """
+feed: lists
+operation: Product/ImportPriceLists
+source: {files: "*.csv", content: changes}
+record:
+  Code: k
+  Warehouses:
+    - {Code: {value: A}, Name: a, Locations: [{Code: {value: A}, Name: x}]}
+    - {Code: {value: B}, Name: b, Locations: [{Code: {value: B}, Name: x}]}
+"""
+
+
+def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() -> None:
+    """In rejections.csv, and in the groups that `etl show` and the page show."""
+    feed = mapping(LIST)
+    came = {"run": "r1", "file": "lists_1.csv", "row": 9}
+    pending, _ = owed(feed, "k,a,b,x\nL,,b,x\n", came)
+    made = plan.make(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending=pending)
+    (found,) = made.rejections.frame.to_dicts()
+    assert (found["row"], found["value"], found["code"]) == (None, "L", "uneven-list")
+    assert found["message"].endswith("without a value (lists_1.csv, row 9)")
+    assert "(lists_1.csv, row 9)" in rejections.csv(made.rejections.frame).decode("utf-8-sig")
+    assert [group["message"] for group in rejections.grouped(made.rejections.frame)] == [found["message"]]
+
+
+def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
+    """It is kept again, with the newest value."""
+    feed = changes(PRICES)
+    pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
+    known = {"PartNo": pl.Series(["C"])}
+    made = plan.make(table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending=pending, known=known)
+    assert [key.split("\x1f")[0] for request in requests(made) for key in request.frame[KEY]] == ["C"]
+    assert made.waiting is not None
+    assert made.waiting.select(pl.col(ITEM).str.head(1), "PriceSale").rows() == [("A", 2), ("B", 1)]
+    assert origins(Records(made.waiting, pl.Series(dtype=pl.Int64))) == {"A": (2, None), "B": (None, FIRST)}

@@ -1,0 +1,60 @@
+"""`shrink`: what is too little, counted in rows and bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from etl.errors import MappingInvalid
+from etl.plan import build as planner
+from etl.plan.changes import previous_file as history
+from etl.plan.changes.previous_file import Before
+from tests.support.builders import PRICES, TERMS, mapping, nothing, table
+
+FULL = PRICES.replace("content: full", "content: full, shrink: SHARE")
+CHANGES = PRICES.replace("content: full", "content: changes")
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "before", "held"),
+    [
+        (PRICES, 80, 100, False),
+        (PRICES, 79, 100, True),
+        (PRICES, 1, 10, False),
+        (PRICES, 0, 1, True),
+        (PRICES, 0, 0, False),
+        (PRICES, 200, 100, False),
+        (FULL.replace("SHARE", "50%"), 50, 100, False),
+        (FULL.replace("SHARE", "50%"), 49, 100, True),
+        (FULL.replace("SHARE", "1.5 %"), 2, 3, True),
+        (FULL.replace("SHARE", "off"), 0, 100, False),
+        (CHANGES, 0, 100, False),
+        (CHANGES.replace("changes", "changes, shrink: 10%"), 89, 100, True),
+    ],
+)
+def test_rows(text: str, now: int, before: int, held: bool) -> None:
+    """A fifth less is too little for a whole file, but a handful always may go; a set share counts exactly."""
+    assert bool(history.doubts(mapping(text), now, Before("r1", before))) is held
+
+
+def test_bytes() -> None:
+    """As many rows with far fewer bytes are held too; where no size is known, none is compared."""
+    feed = mapping(PRICES)
+    (doubt,) = history.doubts(feed, 100, Before("r1", 100, 50_000, 30_000))
+    assert "30000 bytes, 50000 in run r1" in doubt
+    assert history.doubts(feed, 100, Before("r1", 100, 5_000, 3_000)) == ()
+    assert history.doubts(feed, 100, Before("r1", 100)) == ()
+    assert history.doubts(feed, 100, None) == ()
+
+
+def test_the_plan_is_held_with_the_numbers() -> None:
+    """The doubt stands among those of the plan, with both numbers, the run and the share."""
+    made = planner.make(table("part,price,cost\nA,1,1\n"), mapping(PRICES), nothing(), TERMS, before=Before("r1", 900))
+    assert made.doubts == ("1 rows, 900 in run r1 before it (`shrink` lets 20 % pass): is the file whole?",)
+
+
+@pytest.mark.parametrize("word", ["20", "all", "-5%", "150%", "yes"])
+def test_what_is_no_share(word: str) -> None:
+    """Anything else than a percentage or `off` is a problem of the mapping, with a hint."""
+    with pytest.raises(MappingInvalid, match="no share of a file") as caught:
+        mapping(FULL.replace("SHARE", word))
+    assert "shrink: 20%" in caught.value.hint
