@@ -7,7 +7,6 @@ never count as accepted by Norce.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map
@@ -18,19 +17,21 @@ from typing import Any
 
 from etl import filesystem as durable
 from etl import log
+from etl.apply import records
 from etl.apply.sender import Flight
+from etl.config import secrets
 from etl.config import settings as config
-from etl.config.settings import ConnectSettings, Secret, Settings
+from etl.config.secrets import Secret
+from etl.config.settings import ConnectSettings, Settings
 from etl.connect.job_events import Tidings
-from etl.errors import StateError
-from etl.maintenance import verify
 from etl.mapping.model import Mapping
 from etl.runs import job_restart as restart
 from etl.runs.coordinator import Traffic
 from etl.runs.lifecycle import Pipeline
 from etl.shutdown import Stop
 from etl.state import compaction as compact
-from etl.state.files import run_folder
+from etl.state import startup_check
+from etl.state.files.lock import alone
 from etl.state.ledger.facade import Ledger
 
 
@@ -74,10 +75,10 @@ def opened(
         if connect_settings is None:
             server, connect_settings, secret = _sandbox(stack, state, sandbox_settings)
         else:
-            target, secret = connect_settings.target, config.secret()
+            target, secret = connect_settings.target, secrets.secret()
         _warn_of_open_secrets(os.environ)
         ledger = stack.enter_context(Ledger.open(state, target=target))
-        verify.check_start(ledger, state)
+        startup_check.check_start(ledger, state)
         gate = Gate(
             ledger.database,
             limit=settings.limits.requests,
@@ -96,7 +97,7 @@ def opened(
             ledger,
             connect,
             settings.limits,
-            lambda chunk: run_folder.records_of(state, chunk),
+            lambda chunk: records.records_of(state, chunk),
             stop,
             on_event=tell or _log,
             patience=patience,
@@ -105,7 +106,7 @@ def opened(
         if listen and settings.webhook is not None:
             from etl.connect import webhook
 
-            stack.enter_context(webhook.listening(settings.webhook, config.webhook_token(), tidings))
+            stack.enter_context(webhook.listening(settings.webhook, secrets.webhook_token(), tidings))
         barred = partial(restart.unfinished, ledger, connect, stop, tell or _log)
         traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log, barred)
         yield Session(settings, ledger, connect, pipeline, traffic, tell or _log, stop, server)
@@ -140,31 +141,3 @@ def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> 
         base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id
     )
     return running.sandbox, made, Secret(chosen.client_secret)
-
-
-@contextlib.contextmanager
-def alone(state: Path) -> Iterator[None]:
-    """One working process per state folder. The lock is the system's, so it ends with its process.
-
-    Whatever is made meanwhile is made for this user only, also by libraries.
-    """
-    path = state / "lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    before = os.umask(0o077)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
-            raise StateError(
-                "state-in-use",
-                f"the state folder is worked on by {holder}",
-                where=str(state),
-                hint="wait for it to end, or stop it; `etl status` and `etl preview` work meanwhile",
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.umask(before)
-        os.close(handle)

@@ -17,11 +17,12 @@ from etl.errors import FileRefused
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.plan import build as plan
+from etl.plan import model
 from etl.plan.requests import requests
 from etl.state.snapshots import accepted
 
 EXPECTED = "expected.json"
-_TERMS = plan.Terms(account_id=1)
+_TERMS = model.Terms(account_id=1)
 
 
 def folders(mapping: Mapping) -> list[Path]:
@@ -49,7 +50,7 @@ def outcome(mapping: Mapping, case: Path) -> dict[str, Any]:
     return {"rejected": rows.to_dicts(), "requests": list(_requests(made))}
 
 
-def _requests(made: plan.Plan) -> Iterator[dict[str, Any]]:
+def _requests(made: model.Plan) -> Iterator[dict[str, Any]]:
     for request in requests(made):
         yield {"flags": _flags(made.layout, request.header), "records": json.loads(request.payload)}
 

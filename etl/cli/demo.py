@@ -17,11 +17,11 @@ import click
 
 from etl import app as session
 from etl.app import Session
-from etl.cli import show as screens
+from etl.cli import tables
 from etl.config.settings import Limits, Paths, Settings
 from etl.demo.compare import differences
 from etl.errors import Exit, UsageError
-from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.mapping import load as mapping_file
 from etl.model.runs import Run
 
@@ -62,7 +62,7 @@ def run(mappings: Path, keep: Path | None) -> Exit:
             with _data() as data:
                 shutil.copytree(data / day, settings.paths.inbox, dirs_exist_ok=True)
             last = _round(work)
-            screens.runs_table([(r, work.ledger.chunks(r.id)) for r in last], title)
+            tables.runs_table([(r, work.ledger.chunks(r.id)) for r in last], title)
             click.echo("")
         with _data() as data:
             wrong = differences(data / "day2", work.server)
@@ -78,7 +78,7 @@ def run(mappings: Path, keep: Path | None) -> Exit:
 
 
 def _round(work: Session) -> list[Run]:
-    names = inbox.scan(work.settings.paths.inbox)
+    names = scan.scan(work.settings.paths.inbox)
     ranked = sorted((rank, name) for name in names if (rank := work.pipeline.intake.rank(name)) is not None)
     traffic = work.traffic
     traffic.forget()

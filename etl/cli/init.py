@@ -28,8 +28,8 @@ from etl.mapping import field_matching as likeness
 from etl.mapping import load as mapping_file
 from etl.mapping.column_types import Guess
 from etl.mapping.record import FEEDS
-from etl.model.runs import Dialect, Table
-from etl.plan.rows.cells import SPACES
+from etl.mapping.text import SPACES
+from etl.model.tables import Dialect, Table
 
 if TYPE_CHECKING:
     from etl.formats.detect.dialect import Detection

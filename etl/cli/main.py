@@ -229,10 +229,10 @@ def discard(ctx: click.Context, run_id: str) -> Exit:
 @guarded
 def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
     """Fetch files from the server [fetch.NAME] into the inbox, or from all; do not process them."""
-    from etl.sources import poller as rounds
+    from etl.cli import fetch
 
     names = [name] if name else []
-    return rounds.fetch(_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
+    return fetch.fetch(_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -254,9 +254,9 @@ def undo(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
 @guarded
 def status(ctx: click.Context, as_json: bool, strict: bool) -> Exit:
     """Show the newest runs, what is open and waits, and what somebody should know of."""
-    from etl.cli import show as screens
+    from etl.cli import status as status_module
 
-    return screens.status(_settings(ctx), as_json=as_json, strict=strict)
+    return status_module.status(_settings(ctx), as_json=as_json, strict=strict)
 
 
 @main.command()
@@ -368,12 +368,13 @@ def state_rebuild(ctx: click.Context, names: tuple[str, ...], forget: bool, ever
 def sandbox(port: int, state: Path | None, webhook: str | None) -> Exit:
     """Start a local server that behaves as the Connect documentation says."""
     from etl import sandbox as server
+    from etl.config import secrets
     from etl.config import settings as config
 
     events = None
     if webhook is not None:
         header = config.WebhookSettings(port=0).header
-        events = server.Events(url=webhook, headers={header: config.webhook_token().reveal()})
+        events = server.Events(url=webhook, headers={header: secrets.webhook_token().reveal()})
     if state is not None:
         state.mkdir(parents=True, exist_ok=True)
     click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)

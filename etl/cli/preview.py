@@ -13,7 +13,7 @@ import click
 from etl import app as session
 from etl import formats
 from etl import thread_pool as abreast
-from etl.cli import show as screens
+from etl.cli import tables
 from etl.config import settings as config
 from etl.config.settings import Settings
 from etl.errors import Exit, FileRefused, UsageError
@@ -22,12 +22,12 @@ from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
 from etl.plan import build as plan
 from etl.plan.batches import batching as chunk
-from etl.plan.build import Plan
 from etl.plan.changes import impact
+from etl.plan.model import Plan
 from etl.plan.requests import requests
 from etl.report import rejections
 from etl.report import run_report as report
-from etl.runs import lifecycle as pipeline
+from etl.runs import plan_inputs
 from etl.state import compaction as compact
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted as store
@@ -52,7 +52,7 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
                 raise
     shown = describe(made, file.name)
     if as_json:
-        screens.print_json(shown)
+        tables.print_json(shown)
     else:
         _print(shown)
     if shown["held"]:
@@ -62,7 +62,7 @@ def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> 
 
 def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
     state = settings.paths.state
-    terms = pipeline.terms(settings, session.account_id(settings))
+    terms = plan_inputs.terms(settings, session.account_id(settings))
     with formats.reading(file, mapping.source.dialect) as reading, abreast.threads() as start:
         if not (state / "ledger.sqlite").exists():
             return plan.make(reading, mapping, store.scan(state, mapping.feed, None, ()), terms, start=start)
@@ -72,10 +72,10 @@ def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
                 mapping,
                 compact.scan_accepted(ledger, state, mapping.feed),
                 terms,
-                known=pipeline.known_values(ledger, state, mapping),
-                before=routing.file_before(ledger, mapping, file),
-                pending=pipeline.pending_of(ledger, state, mapping),
-                owned=pipeline.owned_by(ledger, state, mapping),
+                known=plan_inputs.known_values(ledger, state, mapping),
+                before=plan_inputs.file_before(ledger, mapping, file),
+                pending=plan_inputs.pending_of(ledger, state, mapping),
+                owned=plan_inputs.owned_by(ledger, state, mapping),
                 start=start,
             )
 
@@ -194,7 +194,7 @@ def _print(shown: dict[str, Any]) -> None:
         click.echo(f"  {line}")
     if shown["unused_columns"]:
         click.echo(f"  columns not mentioned in the mapping: {', '.join(shown['unused_columns'])}")
-    screens.summary_table(shown["summary"])
+    tables.summary_table(shown["summary"])
     minutes = shown["minutes"]
     click.echo(
         f"  {shown['requests']} requests with {shown['records_sent']} records and {shown['values_sent']} values, "
@@ -218,5 +218,5 @@ def _print(shown: dict[str, Any]) -> None:
             click.echo(f"  and {request['records'] - RECORDS} more")
     if len(shown["plan"]) > 20:
         click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
-    screens.guards_table(shown["guards"])
-    screens.held_tables("would be held", shown["held"], shown["guards"])
+    tables.guards_table(shown["guards"])
+    tables.held_tables("would be held", shown["held"], shown["guards"])

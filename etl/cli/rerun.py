@@ -13,9 +13,9 @@ from etl.cli import show as screens
 from etl.cli.run import PATIENCE, conclude, to_the_end, working
 from etl.config.settings import Settings
 from etl.errors import Exit, StateError, UsageError
-from etl.ingest import routing
 from etl.model.runs import WORKED, Run, RunState
 from etl.runs import flush as owed
+from etl.state.files import archive
 
 #: Runs of a feed that are looked through.
 _RUNS = 1000
@@ -78,7 +78,7 @@ def _newest(work: Session, feed: str, *, refused: bool = False) -> Run:
         raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=f"known are: {known}")
     wanted = (*WORKED, RunState.REFUSED) if refused else WORKED
     for run in work.ledger.runs(_RUNS, feed):
-        if run.has_file and run.state in wanted and routing.archived_file(run):
+        if run.has_file and run.state in wanted and archive.archived_file(run):
             return run
     raise UsageError(
         "feed-without-file",

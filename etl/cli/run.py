@@ -16,10 +16,11 @@ from etl import log
 from etl.app import Session
 from etl.apply import job_outcome as verdict
 from etl.cli import show as screens
+from etl.cli import tables
 from etl.cli.progress import Progress
 from etl.config.settings import Settings
 from etl.errors import EtlError, Exit, MappingInvalid, StateError, UsageError
-from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.maintenance import retention
 from etl.mapping import conflicts as mapping_owners
 from etl.mapping import load as mapping_file
@@ -50,7 +51,7 @@ def once(settings: Settings, *, as_json: bool, verbose: bool) -> Exit:
             _claim(work, ready, seen)
             if _step(work):
                 traffic.news.set()
-            elif not traffic.busy and (traffic.closed or not inbox.scan(folder).keys() - seen - lacking.keys()):
+            elif not traffic.busy and (traffic.closed or not scan.scan(folder).keys() - seen - lacking.keys()):
                 owing = [] if traffic.closed else work.pipeline.owing({run.feed for run in traffic.results()})
                 owing += [] if traffic.closed else work.pipeline.woken()
                 if not owing:
@@ -79,7 +80,7 @@ def run(settings: Settings, *, verbose: bool) -> Exit:
                 traffic.add(work.pipeline.woken())
                 traffic.retry()
                 _notice(work)
-                unknown &= inbox.scan(folder).keys()
+                unknown &= scan.scan(folder).keys()
             _claim(work, ready, unknown)
             if _step(work):
                 traffic.news.set()
@@ -120,7 +121,7 @@ def restart_job(settings: Settings, job_id: int, *, verbose: bool) -> Exit:
     if job is None:
         return Exit.INTERRUPTED
     failed = f", {job.failed} of {job.total} records failed" if job.failed else ""
-    click.echo(f"it has ended: {screens.STATUS.get(job.status or 0, 'unknown')}{failed}")
+    click.echo(f"it has ended: {tables.STATUS.get(job.status or 0, 'unknown')}{failed}")
     return Exit.OK if job.status == verdict.SUCCEEDED and not job.failed else Exit.CONNECT
 
 
@@ -200,10 +201,10 @@ def _ordered(names: frozenset[str] | set[str], work: Session, unknown: set[str])
             unknown.add(name)
             if work.pipeline.intake.is_companion(name):
                 continue
-            reason = inbox.unfit(name) or "its name fits no mapping; it stays where it is"
+            reason = scan.unfit(name) or "its name fits no mapping; it stays where it is"
             log.logger().warning("file_unclaimed", file=name, reason=reason)
         else:
-            ranked.append((rank, inbox.scan_time(work.settings.paths.inbox / name), name))
+            ranked.append((rank, scan.scan_time(work.settings.paths.inbox / name), name))
     return [name for *_, name in sorted(ranked)]
 
 
@@ -211,10 +212,10 @@ def _retaining(work: Session) -> retention.Retaining:
     return retention.Retaining(work.ledger, work.settings.paths.state, work.settings.retention, work.tell)
 
 
-def _looks(work: Session) -> Iterator[dict[str, inbox.Look]]:
+def _looks(work: Session) -> Iterator[dict[str, scan.Look]]:
     """Settled names, whenever there is something to see or to do."""
     watch = work.settings.watch
-    return inbox.watch(
+    return scan.watch(
         work.settings.paths.inbox, watch.settle_seconds, watch.rescan_seconds, work.stop, wake=work.traffic.news
     )
 
@@ -225,7 +226,7 @@ def _notice(work: Session) -> None:
     notices.refresh(work.ledger, pipeline.mappings, datetime.now(UTC), work.tell, pipeline.intake.waiting())
 
 
-def _claim(work: Session, ready: dict[str, inbox.Look], unknown: set[str]) -> None:
+def _claim(work: Session, ready: dict[str, scan.Look], unknown: set[str]) -> None:
     for name in _ordered(ready.keys() - unknown, work, unknown):
         if work.stop.is_set():
             break
@@ -266,9 +267,9 @@ def conclude(work: Session, *, as_json: bool) -> Exit:
     with Ledger.read(work.settings.paths.state) as ledger:
         pairs = [(ledger.run(run.id) or run, ledger.chunks(run.id)) for run in ended]
     if as_json:
-        screens.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
+        tables.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
     elif pairs:
-        screens.runs_table(pairs)
+        tables.runs_table(pairs)
         for run, chunks in pairs:
             _advise(run, chunks)
     else:

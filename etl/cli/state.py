@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from etl import app as session
 from etl import filesystem as durable
-from etl.cli import show as screens
+from etl.cli import tables
 from etl.config import settings as config
 from etl.config.settings import Settings
 from etl.errors import Exit, StateError, UsageError
@@ -21,6 +20,7 @@ from etl.maintenance import repair as rebuild
 from etl.maintenance import transfer as portable
 from etl.maintenance import verify
 from etl.mapping import load as mapping_file
+from etl.state.files import lock
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger.facade import Ledger
 
@@ -31,11 +31,11 @@ def check(settings: Settings, *, as_json: bool) -> Exit:
     if not state.is_dir():
         found = []
     else:
-        with session.alone(state):
+        with lock.alone(state):
             found = list(verify.problems(state))
     if as_json:
         rows = [{"problem": each.sentence, "where": str(each.where), "repair": each.repair} for each in found]
-        screens.print_json({"state": str(state), "problems": rows})
+        tables.print_json({"state": str(state), "problems": rows})
     else:
         for each in found:
             click.echo(f"{each.sentence}\n  where:  {each.where}\n  repair: {each.repair}")
@@ -58,7 +58,7 @@ def carry_in(settings: Settings, source: Path) -> Exit:
     target = settings.connect.target if settings.connect is not None else "sandbox"
     with durable.translated(state):
         durable.make_folder(state)
-    with session.alone(state), Ledger.open(state, target=target) as ledger:
+    with lock.alone(state), Ledger.open(state, target=target) as ledger:
         _say(portable.read(ledger, state, source))
     return Exit.OK
 
@@ -71,7 +71,7 @@ def put_right(settings: Settings, names: Sequence[str], *, forget: bool, everyth
         state = _state(settings)
         if not state.is_dir():
             raise _empty(state)
-        with session.alone(state):
+        with lock.alone(state):
             _say(rebuild.all_anew(state, settings.paths.inbox) if everything else rebuild.as_it_is(state))
         return Exit.OK
     mappings, _ = mapping_file.read_all(settings.paths.mappings)
@@ -91,7 +91,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Ledger, Path]]:
     state = _state(settings)
     if not (state / "ledger.sqlite").exists():
         raise _empty(state)
-    with session.alone(state), Ledger.open(state) as ledger:
+    with lock.alone(state), Ledger.open(state) as ledger:
         yield ledger, state
 
 

@@ -23,8 +23,6 @@ from etl.errors import SettingsError
 #: Looked for in the current folder when neither a path nor ETL_CONFIG says otherwise.
 DEFAULT_FILE = "etl.toml"
 
-#: What cannot be guessed over the network.
-SHORTEST_TOKEN = 20
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -33,27 +31,6 @@ T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Secret:
-    """A value that shows itself only when asked by name."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself; call it only where it goes over the wire."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a secret is not pickled")
 
 
 class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,41 +190,6 @@ def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
     return settings
 
 
-def secret(environ: Mapping[str, str] = os.environ) -> Secret:
-    """The client secret from ETL_CLIENT_SECRET, or from the file ETL_CLIENT_SECRET_FILE names."""
-    return _secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
-
-
-def webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
-    """What a caller of the webhook has to know: ETL_WEBHOOK_TOKEN, or the file ETL_WEBHOOK_TOKEN_FILE names."""
-    token = _secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
-    if len(token.reveal()) < SHORTEST_TOKEN:
-        raise SettingsError(
-            "webhook-token-short",
-            f"the webhook token has fewer than {SHORTEST_TOKEN} characters",
-            hint="make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
-        )
-    return token
-
-
-def _secret(what: str, whole: str, variable: str, environ: Mapping[str, str]) -> Secret:
-    if value := environ.get(variable, "").strip():
-        return Secret(value)
-    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
-    if file := environ.get(f"{variable}_FILE"):
-        try:
-            value = Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise SettingsError(
-                "secret-unreadable", f"the {what} file cannot be read: {reason}", where=file, hint=hint
-            ) from None
-        if value:
-            return Secret(value)
-        raise SettingsError("secret-empty", f"the {what} file is empty", where=file, hint=hint)
-    raise SettingsError("secret-missing", f"there is no {whole}", hint=hint)
-
-
 def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
     try:
         return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
@@ -266,26 +208,6 @@ def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
             where=_place(name, text, key),
             hint=f"write {key} = … under its section" if missing else "see docs/settings.md for the allowed values",
         ) from None
-
-
-def fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
-    """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
-    variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
-    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
-    value = environ.get(variable, "")
-    if not value and (file := environ.get(f"{variable}_FILE")):
-        try:
-            value = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise SettingsError(
-                "secret-unreadable", f"the password file cannot be read: {reason}", where=file, hint=hint
-            ) from None
-    if not value and fetch.key is None:
-        raise SettingsError(
-            "fetch-secret", f"[fetch.{source}] has neither a key nor a password", where=f"fetch.{source}", hint=hint
-        )
-    return Secret(value) if value else None
 
 
 def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:

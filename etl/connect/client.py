@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from etl.config.settings import ConnectSettings, Secret
+from etl.config.secrets import Secret
+from etl.config.settings import ConnectSettings
 from etl.connect.rate_limiter import Gate, Lane
 from etl.connect.responses import (
     RateLimited,

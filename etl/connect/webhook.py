@@ -23,7 +23,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from etl import log
-from etl.config.settings import Secret, WebhookSettings
+from etl.config.secrets import Secret
+from etl.config.settings import WebhookSettings
 from etl.connect.job_events import Tidings
 from etl.connect.responses import integer
 from etl.errors import StateError

@@ -19,7 +19,7 @@ from etl.formats.limits import Limits
 from etl.formats.text import fixed_width as fixed
 from etl.formats.text import reader as delimited
 from etl.formats.text.line_source import readable
-from etl.model.runs import Dialect, Reading, Table
+from etl.model.tables import Dialect, Reading, Table
 
 if TYPE_CHECKING:
     from etl.formats.detect.dialect import Detection

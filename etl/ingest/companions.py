@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from etl import filesystem as durable
-from etl.ingest import claims as folder
+from etl.ingest import scan
 from etl.ingest.routing import routes
 from etl.mapping import companion_names as manifest
 from etl.mapping.companion_names import Checksum
@@ -31,7 +31,7 @@ class Companions:
         self._inbox = inbox
         self._feeds = feeds
         self._was_taken = was_taken
-        self._sums: dict[tuple[str, str], tuple[folder.Look, str]] = {}
+        self._sums: dict[tuple[str, str], tuple[scan.Look, str]] = {}
 
     def of(self, name: str, feeds: Iterable[Feed]) -> list[str] | str:
         """The companions that go with an export when it is claimed, or what it lacks, as a sentence."""
@@ -83,11 +83,11 @@ class Companions:
             names = sorted(posixpath.join(below, entry) for entry in os.listdir(self._inbox / below))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [path for path in names if wanted.fullmatch(path) and folder.is_wanted(path)]
+        return [path for path in names if wanted.fullmatch(path) and scan.is_wanted(path)]
 
     def _sum(self, name: str, algorithm: str) -> str:
         with durable.open_plain(self._inbox / name) as file:
-            look = folder.look(os.fstat(file.fileno()))
+            look = scan.look(os.fstat(file.fileno()))
             known = self._sums.get((name, algorithm))
             if known is None or known[0] != look:
                 known = look, hashlib.file_digest(file, algorithm).hexdigest()

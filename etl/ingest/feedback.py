@@ -13,9 +13,10 @@ import re
 import secrets
 from pathlib import Path
 
-from etl.ingest import claims as inbox
-from etl.ingest import routing
-from etl.model.runs import REJECTION_COLUMNS, Run, RunState
+from etl.ingest import scan
+from etl.model.columns import REJECTION_COLUMNS
+from etl.model.runs import Run, RunState
+from etl.state.files import archive as archive_module
 
 #: Readable for the group, which in the supplier's folder is the supplier's.
 _MODE = 0o640
@@ -62,11 +63,11 @@ def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
 def name_of(run: Run) -> str:
     """Below the inbox: `acme/prices.csv.rejections.csv`; of a member of an archive `acme/day.zip.prices.csv.…`."""
     name = run.file
-    if run.claimed is not None and routing.number_of(run):
+    if run.claimed is not None and archive_module.number_of(run):
         archive, _, member = name.partition(f"{run.claimed.name}/")
         plain = re.sub(r"[^\w.-]", "_", member)
         name = f"{archive}{run.claimed.name}.{plain}"
-    return name + inbox.FEEDBACK
+    return name + scan.FEEDBACK
 
 
 def _is_ours(box: Path, folder: Path) -> bool:

@@ -21,12 +21,13 @@ from etl import open_writers as writers
 from etl.config.settings import Settings
 from etl.errors import FileRefused, StateError
 from etl.ingest import claims as inbox
-from etl.ingest import routing
+from etl.ingest import routing, scan
 from etl.ingest.companions import Companions
 from etl.mapping import companion_names as manifest
 from etl.mapping import dependencies as mapping_links
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
+from etl.state.files import archive
 from etl.state.ledger.facade import Ledger
 
 #: What a run was asked for, beside its file.
@@ -64,7 +65,7 @@ class Intake:
             if pattern is not None
         )
 
-    def claim(self, name: str, settled: inbox.Look | None = None) -> list[Run]:
+    def claim(self, name: str, settled: scan.Look | None = None) -> list[Run]:
         """Take a settled file out of the inbox and open its runs; nothing when it belongs to no feed or is not
         complete."""
         found = self._parts(name)
@@ -107,7 +108,7 @@ class Intake:
         return found
 
     def _parts(self, name: str) -> list[routing.Part]:
-        if self.is_companion(name) or inbox.unfit(name) is not None:
+        if self.is_companion(name) or scan.unfit(name) is not None:
             return []
         return routing.parts(self._inbox / name, name, self._mappings.values())
 
@@ -135,7 +136,7 @@ class Intake:
     def _is_still(self, run: Run) -> bool:
         assert run.claimed is not None
         whole = inbox.look_at(run.claimed).digest
-        return run.digest == routing.digest_of(whole, routing.number_of(run))
+        return run.digest == archive.digest_of(whole, archive.number_of(run))
 
     def resume(self) -> list[Run]:
         """Give claimed files that a crash left without runs their runs; ended runs whose file is still claimed."""
@@ -143,7 +144,7 @@ class Intake:
             inbox.restore(self._state, base, self._inbox)
         ended = []
         for base, path in inbox.claimed_files(self._state).items():
-            name = path.relative_to(inbox.claim_folder(self._state, base)).as_posix()
+            name = path.relative_to(archive.claim_folder(self._state, base)).as_posix()
             found = routing.parts(path, name, self._mappings.values())
             known = [run for part in found if (run := self._ledger.run(part.run_id(base))) is not None]
             if not known and writers.has_writer(path) and inbox.put_back(path, self._state, base, self._inbox):
@@ -159,7 +160,7 @@ class Intake:
 
         Raises StateError when that file is no longer there.
         """
-        path = routing.archived_file(source)
+        path = archive.archived_file(source)
         if path is None:
             raise StateError(
                 "file-not-kept",
@@ -168,7 +169,7 @@ class Intake:
                 hint="drop the file into the inbox again",
             )
         whole = inbox.look_at(path).digest
-        if routing.digest_of(whole, routing.number_of(source)) != source.digest:
+        if archive.digest_of(whole, archive.number_of(source)) != source.digest:
             raise StateError(
                 "archive-changed",
                 f"the file of run {source.id} in the archive is not the one that was processed",
@@ -176,7 +177,7 @@ class Intake:
                 hint="drop the right file into the inbox",
             )
         base = f"{new_id()}-{kind}"
-        target = inbox.claim_folder(self._state, base) / path.name
+        target = archive.claim_folder(self._state, base) / path.name
         durable.make_folder(target.parent)
         shutil.copyfile(path, target)
         with target.open("rb") as file:
@@ -184,7 +185,7 @@ class Intake:
         durable.sync_folder(target.parent)
         if kind == "resend":
             inbox.keep_beside(self._state, base, _KEYS, json.dumps(list(keys), ensure_ascii=False).encode())
-        again = routing.Part(self._mappings[feed], source.file, routing.number_of(source))
+        again = routing.Part(self._mappings[feed], source.file, archive.number_of(source))
         return self._open(base, target, inbox.look_at(target).digest, [again], kind)[0]
 
     def keys_of(self, run: Run) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ and shown, never used as paths: what a run reads is told by the number in its id
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,9 +17,8 @@ from etl import terminal
 from etl.errors import FileRefused
 from etl.mapping import dependencies as mapping_links
 from etl.mapping.model import Mapping
-from etl.model.runs import WORKED, Run
-from etl.plan.changes.previous_file import Before
-from etl.state.ledger.facade import Ledger
+from etl.model.runs import Run
+from etl.state.files.archive import archived_file, digest_of, number_of
 
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")  #: how a .zip begins; workbooks do, too
 
@@ -42,11 +39,6 @@ class Part:
     def digest(self, whole: str) -> str:
         """Of the file, or one that differs for each of its members."""
         return digest_of(whole, self.number)
-
-
-def digest_of(whole: str, number: int) -> str:
-    """The digest that a run keeps: of its file, or of a member of it."""
-    return hashlib.sha256(f"{whole}/{number}".encode()).hexdigest() if number else whole
 
 
 def routes(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
@@ -109,12 +101,6 @@ def shown(member: str) -> str:
     return terminal.printable(member).replace("\n", "�").replace("\t", "�")[:200]
 
 
-def number_of(run: Run) -> int:
-    """Place of a run's member in its archive; 0: none."""
-    found = re.fullmatch(r".*-m(\d+)", run.id.removesuffix(f"-{run.feed}"))
-    return int(found[1]) if found else 0
-
-
 def member_of(run: Run) -> str | None:
     """What a run takes of its claimed archive; None: the file as it is. Raises FileRefused."""
     number = number_of(run)
@@ -131,27 +117,6 @@ def member_of(run: Run) -> str | None:
             hint="drop the archive into the inbox again",
         )
     return names[number - 1]
-
-
-def archived_file(run: Run) -> Path | None:
-    """Where the file of a finished run is kept; for a member, its archive."""
-    if run.archive is None:
-        return None
-    path = run.archive / (run.claimed or Path(run.file)).name
-    return path if path.exists() else None
-
-
-def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
-    """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    worked = ledger.runs(200, mapping.feed, *WORKED)
-    newest = next((run for run in worked if run.compares), None)
-    if newest is None:
-        return None
-    kept = archived_file(newest)
-    if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
-        return Before(newest.id, newest.counts.rows, gone=newest.counts.gone)
-    sizes = kept.stat().st_size, path.stat().st_size
-    return Before(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
 
 
 __all__ = [

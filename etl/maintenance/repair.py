@@ -16,11 +16,11 @@ from pathlib import Path
 from etl import filesystem as durable
 from etl.errors import StateError, UsageError
 from etl.ingest import claims as inbox
-from etl.maintenance import verify
 from etl.model.runs import Run, RunState
 from etl.state import compaction as compact
+from etl.state import startup_check
+from etl.state.files import archive, run_folder
 from etl.state.files import checksums as witness
-from etl.state.files import run_folder
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger import schema, seal
 from etl.state.ledger.facade import Ledger
@@ -137,7 +137,7 @@ def all_anew(state: Path, folder: Path) -> list[str]:
 
 
 def _put_back(state: Path, base: str, path: Path, folder: Path) -> str:
-    name = path.relative_to(inbox.claim_folder(state, base))
+    name = path.relative_to(archive.claim_folder(state, base))
     if base.endswith(("-full", "-rerun", "-resend")):
         return ""
     with suppress(FileExistsError):
@@ -156,7 +156,9 @@ def as_it_is(state: Path) -> list[str]:
     except sqlite3.Error as error:
         said = str(error)
     if said != "ok":
-        raise StateError("state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=verify.BEGIN_ANEW)
+        raise StateError(
+            "state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=startup_check.BEGIN_ANEW
+        )
     with path.open("rb") as file:
         seal.put(path, file.fileno())
     return ["The ledger is taken as it is."]

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from etl.config.settings import Retention
-from etl.ingest import routing
 from etl.model.runs import WORKED, Run
 from etl.state import compaction as compact
+from etl.state.files import archive
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger.facade import Ledger
 
@@ -84,7 +84,7 @@ def needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
         wanted = (
             next(iter(worked), None),
             next((run for run in worked if run.kind == "file"), None),
-            next((run for run in worked if routing.archived_file(run) is not None), None),
+            next((run for run in worked if archive.archived_file(run) is not None), None),
         )
         found |= {run.id for run in wanted if run is not None}
     return found

@@ -5,61 +5,20 @@ Every problem is one sentence with the command that repairs it. Nothing is chang
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-from etl import filesystem as durable
 from etl.errors import EtlError, StateError
-from etl.model.runs import ITEM, KEY, ChunkState, Run, RunState
+from etl.model.columns import ITEM, KEY
+from etl.model.runs import Run, RunState
 from etl.state import compaction as compact
 from etl.state.files import checksums as witness
-from etl.state.files import run_folder
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger import schema, seal
 from etl.state.ledger.facade import Ledger
-from etl.state.snapshots import accepted
-
-#: Folders of so many days are looked through for runs that the ledger does not know.
-DAYS = 3
-
-BEGIN_ANEW = "etl state rebuild --all"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is not as it should be."""
-
-    sentence: str
-    where: Path
-    repair: str  #: a command, or what to do
-
-
-def check_start(ledger: Ledger, state: Path) -> None:
-    """What a working command has to know before it goes on. Raises StateError."""
-    lost = unknown_runs(ledger, state)
-    if lost:
-        raise StateError(
-            "state-behind",
-            f"the ledger does not know the run {lost[0].name}, which has a folder: it is older than its folders",
-            where=str(lost[0]),
-            hint=f"put ledger and folders of the same time together; else `{BEGIN_ANEW}`",
-        )
-    for run in ledger.open_runs():
-        for problem in _run_files(ledger, state, run):
-            raise StateError("state-file-damaged", problem.sentence, where=str(problem.where), hint=problem.repair)
-
-
-def unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
-    """Folders of runs that the ledger has never heard of."""
-    days = sorted((state / "archive").glob("*"), reverse=True)[:DAYS]
-    folders = [*(state / "runs").glob("*"), *(folder for day in days for folder in day.glob("*"))]
-    known = ledger_repair.known_runs(ledger.database, [folder.name for folder in folders])
-    lost = (folder for folder in folders if folder.name not in known)
-    return sorted(folder for folder in lost if any((folder / name).exists() for name in ("plan.json", "report.json")))
+from etl.state.startup_check import BEGIN_ANEW, Problem, _payloads, _run_files, unknown_runs
 
 
 def problems(state: Path) -> Iterator[Problem]:
@@ -119,30 +78,6 @@ def _claimed(state: Path, run: Run) -> Iterator[Problem]:
         yield Problem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
 
 
-def _run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[Problem]:
-    if run.state is RunState.CLAIMED:
-        return
-    needed = [run_folder.path(state, run.id) / "plan.json"]
-    given_up = (ChunkState.FAILED, ChunkState.SPLIT)
-    if any(chunk.state not in given_up for chunk in ledger.chunks(run.id)):
-        needed.append(accepted.sent_path(state, run.id))
-    for file in dict.fromkeys([*needed, *run_folder.files(state, run.id)]):
-        if not witness.is_sound(ledger, file) or (file.name == "plan.json" and not _is_json(file)):
-            sentence = f"{file.name} of the open run {run.id} is {'not as it was written' if file.exists() else 'gone'}"
-            yield Problem(sentence, file, f"etl state rebuild {run.id}")
-
-
-def _payloads(ledger: Ledger, run: Run) -> Iterator[Problem]:
-    for chunk in ledger.chunks(run.id, unfinished=True):
-        try:
-            sound = durable.digest(chunk.payload) == chunk.digest
-        except OSError:
-            sound = False
-        if not sound:
-            sentence = f"request {chunk.number} of the open run {run.id} is not what was planned"
-            yield Problem(sentence, chunk.payload, f"etl state rebuild {run.id}")
-
-
 def _accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[Problem]:
     repair = f"etl state rebuild {feed} --forget"
     try:
@@ -165,10 +100,3 @@ def _open_to_others(state: Path) -> Iterator[Problem]:
         if not path.is_symlink() and path.stat().st_mode & 0o077:
             yield Problem("other users may look into the state folder", path, f"chmod -R go= '{state}'")
             return
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_bytes()), dict)
-    except (OSError, ValueError):
-        return False

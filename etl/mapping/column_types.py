@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 
 from etl.mapping.model import ColumnType
-from etl.plan.rows.cells import SPACES
+from etl.mapping.text import SPACES
 
 #: (decimal mark, thousands mark), the plain ones first.
 MARKS = ((".", None), (",", None), (",", "."), (".", ","), (",", " "), (".", " "), (".", "'"), (",", "'"))

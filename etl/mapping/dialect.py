@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from etl.mapping.problems import Problems
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 KEYS = tuple(Dialect.__dataclass_fields__)
 WORKBOOKS = re.compile(r"\.(xlsx|xlsm|xlsb|xls|ods)$", re.IGNORECASE)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
-from etl.mapping.model import FIFTH, Guards, Limit
+from etl.mapping.model import FIFTH, Guards, Limit, ShrinkLimit
 from etl.mapping.problems import Problems
 
 #: The guards that `guards:` sets, each a limit; `price_moves` may also say by how much.
@@ -84,3 +84,15 @@ def _moves(given: Any, settings: dict[str, Any], problems: Problems) -> Any:
 def _share(text: str) -> Decimal | None:
     found = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)\s*%", text.strip())
     return Decimal(found[1]) / 100 if found else None
+
+
+#: What `shrink` is for a file with everything in it when the mapping says nothing.
+USUAL = ShrinkLimit(Decimal("0.2"))
+
+
+def parse_shrink_limit(text: str) -> ShrinkLimit | None:
+    """What `shrink: 20%` or `shrink: off` means; None for what is neither."""
+    if text.strip().lower() in ("off", "false"):
+        return ShrinkLimit(explicit=True)
+    found = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)\s*%", text.strip())
+    return ShrinkLimit(Decimal(found[1]) / 100, explicit=True) if found else None

@@ -21,12 +21,12 @@ from etl.mapping import conflicts as mapping_owners
 from etl.mapping import dependencies as mapping_links
 from etl.mapping import dialect as mapping_dialect
 from etl.mapping import file_order as order
+from etl.mapping import limits
 from etl.mapping import limits as mapping_limits
 from etl.mapping import validation as mapping_check
 from etl.mapping.model import Mapping, ShrinkLimit, Source
 from etl.mapping.problems import Problems, load, sql_columns, yes
 from etl.mapping.record import RecordReader
-from etl.plan.changes import previous_file as history
 
 KEYS = (
     "feed",
@@ -196,11 +196,11 @@ def _source(raw: Any, problems: Problems) -> Source | None:
     keep = source.get("keep")
     if keep is not None:
         sql_columns(str(keep), problems.place(source, "keep"), problems)
-    shrink = history.limit(str(source["shrink"])) if "shrink" in source else None
+    shrink = limits.parse_shrink_limit(str(source["shrink"])) if "shrink" in source else None
     if "shrink" in source and shrink is None:
         message = f'"{source["shrink"]}" is no share of a file'
         problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
-    usual = history.USUAL if content == "full" else ShrinkLimit()
+    usual = limits.USUAL if content == "full" else ShrinkLimit()
     return Source(
         files=files,
         content=content,

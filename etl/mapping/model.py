@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from etl.contract.spec import Field, Operation
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 Scalar = str | int | bool | Decimal
 ColumnType = Literal["text", "integer", "decimal", "boolean", "date", "datetime"]

@@ -5,127 +5,15 @@ polars is imported for type checking only: `etl status` and `etl --help` must no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from etl.parallel import Start, in_turn
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import polars as pl
-
-#: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
-ROW = "_row"
-
-#: Rows of a table that are worked on at a time.
-PIECE = 250_000
-
-#: Columns of records: what tells one apart, and the array element (a cluster of variants) it belongs to.
-KEY = "_key"
-ITEM = "_item"
-
-#: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
-#: (the line there). Null where ROW says it; missing where nothing came so.
-CAME = "_came"
-
-#: Columns of a rejections frame. `value` is the cell as text; never written to a log.
-REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file as it was when it was claimed."""
-
-    path: Path  #: where the bytes are now
-    name: str  #: name relative to the inbox, as it arrived, with forward slashes
-    size: int
-    modified: float  #: seconds since the epoch
-    digest: str  #: sha256 of the bytes, hex
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How a file is written. Frozen in the mapping: checked in production, never guessed there."""
-
-    format: Literal["csv", "excel", "fixed"] = "csv"
-    encoding: str = "utf-8"  #: "utf-8|windows-1252": tried in this order, line by line
-    delimiter: str = ","
-    quote: str | None = '"'
-    escape: str | None = None
-    header: int = 1  #: 1-based line (CSV; blank lines count) or sheet row of the header; 0 = the file has no header
-    skip: int = 0  #: lines (CSV) or sheet rows before the data of a file that has no header
-    columns: tuple[str, ...] = ()  #: names when there is no header, or to be used instead of the header's
-    sheet: str | None = None  #: Excel sheet, hidden ones too when named; None = the first visible one
-    widths: tuple[int, ...] = ()  #: characters per column when `format` is "fixed"; padding blanks are cut there
-    short_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells missing at the end of a row are empty
-    long_rows: Literal["reject", "empty"] = "reject"  #: "empty": cells beyond the last column are fine when empty
-    final_newline: bool = True  #: the last record ends with a line end; without one it counts as cut off
-    trailer: str | None = None  #: pattern of the last line, may hold (?P<rows>\d+); a file without it is refused
-
-    @property
-    def above(self) -> int:
-        """Lines, or sheet rows, before the data."""
-        return self.header or self.skip
-
-
-@dataclass(frozen=True, slots=True)
-class Rejections:
-    """Rows that we refuse: one line per reason, columns REJECTION_COLUMNS, `row` as in ROW."""
-
-    frame: pl.DataFrame
-
-    @property
-    def rows(self) -> int:
-        """Number of distinct rows refused."""
-        return int(self.frame["row"].n_unique())
-
-
-class Reading(Protocol):
-    """A file that can be read piece by piece, as often as needed; what it is at the end of each pass is a `Table`.
-
-    `malformed` and `rows` are those of the latest pass that came to its end.
-    """
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
-    @property
-    def malformed(self) -> Rejections: ...
-
-    @property
-    def rows(self) -> int: ...
-
-    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
-        """At least one frame of whole rows, in the order of the file; `start`: how pieces of it may be begun ahead."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Text cells plus ROW. Every row of the file is either in `frame` or in `malformed`."""
-
-    frame: pl.DataFrame  #: ROW (Int64) and one String column per source column; an empty cell is null
-    malformed: Rejections  #: rows whose cells could not be told apart (too few, too many, bad bytes)
-    rows: int  #: data rows in the file, counted independently of the frame
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(name for name in self.frame.columns if name != ROW)
-
-    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
-        """The rows in pieces, as a `Reading` gives them; they are there, so there is nothing to start."""
-        yield from self.frame.iter_slices(PIECE) if self.frame.height else (self.frame,)
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout, perhaps CAME."""
-
-    frame: pl.DataFrame
-    rows: pl.Series  #: numbers of all source rows that are in it
+    pass
 
 
 class RunState(StrEnum):

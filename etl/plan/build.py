@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import polars as pl
 
@@ -16,73 +15,27 @@ from etl.errors import Defect, FileRefused
 from etl.mapping import layout_builder as arrange
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.runs import ITEM, KEY, ROW, Counts, Reading, Records, Rejections, Table
+from etl.model import columns as columns_module
+from etl.model.columns import ITEM, KEY, ROW
+from etl.model.runs import Counts
+from etl.model.schemas import REJECTIONS
+from etl.model.tables import Reading, Records, Rejections, Table
 from etl.parallel import Start, in_turn
+from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
-from etl.plan.batches.batching import Batch
-from etl.plan.batches.packing import Packing
-from etl.plan.changes import diff, guards, impact
+from etl.plan.batches import full_file as full_file_module
+from etl.plan.batches.batch import Batch
+from etl.plan.batches.full_file import full_file_possible, too_large
+from etl.plan.changes import absence, diff
 from etl.plan.changes import impact_analysis as weigh
 from etl.plan.changes import ownership as owners
 from etl.plan.changes import pending as carry
 from etl.plan.changes import previous_file as history
 from etl.plan.changes import selection as named
+from etl.plan.model import Plan, Terms
 from etl.plan.rows import transform, validate
-from etl.plan.rows.cells import REJECTIONS
 from etl.plan.rows.read_records import Sifted, sift
 from etl.report import rejections
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a plan depends on besides file, mapping and *accepted*."""
-
-    account_id: int
-    max_records: int = 1000
-    max_bytes: int = 4_000_000
-    requests_per_minute: int = 60
-    packing: Packing = "budget"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a file comes to. Requests are made one by one (`etl.plan.requests`), so that only one is in memory."""
-
-    mapping: Mapping
-    layout: Layout
-    terms: Terms
-    counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
-    rejections: Rejections
-    batches: tuple[Batch, ...]
-    impact: impact.Impact
-    retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
-    withheld: int
-    cleared: int
-    full_file: bool = False  #: a full feed under FullFile=true, which retires what the file lacks
-    sharing: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
-    columns: tuple[str, ...] = ()  #: source columns in use
-    unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
-    before: history.Before | None = None
-    spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
-    replaced: pl.DataFrame | None = None  #: what Norce has of the records that this run changes, for `etl.plan.undo`
-    undoes: str | None = None  #: the run that it takes back
-    stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
-    waiting: pl.DataFrame | None = None  #: of a file of changes: records held back, which no later file will repeat
-    apart: bool = (
-        False  #: what earlier files still owe has to be sent before this one (`etl.plan.changes.pending.apart`)
-    )
-
-    @property
-    def verdicts(self) -> tuple[guards.Verdict, ...]:
-        """What every guard says of it."""
-        facts = guards.Facts(self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.before)
-        return guards.judge(facts)
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """Why the run has to wait for a person's yes; empty when it may go."""
-        asked = (f"takes back run {self.undoes}: look at it first",) if self.undoes and self.batches else ()
-        return (*asked, *guards.reasons(self.verdicts))
 
 
 def make(
@@ -207,7 +160,7 @@ def again(
     remembered by the newest run alone.
     """
     layout = arrange.layout(mapping, columns)
-    alive = diff.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
+    alive = absence.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
     kinds = transform.empty(mapping, layout).schema
     frame = alive.select(
@@ -254,15 +207,15 @@ def _planned(
     barred = owners.barred(layout, owned or {})
     accepted = owners.ours(accepted, records.frame, barred)
     whole = mapping.source.content == "full" and not part
-    sharing = owners.sharing(records.frame, chunk.scope_columns(layout), foreign or {})
+    sharing = owners.sharing(records.frame, full_file_module.scope_columns(layout), foreign or {})
     full_file = full and not part and full_file_possible(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(
         records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned, barred=barred
     )
-    absent = diff.missing(records, accepted)
-    left = diff.missing(records, accepted, layout, mentioned)
-    limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
+    absent = absence.missing(records, accepted)
+    left = absence.missing(records, accepted, layout, mentioned)
+    limits = batch_module.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
     off = full_file or (deactivate and layout.retiring is not None)
     lost = left if whole else left.clear()
     effect = weigh.weigh(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
@@ -277,7 +230,7 @@ def _planned(
                 where=mapping.feed,
                 hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
             )
-        scopes, changes = chunk.scopes(changes, layout, limits)
+        scopes, changes = full_file_module.scopes(changes, layout, limits)
         for batch in scopes:
             if batch.records > terms.max_records:
                 raise too_large(mapping, batch.records, 0, terms.max_records, terms.max_bytes)
@@ -290,8 +243,8 @@ def _planned(
         counts,
         rejected=found.rows,
         unchanged=changes.unchanged,
-        new=changes.new - hopeless.filter(diff.NEW).height,
-        changed=changes.changed - hopeless.filter(~pl.col(diff.NEW)).height,
+        new=changes.new - hopeless.filter(columns_module.NEW).height,
+        changed=changes.changed - hopeless.filter(~pl.col(columns_module.NEW)).height,
         gone=left.height if whole else 0,
     )
     return Plan(
@@ -311,30 +264,8 @@ def _planned(
     )
 
 
-def full_file_possible(mapping: Mapping) -> bool:
-    """Whether `FullFile=true` may be used: the operation has it, the file is whole, and its scope is clear.
-
-    Where the scope is not stated, or is the whole catalogue, the mapping's author has to say that it is meant.
-    """
-    full_file = mapping.operation.full_file
-    if not full_file.supported or mapping.source.content != "full":
-        return False
-    return full_file.split == "scope" or mapping.destructive is not None
-
-
-def too_large(mapping: Mapping, records: int, size: int, max_records: int, max_bytes: int) -> FileRefused:
-    """A FullFile scope that one request does not hold; cut in two, each half would retire the other's rows."""
-    what = f"{records} records" + (f" in {size} bytes" if size else "")
-    return FileRefused(
-        "full-scope-too-large",
-        f"a full feed of {mapping.feed} needs a scope in one request, and one has {what}",
-        where=f"limits.max_records = {max_records}, limits.max_bytes = {max_bytes}",
-        hint="use `gone: deactivate` in the mapping and a normal run: it switches off what is gone, row by row",
-    )
-
-
 def _later(batches: list[Batch], waves: int) -> list[Batch]:
-    return [chunk.delayed(batch, waves) for batch in batches]
+    return [batch_module.delayed(batch, waves) for batch in batches]
 
 
 def _balance(reading: Reading, sifted: Sifted) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import polars as pl
 
 from etl.parallel import Start, in_order, in_turn
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import encode
-from etl.plan.batches.batching import Batch
-from etl.plan.build import Plan, too_large
+from etl.plan.batches import batch as batch_module
+from etl.plan.batches import encode, full_file
+from etl.plan.batches.batch import Batch
+from etl.plan.batches.full_file import too_large
+from etl.plan.model import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def requests(plan: Plan, start: Start = in_turn) -> Iterator[Request]:
         for part, payload in cut:
             number += 1
             values = exact = plan.layout.values(part.bits) * part.frame.height
-            if chunk.VALUES in part.frame.columns:
-                values, exact = int(part.frame[chunk.VALUES].sum()), int(part.frame[chunk.CHANGED].sum())
+            if batch_module.VALUES in part.frame.columns:
+                values, exact = int(part.frame[batch_module.VALUES].sum()), int(part.frame[batch_module.CHANGED].sum())
             yield Request(
                 number=number,
                 wave=part.wave,
@@ -71,7 +72,7 @@ def requests(plan: Plan, start: Start = in_turn) -> Iterator[Request]:
 
 def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
     """What leaves its scope because this request, which holds the scope whole, does not name it."""
-    names = [name for name in chunk.scope_columns(plan.layout) if name in plan.retired.columns]
+    names = [name for name in full_file.scope_columns(plan.layout) if name in plan.retired.columns]
     if not names:
         return plan.retired
     return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
@@ -83,4 +84,4 @@ def _cut(plan: Plan, batch: Batch) -> list[tuple[Batch, bytes]]:
         return [(batch, payload)]
     if batch.whole:
         raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
-    return [piece for half in chunk.halves(batch) for piece in _cut(plan, half)]
+    return [piece for half in batch_module.halves(batch) for piece in _cut(plan, half)]

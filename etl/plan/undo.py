@@ -17,16 +17,19 @@ import polars as pl
 from etl.mapping import layout_builder as arrange
 from etl.mapping.layout import BITS, Layout, Leaf
 from etl.mapping.model import Mapping
-from etl.model.runs import ITEM, KEY, ROW, Counts, Records, Rejections
+from etl.model.columns import GONE, ITEM, KEY, ROW
+from etl.model.runs import Counts
+from etl.model.schemas import REJECTIONS
+from etl.model.tables import Records, Rejections
+from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
-from etl.plan.batches.batching import Batch
-from etl.plan.build import Plan, Terms
-from etl.plan.changes import diff, impact
+from etl.plan.batches.batch import Batch
+from etl.plan.changes import absence, diff, impact
 from etl.plan.changes import impact_analysis as weigh
 from etl.plan.changes import ownership as owners
-from etl.plan.changes.diff import GONE, ChangeSet
+from etl.plan.changes.diff import ChangeSet
+from etl.plan.model import Plan, Terms
 from etl.plan.rows import transform
-from etl.plan.rows.cells import REJECTIONS
 
 #: How the names of columns begin that hold no field of the record: key, place, bits of what was sent.
 _OURS = "_"
@@ -82,12 +85,12 @@ def make(
     elif retired.height:
         stuck.append(_stuck("", "the import cannot switch records off", off.filter(~had)))
     stuck += [found for field in fields if (found := field.unsent(values, sets)) is not None]
-    limits = chunk.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
+    limits = batch_module.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
     batches, uneven = _in_turn(sets, [layout, emptied, layout, layout], limits)
     if uneven.rows:
         stuck.append(_uneven(uneven))
     gone = sets[-1].gone if layout.retiring is not None else 0
-    alive = diff.missing(_none(desired), accepted).height
+    alive = absence.missing(_none(desired), accepted).height
     return Plan(
         mapping=mapping,
         layout=layout,
@@ -279,7 +282,7 @@ def _none(desired: pl.DataFrame) -> Records:
 
 
 def _in_turn(
-    sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: chunk.Limits
+    sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: batch_module.Limits
 ) -> tuple[tuple[Batch, ...], Rejections]:
     """Each change set behind the jobs of the one before it: variants of one product may be in several."""
     batches: list[Batch] = []
@@ -287,6 +290,6 @@ def _in_turn(
     for changes, layout in zip(sets, layouts, strict=False):
         waves = max((batch.wave for batch in batches), default=-1) + 1
         more, hopeless = chunk.split(changes, layout, limits)
-        batches += [chunk.delayed(batch, waves) for batch in more]
+        batches += [batch_module.delayed(batch, waves) for batch in more]
         rejected.append(chunk.uneven(hopeless).frame)
     return tuple(batches), Rejections(pl.concat(rejected))

@@ -12,12 +12,11 @@ from typing import Any
 
 import polars as pl
 
-from etl.model.runs import REJECTION_COLUMNS, ROW
+from etl.model.columns import REJECTION_COLUMNS, ROW
+from etl.model.tables import ANNOTATED
 
 #: Rows and values that are shown for each group.
 EXAMPLES = 5
-#: Rejected rows in a workbook; above them a person looks for a pattern, not for cells.
-ANNOTATED = 5_000
 #: What one cell of a workbook holds, with room for its escapes.
 _CELL = 30_000
 #: Spreadsheets run a cell that starts like this as a formula, also behind blanks.

@@ -18,7 +18,7 @@ from etl.plan.changes import pending as carry
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
-    from etl.plan.build import Plan
+    from etl.plan.model import Plan
 
 #: So many files are carried one after the other, for so many seconds and up to so many records; then what has come
 #: together is sent, however many files wait.

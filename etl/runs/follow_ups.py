@@ -7,12 +7,12 @@ from datetime import datetime
 
 from etl import cron as timetable
 from etl.config.settings import Settings
-from etl.ingest import routing
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.model.runs import WORKED, Run, RunState
 from etl.runs import flush as owed
 from etl.state import compaction as compact
+from etl.state.files import archive
 from etl.state.ledger.facade import Ledger
 
 
@@ -101,7 +101,7 @@ class Due:
                 continue
             done = [run for run in self._ledger.runs(200, mapping.feed) if run.started is not None]
             last = next((run for run in done if run.kind == "full"), done[-1] if done else None)
-            source = next((run for run in done if run.state in WORKED and routing.archived_file(run)), None)
+            source = next((run for run in done if run.state in WORKED and archive.archived_file(run)), None)
             if last is None or source is None or last.started is None:
                 continue
             if timetable.due(mapping.full, last.started, now):

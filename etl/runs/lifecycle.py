@@ -27,15 +27,18 @@ from etl.model.runs import WORKED, Run, RunState
 from etl.parallel import Start
 from etl.report import run_report as report
 from etl.runs import flush as owed
+from etl.runs import freeze, plan_inputs
 from etl.runs import undo as takeback
 from etl.runs.follow_ups import Due
+from etl.runs.plan_inputs import known_values, owned_by, pending_of, terms
 from etl.state import compaction as compact
+from etl.state.files import archive as archive_module
 from etl.state.files import checksums as witness
 from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
-    from etl.plan.build import Plan
+    from etl.plan.model import Plan
 
 
 class Pipeline(Due):
@@ -103,7 +106,7 @@ class Pipeline(Due):
                     return run
                 if newer is not None and not owed.may_be_carried(self._ledger, run, plan, datetime.now(UTC)):
                     newer = None
-                chunks, facts = run_folder.store(self._state, run, plan, moves, newer, start)
+                chunks, facts = freeze.store(self._state, run, plan, moves, newer, start)
                 witness.note(self._ledger, run_folder.files(self._state, run.id))
                 still()
         except FileRefused as error:
@@ -183,7 +186,9 @@ class Pipeline(Due):
                 terms,
                 full=run.kind == "full",
                 known=known_values(self._ledger, self._state, mapping),
-                before=None if only or run.claimed is None else routing.file_before(self._ledger, mapping, run.claimed),
+                before=None
+                if only or run.claimed is None
+                else plan_inputs.file_before(self._ledger, mapping, run.claimed),
                 foreign=self._foreign(mapping, run),
                 pending=pending_of(self._ledger, self._state, mapping),
                 only=only,
@@ -238,7 +243,7 @@ class Pipeline(Due):
     def _end(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
         """Report written, a shared file named again, run closed, any other file filed away, in this order."""
         day = (run.started or datetime.now(UTC)).date()
-        archive = inbox.archive_folder(self._state, run.id, day)
+        archive = archive_module.archive_folder(self._state, run.id, day)
         durable.make_folder(archive)
         for name in ("rejections.csv", "rejections.xlsx"):
             with contextlib.suppress(FileNotFoundError):
@@ -298,43 +303,3 @@ class Pipeline(Due):
         if found is None:
             raise StateError("run-lost", f"run {run.id} is no longer in the ledger", hint="restore the state folder")
         return found
-
-
-def terms(settings: Settings, account_id: int, too_large: int | None = None) -> Any:
-    """The plan's terms out of the settings; `too_large` is the largest body worth trying that a 413 has taught."""
-    from etl.plan.build import Terms
-
-    limits = settings.limits
-    return Terms(
-        account_id=account_id,
-        max_records=limits.max_records,
-        max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
-        requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
-        packing=limits.packing,
-    )
-
-
-def pending_of(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
-    """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
-    return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
-
-
-def owned_by(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
-    """What the feeds that this one yields to have had accepted."""
-    return {feed: compact.read_accepted(ledger, state, feed) for feed in mapping.yields}
-
-
-def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
-    """For each field with a reference: the values that are accepted in the feed it refers to, as text."""
-    import polars as pl
-
-    from etl.plan.changes.diff import GONE
-
-    known: dict[str, pl.Series] = {}
-    for field, (feed, target) in mapping.references.items():
-        records = compact.scan_accepted(ledger, state, feed)
-        columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
-        alive = records.filter(~pl.col(GONE).fill_null(False)).select(columns).collect(engine="streaming")
-        parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
-        known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
-    return known

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.mapping import file_order as order
+from etl.mapping.file_order import Time
 from etl.mapping.model import Mapping
 from etl.model.runs import WORKED, Run, RunState
 from etl.state.ledger.facade import Ledger
@@ -30,7 +33,7 @@ class Waiting:
         self._mappings = mappings
         self._ranks = ranks
         self._feeds: dict[str, dict[str, Run]] = defaultdict(dict)
-        self._candidates: dict[str, order.Candidate] = {}
+        self._candidates: dict[str, Candidate] = {}
         self._newest: dict[str, tuple[order.Time, str] | None] = {}
         self._queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
         for run in ledger.open_runs():
@@ -71,19 +74,19 @@ class Waiting:
             if mapping is None:  # cannot be planned; whoever works it says so
                 self._queues[feed] = [run for run in runs.values() if run.state is not RunState.HELD], []
             else:
-                queue = order.queue(
+                ranked = queue(
                     [self._candidate(run, mapping) for run in runs.values()],
                     mapping.source.content == "full",
                     self._newest_of(mapping, runs),
                 )
-                work = [runs[run] for run in queue.work]
-                self._queues[feed] = work, [(runs[run], reason) for run, reason in queue.overtaken]
+                work = [runs[run] for run in ranked.work]
+                self._queues[feed] = work, [(runs[run], reason) for run, reason in ranked.overtaken]
         return self._queues[feed]
 
-    def _candidate(self, run: Run, mapping: Mapping) -> order.Candidate:
+    def _candidate(self, run: Run, mapping: Mapping) -> Candidate:
         if run.id not in self._candidates:
-            arrival = inbox.scan_time(run.claimed) if run.claimed is not None else 0.0
-            self._candidates[run.id] = order.Candidate(
+            arrival = scan.scan_time(run.claimed) if run.claimed is not None else 0.0
+            self._candidates[run.id] = Candidate(
                 run=run.id,
                 time=order.time_of(mapping.source.order, run.file),
                 arrival=(arrival, run.file),
@@ -108,3 +111,60 @@ class Waiting:
 
 def _begun(run: Run) -> bool:
     return run.state in (RunState.PLANNED, RunState.SENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A run that waits, as far as order is concerned."""
+
+    run: str
+    time: Time | None  #: what its name says
+    arrival: tuple[float, str]  #: modification time and name
+    kind: str = "file"  #: "full" and "rerun" were asked for: never overtaken
+    begun: bool = False  #: planned or beyond: has to come to its end
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is to be done with a feed's open runs."""
+
+    work: tuple[str, ...]  #: runs in their order
+    overtaken: tuple[tuple[str, str], ...]  #: runs never to be worked, each with the reason as a sentence
+
+
+def queue(candidates: Sequence[Candidate], whole: bool, newest: tuple[Time, str] | None) -> Queue:
+    """`whole`: the feed's files hold everything. `newest`: the highest time among files worked, and its file."""
+    waiting = sorted(candidates, key=_place)
+    overtaken: dict[str, str] = {}
+    for candidate in waiting:
+        if _may_go(candidate) and newest is not None and candidate.time is not None and candidate.time < newest[0]:
+            overtaken[candidate.run] = f"older than {newest[1]}, which has been worked; `etl rerun` it to go back to it"
+    files = [one for one in waiting if one.kind == "file" and one.run not in overtaken]
+    lead = max(files, key=_age) if whole and files else None
+    if lead is not None and lead.begun:  # not before: should it be refused, the next newest is worked
+        for one in waiting:
+            if one is not lead and _age(one) < _age(lead) and (_may_go(one) or one.held):
+                overtaken[one.run] = f"overtaken by {lead.arrival[1]}, which holds everything and is newer"
+    work: list[str] = []
+    for candidate in waiting:
+        if candidate.run in overtaken or (lead is not None and candidate is not lead and _may_go(candidate)):
+            continue
+        if candidate.held:
+            if not whole:  # what comes after it would be overwritten once somebody says yes
+                break
+            continue
+        work.append(candidate.run)
+    return Queue(tuple(work), tuple(overtaken.items()))
+
+
+def _may_go(candidate: Candidate) -> bool:
+    return candidate.kind == "file" and not candidate.begun and not candidate.held
+
+
+def _age(candidate: Candidate) -> tuple[bool, Time, tuple[float, str]]:
+    return candidate.time is not None, candidate.time or (), candidate.arrival
+
+
+def _place(candidate: Candidate) -> tuple[bool, bool, bool, Time, tuple[float, str]]:
+    return not candidate.begun, candidate.kind == "file", *_age(candidate)

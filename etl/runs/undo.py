@@ -24,7 +24,7 @@ from etl.state.ledger.facade import Ledger
 if TYPE_CHECKING:
     import polars as pl
 
-    from etl.plan.build import Plan, Terms
+    from etl.plan.model import Plan, Terms
 
 
 def opened(ledger: Ledger, state: Path, old: Run) -> Run:

@@ -26,9 +26,9 @@ from typing import IO, Any, Protocol
 
 from etl import filesystem as durable
 from etl.config.fetch_settings import FetchSettings
-from etl.config.settings import Secret
+from etl.config.secrets import Secret
 from etl.errors import FetchError, StateError
-from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.mapping import companion_names as manifest
 from etl.sources import sftp as remote
 from etl.sources.sftp import Entry, Remote
@@ -135,7 +135,7 @@ class Fetch:
         return [
             entry
             for entry in await server.listing(self._settings.folder)
-            if fnmatchcase(entry.name, files) and inbox.is_wanted(entry.name) and not self._is_checksum(entry.name)
+            if fnmatchcase(entry.name, files) and scan.is_wanted(entry.name) and not self._is_checksum(entry.name)
         ]
 
     def _is_checksum(self, name: str) -> bool:

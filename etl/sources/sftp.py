@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from etl.config.fetch_settings import FetchSettings
-from etl.config.settings import Secret
+from etl.config.secrets import Secret
 from etl.errors import FetchError
 
 T = TypeVar("T")

@@ -28,7 +28,8 @@ from etl import formats
 from etl.errors import FileRefused
 from etl.formats.excel.sheet import Unreadable
 from etl.formats.excel.workbook import Request, assemble, open_sheet
-from etl.model.runs import ROW, Dialect
+from etl.model.columns import ROW
+from etl.model.tables import Dialect
 from tests.integration.formats import pollution
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[2].parent / "shared" / "samples")

@@ -54,8 +54,7 @@ def seed(feed: str, path: str, state: str) -> None:
 
     from etl import formats
     from etl.mapping import layout_builder as arrange
-    from etl.model.runs import ROW
-    from etl.plan.changes.diff import GONE
+    from etl.model.columns import GONE, ROW
     from etl.plan.rows import transform, validate
     from etl.state.files import checksums as witness
     from etl.state.ledger.facade import Ledger

@@ -10,7 +10,7 @@ import math
 import random
 
 from etl.plan.batches import batching as chunk
-from etl.plan.build import Terms
+from etl.plan.model import Terms
 from tests.support.builders import Outcome, mapping, run, table
 
 TEXTS = mapping(

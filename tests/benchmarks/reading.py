@@ -20,7 +20,7 @@ import polars as pl
 
 from etl import formats
 from etl.formats.text import reader as delimited
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 ROUNDS = 9
 

@@ -254,7 +254,7 @@ def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "packed", sorted(Path(__file__).parents[1].glob("state/v*.tar.gz")), ids=lambda path: path.name
+    "packed", sorted(Path(__file__).parents[1].glob("migrations/v*.tar.gz")), ids=lambda path: path.name
 )
 def test_a_folder_of_an_older_version_works_on(packed: Path, tmp_path: Path) -> None:
     """What was begun by an older version is ended by this one, the held run can be discarded, nothing is sent twice."""

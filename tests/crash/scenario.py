@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl.model.runs import KEY, WORKED, RunState
+from etl.model.columns import KEY
+from etl.model.runs import WORKED, RunState
 from etl.sandbox import Fault, Running, Settings, running
 from etl.sandbox import payload_validation as payloads
 from etl.state.ledger.facade import Ledger

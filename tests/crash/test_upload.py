@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from etl.config.settings import Secret
+from etl.config.secrets import Secret
 from etl.connect.client import Connect
 from etl.sandbox import Fault, Running, Settings, running
 from tests.support.stage import STOCK, Stage, parts

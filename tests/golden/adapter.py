@@ -25,14 +25,14 @@ from etl.errors import FileRefused
 from etl.ingest import routing
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
-from etl.model.runs import CAME, ITEM, KEY, ROW, AcceptedRange, Dialect, Overlay, Rejections, Table
+from etl.model.columns import CAME, GONE, ITEM, KEY, ROW
+from etl.model.runs import AcceptedRange, Overlay
+from etl.model.schemas import ORIGIN, REJECTIONS
+from etl.model.tables import Dialect, Rejections, Table
 from etl.plan import build as plan
 from etl.plan import undo
-from etl.plan.build import Plan, Terms
-from etl.plan.changes.diff import GONE
-from etl.plan.changes.pending import ORIGIN
+from etl.plan.model import Plan, Terms
 from etl.plan.requests import requests
-from etl.plan.rows.cells import REJECTIONS
 from etl.state.snapshots import accepted as records_at_norce
 from tests.contract import every
 from tests.integration.formats.test_drafts import EXPORTS

@@ -12,9 +12,9 @@ import asyncssh
 import pytest
 
 from etl.config.fetch_settings import FetchSettings
-from etl.config.settings import Secret
+from etl.config.secrets import Secret
 from etl.errors import EtlError, FetchError
-from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.sources import fetcher as fetch
 from etl.sources.fetcher import Fetch, Round
 from etl.state.ledger.facade import Ledger
@@ -100,7 +100,7 @@ class Side:
 
     def take(self) -> None:
         """What the pipeline would do with the inbox."""
-        for name in sorted(inbox.scan(self.inbox)):
+        for name in sorted(scan.scan(self.inbox)):
             path = self.inbox / name
             self.arrivals.append((name, path.read_bytes()))
             path.unlink()

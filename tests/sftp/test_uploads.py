@@ -20,6 +20,7 @@ import pytest
 from etl.config.settings import Paths, Settings
 from etl.errors import FileRefused
 from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.ingest.intake import Intake
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
@@ -40,7 +41,7 @@ class Box:
         settings = Settings(paths=Paths(inbox=folder, state=state))
         self.intake = Intake(settings, ledger, mappings, lambda *_, **__: None)
         self.now = 0.0
-        self.snapshot: inbox.Snapshot = {}
+        self.snapshot: scan.Snapshot = {}
         self.reading: list[tuple[Run, bytes]] = []
         self.used: list[tuple[str, bytes]] = []
         self.detected = 0
@@ -49,7 +50,7 @@ class Box:
         """So many seconds later."""
         self.now += seconds
         self._use()
-        self.snapshot, ready = inbox.settled(self.snapshot, inbox.scan(self.folder), self.now, SETTLE)
+        self.snapshot, ready = scan.settled(self.snapshot, scan.scan(self.folder), self.now, SETTLE)
         for name in sorted(ready):
             for run in self.intake.claim(name, self.snapshot[name].look):
                 assert run.claimed is not None
@@ -201,7 +202,7 @@ def test_nothing_is_used_before_it_is_complete(any_server: Server, tmp_path: Pat
                     box.look(SETTLE)
                 assert box.used == [(name, data)], name
                 box.used = []
-                assert inbox.scan(box.folder) == {}, name
+                assert scan.scan(box.folder) == {}, name
 
         asyncio.run(campaign())
     assert [name for _, _, names in os.walk(any_server.root) for name in names] == []

@@ -32,7 +32,8 @@ from etl.cli import run as work
 from etl.config import settings as config
 from etl.errors import EtlError, Exit
 from etl.ingest import claims as inbox
-from etl.model.runs import KEY, ChunkState, Run, RunState
+from etl.model.columns import KEY
+from etl.model.runs import ChunkState, Run, RunState
 from etl.sandbox import Sandbox, Settings
 from etl.sandbox import payload_validation as payloads
 from etl.sandbox.http import Call

@@ -21,13 +21,13 @@ from etl.mapping import load as mapping_file
 from etl.mapping.layout import Layout
 from etl.mapping.layout_builder import layout as build
 from etl.mapping.model import Mapping
-from etl.model.runs import ITEM, KEY, ROW, Records, Rejections, Table
+from etl.model.columns import GONE, ITEM, KEY, ROW, UNSURE
+from etl.model.schemas import REJECTIONS
+from etl.model.tables import Records, Rejections, Table
 from etl.plan import build as planner
-from etl.plan.build import Plan, Terms
-from etl.plan.changes.diff import GONE, UNSURE
+from etl.plan.model import Plan, Terms
 from etl.plan.requests import Request, requests
 from etl.plan.rows import transform, validate
-from etl.plan.rows.cells import REJECTIONS
 from etl.sandbox import field_modes as fields
 from etl.sandbox import header
 from etl.sandbox import http as wire

@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.runs import KEY
-from etl.plan.changes.diff import GONE
+from etl.model.columns import GONE, KEY
 
 Row = dict[str, Any]
 

@@ -14,7 +14,8 @@ import httpx
 
 from etl.apply import sender as upload
 from etl.apply.job_log import TracedRecord
-from etl.config.settings import ConnectSettings, Limits, Secret
+from etl.config.secrets import Secret
+from etl.config.settings import ConnectSettings, Limits
 from etl.connect.client import Connect
 from etl.connect.job_events import Tidings
 from etl.connect.rate_limiter import Gate

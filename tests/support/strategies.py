@@ -7,8 +7,8 @@ import random
 import polars as pl
 
 from etl.mapping.layout import Leaf
-from etl.model.runs import ROW, Records
-from etl.plan.changes.diff import GONE
+from etl.model.columns import GONE, ROW
+from etl.model.tables import Records
 from tests.support.builders import mapping, records, table
 
 #: By what is special about it: a record, and the columns of its file, with the cells that may stand in them.

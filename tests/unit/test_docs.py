@@ -21,7 +21,7 @@ from etl.mapping import columns as mapping_columns
 from etl.mapping import load as mapping_file
 from etl.mapping import record as mapping_record
 from etl.mapping.model import ColumnType
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 from etl.plan.changes import guards
 
 ROOT = Path(__file__).parents[2]

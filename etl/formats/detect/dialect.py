@@ -20,7 +20,7 @@ from etl.formats.excel.workbook import BIFF, OLE, Request, ask
 from etl.formats.limits import Limits
 from etl.formats.text import lines as text
 from etl.formats.text.csv_reader import options, unpadded
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 SAMPLE = 1 << 18  #: bytes
 TASTE = 12_000  #: characters that clevercsv is given: more costs seconds and changes nothing (docs/reading.md)

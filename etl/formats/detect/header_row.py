@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 #: Looks like a value and not like a name: numbers, dates, times, amounts.
 VALUE = re.compile(r"[-+]?[\d][\d\s.,:/%T+-]*(?:[eE][-+]?\d+)?[A-Z€$%]{0,3}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from etl.errors import FileRefused
-from etl.model.runs import ROW
+from etl.model.columns import ROW
 
 #: Filled cells one below the other, as readers give them that work on many at once.
 CELLS = {"row": pl.Int64(), "col": pl.UInt16(), "text": pl.String()}

@@ -25,7 +25,8 @@ from etl.formats.excel.sheet import Sheet, Unreadable
 from etl.formats.limits import Limits
 from etl.formats.text import header
 from etl.formats.text.csv_reader import Malformed, without_blanks
-from etl.model.runs import ROW, Dialect, Rejections, Table
+from etl.model.columns import ROW
+from etl.model.tables import Dialect, Rejections, Table
 
 BIFF = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00", b"\x09\x08\x08\x00", b"\x09\x08\x10\x00")
 SAMPLE_ROWS = 300  #: looked at in detection

@@ -22,7 +22,8 @@ import polars as pl
 from etl.formats import errors as refusals
 from etl.formats.text.line_source import JOINT, Feed
 from etl.formats.text.lines import MARK
-from etl.model.runs import REJECTION_COLUMNS, ROW, Dialect
+from etl.model.columns import REJECTION_COLUMNS, ROW
+from etl.model.tables import Dialect
 
 BATCH = 50_000
 WATCH = 50  #: rows held back after unbalanced quotes

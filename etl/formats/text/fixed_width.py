@@ -12,7 +12,7 @@ from etl.formats.text import header
 from etl.formats.text.csv_reader import Malformed, frame_of
 from etl.formats.text.line_source import open_feed
 from etl.formats.text.lines import MARK
-from etl.model.runs import Dialect, Rejections, Table
+from etl.model.tables import Dialect, Rejections, Table
 
 
 def read(path: Path, dialect: Dialect, limits: Limits) -> Table:

@@ -17,7 +17,8 @@ from etl.formats import errors as refusals
 from etl.formats.text.csv_reader import options
 from etl.formats.text.line_source import JOINT, Feed
 from etl.formats.text.lines import MARK
-from etl.model.runs import ROW, Dialect
+from etl.model.columns import ROW
+from etl.model.tables import Dialect
 
 DELIMITERS = (",", ";", "\t", "|")
 QUOTES = ('"', "'")

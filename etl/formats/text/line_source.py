@@ -12,7 +12,7 @@ from etl.errors import FileRefused
 from etl.formats import errors as refusals
 from etl.formats.limits import Limits
 from etl.formats.text import lines as text
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 #: Stands for a delimiter of several characters; like MARK, no honest text holds it.
 JOINT = "\udcfe"

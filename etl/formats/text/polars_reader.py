@@ -22,7 +22,8 @@ from etl.formats.text import lines as text
 from etl.formats.text.header import SAMPLE, check_quotes
 from etl.formats.text.line_source import Feed
 from etl.formats.text.transcode import Scan, scan
-from etl.model.runs import ROW, Dialect
+from etl.model.columns import ROW
+from etl.model.tables import Dialect
 from etl.parallel import Start, in_order, in_turn
 
 

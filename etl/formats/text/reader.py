@@ -16,7 +16,8 @@ from etl.formats.text import row_counter as count
 from etl.formats.text.csv_reader import Malformed, Reader
 from etl.formats.text.line_source import Feed, open_feed, readable
 from etl.formats.text.polars_reader import Proved
-from etl.model.runs import ROW, Dialect, Reading, Rejections, Table
+from etl.model.columns import ROW
+from etl.model.tables import Dialect, Reading, Rejections, Table
 from etl.parallel import Start, in_turn
 
 MANY = 3  #: rows with bad bytes that make one ask whether the whole file is in another code page

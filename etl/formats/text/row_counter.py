@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 ENDS = "\r\n"
 

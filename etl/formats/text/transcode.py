@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from etl.formats.text import lines as text
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 CHUNK = 1 << 16  #: small enough that both sides of a transcoding stay in the processor's cache
 

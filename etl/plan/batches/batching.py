@@ -10,40 +10,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 import polars as pl
 
 from etl.mapping.layout import BITS, OWN, Layout, unpack
-from etl.model.runs import CAME, ITEM, KEY, ROW, Rejections
+from etl.model.columns import CAME, ITEM, KEY, NEW, ROW
+from etl.model.tables import Rejections
 from etl.plan.batches import flag_closure as coherence
 from etl.plan.batches import layers
-from etl.plan.batches.packing import Group, Packing, Share, fits, pack
-from etl.plan.changes.diff import NEW, ChangeSet
-
-#: Columns of a batch's frame: how many values the record is sent with, and how many of them have changed.
-VALUES, CHANGED = "_values", "_changed"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may hold and one minute may carry."""
-
-    max_records: int = 1000
-    requests_per_minute: int = 60
-    packing: Packing = "budget"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows that travel under one header; `frame` may still be cut for size."""
-
-    wave: int
-    bits: int
-    frame: pl.DataFrame
-    records: int  #: array elements
-    merged: int  #: distinct change sets that were put together to save requests
-    whole: bool = False  #: must not be cut: a FullFile scope
+from etl.plan.batches.batch import CHANGED, VALUES, Batch, Limits, _item_number
+from etl.plan.batches.packing import Group, Share, fits, pack
+from etl.plan.changes.diff import ChangeSet
 
 
 def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], pl.DataFrame]:
@@ -85,15 +62,6 @@ def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejecti
     )
 
 
-def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """A batch cut in two between array elements."""
-    numbered = batch.frame.with_columns(_item_number(batch.frame))
-    middle = batch.records // 2
-    first = numbered.filter(pl.col("_i") < middle).drop("_i")
-    rest = numbered.filter(pl.col("_i") >= middle).drop("_i")
-    return replace(batch, frame=first, records=middle), replace(batch, frame=rest, records=batch.records - middle)
-
-
 def apart(batches: Iterable[Batch], size: int) -> int:
     """Requests that it would take if only records with the same changes shared one."""
     whole = 0
@@ -106,66 +74,6 @@ def apart(batches: Iterable[Batch], size: int) -> int:
             key = batch.wave, number, new
             found[key] = found.get(key, 0) + items
     return whole + sum(-(-items // size) for items in found.values())
-
-
-def delayed(batch: Batch, waves: int) -> Batch:
-    """The same, so many waves later."""
-    return replace(batch, wave=batch.wave + waves)
-
-
-def scopes(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], ChangeSet]:
-    """For FullFile=true: each scope whole under one header of what all its records have, and what remains to send.
-
-    Scopes share a request while there is room; a scope that has none alone is left whole, for the caller to refuse.
-    """
-    names = scope_columns(layout)
-    send = [f"_c{word}" for word in range(changes.words)]
-    able = [f"_v{word}" for word in range(changes.words)]
-    frame = changes.frame
-    parts = frame.partition_by(names, maintain_order=True) if names else [frame]
-    made: dict[int, list[pl.DataFrame]] = {}
-    for part in parts:
-        if part.is_empty():
-            continue
-        common = unpack(part.select(pl.col(name).bitwise_and() for name in able).row(0))
-        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0))
-        if layout.retiring is not None:
-            wanted |= 1 << layout.retiring.index
-        bits = coherence.close(wanted, common, layout)
-        if bits is None:
-            bits = coherence.close(layout.always, common, layout) or layout.always
-        made.setdefault(bits, []).append(part)
-    batches: list[Batch] = []
-    for bits, group in made.items():
-        room: list[pl.DataFrame] = []
-        count = 0
-        for part in group:
-            items = part[ITEM].n_unique()
-            if room and count + items > limits.max_records:
-                batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
-                room, count = [], 0
-            room.append(part)
-            count += items
-        batches.append(Batch(0, bits, pl.concat(room), count, 1, whole=True))
-    if not batches:
-        return [], changes
-    done = pl.concat([b.frame.select(KEY).with_columns(_mask(b.bits, changes.words)) for b in batches])
-    rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
-        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}")).alias(f"_c{word}") for word in range(changes.words)
-    )
-    left = rest.filter(pl.any_horizontal(pl.col(name) != 0 for name in send)).select(frame.columns)
-    return batches, replace(changes, frame=left)
-
-
-def scope_columns(layout: Layout) -> list[str]:
-    """Columns whose values name the scope of a FullFile request; none where everything is one scope."""
-    full_file = layout.operation.full_file
-    fields = full_file.scope if full_file.split == "scope" else ()
-    return [layout.by_path[path].name for path in fields or ()]
-
-
-def _mask(bits: int, words: int) -> list[pl.Expr]:
-    return [pl.lit(bits >> word * BITS & (1 << BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}") for word in range(words)]
 
 
 def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
@@ -362,9 +270,3 @@ def _slices(frame: pl.DataFrame, bits: int, wave: int, merged: int, size: int) -
     for start in range(0, frame[ITEM].n_unique(), size):
         part = numbered.filter(pl.col("_i").is_between(start, start + size - 1)).drop("_i")
         yield Batch(wave, bits, part, part[ITEM].n_unique(), merged)
-
-
-def _item_number(frame: pl.DataFrame) -> pl.Series:
-    """Number of each row's item, in the order in which items appear."""
-    order = frame.select(ITEM).unique(maintain_order=True).with_row_index("_i").cast({"_i": pl.Int64})
-    return frame.select(ITEM).join(order, on=ITEM, how="left", maintain_order="left")["_i"]

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from etl.mapping.layout import BITS, Branch, Layout, Leaf, own_columns, unpack
-from etl.model.runs import ITEM
+from etl.model.columns import ITEM
 
 #: Behind the name of a field that some elements lack; no name of Connect's has it, see `_strip`.
 MARK = "\x1f"

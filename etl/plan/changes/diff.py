@@ -6,26 +6,17 @@ could be sent (its value is known and ours to write). Everything after this work
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from etl.mapping.layout import BITS, Layout, Leaf
-from etl.model.runs import ITEM, KEY, ROW, Records
+from etl.model.columns import _OLD, GONE, ITEM, KEY, NEW, ROW, THEIRS, UNSURE
+from etl.model.tables import Records
 from etl.plan.changes import replaced_lists as whole
-
-#: Column of *accepted*: the record was switched off by us because its source no longer had it.
-GONE = "_gone"
-
-#: Column of *accepted*, where it is needed: Connect took the record in part and did not say which.
-UNSURE = "_unsure"
-
-#: Before the name of a column: whether its value is another feed's, see `etl.plan.changes.ownership`.
-THEIRS = "\x1ftheirs "
-NEW = "_new"
-_OLD = "\x1fold"
+from etl.plan.changes.absence import _with_gone, missing
+from etl.plan.rows.sendable import _able, _filled, is_change, value, withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,33 +104,6 @@ def compare(
     )
 
 
-def missing(
-    records: Records, accepted: pl.DataFrame, layout: Layout | None = None, mentioned: pl.Series | None = None
-) -> pl.DataFrame:
-    """Accepted records, not switched off, that the file no longer has.
-
-    `mentioned`: leading key values of rejected rows; what they are about is in the file, if not in good shape.
-    """
-    alive = _with_gone(accepted).filter(~pl.col(GONE))
-    left = alive.join(records.frame.select(KEY), on=KEY, how="anti", maintain_order="left")
-    lead = layout.lead if layout is not None else None
-    if mentioned is None or lead is None or lead.column not in left.columns or lead.inner is not None:
-        return left
-    return left.filter(~pl.col(lead.column).cast(pl.String).is_in(mentioned.implode()).fill_null(False))
-
-
-def value(leaf: Leaf, suffix: str = "") -> pl.Expr:
-    """A leaf's value; for a leaf inside a list made of rows, the list of its values."""
-    column = pl.col(leaf.column + suffix)
-    if leaf.inner is None:
-        return column
-    return column.list.eval(pl.element().struct.field(leaf.inner))
-
-
-def _with_gone(accepted: pl.DataFrame) -> pl.DataFrame:
-    return accepted if GONE in accepted.columns else accepted.with_columns(pl.lit(False).alias(GONE))
-
-
 def _is_known(leaf: Leaf, accepted: pl.DataFrame) -> bool:
     """Whether *accepted* has this leaf at all; a field that the mapping gained since is a change everywhere."""
     kind = accepted.schema.get(leaf.column)
@@ -151,65 +115,6 @@ def _is_known(leaf: Leaf, accepted: pl.DataFrame) -> bool:
 
 def _differs(leaf: Leaf) -> pl.Expr:
     return value(leaf).ne_missing(value(leaf, _OLD))
-
-
-def is_change(leaf: Leaf, layout: Layout) -> bool:
-    """Whether a leaf can be a change of its own: what only goes along is none."""
-    goes_along = leaf.key and layout.operation.key.match == "all"
-    return not (goes_along or (leaf.constant and leaf.anchor and not _only_anchors(leaf, layout)))
-
-
-def able(layout: Layout) -> dict[int, pl.Expr]:
-    """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read.
-
-    Expressions over a frame of records with the column NEW.
-    """
-    return _able(layout, {leaf.index: _filled(leaf, layout) for leaf in layout.leaves})
-
-
-def _able(layout: Layout, filled: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
-    found: dict[int, pl.Expr] = {}
-    for leaf in layout.leaves:
-        conditions = [filled[leaf.index], *whole.present(leaf, layout, filled)]
-        for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
-            anchors = list(layout.of(layout.anchors.get(place, 0)))
-            musts = [other for other in anchors if other.must or other.tells == place]
-            conditions += [filled[other.index] for other in musts if not other.constant]
-            if anchors and not musts and not any(other.constant for other in anchors):
-                conditions.append(pl.any_horizontal(filled[other.index] for other in anchors))
-        if leaf.index in layout.companions:  # read with another field, which the row has to give
-            partners = (filled[other.index] for other in layout.of(layout.companions[leaf.index]))
-            conditions.append(pl.any_horizontal(pl.lit(False), *partners))
-        if not leaf.value.own:
-            conditions.append(pl.col(NEW) & ~pl.col("_back"))  # once, at its creation
-        found[leaf.index] = pl.all_horizontal(conditions)
-    return found
-
-
-def _filled(leaf: Leaf, layout: Layout) -> pl.Expr:
-    """Whether a record has a value that Connect would take as one."""
-    filled = pl.col(leaf.column).is_not_null()
-    if leaf.inner is not None:
-        if leaf.value.empty == "clear":
-            return filled
-        holes = value(leaf).list.eval(pl.element().is_null())
-        lacking = holes.list.any() if leaf.must or layout.speaks(leaf) else holes.list.all()
-        return filled & ~lacking
-    if leaf.value.empty == "clear":
-        filled = pl.lit(True)
-    elif leaf.field.empty == "ignored":
-        filled = filled & (pl.col(leaf.column) != 0)
-    switch = layout.forced.get(leaf.index)
-    if switch is not None:
-        filled = filled & pl.col(switch.column).fill_null(True)
-    if leaf.index in layout.overruled:
-        filled = filled & ~_filled(layout.overruled[leaf.index], layout)
-    return filled
-
-
-def _only_anchors(leaf: Leaf, layout: Layout) -> bool:
-    """A list whose elements are nothing but their code: there the code is the content."""
-    return all(other.anchor and other.parent == leaf.parent for other in layout.leaves if leaf.parent in other.parents)
 
 
 def _word(conditions: dict[int, pl.Expr], word: int) -> pl.Expr:
@@ -280,18 +185,6 @@ def _count(frame: pl.DataFrame | pl.LazyFrame, conditions: list[pl.Expr]) -> int
         return 0
     total = pl.sum_horizontal(c.cast(pl.UInt32).sum() for c in conditions)
     return int(frame.lazy().select(total).collect().item())
-
-
-def withheld(layout: Layout) -> pl.Expr:
-    """How many values a row gives that are not sent, because Connect would ignore them or do more than asked."""
-    kept_back = [
-        leaf
-        for leaf in layout.leaves
-        if leaf.inner is None
-        and (leaf.field.empty == "ignored" or leaf.index in layout.overruled or leaf.index in layout.forced)
-    ]
-    conditions = [pl.col(leaf.column).is_not_null() & ~_filled(leaf, layout) for leaf in kept_back]
-    return pl.sum_horizontal(pl.lit(0, pl.UInt32), *(condition.cast(pl.UInt32) for condition in conditions))
 
 
 def _cleared(changed: pl.DataFrame, layout: Layout) -> int:

@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 
 from etl.mapping.layout import BITS, Layout, Leaf
-from etl.model.runs import KEY
-from etl.plan.changes.diff import GONE, ChangeSet
+from etl.model.columns import GONE, KEY
+from etl.plan.changes.diff import ChangeSet
 from etl.plan.changes.impact import CLASSES, EXAMPLES, Example, FieldChange, Impact, Tally, shown_key, text
 from etl.plan.rows import list_rules as elements
 

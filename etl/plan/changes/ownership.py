@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from etl.mapping.layout import Layout
-from etl.model.runs import KEY
-from etl.plan.changes.diff import GONE, THEIRS
+from etl.model.columns import GONE, KEY, THEIRS
 
 
 def barred(layout: Layout, owners: Map[str, pl.DataFrame]) -> pl.DataFrame | None:

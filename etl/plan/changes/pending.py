@@ -10,13 +10,9 @@ from __future__ import annotations
 import polars as pl
 
 from etl.mapping.layout import Layout
-from etl.model.runs import CAME, ITEM, KEY, ROW, Records
-
-#: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.
-SAID = "_said "
-
-#: What CAME holds.
-ORIGIN = pl.Struct({"run": pl.String, "file": pl.String, "row": pl.Int64})
+from etl.model.columns import CAME, ITEM, KEY, ROW, SAID
+from etl.model.schemas import nowhere
+from etl.model.tables import Records
 
 
 def under(records: Records, pending: pl.DataFrame | None, layout: Layout) -> Records:
@@ -125,11 +121,6 @@ def _silent(name: str, layout: Layout) -> pl.Expr:
     if any(leaf.field.empty == "ignored" for leaf in leaves):
         return silent | (pl.col(name) == 0)
     return silent
-
-
-def nowhere() -> pl.Expr:
-    """CAME of records that no earlier file has brought."""
-    return pl.lit(None, dtype=ORIGIN).alias(CAME)
 
 
 def _fits(frame: pl.DataFrame, name: str, kind: pl.DataType) -> bool:

@@ -5,17 +5,12 @@ Pure: what the ledger remembers comes in as a value.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 from etl.mapping.model import Mapping, ShrinkLimit
 
 #: What a file may lose without anybody asking, where the mapping does not set a share: small files jump.
 FEW_ROWS, FEW_BYTES = 10, 4096
-
-#: What `shrink` is for a file with everything in it when the mapping says nothing.
-USUAL = ShrinkLimit(Decimal("0.2"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +22,6 @@ class Before:
     size: int | None = None  #: bytes; None where sizes say nothing: workbooks, archives, a file that is gone
     size_now: int | None = None
     gone: int = 0  #: records that it had no more, of those that Norce has
-
-
-def limit(text: str) -> ShrinkLimit | None:
-    """What `shrink: 20%` or `shrink: off` means; None for what is neither."""
-    if text.strip().lower() in ("off", "false"):
-        return ShrinkLimit(explicit=True)
-    found = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)\s*%", text.strip())
-    return ShrinkLimit(Decimal(found[1]) / 100, explicit=True) if found else None
 
 
 def doubts(mapping: Mapping, rows: int, before: Before | None) -> tuple[str, ...]:

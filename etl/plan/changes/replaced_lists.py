@@ -11,6 +11,7 @@ from collections.abc import Mapping as Map
 import polars as pl
 
 from etl.mapping.layout import Layout, Leaf
+from etl.plan.rows.sendable import present
 
 
 def kept(joined: pl.DataFrame, layout: Layout, filled: Map[int, pl.Expr], old: Map[str, str]) -> pl.DataFrame:
@@ -26,16 +27,6 @@ def kept(joined: pl.DataFrame, layout: Layout, filled: Map[int, pl.Expr], old: M
             value = pl.col(leaf.column)
             made[leaf.column] = pl.when(there).then(pl.coalesce(value, pl.col(old[leaf.column]))).otherwise(value)
     return joined.with_columns(expr.alias(name) for name, expr in made.items())
-
-
-def present(leaf: Leaf, layout: Layout, filled: Map[int, pl.Expr]) -> list[pl.Expr]:
-    """For each list element around a leaf, whether a row gives anything of it."""
-    found = []
-    for place in leaf.parents:
-        given = [filled[o.index] for o in layout.of(layout.under[place]) if not o.constant] if place[-1] == "]" else []
-        if given:
-            found.append(pl.any_horizontal(given))
-    return found
 
 
 def shrunk(layout: Layout, filled: Map[int, pl.Expr], old: Map[str, str]) -> dict[str, pl.Expr]:

@@ -7,7 +7,8 @@ from collections.abc import Collection
 import polars as pl
 
 from etl.errors import FileRefused
-from etl.model.runs import KEY, Records
+from etl.model.columns import KEY
+from etl.model.tables import Records
 
 #: How a key's part begins where the first identifier given decides.
 _IDENTIFIER = r"^(Id|Code|EmailAddress|OrganizationNo)="

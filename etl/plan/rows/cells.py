@@ -10,21 +10,11 @@ import codecs
 import functools
 import re
 from collections.abc import Iterable
-from collections.abc import Mapping as Map
 
 import polars as pl
 
 from etl.mapping.model import Column
-
-#: Schema of a rejections frame.
-REJECTIONS: Map[str, pl.DataType] = {
-    "row": pl.Int64(),
-    "column": pl.String(),
-    "code": pl.String(),
-    "value": pl.String(),
-    "message": pl.String(),
-    "hint": pl.String(),
-}
+from etl.mapping.text import SPACES
 
 #: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
 NUMBER = pl.Decimal(18, 4)
@@ -32,9 +22,6 @@ NUMBER = pl.Decimal(18, 4)
 #: How the reader of workbooks writes their days and times.
 WORKBOOK_DAYS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
 WORKBOOK_TIMES = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
-
-#: What surrounds a cell without being part of it.
-SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
 
 
 #: Characters that composing may change, and many that it does not: Latin letters and usual signs are left out.

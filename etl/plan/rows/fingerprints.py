@@ -16,10 +16,9 @@ import functools
 import polars as pl
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.runs import KEY
+from etl.model.columns import GONE, KEY, NEW, UNSURE
 from etl.parallel import Start, in_turn
-from etl.plan.changes import diff
-from etl.plan.changes.diff import GONE, NEW, UNSURE
+from etl.plan.rows import sendable
 from etl.plan.rows.hash_locator import Places
 
 #: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
@@ -99,12 +98,12 @@ def by_row(layout: Layout) -> bool:
 
 def compared(layout: Layout) -> list[Leaf]:
     """The leaves in which a record that Norce has can be changed; only a record that comes back gives a silent one."""
-    return [leaf for leaf in layout.leaves if diff.is_change(leaf, layout) and leaf.value.own and not leaf.silent]
+    return [leaf for leaf in layout.leaves if sendable.is_change(leaf, layout) and leaf.value.own and not leaf.silent]
 
 
 def _masks(layout: Layout) -> dict[str, tuple[pl.Expr, pl.Expr]]:
     """For each column whether a record can send something of it, and all of it: a list has several leaves."""
-    able = diff.able(layout)
+    able = sendable.able(layout)
     found: dict[str, list[pl.Expr]] = {}
     for leaf in compared(layout):
         found.setdefault(leaf.column, []).append(able[leaf.index])

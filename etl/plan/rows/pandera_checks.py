@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from etl.model.runs import ROW
-from etl.plan.rows.cells import REJECTIONS
+from etl.model.columns import ROW
+from etl.model.schemas import REJECTIONS
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData

@@ -17,13 +17,12 @@ import polars as pl
 
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.runs import KEY, ROW, Reading, Records
+from etl.model.columns import GONE, KEY, ROW
+from etl.model.schemas import REJECTIONS
+from etl.model.tables import Reading, Records
 from etl.parallel import Start, in_order, in_turn
-from etl.plan.changes import diff
-from etl.plan.changes.diff import GONE
 from etl.plan.rows import list_rules as elements
-from etl.plan.rows import transform, validate
-from etl.plan.rows.cells import REJECTIONS
+from etl.plan.rows import sendable, transform, validate
 from etl.plan.rows.fingerprints import Sieve, by_row, fits
 from etl.plan.rows.validate import Checked, Columns
 
@@ -122,7 +121,7 @@ class _Judge:
     @property
     def withheld(self) -> pl.Expr:
         """How many values of a row are not sent."""
-        return diff.withheld(self.layout).alias(_WITHHELD)
+        return sendable.withheld(self.layout).alias(_WITHHELD)
 
     def _marks(self, rows: pl.DataFrame, sieve: Sieve) -> pl.DataFrame:
         told = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED), self.withheld)

@@ -12,10 +12,12 @@ import polars as pl
 
 from etl.mapping.layout import Branch, Layout, Leaf
 from etl.mapping.model import Mapping, matches
-from etl.model.runs import ITEM, KEY, ROW, Records, Rejections
+from etl.model.columns import ITEM, KEY, ROW
+from etl.model.schemas import REJECTIONS
+from etl.model.tables import Records, Rejections
 from etl.plan.rows import convert
 from etl.plan.rows import list_rules as elements
-from etl.plan.rows.cells import REJECTIONS, parse, settle
+from etl.plan.rows.cells import parse, settle
 
 #: Separates the parts of a key; no cell holds it, see `_key`.
 SEPARATOR = "\x1f"

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl.errors import FileRefused
+from etl.mapping import text as text_module
 from etl.mapping.model import Column, Mapping, Node, Rule, Value, matches
-from etl.model.runs import ROW, Rejections
+from etl.model import schemas
+from etl.model.columns import ROW
+from etl.model.tables import Rejections
 from etl.plan.rows import cells
 from etl.plan.rows.pandera_checks import TEXT, Check, judged
 
@@ -137,7 +140,7 @@ def columns(header: Sequence[str], mapping: Mapping) -> Columns:
 
     Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
     """
-    bare = {name: unicodedata.normalize("NFC", name.strip(cells.SPACES)) for name in header}
+    bare = {name: unicodedata.normalize("NFC", name.strip(text_module.SPACES)) for name in header}
     present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():
@@ -227,7 +230,7 @@ def _run(
     if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
         met = _true_of(typed, {str(at): check.good.fill_null(False).all() for at, check in enumerate(checks)})
         checks = [check for at, check in enumerate(checks) if str(at) not in met]
-    return judged(typed, checks) if checks else (pl.DataFrame(schema=cells.REJECTIONS), None)
+    return judged(typed, checks) if checks else (pl.DataFrame(schema=schemas.REJECTIONS), None)
 
 
 def _checks(

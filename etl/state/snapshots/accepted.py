@@ -16,9 +16,10 @@ import polars as pl
 
 from etl import filesystem as durable
 from etl.mapping.layout import BITS, Layout, own_columns, unpack
-from etl.model.runs import CAME, ITEM, KEY, ROW, AcceptedRange, Overlay, Run
-from etl.plan.changes import pending as carry
-from etl.plan.changes.diff import GONE, UNSURE
+from etl.model import columns as columns_module
+from etl.model import schemas
+from etl.model.columns import CAME, GONE, ITEM, KEY, ROW, UNSURE
+from etl.model.runs import AcceptedRange, Overlay, Run
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
 CHUNK, RECORD = "_chunk", "_record"
@@ -158,7 +159,7 @@ def owed(known: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
     data columns, and for each of these whether it was said (`etl.plan.changes.pending.SAID`)."""
     united = _united(left)
     names, _, went = _parts(united)
-    said = united.select(KEY, *(went(name).alias(carry.SAID + name) for name in names))
+    said = united.select(KEY, *(went(name).alias(columns_module.SAID + name) for name in names))
     whole = lay_over(known.lazy(), left).collect().drop(GONE, UNSURE, strict=False)
     return whole.join(said, on=KEY, how="left", maintain_order="left")
 
@@ -166,7 +167,7 @@ def owed(known: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
 def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
     """KEY and CAME of what a run did not get through: a line of its own file, or what it knew of an earlier one."""
     own = pl.struct(pl.lit(run.id).alias("run"), pl.lit(run.file).alias("file"), pl.col(ROW).alias("row"))
-    before = pl.col(CAME) if CAME in left.columns else pl.lit(None, dtype=carry.ORIGIN)
+    before = pl.col(CAME) if CAME in left.columns else pl.lit(None, dtype=schemas.ORIGIN)
     came = pl.when(pl.col(ROW).is_not_null()).then(own).otherwise(before)
     return left.select(KEY, came.alias(CAME)).unique(KEY, keep="last", maintain_order=True)
 

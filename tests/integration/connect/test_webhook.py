@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from etl.config.settings import Secret, WebhookSettings
+from etl.config.secrets import Secret
+from etl.config.settings import WebhookSettings
 from etl.connect import webhook
 from etl.connect.job_events import REMEMBERED, STRETCH, Tidings
 from etl.errors import StateError

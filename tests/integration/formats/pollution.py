@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from etl.errors import FileRefused
-from etl.model.runs import ROW, Dialect, Table
+from etl.model.columns import ROW
+from etl.model.tables import Dialect, Table
 
 WORDS = {
     "western": "Räksmörgås Kök Skruvmejsel blå grön Größe Schlüssel Übergröße Straße façade Crème élève Ångström Bjørn "

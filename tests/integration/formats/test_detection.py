@@ -11,7 +11,7 @@ import xlsxwriter
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 TEXTS = {
     "sv": "Skruvmejsel blå;större\nKök;Räksmörgås på Åland\n",

@@ -19,7 +19,7 @@ from etl.formats.text import header
 from etl.formats.text import polars_reader as fast
 from etl.formats.text import reader as delimited
 from etl.formats.text.line_source import open_feed
-from etl.model.runs import Dialect, Table
+from etl.model.tables import Dialect, Table
 
 LIMITS = formats.Limits()
 SMALL = formats.Limits(block=12)  #: some two rows at a time

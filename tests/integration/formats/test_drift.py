@@ -10,7 +10,7 @@ import pytest
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.model.runs import Dialect, Table
+from etl.model.tables import Dialect, Table
 
 Read = Callable[..., Table]
 

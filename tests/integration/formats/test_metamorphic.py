@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl.formats.excel import workbook
-from etl.model.runs import Dialect, Rejections, Table
+from etl.model.tables import Dialect, Rejections, Table
 from etl.plan import build as planner
 from etl.plan import requests as sending
 from tests.support.builders import TERMS, mapping, nothing

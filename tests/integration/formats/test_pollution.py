@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etl import formats
 from etl.errors import FileRefused
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 from tests.integration.formats import pollution
 
 #: `make pollution` takes thousands.

@@ -19,7 +19,7 @@ from etl import formats
 from etl.errors import FileRefused
 from etl.formats.excel.sheet import Unreadable
 from etl.formats.excel.workbook import Request, assemble, open_sheet
-from etl.model.runs import Dialect, Table
+from etl.model.tables import Dialect, Table
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[3].parent / "shared" / "samples")
 MANIFEST = SAMPLES / "manifest.csv"

@@ -11,7 +11,7 @@ import pytest
 from etl import formats
 from etl.errors import FileRefused
 from etl.formats.text import reader as delimited
-from etl.model.runs import Dialect
+from etl.model.tables import Dialect
 
 
 def export(end: str, quoting: int, count: int) -> tuple[bytes, list[tuple[str | None, ...]]]:

@@ -14,7 +14,7 @@ import xlsxwriter
 from etl import formats
 from etl.errors import FileRefused
 from etl.formats.excel import cell_text as cells
-from etl.model.runs import Dialect, Table
+from etl.model.tables import Dialect, Table
 
 EXCEL = Dialect(format="excel")
 Fill = Callable[[Any, Any], None]

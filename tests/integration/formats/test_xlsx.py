@@ -26,7 +26,8 @@ from etl.formats.excel.workbook import Answer, Request, assemble, open_sheet
 from etl.formats.excel.xlsx_blocks import Unproven
 from etl.formats.excel.xlsx_cell_texts import shown
 from etl.formats.excel.xlsx_cells import Book, stored
-from etl.model.runs import ROW, Dialect
+from etl.model.columns import ROW
+from etl.model.tables import Dialect
 
 COUNT = int(os.environ.get("ETL_EXAMPLES") or 300)
 EXAMPLES = settings(max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

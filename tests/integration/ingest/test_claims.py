@@ -13,7 +13,9 @@ from etl import filesystem as durable
 from etl import open_writers as writers
 from etl.errors import StateError
 from etl.ingest import claims as inbox
+from etl.ingest import scan
 from etl.shutdown import Stop
+from etl.state.files import archive
 
 
 def test_only_regular_finished_files_are_seen(tmp_path: Path) -> None:
@@ -26,14 +28,14 @@ def test_only_regular_finished_files_are_seen(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
     (tmp_path / "folder-link").symlink_to(tmp_path / "sub")
     os.mkfifo(tmp_path / "pipe.csv")
-    looks = inbox.scan(tmp_path)
+    looks = scan.scan(tmp_path)
     assert {name: look.size for name, look in looks.items()} == {"a.csv": 1, "sub/b.csv": 2}
 
 
 def test_a_missing_inbox_is_an_error_with_a_hint(tmp_path: Path) -> None:
     """Not an empty inbox: somebody has to know."""
     with pytest.raises(StateError, match="cannot be looked into"):
-        inbox.scan(tmp_path / "gone")
+        scan.scan(tmp_path / "gone")
 
 
 def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
@@ -44,19 +46,19 @@ def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
     file = inbox.claim(box, "erp/p.csv", state, "r1")
     assert file is not None
     assert (file.name, file.size, len(file.digest)) == ("erp/p.csv", 3, 64)
-    assert inbox.scan(box) == {}
+    assert scan.scan(box) == {}
     assert inbox.claimed_files(state) == {"r1": file.path}
-    assert file.path.relative_to(inbox.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
-    folder = inbox.archive_folder(state, "r1", date(2026, 3, 1))
+    assert file.path.relative_to(archive.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
+    folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
     kept = inbox.archive(file.path, folder, state)
     assert kept == state / "archive" / "2026-03-01" / "r1" / "p.csv"
     assert inbox.archive(file.path, folder, state) == kept
     assert inbox.claimed_files(state) == {}
-    assert not inbox.claim_folder(state, "r1").exists()
+    assert not archive.claim_folder(state, "r1").exists()
 
 
-def settled(path: Path) -> inbox.Look:
-    return inbox.look(path.stat())
+def settled(path: Path) -> scan.Look:
+    return scan.look(path.stat())
 
 
 def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> 
     before = settled(path)
     path.write_text("half and more")
     assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", before) is None
-    assert inbox.scan(box).keys() == {"a.csv"}
+    assert scan.scan(box).keys() == {"a.csv"}
     assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(path)) is not None
 
 
@@ -81,7 +83,7 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
     (outside / "p.csv").write_text("abc")
     path = box / "erp" / "p.csv"
     path.write_text("abc")
-    settled = inbox.scan(box)["erp/p.csv"]
+    settled = scan.scan(box)["erp/p.csv"]
     os.utime(outside / "p.csv", ns=(settled.modified, settled.modified))
     path.unlink()
     if what == "link":
@@ -99,11 +101,11 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
 
 def test_what_was_moved_has_to_be_what_was_looked_at() -> None:
     """Within a file system the inode tells; a copy has another one."""
-    look = inbox.Look(3, 5, 7)
+    look = scan.Look(3, 5, 7)
     assert inbox._is_same(look, look, renamed=True)
-    assert not inbox._is_same(look, inbox.Look(3, 5, 8), renamed=True)
-    assert inbox._is_same(look, inbox.Look(3, 5, 8), renamed=False)
-    assert not inbox._is_same(look, inbox.Look(4, 5, 8), renamed=False)
+    assert not inbox._is_same(look, scan.Look(3, 5, 8), renamed=True)
+    assert inbox._is_same(look, scan.Look(3, 5, 8), renamed=False)
+    assert not inbox._is_same(look, scan.Look(4, 5, 8), renamed=False)
 
 
 def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
         writer.flush()
         assert writers.has_writer(box / "a.csv")
         assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is None
-        assert inbox.scan(box).keys() == {"a.csv"}
+        assert scan.scan(box).keys() == {"a.csv"}
     assert writers.has_writer(box / "a.csv") is False
     assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is not None
     assert not (tmp_path / "var" / "claimed" / "r2").exists()
@@ -129,13 +131,13 @@ def test_companions_come_along_and_are_filed_away(tmp_path: Path) -> None:
     (box / "erp" / "a.csv.ok").touch()
     file = inbox.claim(box, "erp/a.csv", state, "r1", companions=["erp/a.csv.ok"])
     assert file is not None
-    assert inbox.scan(box) == {}
+    assert scan.scan(box) == {}
     assert inbox.claimed_files(state) == {"r1": file.path}
     assert inbox.interrupted(state) == []
-    folder = inbox.archive_folder(state, "r1", date(2026, 3, 1))
+    folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
     inbox.archive(file.path, folder, state)
     assert {path.name for path in folder.iterdir()} == {"a.csv", "a.csv.ok"}
-    assert not inbox.claim_folder(state, "r1").exists()
+    assert not archive.claim_folder(state, "r1").exists()
 
 
 def test_an_interrupted_claim_gives_its_companions_back(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_an_interrupted_claim_gives_its_companions_back(tmp_path: Path) -> None:
     (box / "a.csv.ok").write_text("done")
     assert inbox.claim(box, "b.csv", state, "r1", companions=["a.csv.ok"]) is None
     assert (box / "a.csv.ok").exists()
-    waiting = inbox.claim_folder(state, "r2") / ".done" / "a.csv.ok"
+    waiting = archive.claim_folder(state, "r2") / ".done" / "a.csv.ok"
     durable.move(box / "a.csv.ok", waiting)
     assert inbox.interrupted(state) == ["r2"]
     inbox.restore(state, "r2", box)
@@ -208,7 +210,7 @@ def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
     """Files present at the start and files that arrive while watching are both yielded when settled."""
     (tmp_path / "old.csv").write_text("1")
     stop, seen = Stop(), []
-    for names in inbox.watch(tmp_path, 0.03, 5.0, stop):
+    for names in scan.watch(tmp_path, 0.03, 5.0, stop):
         for name in sorted(names):
             seen.append(name)
             (tmp_path / name).unlink()
@@ -223,7 +225,7 @@ def test_watch_does_without_events(tmp_path: Path) -> None:
     """The rescan alone finds everything."""
     stop, seen = Stop(), set()
     (tmp_path / "a.csv").write_text("1")
-    for names in inbox.watch(tmp_path, 0.01, 0.02, stop, events=False):
+    for names in scan.watch(tmp_path, 0.01, 0.02, stop, events=False):
         seen |= names.keys()
         if names:
             stop.set()

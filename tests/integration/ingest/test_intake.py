@@ -12,10 +12,10 @@ import pytest
 from etl import app as session
 from etl.app import Session
 from etl.config.settings import Paths, Settings
-from etl.ingest import claims as inbox
-from etl.ingest import intake
+from etl.ingest import intake, scan
 from etl.mapping import load as mapping_file
 from etl.model.runs import Run, RunState
+from etl.state.files import archive
 from tests.support.shop import STOCK_MAPPING, stock, until
 
 
@@ -50,7 +50,7 @@ class Desk:
 
     @property
     def names(self) -> set[str]:
-        return set(inbox.scan(self.paths.inbox))
+        return set(scan.scan(self.paths.inbox))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
     desk.mapping()
     source = desk.put("stock.csv", stock(("A1", "5")))
     with source.open("a") as writer:
-        target = inbox.claim_folder(desk.paths.state / "sandbox", "20260101-000000-aaaa") / "stock.csv"
+        target = archive.claim_folder(desk.paths.state / "sandbox", "20260101-000000-aaaa") / "stock.csv"
         target.parent.mkdir(parents=True)
         source.rename(target)
         with desk.open() as work:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.config.settings import Retention
-from etl.ingest import claims as inbox
-from etl.maintenance import verify
 from etl.maintenance.retention import Retaining, needed_runs
 from etl.model.runs import Counts, Run, RunState
+from etl.state import startup_check
+from etl.state.files import archive
 from etl.state.ledger.facade import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ class House:
         """A run that has just ended, with its folder."""
         self.number += 1
         run = f"r{self.number:04}-{feed}"
-        folder = inbox.archive_folder(self.state, run, self.now.date())
+        folder = archive.archive_folder(self.state, run, self.now.date())
         folder.mkdir(parents=True)
         (folder / "report.json").write_text("{}")
         if file:
@@ -85,7 +85,7 @@ def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
     house.now += timedelta(days=400)
     house.look()
     assert house.rows() == house.folders() == {newest}
-    assert verify.unknown_runs(house.ledger, tmp_path) == []
+    assert startup_check.unknown_runs(house.ledger, tmp_path) == []
     assert len(list((tmp_path / "archive").iterdir())) == 1
 
 

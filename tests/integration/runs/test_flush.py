@@ -12,7 +12,7 @@ import pytest
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
 from etl.plan import build as plan
-from etl.plan.build import Plan
+from etl.plan.model import Plan
 from etl.runs import flush as owed
 from etl.state.ledger.facade import Ledger
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table

@@ -17,7 +17,7 @@ from etl.state.ledger import database, migrations, schema, seal
 from etl.state.ledger.facade import Ledger
 from tests.migrations import unpack
 
-PACKED = sorted(Path(__file__).parents[2].glob("state/v*.tar.gz"))
+PACKED = sorted(Path(__file__).parents[2].glob("migrations/v*.tar.gz"))
 
 #: Opens the ledger of the folder it is given, writes, and dies without a word.
 DIES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.cli.show import Column, fitted
+from etl.cli.tables import Column, fitted
 from etl.report.summary import number
 
 

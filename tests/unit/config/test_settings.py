@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from etl.config import secrets
 from etl.config import settings as config
 from etl.errors import SettingsError
 
@@ -93,17 +94,17 @@ def test_the_secret_comes_from_environment_or_file(tmp_path: Path) -> None:
     """The variable wins, else the named file without its last line break."""
     file = tmp_path / "secret"
     file.write_text("s3cret\n")
-    assert config.secret({"ETL_CLIENT_SECRET": "direct"}).reveal() == "direct"
-    assert config.secret({"ETL_CLIENT_SECRET_FILE": str(file)}).reveal() == "s3cret"
+    assert secrets.secret({"ETL_CLIENT_SECRET": "direct"}).reveal() == "direct"
+    assert secrets.secret({"ETL_CLIENT_SECRET_FILE": str(file)}).reveal() == "s3cret"
     file.write_text("\n")
     for environ in ({}, {"ETL_CLIENT_SECRET_FILE": str(file)}, {"ETL_CLIENT_SECRET_FILE": str(tmp_path / "no")}):
         with pytest.raises(SettingsError):
-            config.secret(environ)
+            secrets.secret(environ)
 
 
 def test_a_secret_never_shows_itself() -> None:
     """Not in repr, str, formatting or pickles."""
-    secret = config.Secret("hidden")
+    secret = secrets.Secret("hidden")
     assert "hidden" not in f"{secret} {secret!r} {[secret]}"
     with pytest.raises(TypeError):
         pickle.dumps(secret)
@@ -153,14 +154,14 @@ def test_mistakes_of_a_server_are_named(text: str, code: str, line: str) -> None
 def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
     """From a variable or the file that one names; a key needs none, else it is asked for by its variable's name."""
     fetch = config.parse(FETCH).fetch["acme"]
-    found = config.fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
+    found = secrets.fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
     assert found is not None
     assert found.reveal() == "x y"
     (tmp_path / "p").write_text("z\n")
-    found = config.fetch_secret("acme", fetch, {"ETL_FETCH_ACME_PASSWORD_FILE": str(tmp_path / "p")})
+    found = secrets.fetch_secret("acme", fetch, {"ETL_FETCH_ACME_PASSWORD_FILE": str(tmp_path / "p")})
     assert found is not None
     assert found.reveal() == "z"
     with pytest.raises(SettingsError) as caught:
-        config.fetch_secret("acme", fetch, {})
+        secrets.fetch_secret("acme", fetch, {})
     assert "ETL_FETCH_ACME_PASSWORD" in caught.value.hint
-    assert config.fetch_secret("acme", config.parse(FETCH + "key = 'k'").fetch["acme"], {}) is None
+    assert secrets.fetch_secret("acme", config.parse(FETCH + "key = 'k'").fetch["acme"], {}) is None

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from etl.config.settings import ConnectSettings, Secret
+from etl.config.secrets import Secret
+from etl.config.settings import ConnectSettings
 from etl.connect.client import Connect, translate
 from etl.connect.rate_limiter import Gate
 from etl.connect.responses import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after

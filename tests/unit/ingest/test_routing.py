@@ -11,6 +11,7 @@ import pytest
 from etl.ingest import routing
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
+from etl.state.files import archive as archive_module
 from tests.support.builders import PRICES, mapping
 
 STOCK = """
@@ -73,8 +74,8 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
     run = Run(
         "base-m1-prices", "prices", "x", names[0], "", RunState.DONE, claimed=tmp_path / "day.zip", archive=kept.parent
     )
-    assert routing.archived_file(run) == kept
-    assert routing.archived_file(replace(run, archive=None)) is None
+    assert archive_module.archived_file(run) == kept
+    assert archive_module.archived_file(replace(run, archive=None)) is None
 
 
 def test_a_damaged_archive_is_a_file(tmp_path: Path) -> None:
@@ -100,6 +101,6 @@ def test_a_run_finds_its_member(tmp_path: Path, base: str) -> None:
     path = packed(tmp_path, "b.csv", "a.csv")
     for part in routing.parts(path, "day.zip", feeds('"day.zip"')):
         run = Run(part.run_id(base), "prices", "x", part.name, "", RunState.CLAIMED, claimed=path)
-        assert routing.number_of(run) == part.number
+        assert archive_module.number_of(run) == part.number
         assert part.name == f"day.zip/{routing.member_of(run)}"
     assert routing.member_of(Run(f"{base}-prices", "prices", "x", "a.csv", "", RunState.CLAIMED, claimed=path)) is None

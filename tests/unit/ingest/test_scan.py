@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.ingest.claims import Look, is_wanted, settled
+from etl.ingest.scan import Look, is_wanted, settled
 
 
 @pytest.mark.parametrize("name", ["a.csv", "sub/a.xlsx", "a.tmp.csv", "part", "å ä.csv"])

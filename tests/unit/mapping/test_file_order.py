@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from etl.mapping.file_order import Candidate, newest_of, problem_of, queue, time_of
+from etl.mapping.file_order import newest_of, problem_of, time_of
+from etl.runs.queue import Candidate, queue
 
 DAY = r"prices_(?P<time>\d{8})"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from etl.contract.spec import Field
 from etl.mapping import layout_builder as arrange
+from etl.model.columns import GONE
 from etl.plan.batches import encode
-from etl.plan.changes.diff import GONE
 from etl.sandbox.http import load
 from tests.contract import coverage
 from tests.contract.every import CONTRACT

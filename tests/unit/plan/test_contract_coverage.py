@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etl.plan.build import Terms
+from etl.plan.model import Terms
 from tests.contract import coverage, every
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from etl.mapping import layout_builder as arrange
 from etl.mapping.model import Mapping
-from etl.model.runs import KEY, Overlay, Table
+from etl.model import columns as columns_module
+from etl.model.columns import GONE, KEY
+from etl.model.runs import Overlay
+from etl.model.tables import Table
 from etl.plan import build as plan
-from etl.plan.build import Plan
 from etl.plan.changes import pending as carry
-from etl.plan.changes.diff import GONE
+from etl.plan.model import Plan
 from etl.state.snapshots import accepted as store
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
@@ -186,7 +188,7 @@ def test_only_what_a_file_has_said_is_sent_again() -> None:
     shop = Shop(mapping(f"{CHANGES}{SWITCHED.replace('IsActive: a', 'PriceRule: a').replace('a: boolean', 'a: text')}"))
     shop.send(shop.planned(table("k,p,a\nA,5,\n")))
     owed = shop.owed(shop.planned(table("k,p,a\nA,,CostPlus_PurchaseCost\n")))
-    assert owed.select("PriceSale", carry.SAID + "PriceSale").row(0) == (5, False)
+    assert owed.select("PriceSale", columns_module.SAID + "PriceSale").row(0) == (5, False)
     again = carried(shop.planned(plan.nothing(["k", "p", "a"]), owed), shop.accepted)
     assert [list(record) for record in again.records] == [["PartNo", "PriceListCode", "CurrencyCode", "PriceRule"]]
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.mapping.layout import BITS, own_columns, unpack
-from etl.model.runs import ITEM, KEY, Table
+from etl.model.columns import ITEM, KEY
+from etl.model.tables import Table
 from etl.plan.batches import encode
 from etl.plan.batches import flag_closure as coherence
-from etl.plan.build import Terms
 from etl.plan.changes import diff
+from etl.plan.model import Terms
 from etl.plan.requests import Request
 from etl.sandbox import http as wire
 from tests.support.builders import TERMS, Outcome, complaints, days, nothing, plain, records, run, table

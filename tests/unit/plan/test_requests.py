@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etl.errors import FileRefused
-from etl.plan.build import Terms
+from etl.plan.model import Terms
 from tests.support.builders import PRICES, mapping, run, table
 
 ROWS = 40

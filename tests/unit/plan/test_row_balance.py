@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from etl.mapping import layout_builder as arrange
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.runs import KEY, ROW
+from etl.model.columns import KEY, ROW
 from etl.plan import build as planner
 from tests.support.builders import TERMS, Outcome, carried, mapping, nothing, plain, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, modest

@@ -9,6 +9,7 @@ import pytest
 
 from etl import thread_pool as abreast
 from etl.plan import build as plan
+from etl.plan import model
 from tests.support.builders import PRICES, carried, days, mapping, table
 from tests.unit.plan.rows.test_read_records import Pieces, told
 
@@ -22,7 +23,7 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
     lines[3:6] = ["P3,8,1", "P4,x,1"]
     lines += ["new,1,1", "P7,7.5,1", "p8,8.5,1", "P9,77,1"]
     file = table("part,price,cost\n" + "\n".join(lines))
-    terms = plan.Terms(account_id=7)
+    terms = model.Terms(account_id=7)
     alone = told(carried(plan.make(Pieces(file, size), prices, before, terms), before))
     for _ in range(3):
         with abreast.threads() as start:

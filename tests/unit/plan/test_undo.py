@@ -15,7 +15,7 @@ from etl.mapping.model import Mapping
 from etl.model.runs import AcceptedRange, Overlay
 from etl.plan import build as planner
 from etl.plan import undo
-from etl.plan.build import Plan
+from etl.plan.model import Plan
 from etl.plan.requests import requests
 from etl.sandbox import Sandbox, Settings
 from etl.sandbox.http import Call, load

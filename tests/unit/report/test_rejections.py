@@ -10,9 +10,10 @@ import openpyxl
 import polars as pl
 import pytest
 
-from etl.model.runs import ROW
+from etl.model import tables
+from etl.model.columns import ROW
+from etl.model.schemas import REJECTIONS
 from etl.plan import build as planner
-from etl.plan.rows.cells import REJECTIONS
 from etl.report import rejections
 from etl.report import run_report as report
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
@@ -76,14 +77,14 @@ def test_a_workbook_marks_the_bad_cells() -> None:
 
 def test_a_workbook_is_bounded() -> None:
     """Above its bound a workbook says how many rows are not in it."""
-    count = rejections.ANNOTATED + 3
+    count = tables.ANNOTATED + 3
     rows = pl.DataFrame({ROW: range(2, count + 2), "part": ["x" * 40_000] + ["y"] * (count - 1)})
     found = rejected(*((row, "part", "type", "y", "bad", "fix") for row in range(2, count + 2)))
     made = rejections.workbook(rejections.spoiled([rows], found), found)
     sheet = openpyxl.load_workbook(io.BytesIO(made), read_only=True).active
     assert sheet is not None
     lines = [line[0] for line in sheet.iter_rows(values_only=True)]
-    assert len(lines) == rejections.ANNOTATED + 2
+    assert len(lines) == tables.ANNOTATED + 2
     assert lines[-1] == "and 3 more rows: see rejections.csv"
 
 

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from etl.model.runs import ITEM, KEY, ROW, AcceptedRange, Overlay
-from etl.plan.changes.diff import GONE
+from etl.model.columns import GONE, ITEM, KEY, ROW
+from etl.model.runs import AcceptedRange, Overlay
 from etl.state.snapshots import accepted
 
 NOTHING = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})

@@ -9,12 +9,14 @@ import pytest
 from etl.mapping.layout import Layout, unpack
 from etl.mapping.layout_builder import layout as build
 from etl.mapping.model import Mapping
-from etl.model.runs import ITEM, KEY
+from etl.model.columns import ITEM, KEY
+from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
-from etl.plan.batches.batching import Batch, Limits
-from etl.plan.build import Terms
+from etl.plan.batches import full_file
+from etl.plan.batches.batch import Batch, Limits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
+from etl.plan.model import Terms
 from tests.support.builders import complaints, days, mapping, nothing, records, run, table
 
 WIDE = Limits(max_records=100, requests_per_minute=60)
@@ -182,7 +184,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
     """Two batches with half of the items each, together the whole, each item in one of them."""
     rows = "".join(f"C{number},n,{number}a,1\nC{number},n,{number}b,2\n" for number in range(count))
     ((batch,), _) = split(PRODUCTS, "code,name,part,ean\n" + rows)
-    first, rest = chunk.halves(batch)
+    first, rest = batch_module.halves(batch)
     assert (first.records, rest.records) == (count // 2, count - count // 2)
     assert (first.frame[ITEM].n_unique(), rest.frame[ITEM].n_unique()) == (first.records, rest.records)
     assert [*first.frame[KEY], *rest.frame[KEY]] == batch.frame[KEY].to_list()
@@ -193,7 +195,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
 def test_delayed_batches_come_so_many_waves_later() -> None:
     """Nothing else changes."""
     ((batch,), _) = split(PRICES, HEAD + prices(3))
-    later = chunk.delayed(batch, 2)
+    later = batch_module.delayed(batch, 2)
     assert (later.wave, later.bits, later.records) == (batch.wave + 2, batch.bits, batch.records)
 
 
@@ -208,8 +210,8 @@ def test_a_scope_travels_whole_and_scopes_share_a_request_while_there_is_room() 
     """Three price lists of two records: two fit one request of five, the third goes alone; none is cut."""
     rows = "".join(f"P{number},{name},1,2\n" for name in ("L1", "L2", "L3") for number in (1, 2))
     found, layout = changes(PRICES, HEAD + rows)
-    assert chunk.scope_columns(layout) == ["PriceListCode"]
-    batches, rest = chunk.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
+    assert full_file.scope_columns(layout) == ["PriceListCode"]
+    batches, rest = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
     assert [(batch.records, batch.whole, batch.wave, batch.merged) for batch in batches] == [
         (4, True, 0, 1),
         (2, True, 0, 1),
@@ -222,14 +224,14 @@ def test_a_scope_without_room_is_left_whole() -> None:
     """Whoever asked has to refuse it; it is never cut."""
     rows = "".join(f"P{number},L1,1,2\n" for number in range(7))
     found, layout = changes(PRICES, HEAD + rows)
-    batches, _ = chunk.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
+    batches, _ = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in batches] == [7]
 
 
 def test_a_scopes_header_names_what_all_its_records_have() -> None:
     """What only some can give remains to be sent with ordinary requests."""
     found, layout = changes(PRICES, HEAD + "A,L1,1,2\nB,L1,1,\n")
-    batches, rest = chunk.scopes(found, layout, WIDE)
+    batches, rest = full_file.scopes(found, layout, WIDE)
     (batch,) = batches
     lit = {leaf.name for leaf in layout.of(batch.bits)}
     assert "PriceSale" in lit
@@ -244,7 +246,7 @@ def test_a_scopes_header_names_what_all_its_records_have() -> None:
 def test_scopes_of_nothing_are_nothing() -> None:
     """Without records there is no request, and the change set stays as it is."""
     found, layout = changes(PRICES, HEAD + "A,L1,1,2\n", HEAD + "A,L1,1,2\n")
-    assert chunk.scopes(found, layout, WIDE) == ([], found)
+    assert full_file.scopes(found, layout, WIDE) == ([], found)
 
 
 def test_products_with_different_attributes_share_requests() -> None:

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from etl.mapping.layout import Layout, own_columns, unpack
-from etl.model.runs import ITEM, KEY, ROW
+from etl.model.columns import GONE, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import flag_closure as coherence
-from etl.plan.batches.batching import VALUES, Batch, Limits
+from etl.plan.batches.batch import VALUES, Batch, Limits
 from etl.plan.changes import diff
-from etl.plan.changes.diff import GONE, NEW, ChangeSet
+from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, records, table
 from tests.support.strategies import FEEDS, Case
 

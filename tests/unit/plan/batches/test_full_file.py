@@ -9,9 +9,11 @@ import pytest
 
 from etl.mapping.layout import Layout, own_columns, unpack
 from etl.mapping.model import Mapping
-from etl.model.runs import KEY, ROW
+from etl.model.columns import KEY, ROW
+from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
-from etl.plan.batches.batching import CHANGED, VALUES, Batch, Limits
+from etl.plan.batches import full_file
+from etl.plan.batches.batch import CHANGED, VALUES, Batch, Limits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, nothing, records, run, table
@@ -102,7 +104,7 @@ def rows(count: int, name: str, price: int = 1, on: str = "true") -> str:
 def test_a_scope_says_what_changed_and_that_its_records_are_active() -> None:
     """The cost is as it was and stays out; the switch is named all the same, for what it says of every record."""
     found, layout = changes(PRICES, HEAD + rows(3, "L", 9), HEAD + rows(3, "L"))
-    (batch,), rest = chunk.scopes(found, layout, WIDE)
+    (batch,), rest = full_file.scopes(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "PriceListCode", "PriceSale", "IsActive"}
     assert rest.frame.is_empty()
 
@@ -111,7 +113,7 @@ def test_a_scope_of_records_without_the_switch_does_not_name_it() -> None:
     """One empty cell is enough."""
     file = HEAD + rows(2, "L", 9) + "X,L,9,2,\n"
     found, layout = changes(PRICES, file, HEAD + rows(2, "L") + "X,L,1,2,\n")
-    (batch,), _ = chunk.scopes(found, layout, WIDE)
+    (batch,), _ = full_file.scopes(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "PriceListCode", "PriceSale"}
 
 
@@ -122,7 +124,7 @@ def test_scopes_share_a_request_to_the_last_place(counts: tuple[int, ...], batch
     """Five fit; a scope that does not fit beside the others begins a request of its own, and is never cut."""
     file = HEAD + "".join(rows(count, f"L{number}") for number, count in enumerate(counts))
     found, layout = changes(PRICES, file)
-    made, _ = chunk.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
+    made, _ = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in made] == batches
 
 
@@ -130,8 +132,8 @@ def test_a_scope_whose_texts_contradict_each_other_goes_by_its_keys() -> None:
     """No header names a name in one language and a description in the other: they follow with ordinary requests."""
     file = "p,a,b,c,d,e,f\n1,,,x,,,y\n2,,,x,,,y\n"
     found, layout = changes(TEXTS, file)
-    assert chunk.scope_columns(layout) == []
-    (batch,), rest = chunk.scopes(found, layout, WIDE)
+    assert full_file.scope_columns(layout) == []
+    (batch,), rest = full_file.scopes(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "RelatedPartNo", "RelationTypeCode"}
     left = [{leaf.name for leaf in layout.of(unpack((bits,)))} for bits in rest.frame["_c0"]]
     assert left == [{"Cultures[sv-SE].Name", "Cultures[en-GB].Description"}] * 2
@@ -148,7 +150,7 @@ def test_a_scope_of_many_fields_leaves_nothing_of_them_behind() -> None:
     head = ",".join(["p", "r", "t", *names]) + "\n"
     full, gap = ["1", "r", "t", *names], ["2", "r", "t", *names[:-1], ""]
     found, layout = changes(feed, head + ",".join(full) + "\n" + ",".join(gap) + "\n")
-    (batch,), rest = chunk.scopes(found, layout, WIDE)
+    (batch,), rest = full_file.scopes(found, layout, WIDE)
     assert {f"Cultures[{name}].Name" for name in names[:-1]} <= lit(batch, layout)
     (row,) = rest.frame.iter_rows(named=True)
     assert row[KEY].startswith("1")
@@ -239,9 +241,9 @@ def test_apart_counts_each_kind_of_change_by_itself() -> None:
     assert chunk.apart(new, 4) == 3
     mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), Limits(10, 1))
     assert chunk.apart(mixed, 10) == 2
-    assert chunk.apart([*new, *(chunk.delayed(batch, 1) for batch in new)], 10) == 2
+    assert chunk.apart([*new, *(batch_module.delayed(batch, 1) for batch in new)], 10) == 2
     found, layout = changes(PRICES, HEAD + rows(3, "L") + rows(3, "M"))
-    scopes, _ = chunk.scopes(found, layout, Limits(max_records=3, requests_per_minute=60))
+    scopes, _ = full_file.scopes(found, layout, Limits(max_records=3, requests_per_minute=60))
     assert len(scopes) == 2
     assert chunk.apart([*scopes, *new], 10) == 3
     assert chunk.apart([], 10) == 0

@@ -10,8 +10,9 @@ import pytest
 
 from etl.mapping.layout import BITS, Layout
 from etl.mapping.model import Mapping
-from etl.model.runs import ITEM, KEY, ROW
-from etl.plan.changes import diff
+from etl.model import columns
+from etl.model.columns import ITEM, KEY, ROW
+from etl.plan.changes import absence, diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import from_json, mapping, nothing, records, table
 
@@ -105,8 +106,8 @@ def test_records_keep_the_order_of_the_file_and_gone_ones_follow() -> None:
     )
     frame = changes.frame
     assert [key[0] for key in frame[KEY]] == ["C", "A", "B", "Y", "X"]
-    assert frame[diff.GONE].to_list() == [False, False, False, True, True]
-    assert frame[diff.NEW].to_list() == [True, True, True, False, False]
+    assert frame[columns.GONE].to_list() == [False, False, False, True, True]
+    assert frame[columns.NEW].to_list() == [True, True, True, False, False]
     assert frame[ROW].to_list() == [2, 3, 4, None, None]
     assert frame["IsActive"].to_list()[3:] == [False, False]
     assert frame["PartNo"].to_list() == ["C", "A", "B", "Y", "X"]
@@ -132,7 +133,7 @@ def test_what_comes_back_is_new_and_switched_on_in_so_many_words() -> None:
     assert counts(changes) == (1, 0, 0, 0)
     assert {"OnhandValue", "LeadTimeDayCount", "IsActive"} <= bits(changes, layout, "c")["A"]
     assert changes.frame["IsActive"].to_list() == [True]
-    assert changes.frame[diff.GONE].to_list() == [False]
+    assert changes.frame[columns.GONE].to_list() == [False]
 
 
 def test_a_new_record_does_not_say_that_it_is_active() -> None:
@@ -195,10 +196,10 @@ def test_rows_that_were_rejected_keep_their_records() -> None:
     source = table("part,quantity,days\nA,1,1\n")
     made, layout = records(STOCK, source)
     before = from_json([has("A", "1", 1), has("B", "2", 2), has("C", "3", 3)], STOCK, source.columns)
-    left = diff.missing(made, before, layout, pl.Series(["B"]))
+    left = absence.missing(made, before, layout, pl.Series(["B"]))
     assert left["PartNo"].to_list() == ["C"]
-    assert diff.missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
-    assert diff.missing(made, before)["PartNo"].to_list() == ["B", "C"]
+    assert absence.missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
+    assert absence.missing(made, before)["PartNo"].to_list() == ["B", "C"]
     changes = diff.compare(made, before, layout, deactivate=True, mentioned=pl.Series(["B", None]))
     assert changes.gone == 1
 

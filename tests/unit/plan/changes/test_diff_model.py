@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 
 from etl.mapping.layout import BITS, Layout, unpack
-from etl.model.runs import ITEM, KEY, ROW, Records
-from etl.plan.changes import diff
-from etl.plan.changes.diff import GONE, NEW, THEIRS, ChangeSet
+from etl.model.columns import GONE, ITEM, KEY, NEW, ROW, THEIRS
+from etl.model.tables import Records
+from etl.plan.changes import absence, diff
+from etl.plan.changes.diff import ChangeSet
+from etl.plan.rows import sendable
 from tests.support.plain_diff import Naive, Told
 from tests.support.strategies import FEEDS, ROWS, Case, known
 
@@ -121,7 +123,7 @@ def test_what_is_gone_goes_by_its_key_and_its_switch(name: str, bare: bool) -> N
     off = [row[KEY] for row in left] if switch is not None else []
     assert len(left) > 3
     assert_same(changes, naive(case, accepted).told(half.frame.to_dicts(), rows, off), case.layout)
-    assert diff.missing(half, accepted, case.layout, mentioned)[KEY].to_list() == [row[KEY] for row in left]
+    assert absence.missing(half, accepted, case.layout, mentioned)[KEY].to_list() == [row[KEY] for row in left]
     gone = changes.frame.filter(GONE)
     if switch is not None and not gone.is_empty():
         assert case.layout.operation.deactivation is not None
@@ -140,7 +142,7 @@ def test_what_a_row_can_give_depends_on_the_row_alone(name: str) -> None:
     """Before anything is compared, and for what is ours: the same conditions, asked of the rows of a file."""
     case = Case(name, 5)
     frame = case.records.frame.with_columns(pl.lit(False).alias(NEW))
-    found = diff.able(case.layout)
+    found = sendable.able(case.layout)
     ours = [leaf for leaf in case.layout.leaves if leaf.value.own and not leaf.silent]
     able = frame.select(found[leaf.index].alias(leaf.name) for leaf in ours).to_dicts()
     model = naive(case, case.accepted)

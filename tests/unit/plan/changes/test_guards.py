@@ -8,9 +8,9 @@ import pytest
 
 from etl.errors import MappingInvalid
 from etl.mapping import limits as mapping_limits
-from etl.plan.build import Plan
 from etl.plan.changes import guards, impact
 from etl.plan.changes.previous_file import Before
+from etl.plan.model import Plan
 from etl.report import summary
 from tests.support.builders import TERMS, days, mapping, nothing, run, table
 from tests.support.builders import planner as plans

@@ -10,9 +10,9 @@ import pytest
 from etl.mapping import conflicts as mapping_owners
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
-from etl.model.runs import KEY
+from etl.model.columns import KEY
 from etl.plan import build as planner
-from etl.plan import undo
+from etl.plan import model, undo
 from etl.plan.requests import requests
 from etl.state.snapshots import accepted as kept
 from tests.support.builders import PRICES, TERMS, carried, days, mapping, nothing, run, table
@@ -32,7 +32,7 @@ record:
 HEAD = "part,qty,days\n"
 
 
-def sent_days(plan: planner.Plan) -> list[object]:
+def sent_days(plan: model.Plan) -> list[object]:
     """Values of the field that is not ours in everything that a plan sends."""
     outcome = carried(plan, nothing())
     return [record["LeadTimeDayCount"] for record in outcome.records if "LeadTimeDayCount" in record]

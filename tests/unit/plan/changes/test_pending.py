@@ -6,7 +6,10 @@ import polars as pl
 
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.runs import CAME, ITEM, KEY, ROW, Records, Run, RunState
+from etl.model import schemas
+from etl.model.columns import CAME, ITEM, KEY, ROW
+from etl.model.runs import Run, RunState
+from etl.model.tables import Records
 from etl.plan import build as plan
 from etl.plan.changes import pending as carry
 from etl.plan.requests import requests
@@ -25,7 +28,7 @@ def owed(feed: Mapping, text: str, came: dict[str, object] | None) -> tuple[pl.D
     """The records of a file as they are kept, all from one line."""
     found, layout = records(feed, table(text))
     frame = found.frame.drop(ROW)
-    return frame.with_columns(pl.Series(CAME, [came] * frame.height, dtype=carry.ORIGIN)), layout
+    return frame.with_columns(pl.Series(CAME, [came] * frame.height, dtype=schemas.ORIGIN)), layout
 
 
 def origins(found: Records) -> dict[str, tuple[int | None, object]]:

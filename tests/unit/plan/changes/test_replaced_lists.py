@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from etl.plan.build import Terms
+from etl.plan.model import Terms
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import Outcome, days, mapping

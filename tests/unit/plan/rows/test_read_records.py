@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.mapping.layout_builder import layout as layout_of
-from etl.model.runs import KEY, Rejections, Table
+from etl.model.columns import GONE, KEY
+from etl.model.tables import Rejections, Table
 from etl.parallel import Start, in_turn
 from etl.plan import build as plan
-from etl.plan.changes.diff import GONE
+from etl.plan import model
 from etl.plan.rows import read_records as sift
 from etl.plan.rows.fingerprints import Sieve, compared
 from tests.support.builders import PRICES, Outcome, carried, days, mapping, nothing, run, table
@@ -64,7 +65,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
     for before in (nothing(), known):
         whole = run(feed.mapping, file, before)
         for size in (1, 3):
-            made = plan.make(Pieces(file, size), feed.mapping, before, plan.Terms(account_id=7))
+            made = plan.make(Pieces(file, size), feed.mapping, before, model.Terms(account_id=7))
             assert told(carried(made, before)) == told(whole)
 
 
@@ -129,7 +130,7 @@ def test_texts_called_unique_are_found_over_pieces() -> None:
     """A text that occurs once in each of two pieces is refused in both, and only there."""
     unique = mapping(PRICES.replace("  price: {", "  part: {type: text, unique: true}\n  price: {"))
     file = table("part,price,cost\nA,1,1\nB,1,1\nC,1,1\nA,2,1\n")
-    made = plan.make(Pieces(file, 2), unique, nothing(), plan.Terms(account_id=7))
+    made = plan.make(Pieces(file, 2), unique, nothing(), model.Terms(account_id=7))
     assert made.rejections.frame.select("row", "code").rows() == [(2, "unique"), (5, "unique")]
     assert made.counts.new == 2
 

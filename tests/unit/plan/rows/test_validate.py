@@ -13,9 +13,11 @@ import pytest
 from etl.errors import MappingInvalid
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
-from etl.model.runs import REJECTION_COLUMNS, ROW, Rejections, Table
+from etl.mapping.text import SPACES
+from etl.model.columns import REJECTION_COLUMNS, ROW
+from etl.model.tables import Rejections, Table
 from etl.plan.rows import validate
-from etl.plan.rows.cells import SPACES, is_usual
+from etl.plan.rows.cells import is_usual
 from etl.plan.rows.validate import Checked
 
 FEED = """

@@ -1,0 +1,50 @@
+"""Names of the columns that every stage of a plan shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+#: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
+ROW = "_row"
+
+
+#: Columns of records: what tells one apart, and the array element (a cluster of variants) it belongs to.
+KEY = "_key"
+
+
+ITEM = "_item"
+
+
+#: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
+#: (the line there). Null where ROW says it; missing where nothing came so.
+CAME = "_came"
+
+
+#: Columns of a rejections frame. `value` is the cell as text; never written to a log.
+REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
+
+
+#: Column of *accepted*: the record was switched off by us because its source no longer had it.
+GONE = "_gone"
+
+
+#: Column of *accepted*, where it is needed: Connect took the record in part and did not say which.
+UNSURE = "_unsure"
+
+
+#: Before the name of a column: whether its value is another feed's, see `etl.plan.changes.ownership`.
+THEIRS = "\x1ftheirs "
+
+
+NEW = "_new"
+
+
+_OLD = "\x1fold"
+
+
+#: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.
+SAID = "_said "

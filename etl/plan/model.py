@@ -1,0 +1,69 @@
+"""The plan of a file: counts, rejected rows, batches, impact, and the reasons to hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from etl.mapping.layout import Layout
+from etl.mapping.model import Mapping
+from etl.model.runs import Counts
+from etl.model.tables import Rejections
+from etl.plan.batches.batch import Batch
+from etl.plan.batches.packing import Packing
+from etl.plan.changes import guards, impact
+from etl.plan.changes import previous_file as history
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan depends on besides file, mapping and *accepted*."""
+
+    account_id: int
+    max_records: int = 1000
+    max_bytes: int = 4_000_000
+    requests_per_minute: int = 60
+    packing: Packing = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a file comes to. Requests are made one by one (`etl.plan.requests`), so that only one is in memory."""
+
+    mapping: Mapping
+    layout: Layout
+    terms: Terms
+    counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
+    rejections: Rejections
+    batches: tuple[Batch, ...]
+    impact: impact.Impact
+    retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
+    withheld: int
+    cleared: int
+    full_file: bool = False  #: a full feed under FullFile=true, which retires what the file lacks
+    sharing: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
+    columns: tuple[str, ...] = ()  #: source columns in use
+    unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
+    before: history.Before | None = None
+    spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
+    replaced: pl.DataFrame | None = None  #: what Norce has of the records that this run changes, for `etl.plan.undo`
+    undoes: str | None = None  #: the run that it takes back
+    stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
+    waiting: pl.DataFrame | None = None  #: of a file of changes: records held back, which no later file will repeat
+    apart: bool = (
+        False  #: what earlier files still owe has to be sent before this one (`etl.plan.changes.pending.apart`)
+    )
+
+    @property
+    def verdicts(self) -> tuple[guards.Verdict, ...]:
+        """What every guard says of it."""
+        facts = guards.Facts(self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.before)
+        return guards.judge(facts)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the run has to wait for a person's yes; empty when it may go."""
+        asked = (f"takes back run {self.undoes}: look at it first",) if self.undoes and self.batches else ()
+        return (*asked, *guards.reasons(self.verdicts))

@@ -1,0 +1,70 @@
+"""What a plan depends on besides the file: gathered from the ledger and the accepted records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl.config.settings import Settings
+from etl.mapping.model import Mapping
+from etl.model.runs import WORKED
+from etl.plan.changes.previous_file import Before
+from etl.state import compaction as compact
+from etl.state.files.archive import archived_file
+from etl.state.ledger.facade import Ledger
+
+if TYPE_CHECKING:
+    pass
+
+
+def terms(settings: Settings, account_id: int, too_large: int | None = None) -> Any:
+    """The plan's terms out of the settings; `too_large` is the largest body worth trying that a 413 has taught."""
+    from etl.plan.model import Terms
+
+    limits = settings.limits
+    return Terms(
+        account_id=account_id,
+        max_records=limits.max_records,
+        max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
+        requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
+        packing=limits.packing,
+    )
+
+
+def pending_of(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
+    """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
+    return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
+
+
+def owned_by(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+    """What the feeds that this one yields to have had accepted."""
+    return {feed: compact.read_accepted(ledger, state, feed) for feed in mapping.yields}
+
+
+def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+    """For each field with a reference: the values that are accepted in the feed it refers to, as text."""
+    import polars as pl
+
+    from etl.model.columns import GONE
+
+    known: dict[str, pl.Series] = {}
+    for field, (feed, target) in mapping.references.items():
+        records = compact.scan_accepted(ledger, state, feed)
+        columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
+        alive = records.filter(~pl.col(GONE).fill_null(False)).select(columns).collect(engine="streaming")
+        parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
+        known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
+    return known
+
+
+def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
+    """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
+    worked = ledger.runs(200, mapping.feed, *WORKED)
+    newest = next((run for run in worked if run.compares), None)
+    if newest is None:
+        return None
+    kept = archived_file(newest)
+    if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
+        return Before(newest.id, newest.counts.rows, gone=newest.counts.gone)
+    sizes = kept.stat().st_size, path.stat().st_size
+    return Before(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)

@@ -1,0 +1,39 @@
+"""One working process for each state folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from etl.errors import StateError
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """One working process per state folder. The lock is the system's, so it ends with its process.
+
+    Whatever is made meanwhile is made for this user only, also by libraries.
+    """
+    path = state / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    before = os.umask(0o077)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
+            raise StateError(
+                "state-in-use",
+                f"the state folder is worked on by {holder}",
+                where=str(state),
+                hint="wait for it to end, or stop it; `etl status` and `etl preview` work meanwhile",
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.umask(before)
+        os.close(handle)
