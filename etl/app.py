@@ -18,20 +18,20 @@ from typing import Any
 from etl import filesystem as durable
 from etl import log
 from etl.apply import records
-from etl.apply.sender import Flight
+from etl.apply.sender import Sender
 from etl.config import secrets
 from etl.config import settings as config
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, Settings
-from etl.connect.job_events import Tidings
+from etl.connect.job_events import JobEvents
 from etl.mapping.model import Mapping
 from etl.runs import job_restart as restart
-from etl.runs.coordinator import Traffic
-from etl.runs.lifecycle import Pipeline
-from etl.shutdown import Stop
+from etl.runs.coordinator import Coordinator
+from etl.runs.lifecycle import RunLifecycle
+from etl.shutdown import ShutdownEvent
 from etl.state import compaction as compact
 from etl.state import startup_check
-from etl.state.files.lock import alone
+from etl.state.files.lock import lock_state_folder
 from etl.state.ledger.facade import Ledger
 
 
@@ -41,75 +41,75 @@ class Session:
 
     settings: Settings
     ledger: Ledger
-    connect: restart.Service
-    pipeline: Pipeline
-    traffic: Traffic
-    tell: Callable[..., None]
-    stop: Stop
-    server: Any  #: the built-in sandbox that runs for this session, or None
+    client: restart.JobClient
+    lifecycle: RunLifecycle
+    coordinator: Coordinator
+    emit: Callable[..., None]
+    shutdown: ShutdownEvent
+    sandbox: Any  #: the built-in sandbox that runs for this session, or None
 
 
 @contextlib.contextmanager
-def opened(
+def open_session(
     settings: Settings,
     mappings: Sequence[Mapping],
     *,
-    stop: Stop | None = None,
-    tell: Callable[..., None] | None = None,
-    patience: float | None = None,
+    shutdown: ShutdownEvent | None = None,
+    emit: Callable[..., None] | None = None,
+    timeout: float | None = None,
     sandbox_settings: object | None = None,
     listen: bool = False,
 ) -> Iterator[Session]:
     """`listen`: to Norce's word that jobs have ended, where the settings say so. Raises SettingsError, StateError."""
-    from etl.connect.client import Connect
-    from etl.connect.rate_limiter import Gate
+    from etl.connect.client import ConnectClient
+    from etl.connect.rate_limiter import RateLimiter
 
-    stop = stop or Stop()
-    settings = config.state_settings(settings)
+    shutdown = shutdown or ShutdownEvent()
+    settings = config.resolve_state_folder(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
-        with durable.translated(state):
+        with durable.translate_os_errors(state):
             durable.make_folder(state)
-        stack.enter_context(alone(state))
+        stack.enter_context(lock_state_folder(state))
         server, target, connect_settings = None, "sandbox", settings.connect
         if connect_settings is None:
-            server, connect_settings, secret = _sandbox(stack, state, sandbox_settings)
+            server, connect_settings, secret = _start_sandbox(stack, state, sandbox_settings)
         else:
-            target, secret = connect_settings.target, secrets.secret()
-        _warn_of_open_secrets(os.environ)
+            target, secret = connect_settings.target, secrets.load_client_secret()
+        _warn_about_exposed_secrets(os.environ)
         ledger = stack.enter_context(Ledger.open(state, target=target))
-        startup_check.check_start(ledger, state)
-        gate = Gate(
+        startup_check.check_startup(ledger, state)
+        gate = RateLimiter(
             ledger.database,
             limit=settings.limits.requests,
             per_seconds=settings.limits.per_seconds,
-            sleep=stop.wait,
-            stopped=stop.is_set,
+            sleep=shutdown.wait,
+            is_stopped=shutdown.is_set,
         )
-        connect = stack.enter_context(Connect(connect_settings, secret, gate, ledger))
+        connect = stack.enter_context(ConnectClient(connect_settings, secret, gate, ledger))
         for mapping in mappings:  # what a crash kept an ended run from doing
-            compact.runs_of(ledger, state, mapping.feed, changes=mapping.source.content == "changes")
-        pipeline = Pipeline(settings, connect_settings.account_id, ledger, mappings, tell or _log)
-        compact.sweep(ledger, state, (mapping.feed for mapping in mappings))
+            compact.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
+        pipeline = RunLifecycle(settings, connect_settings.account_id, ledger, mappings, emit or _log_event)
+        compact.remove_orphans(ledger, state, (mapping.feed for mapping in mappings))
         pipeline.resume()
-        tidings = Tidings()
-        flight = Flight(
+        tidings = JobEvents()
+        flight = Sender(
             ledger,
             connect,
             settings.limits,
-            lambda chunk: records.records_of(state, chunk),
-            stop,
-            on_event=tell or _log,
-            patience=patience,
-            tidings=tidings,
+            lambda chunk: records.read_chunk_records(state, chunk),
+            shutdown,
+            emit=emit or _log_event,
+            timeout=timeout,
+            job_events=tidings,
         )
         if listen and settings.webhook is not None:
             from etl.connect import webhook
 
-            stack.enter_context(webhook.listening(settings.webhook, secrets.webhook_token(), tidings))
-        barred = partial(restart.unfinished, ledger, connect, stop, tell or _log)
-        traffic = Traffic(pipeline, ledger, stack.enter_context(flight), mappings, tell or _log, barred)
-        yield Session(settings, ledger, connect, pipeline, traffic, tell or _log, stop, server)
+            stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), tidings))
+        barred = partial(restart.find_busy_key_spaces, ledger, connect, shutdown, emit or _log_event)
+        traffic = Coordinator(pipeline, ledger, stack.enter_context(flight), mappings, emit or _log_event, barred)
+        yield Session(settings, ledger, connect, pipeline, traffic, emit or _log_event, shutdown, server)
 
 
 def account_id(settings: Settings) -> int:
@@ -117,11 +117,11 @@ def account_id(settings: Settings) -> int:
     return settings.connect.account_id if settings.connect is not None else 1
 
 
-def _log(event: str, **facts: object) -> None:
+def _log_event(event: str, **facts: object) -> None:
     log.logger().info(event, **facts)
 
 
-def _warn_of_open_secrets(environ: Map[str, str]) -> None:
+def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
     """Files with secrets that others may read; containers mount them so, hence only a word."""
     for variable, name in environ.items():
         if variable.startswith("ETL_") and variable.endswith("_FILE"):
@@ -130,13 +130,19 @@ def _warn_of_open_secrets(environ: Map[str, str]) -> None:
                     log.logger().warning("secret_exposed", variable=variable, reason="other users may read the file")
 
 
-def _sandbox(stack: contextlib.ExitStack, state: Path, given: object | None) -> tuple[Any, ConnectSettings, Secret]:
+def _start_sandbox(
+    stack: contextlib.ExitStack, state: Path, sandbox_settings: object | None
+) -> tuple[Any, ConnectSettings, Secret]:
     from etl import sandbox
 
-    chosen = given if isinstance(given, sandbox.Settings) else sandbox.Settings(state=state / "norce")
+    chosen = (
+        sandbox_settings
+        if isinstance(sandbox_settings, sandbox.SandboxSettings)
+        else sandbox.SandboxSettings(state=state / "norce")
+    )
     if chosen.state is not None:
         durable.make_folder(chosen.state)
-    running = stack.enter_context(sandbox.running(chosen))
+    running = stack.enter_context(sandbox.run_in_thread(chosen))
     made = ConnectSettings(
         base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id
     )

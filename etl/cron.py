@@ -16,7 +16,7 @@ def is_cron(expression: str) -> bool:
     return True
 
 
-def due(expression: str, last: datetime, now: datetime) -> bool:
+def is_due(expression: str, last: datetime, now: datetime) -> bool:
     """Whether a time of the table lies after `last` and not after `now`; what was last later than now was stamped by
     a clock that has been set back since, and tells nothing."""
     from cronsim import CronSim

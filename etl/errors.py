@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 
-class Exit(IntEnum):
+class ExitStatus(IntEnum):
     """Exit statuses of the `etl` command; documented in docs/cli.md."""
 
     OK = 0  #: all accepted, or nothing to do
-    CANNOT_GO_ON = 1  #: something outside the file has to change first
+    CANNOT_CONTINUE = 1  #: something outside the file has to change first
     USAGE = 2  #: the command line is wrong
-    DEFECT = 3  #: our own mistake
+    INTERNAL_ERROR = 3  #: our own mistake
     ROWS_REJECTED = 4  #: some rows were rejected, the rest went through
-    CONNECT = 5  #: Connect refused, failed, or could not be reached
+    CONNECT_ERROR = 5  #: Connect refused, failed, or could not be reached
     HELD = 6  #: a run waits for approval
     INTERRUPTED = 130  #: stopped by a signal
 
@@ -27,7 +27,7 @@ class Exit(IntEnum):
 class EtlError(Exception):
     """Base of all: `code` (kebab-case, stable), `message`, `where` it is, and a `hint` that must be given."""
 
-    exit_status: Exit = Exit.CANNOT_GO_ON
+    exit_status: ExitStatus = ExitStatus.CANNOT_CONTINUE
 
     def __init__(self, code: str, message: str, *, where: str | None = None, hint: str) -> None:
         super().__init__(message)
@@ -47,18 +47,18 @@ class EtlError(Exception):
 class UsageError(EtlError):
     """The command was called with words that do not fit."""
 
-    exit_status = Exit.USAGE
+    exit_status = ExitStatus.USAGE
 
 
 class SettingsError(EtlError):
     """`etl.toml` or the environment: the operator's move."""
 
 
-class FileRefused(EtlError):
+class InvalidFileError(EtlError):
     """A source file as a whole cannot be read; it is filed as refused and nothing of it is sent."""
 
 
-class MappingInvalid(EtlError):
+class InvalidMappingError(EtlError):
     """A mapping file has problems: all of them, each already a full sentence with place and hint."""
 
     def __init__(self, problems: Sequence[EtlError]) -> None:
@@ -81,18 +81,18 @@ class StateError(EtlError):
 class ConnectError(EtlError):
     """Connect said no, or said nothing."""
 
-    exit_status = Exit.CONNECT
+    exit_status = ExitStatus.CONNECT_ERROR
 
 
-class ConnectUnreachable(ConnectError):
+class ConnectUnreachableError(ConnectError):
     """No answer that counts: waiting helps."""
 
 
-class ConnectRefused(ConnectError):
+class ConnectHttpError(ConnectError):
     """A final no: waiting does not help, somebody has to change something."""
 
 
-class OutcomeUnknown(ConnectError):
+class OutcomeUnknownError(ConnectError):
     """A request left and no answer came back: a job may or may not exist."""
 
 
@@ -103,13 +103,13 @@ class FetchError(EtlError):
 class Held(EtlError):
     """A run waits for a person's yes."""
 
-    exit_status = Exit.HELD
+    exit_status = ExitStatus.HELD
 
 
-class Defect(EtlError):
+class InternalError(EtlError):
     """An invariant of ours does not hold: stop before harm is done."""
 
-    exit_status = Exit.DEFECT
+    exit_status = ExitStatus.INTERNAL_ERROR
 
     def __init__(self, message: str, *, where: str | None = None) -> None:
         super().__init__(

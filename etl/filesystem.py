@@ -19,19 +19,19 @@ from typing import IO
 
 from etl.errors import StateError
 
-HALF = ".tmp"
+TEMP_SUFFIX = ".tmp"
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """What the system says of a file of ours, as a StateError with a way out."""
     try:
         yield
     except OSError as error:
-        raise refused(error, path) from error
+        raise disk_error(error, path) from error
 
 
-def refused(error: OSError, path: Path | None = None) -> StateError:
+def disk_error(error: OSError, path: Path | None = None) -> StateError:
     """The sentence for it."""
     where = str(path or error.filename or "the state folder")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -54,17 +54,17 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write through a temporary neighbour: temp, fsync, rename, fsync of the folder. Raises StateError."""
-    with replacing(path, mode) as file:
+    with open_atomically(path, mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+def open_atomically(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
     """The same for what is written piece by piece: the file counts when the block has ended without an error."""
-    temporary = half(path)
-    with translated(path):
+    temporary = temp_path(path)
+    with translate_os_errors(path):
         try:
             with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 yield file
@@ -78,14 +78,14 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
 
 
-def half(path: Path) -> Path:
+def temp_path(path: Path) -> Path:
     """Where a file is written before it gets its name."""
-    return path.with_name(f".{path.name}{HALF}")
+    return path.with_name(f".{path.name}{TEMP_SUFFIX}")
 
 
-def forget_halves(folder: Path) -> None:
+def delete_temp_files(folder: Path) -> None:
     """Remove what a crash left half-written anywhere below a folder."""
-    for path in folder.rglob(f".*{HALF}"):
+    for path in folder.rglob(f".*{TEMP_SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
@@ -99,15 +99,15 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copied(source, target)
+        _copy_and_remove(source, target)
     sync_folder(target.parent)
     sync_folder(source.parent)
 
 
-def move_new(source: Path, target: Path) -> None:
+def move_without_replacing(source: Path, target: Path) -> None:
     """`move` that raises FileExistsError rather than replacing a file."""
     make_folder(target.parent)
-    if _rename_new(source, target):
+    if _rename_without_replacing(source, target):
         sync_folder(target.parent)
         sync_folder(source.parent)
         return
@@ -116,7 +116,7 @@ def move_new(source: Path, target: Path) -> None:
     move(source, target)
 
 
-def _rename_new(source: Path, target: Path) -> bool:
+def _rename_without_replacing(source: Path, target: Path) -> bool:
     """Rename without replacing, in one step; False where the system or the file system cannot."""
     import ctypes
 
@@ -132,11 +132,11 @@ def _rename_new(source: Path, target: Path) -> bool:
     raise OSError(number, os.strerror(number), str(source))
 
 
-def _copied(source: Path, target: Path) -> None:
-    temporary = half(target)
+def _copy_and_remove(source: Path, target: Path) -> None:
+    temporary = temp_path(target)
     before = source.stat()
     try:
-        with open_plain(source) as original, temporary.open("wb") as copy:
+        with open_regular_file(source) as original, temporary.open("wb") as copy:
             shutil.copyfileobj(original, copy)
         shutil.copystat(source, temporary, follow_symlinks=False)
         with temporary.open("rb") as file:
@@ -152,24 +152,24 @@ def _copied(source: Path, target: Path) -> None:
     source.unlink()
 
 
-def second_name(path: Path, other: Path) -> None:
+def hard_link(path: Path, link: Path) -> None:
     """The same file under another name as well; where a link is not allowed (it belongs to somebody else), a copy.
 
     Raises OSError.
     """
     try:
-        os.link(path, other)
+        os.link(path, link)
     except FileExistsError:
         return
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
             raise
-        temporary = half(other)
+        temporary = temp_path(link)
         shutil.copyfile(path, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(other)
-    sync_folder(other.parent)
+        temporary.replace(link)
+    sync_folder(link.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -181,7 +181,7 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def open_plain(path: Path) -> io.BufferedReader:
+def open_regular_file(path: Path) -> io.BufferedReader:
     """A file for reading that is one: no link is followed and nothing waited for. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -190,13 +190,13 @@ def open_plain(path: Path) -> io.BufferedReader:
     raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
-def by_handle(file: io.BufferedReader, path: Path) -> Path:
+def descriptor_path(file: io.BufferedReader, path: Path) -> Path:
     """A path to an open file that stays the same file whatever happens to its name `path`."""
     held = Path(f"/proc/self/fd/{file.fileno()}")
     return held if held.exists() else path
 
 
-def is_plain(path: Path) -> bool:
+def is_regular_file(path: Path) -> bool:
     """Whether there is a regular file; links are none."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -204,9 +204,9 @@ def is_plain(path: Path) -> bool:
         return False
 
 
-def restrict(path: Path) -> None:
+def restrict_to_owner(path: Path) -> None:
     """For its owner only; what belongs to somebody else is in a folder that nobody else may enter."""
-    with contextlib.suppress(OSError), open_plain(path) as file:
+    with contextlib.suppress(OSError), open_regular_file(path) as file:
         os.fchmod(file.fileno(), 0o600)
 
 

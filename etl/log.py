@@ -27,39 +27,39 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _QUERY = re.compile(r"(?i)\b(client_secret|access_token|password)=[^&\s]+")
 
 #: Keys that may carry cell values: kept at debug, dropped above.
-_CELLS = frozenset({"value", "values", "row_text", "imported_row", "message_text", "payload"})
+_CELL_KEYS = frozenset({"value", "values", "row_text", "imported_row", "message_text", "payload"})
 
-_DROP = "[left out]"
+_REDACTED = "[left out]"
 
 #: What is still to be done before the first line can be written, and the turn of the threads that write it.
-_before_first: Callable[[], None] | None = None
-_turn = threading.Lock()
+_deferred_setup: Callable[[], None] | None = None
+_setup_lock = threading.Lock()
 
 
 def redact(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Blank what looks like a secret at every level, and what may be a cell above debug."""
     for key, value in event.items():
-        if _SECRET_KEY.search(key) or (method != "debug" and key in _CELLS):
-            event[key] = _DROP
+        if _SECRET_KEY.search(key) or (method != "debug" and key in _CELL_KEYS):
+            event[key] = _REDACTED
         elif isinstance(value, str):
-            event[key] = terminal.printable(_QUERY.sub(r"\1=" + _DROP, _BEARER.sub(r"\1 " + _DROP, value)))
+            event[key] = terminal.printable(_QUERY.sub(r"\1=" + _REDACTED, _BEARER.sub(r"\1 " + _REDACTED, value)))
     return event
 
 
-def set_up(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
+def configure(*, verbose: bool = False, json: bool | None = None, stream: TextIO | None = None) -> None:
     """How this process writes its lines. `json` None: JSON lines unless the stream is a terminal."""
-    global _before_first
+    global _deferred_setup
     logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it grumbles on stderr about late events
-    out = terminal.behind(stream or sys.stderr)
+    out = terminal.raw_stream(stream or sys.stderr)
     lines = not out.isatty() if json is None else json
-    _before_first = partial(_configure, out, lines=lines, verbose=verbose)
+    _deferred_setup = partial(_configure_structlog, out, json_lines=lines, verbose=verbose)
 
 
-def _configure(out: TextIO, *, lines: bool, verbose: bool) -> None:
+def _configure_structlog(out: TextIO, *, json_lines: bool, verbose: bool) -> None:
     import structlog
 
     renderer: Any
-    if lines:
+    if json_lines:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
@@ -69,7 +69,7 @@ def _configure(out: TextIO, *, lines: bool, verbose: bool) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
     ]
-    if lines:
+    if json_lines:
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
@@ -81,11 +81,11 @@ def _configure(out: TextIO, *, lines: bool, verbose: bool) -> None:
 
 def logger(**facts: Any) -> structlog.typing.FilteringBoundLogger:
     """A logger that carries `facts` in every event, e.g. `logger(run=run.id, feed=run.feed)`."""
-    global _before_first
+    global _deferred_setup
     import structlog
 
-    with _turn:
-        if _before_first is not None:
-            _before_first()
-            _before_first = None
+    with _setup_lock:
+        if _deferred_setup is not None:
+            _deferred_setup()
+            _deferred_setup = None
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**facts))

@@ -11,31 +11,31 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 #: Pieces that are begun before the one in hand is done with: enough to keep two threads busy.
-AHEAD = 2
+MAX_AHEAD = 2
 
 _T = TypeVar("_T")
 
 
-class Start(Protocol):
+class Submit(Protocol):
     """Begins something that depends on nothing but what it is given, and gives what waits for its result.
 
     When and in which thread it runs is not the beginner's affair.
     """
 
-    def __call__(self, work: Callable[[], _T], /) -> Callable[[], _T]: ...
+    def __call__(self, task: Callable[[], _T], /) -> Callable[[], _T]: ...
 
 
-def in_turn(work: Callable[[], _T]) -> Callable[[], _T]:
+def run_inline(task: Callable[[], _T]) -> Callable[[], _T]:
     """The plainest way to start something: it is done when its result is asked for."""
-    return work
+    return task
 
 
-def in_order(works: Iterable[Callable[[], _T]], start: Start) -> Iterator[_T]:
+def ordered_results(tasks: Iterable[Callable[[], _T]], submit: Submit) -> Iterator[_T]:
     """The results in the order of the works, some of which are begun ahead."""
     begun: deque[Callable[[], _T]] = deque()
-    for work in works:
-        begun.append(start(work))
-        if len(begun) > AHEAD:
+    for work in tasks:
+        begun.append(submit(work))
+        if len(begun) > MAX_AHEAD:
             yield begun.popleft()()
     while begun:
         yield begun.popleft()()

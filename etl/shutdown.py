@@ -9,28 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Stop(threading.Event):
+class ShutdownEvent(threading.Event):
     """Set once and for all. Who waits for something else is woken too, so that nobody has to look again and again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._others: list[threading.Event] = []
+        self._linked_events: list[threading.Event] = []
 
-    def wakes(self, other: threading.Event) -> None:
+    def also_set(self, event: threading.Event) -> None:
         """Set this one as well, now or later."""
-        self._others.append(other)
+        self._linked_events.append(event)
         if self.is_set():
-            other.set()
+            event.set()
 
     def set(self) -> None:
         """Everything is to end."""
         super().set()
-        for other in list(self._others):
+        for other in list(self._linked_events):
             other.set()
 
 
 @contextmanager
-def on_signals(stop: Stop) -> Iterator[None]:
+def set_on_signals(stop: ShutdownEvent) -> Iterator[None]:
     """SIGTERM and SIGINT say it for as long as the block lasts."""
 
     def said(*_: object) -> None:

@@ -12,40 +12,42 @@ import sys
 from typing import Any, TextIO, cast
 
 #: C0 but tab and line feed, DEL, C1, what turns the direction of writing, line separators, surrogates.
-_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
     """The text with a sign in place of each that acts."""
-    return _ACTS.sub("\ufffd", text)
+    return _CONTROL_CHARACTERS.sub("\ufffd", text)
 
 
-def escaped(json: str) -> str:
+def escape_json(json: str) -> str:
     """JSON that means the same, without such signs."""
-    return _ACTS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json)
+    return _CONTROL_CHARACTERS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json)
 
 
-class _Plain:
+class _SanitizedStream:
     """A stream that lets nothing act."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.behind = stream
+        self.raw = stream
 
     def write(self, text: str) -> int:
-        self.behind.write(printable(text))
+        self.raw.write(printable(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.behind, name)
+        return getattr(self.raw, name)
 
 
-def guard() -> None:
+def sanitize_streams() -> None:
     """From now on standard output and error are plain."""
     for name in ("stdout", "stderr"):
-        if not isinstance(getattr(sys, name), _Plain):
-            setattr(sys, name, cast(TextIO, _Plain(getattr(sys, name))))
+        if not isinstance(getattr(sys, name), _SanitizedStream):
+            setattr(sys, name, cast(TextIO, _SanitizedStream(getattr(sys, name))))
 
 
-def behind(stream: TextIO) -> TextIO:
+def raw_stream(stream: TextIO) -> TextIO:
     """The stream itself, for those that clean their own texts."""
-    return stream.behind if isinstance(stream, _Plain) else stream
+    return stream.raw if isinstance(stream, _SanitizedStream) else stream

@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from etl.parallel import Start
+from etl.parallel import Submit
 
 #: More would only take memory: polars spreads what one thread asks for over all cores as well.
-THREADS = 2
+THREAD_COUNT = 2
 
 _T = TypeVar("_T")
 
 
 @contextmanager
-def threads() -> Iterator[Start]:
+def thread_pool() -> Iterator[Submit]:
     """A `Start` with threads, which have ended when the block has."""
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="plan")
+    pool = ThreadPoolExecutor(THREAD_COUNT, thread_name_prefix="plan")
 
     def start(work: Callable[[], _T], /) -> Callable[[], _T]:
         return pool.submit(work).result

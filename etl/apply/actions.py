@@ -19,347 +19,355 @@ from etl.apply import job_matching as settle
 from etl.apply import job_outcome as verdict
 from etl.apply import scheduler as schedule
 from etl.apply import split_payload as cut
-from etl.apply.circuit_breaker import Breaker
-from etl.apply.job_log import ERROR, Traced, TracedRecord, trace
+from etl.apply.circuit_breaker import CircuitBreaker
+from etl.apply.job_log import ERROR, LogMatches, RecordIdentity, match_log
 from etl.connect.rate_limiter import Stopped
-from etl.connect.responses import RateLimited, TooLarge
+from etl.connect.responses import ThrottledError, PayloadTooLargeError
 from etl.contract import spec as contract
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, Defect, OutcomeUnknown
-from etl.model.runs import Chunk, ChunkState, Job, LogRow, Refusal, Submission
+from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
+from etl.model.runs import Chunk, ChunkState, Job, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
 
 #: Gives the records of a chunk in the order of its payload; called only when a log has complaints.
-RecordsOf = Callable[[Chunk], Sequence[TracedRecord]]
+ReadChunkRecords = Callable[[Chunk], Sequence[RecordIdentity]]
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 #: Told what happened: an event name and facts without cell values.
-OnEvent = Callable[..., None]
+EventSink = Callable[..., None]
 
 #: Called when the gate has let a request in.
-Leaving = Callable[[], None]
+OnPermit = Callable[[], None]
 
 #: Seconds until jobs are looked for again while one that may be ours still runs.
-LOOK_AGAIN = 30.0
+RESOLVE_INTERVAL = 30.0
 
 #: A request that Connect answers with errors so often, while it answers others, is given up.
-MOST_ATTEMPTS = 12
+MAX_ATTEMPTS = 12
 
 #: A job that Connect does not know any more is asked for so often before its chunk is sent again.
-MOST_UNKNOWN = 3
+MAX_UNKNOWN_POLLS = 3
 
 #: So many seconds after its import a job is in every list that lists it at all.
-LISTED = 30.0
+LISTING_DELAY = 30.0
 
 #: A planned chunk is halved so often in search of unnamed bad records (some ten of them in 1000); then what is left
 #: of it fails, because finding more would use up the budget of everybody else.
-MOST_HALVES = 100
+MAX_HALVINGS = 100
 
 #: So many requests of one header are halved while Connect refuses all of them; then it is the header that it refuses.
-MOST_REFUSED = 15
+MAX_HALVINGS_WITHOUT_SUCCESS = 15
 
 #: Refusals of everybody, whatever is sent: nothing is tried until the operator has acted.
-CONCERNS_ALL = frozenset(
+ACCOUNT_ERROR_CODES = frozenset(
     {"connect-credentials", "connect-unauthorized", "connect-moved", "connect-address", "connect-certificate"}
 )
 
 #: Refusals of an import as such: its runs stay as they are, the others go on.
-_CONCERNS_IMPORT = frozenset({"connect-forbidden", "connect-not-found"})
+_IMPORT_ERROR_CODES = frozenset({"connect-forbidden", "connect-not-found"})
 
 
-class Service(Protocol):
+class ImportClient(Protocol):
     """What is needed of `connect.Connect`."""
 
-    def submit(self, chunk: Chunk, leaving: Leaving) -> Submission: ...
+    def submit(self, chunk: Chunk, on_permit: OnPermit) -> Submission: ...
 
-    def job(self, job_id: int, leaving: Leaving) -> Job: ...
+    def get_job(self, job_id: int, on_permit: OnPermit) -> Job: ...
 
-    def log(self, job_id: int, leaving: Leaving) -> tuple[LogRow, ...]: ...
+    def get_job_log(self, job_id: int, on_permit: OnPermit) -> tuple[LogRow, ...]: ...
 
-    def jobs(self, leaving: Leaving) -> tuple[Job, ...]: ...
+    def list_jobs(self, on_permit: OnPermit) -> tuple[Job, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ActionResult:
     """What has come of a move."""
 
     chunks: tuple[Chunk, ...] = ()  #: changed or new, as the ledger has them now
-    ended: tuple[tuple[Chunk, Job], ...] = ()  #: jobs that have ended; nothing is stored before their log is read
+    finished_jobs: tuple[
+        tuple[Chunk, Job], ...
+    ] = ()  #: jobs that have ended; nothing is stored before their log is read
 
 
-class Moves:
+class Actions:
     """One method per move. Safe to share between threads."""
 
     def __init__(
-        self, ledger: Ledger, connect: Service, records_of: RecordsOf, clock: Callable[[], float], tell: OnEvent,
-        breaker: Breaker,
+        self, ledger: Ledger, client: ImportClient, read_chunk_records: ReadChunkRecords, clock: Callable[[], float], emit: EventSink,
+        circuit_breaker: CircuitBreaker,
     ) -> None:  # fmt: skip
         self._ledger = ledger
-        self._connect = connect
-        self._records_of = records_of
+        self._client = client
+        self._read_chunk_records = read_chunk_records
         self._clock = clock
-        self._tell = tell
-        self._breaker = breaker
-        self._unknown_asked: dict[int, int] = {}
-        self._useless = 0  # lists in a row that told of none of our jobs
-        self._unlisted: set[int] = set()
+        self._emit = emit
+        self._circuit_breaker = circuit_breaker
+        self._unknown_polls: dict[int, int] = {}
+        self._useless_lists = 0  # lists in a row that told of none of our jobs
+        self._unlisted_jobs: set[int] = set()
 
     @property
-    def together(self) -> bool:
+    def poll_together(self) -> bool:
         """Whether asking for several jobs at once is worth a request."""
-        return self._useless < MOST_UNKNOWN
+        return self._useless_lists < MAX_UNKNOWN_POLLS
 
     @property
-    def unlisted(self) -> Collection[int]:
+    def unlisted_jobs(self) -> Collection[int]:
         """Jobs that a list has not told of: they are asked for by themselves."""
-        return self._unlisted
+        return self._unlisted_jobs
 
-    def submit(self, chunk: Chunk, through: Leaving) -> Done:
+    def submit(self, chunk: Chunk, on_permit: OnPermit) -> ActionResult:
         """Send a planned chunk."""
         marked = chunk
 
         def leaving() -> None:
             nonlocal marked
-            marked = self._ledger.sending(marked)
-            through()
+            marked = self._ledger.mark_sending(marked)
+            on_permit()
 
         try:
-            submission = self._connect.submit(chunk, leaving)
+            submission = self._client.submit(chunk, leaving)
         except Stopped:
-            return Done()
-        except RateLimited as error:
-            self._breaker.answered()
-            self._tell("request_limited", run=chunk.run, chunk=chunk.number, seconds=round(error.delay, 1))
-            return Done((self._ledger.unsent(marked, self._limited(error), error.message),))
-        except TooLarge as error:
-            self._breaker.answered()
+            return ActionResult()
+        except ThrottledError as error:
+            self._circuit_breaker.record_success()
+            self._emit("request_limited", run=chunk.run, chunk=chunk.number, seconds=round(error.delay, 1))
+            return ActionResult((self._ledger.requeue(marked, self._throttled_until(error), error.message),))
+        except PayloadTooLargeError as error:
+            self._circuit_breaker.record_success()
             self._ledger.learn_size_limit(chunk.operation, error.size)
             return self._halve(marked, error.message)
-        except OutcomeUnknown as error:
-            self._tell("outcome_unknown", run=chunk.run, chunk=chunk.number, reason=error.message)
-            return Done((self._ledger.postpone(marked, self._pause(error), error.message),))
-        except ConnectUnreachable as error:
-            return Done((self._ledger.unsent(marked, self._pause(error), error.message),))
-        except ConnectRefused as error:
-            return self._refused(marked, error)
-        self._breaker.answered()
-        known = self._ledger.submitted(marked, submission)
-        self._tell("chunk_submitted", run=chunk.run, chunk=chunk.number, job=submission.job_id, records=chunk.records)
-        return Done((known,))
+        except OutcomeUnknownError as error:
+            self._emit("outcome_unknown", run=chunk.run, chunk=chunk.number, reason=error.message)
+            return ActionResult((self._ledger.postpone(marked, self._pause_until(error), error.message),))
+        except ConnectUnreachableError as error:
+            return ActionResult((self._ledger.requeue(marked, self._pause_until(error), error.message),))
+        except ConnectHttpError as error:
+            return self._handle_http_error(marked, error)
+        self._circuit_breaker.record_success()
+        known = self._ledger.save_submission(marked, submission)
+        self._emit("chunk_submitted", run=chunk.run, chunk=chunk.number, job=submission.job_id, records=chunk.records)
+        return ActionResult((known,))
 
-    def settle(self, chunk: Chunk, through: Leaving) -> Done:
+    def resolve_unknown(self, chunk: Chunk, on_permit: OnPermit) -> ActionResult:
         """Find out what became of a request without an answer, else let it go again."""
         try:
-            jobs = self._answer((chunk,), lambda: self._connect.jobs(through))
-        except ConnectRefused as error:
-            if error.code in CONCERNS_ALL or error.code == "connect-forbidden":
+            jobs = self._request((chunk,), lambda: self._client.list_jobs(on_permit))
+        except ConnectHttpError as error:
+            if error.code in ACCOUNT_ERROR_CODES or error.code == "connect-forbidden":
                 raise
             jobs = ()  # the list is not offered here
-        if isinstance(jobs, Done):
+        if isinstance(jobs, ActionResult):
             return jobs
         # Rivals are looked for before the known ids: an answer stored in between makes its job known.
-        rivals = self._ledger.has_rivals(chunk)
-        known = self._ledger.jobs_known([job.id for job in jobs])
-        found = None if rivals else settle.fitting_job(chunk, jobs, known)
+        rivals = self._ledger.has_ambiguous_sibling(chunk)
+        known = self._ledger.find_own_jobs([job.id for job in jobs])
+        found = None if rivals else settle.match_job(chunk, jobs, known)
         facts = {"run": chunk.run, "chunk": chunk.number}
         if found is not None:
-            adopted = self._ledger.submitted(chunk, Submission(found.id), settled="adopted")
-            self._tell("doubt_settled", **facts, how="adopted", job=found.id)
-            return Done((adopted,))
-        if settle.running(chunk, jobs, known):  # sent again now, it could come after what follows, and undo it
+            adopted = self._ledger.save_submission(chunk, Submission(found.id), resolution="adopted")
+            self._emit("doubt_settled", **facts, how="adopted", job=found.id)
+            return ActionResult((adopted,))
+        if settle.may_be_running(chunk, jobs, known):  # sent again now, it could come after what follows, and undo it
             reason = "a job that may be its own is still running"
-            return Done((self._ledger.postpone(chunk, self._clock() + LOOK_AGAIN, reason),))
-        if chunk.attempts >= MOST_ATTEMPTS:
+            return ActionResult((self._ledger.postpone(chunk, self._clock() + RESOLVE_INTERVAL, reason),))
+        if chunk.attempts >= MAX_ATTEMPTS:
             reason = f"sent {chunk.attempts} times without a usable answer: {chunk.error or 'no answer'}"
             return self._fail(chunk, reason)
-        again = self._ledger.unsent(chunk, settled="sent again")
-        self._tell("doubt_settled", **facts, how="sent again")
-        return Done((again,))
+        again = self._ledger.requeue(chunk, resolution="sent again")
+        self._emit("doubt_settled", **facts, how="sent again")
+        return ActionResult((again,))
 
-    def ask(self, chunks: Sequence[Chunk], through: Leaving) -> Done:
+    def poll(self, chunks: Sequence[Chunk], on_permit: OnPermit) -> ActionResult:
         """Ask for the jobs of these chunks: for the only one by its id, for several with one request."""
         if len(chunks) > 1:
-            return self._list(chunks, through)
+            return self._poll_many(chunks, on_permit)
         (chunk,) = chunks
         try:
-            job = self._answer(chunks, lambda: self._connect.job(_job_id(chunk), through))
-        except ConnectRefused as error:
-            return self._job_lost(chunk, error)
-        if isinstance(job, Done):
+            job = self._request(chunks, lambda: self._client.get_job(_require_job_id(chunk), on_permit))
+        except ConnectHttpError as error:
+            return self._handle_unknown_job(chunk, error)
+        if isinstance(job, ActionResult):
             return job
-        if job.finished or self._young(chunk):
-            self._unlisted.discard(job.id)
-        return Done(ended=((chunk, job),)) if job.finished else Done((self._ledger.polled(chunk, job),))
+        if job.finished or self._may_be_unlisted(chunk):
+            self._unlisted_jobs.discard(job.id)
+        return (
+            ActionResult(finished_jobs=((chunk, job),))
+            if job.finished
+            else ActionResult((self._ledger.save_poll(chunk, job),))
+        )
 
-    def read(self, chunk: Chunk, job: Job, through: Leaving) -> Done:
+    def read_log(self, chunk: Chunk, job: Job, on_permit: OnPermit) -> ActionResult:
         """Read the log of an ended job, and close its chunk."""
         try:
-            log = self._answer((chunk,), lambda: self._connect.log(_job_id(chunk), through))
-        except ConnectRefused as error:
-            return self._job_lost(chunk, error)
-        return log if isinstance(log, Done) else self._end(chunk, job, log)
+            log = self._request((chunk,), lambda: self._client.get_job_log(_require_job_id(chunk), on_permit))
+        except ConnectHttpError as error:
+            return self._handle_unknown_job(chunk, error)
+        return log if isinstance(log, ActionResult) else self._apply_outcome(chunk, job, log)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _answer(self, chunks: Sequence[Chunk], ask: Callable[[], Answer]) -> Answer | Done:
+    def _request(self, chunks: Sequence[Chunk], send: Callable[[], Response]) -> Response | ActionResult:
         """Connect's answer, else what has come of asking. ConnectRefused is the caller's matter."""
         try:
-            answer = ask()
+            answer = send()
         except Stopped:
-            return Done()
-        except RateLimited as error:
-            self._breaker.answered()
-            return self._later(chunks, self._limited(error), error)
-        except ConnectRefused:
+            return ActionResult()
+        except ThrottledError as error:
+            self._circuit_breaker.record_success()
+            return self._postpone(chunks, self._throttled_until(error), error)
+        except ConnectHttpError:
             raise
         except ConnectError as error:
-            return self._later(chunks, self._pause(error), error)
-        self._breaker.answered()
+            return self._postpone(chunks, self._pause_until(error), error)
+        self._circuit_breaker.record_success()
         return answer
 
-    def _pause(self, error: ConnectError) -> float:
+    def _pause_until(self, error: ConnectError) -> float:
         """Until when nothing is tried, as everybody does not: nothing came back."""
-        return self._clock() + self._breaker.failed(error)
+        return self._clock() + self._circuit_breaker.record_failure(error)
 
-    def _limited(self, error: RateLimited) -> float:
+    def _throttled_until(self, error: ThrottledError) -> float:
         """Until when nothing is tried after a 429; the gate keeps everybody for as long as it takes."""
-        return self._clock() + min(error.delay, schedule.LONGEST_WAIT)
+        return self._clock() + min(error.delay, schedule.MAX_WAIT)
 
-    def _later(self, chunks: Sequence[Chunk], until: float, error: ConnectError) -> Done:
-        return Done(tuple(self._ledger.postpone(chunk, until, error.message) for chunk in chunks))
+    def _postpone(self, chunks: Sequence[Chunk], until: float, error: ConnectError) -> ActionResult:
+        return ActionResult(tuple(self._ledger.postpone(chunk, until, error.message) for chunk in chunks))
 
-    def _list(self, chunks: Sequence[Chunk], through: Leaving) -> Done:
+    def _poll_many(self, chunks: Sequence[Chunk], on_permit: OnPermit) -> ActionResult:
         """Nothing promises that the list holds a job, or all that is to be known of it. What is missing is asked for
         by itself, and everything is when lists do not tell of any of our jobs again and again."""
         try:
-            jobs = self._answer(chunks, lambda: self._connect.jobs(through))
-        except ConnectRefused as error:
-            if error.code in CONCERNS_ALL:
+            jobs = self._request(chunks, lambda: self._client.list_jobs(on_permit))
+        except ConnectHttpError as error:
+            if error.code in ACCOUNT_ERROR_CODES:
                 raise
-            self._useless += 1
-            self._unlisted.update(_job_id(chunk) for chunk in chunks)
-            return Done()
-        if isinstance(jobs, Done):
+            self._useless_lists += 1
+            self._unlisted_jobs.update(_require_job_id(chunk) for chunk in chunks)
+            return ActionResult()
+        if isinstance(jobs, ActionResult):
             return jobs
-        listed = {job.id: job for job in jobs if _is_whole(job)}
-        self._unlisted.update(_job_id(chunk) for chunk in chunks)
-        self._unlisted.difference_update(listed)
-        told = [(chunk, listed[_job_id(chunk)]) for chunk in chunks if _job_id(chunk) in listed]
+        listed = {job.id: job for job in jobs if _is_complete(job)}
+        self._unlisted_jobs.update(_require_job_id(chunk) for chunk in chunks)
+        self._unlisted_jobs.difference_update(listed)
+        told = [(chunk, listed[_require_job_id(chunk)]) for chunk in chunks if _require_job_id(chunk) in listed]
         if told:
-            self._useless = 0
-        elif not all(self._young(chunk) for chunk in chunks):
-            self._useless += 1
-        going = self._ledger.looked([(chunk, job) for chunk, job in told if not job.finished])
-        return Done(going, tuple((chunk, job) for chunk, job in told if job.finished))
+            self._useless_lists = 0
+        elif not all(self._may_be_unlisted(chunk) for chunk in chunks):
+            self._useless_lists += 1
+        going = self._ledger.save_polls([(chunk, job) for chunk, job in told if not job.finished])
+        return ActionResult(going, tuple((chunk, job) for chunk, job in told if job.finished))
 
-    def _young(self, chunk: Chunk) -> bool:
+    def _may_be_unlisted(self, chunk: Chunk) -> bool:
         """Whether its job may not be listed yet."""
-        return self._clock() - (chunk.sent_at or 0.0) < LISTED
+        return self._clock() - (chunk.sent_at or 0.0) < LISTING_DELAY
 
-    def _job_lost(self, chunk: Chunk, error: ConnectRefused) -> Done:
+    def _handle_unknown_job(self, chunk: Chunk, error: ConnectHttpError) -> ActionResult:
         """Just after the submission a job may not be visible yet; later it is gone, and the records go again."""
         if error.code != "connect-job-unknown":
             raise error
-        self._breaker.answered()
-        job = _job_id(chunk)
-        self._unlisted.discard(job)
-        asked = self._unknown_asked[job] = self._unknown_asked.get(job, 0) + 1
-        if asked < MOST_UNKNOWN:
-            until = self._clock() + schedule.poll_pause(asked)
-            return Done((self._ledger.postpone(chunk, until, error.message),))
+        self._circuit_breaker.record_success()
+        job = _require_job_id(chunk)
+        self._unlisted_jobs.discard(job)
+        asked = self._unknown_polls[job] = self._unknown_polls.get(job, 0) + 1
+        if asked < MAX_UNKNOWN_POLLS:
+            until = self._clock() + schedule.poll_delay(asked)
+            return ActionResult((self._ledger.postpone(chunk, until, error.message),))
         if chunk.repeats == 0:
-            return self._split(chunk, (cut.same(chunk),), error=error.message)
+            return self._split(chunk, (cut.duplicate(chunk),), error=error.message)
         return self._fail(chunk, f"{error.message}, twice")
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def _end(self, chunk: Chunk, job: Job, log: tuple[LogRow, ...]) -> Done:
+    def _apply_outcome(self, chunk: Chunk, job: Job, log: tuple[LogRow, ...]) -> ActionResult:
         facts = {"run": chunk.run, "chunk": chunk.number, "job": job.id, "status": job.status, "failed": job.failed}
-        match verdict.reach(chunk, job, log, lambda rows: self._trace(chunk, rows), lambda: self._alone(chunk)):
+        match verdict.decide(
+            chunk, job, log, lambda rows: self._match_log(chunk, rows), lambda: self._single_record(chunk)
+        ):
             case verdict.Accept(refusals, untraced):
                 accepted = self._ledger.accept(chunk, refusals, job.status)
-                self._tell("job_finished", **facts, refused=len(refusals), untraced=untraced)
-                return Done((accepted,))
+                self._emit("job_finished", **facts, refused=len(refusals), untraced=untraced)
+                return ActionResult((accepted,))
             case verdict.Halve(reason):
-                self._tell("job_finished", **facts)
-                if self._halves_of(chunk) >= MOST_HALVES:
-                    return self._fail(chunk, f"{reason}; given up after {MOST_HALVES} halvings", (), job.status)
+                self._emit("job_finished", **facts)
+                if self._count_halvings(chunk) >= MAX_HALVINGS:
+                    return self._fail(chunk, f"{reason}; given up after {MAX_HALVINGS} halvings", (), job.status)
                 return self._halve(chunk, reason, job.status)
-            case verdict.SendRest(positions, refusals, reason):
-                self._tell("job_finished", **facts, refused=len(refusals))
-                rest = cut.rest(chunk, positions)
+            case verdict.SendRemainder(positions, refusals, reason):
+                self._emit("job_finished", **facts, refused=len(refusals))
+                rest = cut.without_records(chunk, positions)
                 if rest is None:
                     return self._fail(chunk, reason, refusals, job.status)
                 return self._split(chunk, (rest,), refusals, error=reason, job_status=job.status)
             case verdict.Repeat(reason):
-                self._tell("job_finished", **facts)
-                return self._split(chunk, (cut.same(chunk),), error=reason, job_status=job.status)
+                self._emit("job_finished", **facts)
+                return self._split(chunk, (cut.duplicate(chunk),), error=reason, job_status=job.status)
             case verdict.Fail(reason, refusals):
-                self._tell("job_finished", **facts, refused=len(refusals))
+                self._emit("job_finished", **facts, refused=len(refusals))
                 return self._fail(chunk, reason, refusals, job.status)
 
-    def _halve(self, chunk: Chunk, reason: str, job_status: int | None = None, said: str = "") -> Done:
+    def _halve(self, chunk: Chunk, reason: str, job_status: int | None = None, detail: str = "") -> ActionResult:
         if chunk.header.get("FullFile"):  # a scope cut in two would make each half retire the other's rows
-            return self._fail(chunk, f"{reason}; a FullFile request is not cut", (), job_status, said)
+            return self._fail(chunk, f"{reason}; a FullFile request is not cut", (), job_status, detail)
         if chunk.records == 1:
-            record = self._alone(chunk)
-            refusals = (record.refusal(ERROR, _with(reason, said)),) if record else ()
-            return self._fail(chunk, reason, refusals, job_status, said)
-        done = self._split(chunk, cut.halves(chunk), error=reason, job_status=job_status)
-        self._tell("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
+            record = self._single_record(chunk)
+            refusals = (record.make_error(ERROR, _join_reason(reason, detail)),) if record else ()
+            return self._fail(chunk, reason, refusals, job_status, detail)
+        done = self._split(chunk, cut.halve(chunk), error=reason, job_status=job_status)
+        self._emit("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
         return done
 
-    def _halves_of(self, chunk: Chunk) -> int:
-        chunks = self._ledger.chunks(chunk.run)
+    def _count_halvings(self, chunk: Chunk) -> int:
+        chunks = self._ledger.list_chunks(chunk.run)
         return sum(other.origin == chunk.origin and other.state is ChunkState.SPLIT for other in chunks)
 
     def _split(
-        self, chunk: Chunk, parts: Sequence[Chunk], refusals: Sequence[Refusal] = (), *, error: str,
+        self, chunk: Chunk, parts: Sequence[Chunk], record_errors: Sequence[RecordError] = (), *, error: str,
         job_status: int | None = None,
-    ) -> Done:  # fmt: skip
-        made = self._ledger.split(chunk, parts, refusals, error=error, job_status=job_status)
-        return Done((replace(chunk, state=ChunkState.SPLIT), *made))
+    ) -> ActionResult:  # fmt: skip
+        made = self._ledger.split(chunk, parts, record_errors, error=error, job_status=job_status)
+        return ActionResult((replace(chunk, state=ChunkState.SPLIT), *made))
 
     def _fail(
-        self, chunk: Chunk, reason: str, refusals: Sequence[Refusal] = (), job_status: int | None = None,
-        said: str = "",
-    ) -> Done:  # fmt: skip
+        self, chunk: Chunk, reason: str, record_errors: Sequence[RecordError] = (), job_status: int | None = None,
+        detail: str = "",
+    ) -> ActionResult:  # fmt: skip
         """`said`: what Connect adds to the reason; it may hold cell values and is not for the log."""
-        failed = self._ledger.fail(chunk, _with(reason, said), refusals, job_status)
-        self._tell("chunk_failed", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
-        return Done((failed,))
+        failed = self._ledger.fail(chunk, _join_reason(reason, detail), record_errors, job_status)
+        self._emit("chunk_failed", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
+        return ActionResult((failed,))
 
-    def _refused(self, chunk: Chunk, error: ConnectRefused) -> Done:
-        self._breaker.answered()
-        if error.code in CONCERNS_ALL | _CONCERNS_IMPORT:
+    def _handle_http_error(self, chunk: Chunk, error: ConnectHttpError) -> ActionResult:
+        self._circuit_breaker.record_success()
+        if error.code in ACCOUNT_ERROR_CODES | _IMPORT_ERROR_CODES:
             if chunk.state is ChunkState.SENDING:
-                self._ledger.unsent(chunk, None, error.message)
+                self._ledger.requeue(chunk, None, error.message)
             raise error
-        alike = [other for other in self._ledger.chunks(chunk.run) if other.header == chunk.header]
+        alike = [other for other in self._ledger.list_chunks(chunk.run) if other.header == chunk.header]
         taken = any(other.job_id is not None for other in alike)
         halved = sum(other.state is ChunkState.SPLIT for other in alike)
-        if halved >= (MOST_HALVES if taken else MOST_REFUSED):
-            return self._fail(chunk, f"{error.message}; given up after {halved} halvings", said=error.hint)
-        return self._halve(chunk, error.message, said=error.hint)
+        if halved >= (MAX_HALVINGS if taken else MAX_HALVINGS_WITHOUT_SUCCESS):
+            return self._fail(chunk, f"{error.message}; given up after {halved} halvings", detail=error.hint)
+        return self._halve(chunk, error.message, detail=error.hint)
 
-    def _trace(self, chunk: Chunk, rows: Sequence[LogRow]) -> Traced:
-        operation = contract.load().operations.get(chunk.operation)
-        return trace(self._records_of(chunk), rows, operation.key.fields if operation else ())
+    def _match_log(self, chunk: Chunk, rows: Sequence[LogRow]) -> LogMatches:
+        operation = contract.load_contract().operations.get(chunk.operation)
+        return match_log(self._read_chunk_records(chunk), rows, operation.key.fields if operation else ())
 
-    def _alone(self, chunk: Chunk) -> TracedRecord | None:
-        return next(iter(self._records_of(chunk)), None)
-
-
-def _with(reason: str, said: str) -> str:
-    return f"{reason}; {said}" if said else reason
+    def _single_record(self, chunk: Chunk) -> RecordIdentity | None:
+        return next(iter(self._read_chunk_records(chunk)), None)
 
 
-def _is_whole(job: Job) -> bool:
+def _join_reason(reason: str, detail: str) -> str:
+    return f"{reason}; {detail}" if detail else reason
+
+
+def _is_complete(job: Job) -> bool:
     """Whether a list tells of a job what its end is judged by."""
     return job.status is not None and (not job.finished or (job.total is not None and job.failed is not None))
 
 
-def _job_id(chunk: Chunk) -> int:
+def _require_job_id(chunk: Chunk) -> int:
     if chunk.job_id is None:
-        raise Defect(f"chunk {chunk.number} of run {chunk.run} waits for a job without an id")
+        raise InternalError(f"chunk {chunk.number} of run {chunk.run} waits for a job without an id")
     return chunk.job_id

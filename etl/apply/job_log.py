@@ -16,66 +16,66 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from etl.model.runs import LogRow, Refusal
+from etl.model.runs import LogRow, RecordError
 
 #: From this severity on part of the record was dropped; from ERROR on all of it
 #: (https://docs.norce.io/api-reference/schemas/connectjob).
 WARNING, ERROR = 2, 3
 
 #: Longest message kept with a refusal.
-LONGEST_MESSAGE = 500
+MAX_MESSAGE_LENGTH = 500
 
 # What may stand inside a key value without ending it; everything else is a border.
 _TOKEN = re.compile(r"[\w\-./+#@&*%$~!?§°^]+")
-_TRAILING = ".!?"
-_INNER = r"\w\-/+#@&*%$~§°^"
-_UNQUOTED_SHORT = re.compile(r"\d{1,2}")
-_ESCAPED = re.compile(r'(?:\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))+')
+_TRAILING_PUNCTUATION = ".!?"
+_INNER_CHARACTERS = r"\w\-/+#@&*%$~§°^"
+_SHORT_NUMBER = re.compile(r"\d{1,2}")
+_JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))+')
 
 
 @dataclass(frozen=True, slots=True)
-class TracedRecord:
+class RecordIdentity:
     """A record as the log may name it."""
 
     key: str  #: as in the `_key` column of what was sent
-    values: tuple[str, ...]  #: the identifying values as text, the most telling first
+    identifiers: tuple[str, ...]  #: the identifying values as text, the most telling first
     source_row: int | None = None
     source_file: str | None = None  #: as in `etl.model.runs.Refusal`
     source_run: str | None = None
 
-    def refusal(self, severity: int, message: str) -> Refusal:
+    def make_error(self, severity: int, message: str) -> RecordError:
         """That Connect did not take it."""
-        return Refusal(self.key, severity, message, self.source_row, self.source_file, self.source_run)
+        return RecordError(self.key, severity, message, self.source_row, self.source_file, self.source_run)
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class LogMatches:
     """What could be made of a log."""
 
-    refusals: tuple[Refusal, ...] = ()  #: one per key, highest severity
+    record_errors: tuple[RecordError, ...] = ()  #: one per key, highest severity
     positions: frozenset[int] = frozenset()  #: of the refused records among those given
-    sure: int = 0  #: records that an error names beyond doubt
-    untraced_errors: int = 0  #: errors that name no record of ours
-    untraced_warnings: int = 0
+    certain: int = 0  #: records that an error names beyond doubt
+    unmatched_errors: int = 0  #: errors that name no record of ours
+    unmatched_warnings: int = 0
 
     @property
-    def errors(self) -> int:
+    def error_count(self) -> int:
         """Records refused with an error, for certain or because they could not be told apart."""
-        return sum(refusal.severity >= ERROR for refusal in self.refusals)
+        return sum(refusal.severity >= ERROR for refusal in self.record_errors)
 
 
-def complaints(rows: Iterable[LogRow]) -> tuple[LogRow, ...]:
+def select_problems(rows: Iterable[LogRow]) -> tuple[LogRow, ...]:
     """The rows that say something went wrong: start, finish and other information left out."""
     return tuple(row for row in rows if row.severity >= WARNING)
 
 
-def trace(records: Sequence[TracedRecord], rows: Iterable[LogRow], names: Sequence[str] = ()) -> Traced:
+def match_log(records: Sequence[RecordIdentity], rows: Iterable[LogRow], key_names: Sequence[str] = ()) -> LogMatches:
     """The refused records. `names` are the JSON names of the values, where they have one each."""
-    index = _Index(records, names)
+    index = _RecordIndex(records, key_names)
     worst: dict[int, LogRow] = {}
     sure: set[int] = set()
     untraced = {True: 0, False: 0}
-    for row in complaints(rows):
+    for row in select_problems(rows):
         found = index.find(row)
         if not found:
             untraced[row.severity >= ERROR] += 1
@@ -85,30 +85,34 @@ def trace(records: Sequence[TracedRecord], rows: Iterable[LogRow], names: Sequen
         for position in found:
             if position not in worst or row.severity > worst[position].severity:
                 worst[position] = row
-    return Traced(
-        refusals=tuple(
-            records[position].refusal(row.severity, _short(row.message)) for position, row in sorted(worst.items())
+    return LogMatches(
+        record_errors=tuple(
+            records[position].make_error(row.severity, _shorten(row.message)) for position, row in sorted(worst.items())
         ),
         positions=frozenset(worst),
-        sure=len(sure),
-        untraced_errors=untraced[True],
-        untraced_warnings=untraced[False],
+        certain=len(sure),
+        unmatched_errors=untraced[True],
+        unmatched_warnings=untraced[False],
     )
 
 
-class _Index:
+class _RecordIndex:
     """Values to the records that carry them."""
 
-    def __init__(self, records: Sequence[TracedRecord], names: Sequence[str]) -> None:
+    def __init__(self, records: Sequence[RecordIdentity], key_names: Sequence[str]) -> None:
         self._records = records
-        self._names = tuple(name for name in names if name)
-        self._having: dict[str, set[int]] = defaultdict(set)
+        self._key_names = tuple(name for name in key_names if name)
+        self._positions_by_value: dict[str, set[int]] = defaultdict(set)
         for position, record in enumerate(records):
-            for value in record.values:
+            for value in record.identifiers:
                 if value.strip():
-                    self._having[value.strip()].add(position)
+                    self._positions_by_value[value.strip()].add(position)
         # Values that are not one token (spaces, commas, quotes) are searched for one by one.
-        self._composed = tuple(value for value in self._having if not _TOKEN.fullmatch(value) or value[-1] in _TRAILING)
+        self._composite_values = tuple(
+            value
+            for value in self._positions_by_value
+            if not _TOKEN.fullmatch(value) or value[-1] in _TRAILING_PUNCTUATION
+        )
 
     def find(self, row: LogRow) -> set[int]:
         """Positions of the records this row is about; all that cannot be told apart, none when nothing fits."""
@@ -116,74 +120,76 @@ class _Index:
         texts = [row.message] if named else [row.message, row.imported_row or ""]
         seen = named | {value for text in texts for value in self._values_in(text)}
         found: set[int] = set()
-        lead = self._leading(seen)
+        lead = self._leading_values(seen)
         for value in lead or seen:
-            candidates = self._having[value]
+            candidates = self._positions_by_value[value]
             scores = {position: self._score(position, seen) for position in candidates}
             best = max(scores.values())
             found |= {position for position, score in scores.items() if score == best}
         return found
 
-    def _leading(self, seen: set[str]) -> set[str]:
+    def _leading_values(self, mentioned_values: set[str]) -> set[str]:
         """Of the values seen, those that are some record's most telling one: the others only narrow down."""
         return {
             value
-            for value in seen
-            if any(self._records[position].values[0].strip() == value for position in self._having[value])
+            for value in mentioned_values
+            if any(
+                self._records[position].identifiers[0].strip() == value for position in self._positions_by_value[value]
+            )
         }
 
-    def _score(self, position: int, seen: set[str]) -> tuple[bool, int]:
-        values = [value.strip() for value in self._records[position].values]
-        return values[0] in seen, sum(value in seen for value in values)
+    def _score(self, position: int, mentioned_values: set[str]) -> tuple[bool, int]:
+        values = [value.strip() for value in self._records[position].identifiers]
+        return values[0] in mentioned_values, sum(value in mentioned_values for value in values)
 
     def _named_values(self, text: str) -> set[str]:
         """Values that stand behind one of the key's own names in a row that looks like JSON, XML or name=value."""
         found = set()
-        for name in self._names:
+        for name in self._key_names:
             for quoted, bare in re.findall(
                 rf'(?<!\w){re.escape(name)}"?\s*[:=>]\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;<>}}\]]+))', text
             ):
-                value = (_unescaped(quoted) if quoted else bare).strip()
-                if value in self._having:
+                value = (_unescape(quoted) if quoted else bare).strip()
+                if value in self._positions_by_value:
                     found.add(value)
         return found
 
     def _values_in(self, text: str) -> Iterable[str]:
-        plain = _unescaped(text)
+        plain = _unescape(text)
         for reading in {text, plain}:
             for match in _TOKEN.finditer(reading):
-                yield from self._tokens(match, reading)
-            for value in self._composed:
+                yield from self._values_of_token(match, reading)
+            for value in self._composite_values:
                 if value in reading and _stands_alone(value, reading):
                     yield value
 
-    def _tokens(self, match: re.Match[str], text: str) -> Iterable[str]:
+    def _values_of_token(self, match: re.Match[str], text: str) -> Iterable[str]:
         token = match[0]
-        forms = [token, token.rstrip(_TRAILING), token.strip("*!?~#")]
+        forms = [token, token.rstrip(_TRAILING_PUNCTUATION), token.strip("*!?~#")]
         for form in forms:
-            if form in self._having:
-                if not _UNQUOTED_SHORT.fullmatch(form) or _is_a_value(match, text):
+            if form in self._positions_by_value:
+                if not _SHORT_NUMBER.fullmatch(form) or _is_marked_value(match, text):
                     yield form
                 return
         if "/" in token:  # several values written as one: PartNo/Warehouse
             yield from (
                 part
-                for part in token.rstrip(_TRAILING).split("/")
-                if part in self._having and not _UNQUOTED_SHORT.fullmatch(part)
+                for part in token.rstrip(_TRAILING_PUNCTUATION).split("/")
+                if part in self._positions_by_value and not _SHORT_NUMBER.fullmatch(part)
             )
 
 
 def _stands_alone(value: str, text: str) -> bool:
-    return re.search(rf"(?<![{_INNER}.]){re.escape(value)}(?![{_INNER}]|\.\w)", text) is not None
+    return re.search(rf"(?<![{_INNER_CHARACTERS}.]){re.escape(value)}(?![{_INNER_CHARACTERS}]|\.\w)", text) is not None
 
 
-def _is_a_value(match: re.Match[str], text: str) -> bool:
+def _is_marked_value(match: re.Match[str], text: str) -> bool:
     """Whether a short number stands quoted or behind a colon, equals sign or number sign."""
     before = text[: match.start()].rstrip(" ")
     return before.endswith(('"', "'", ":", "=", "#", ">", "»", "“", "‘", "´", "`"))
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     """JSON escapes resolved, also in a text that was cut off."""
     if "\\" not in text:
         return text
@@ -194,9 +200,9 @@ def _unescaped(text: str) -> str:
         except ValueError:
             return match[0]
 
-    return _ESCAPED.sub(plain, text)
+    return _JSON_ESCAPES.sub(plain, text)
 
 
-def _short(message: str) -> str:
+def _shorten(message: str) -> str:
     line = " ".join(message.split())
-    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+    return line if len(line) <= MAX_MESSAGE_LENGTH else line[: MAX_MESSAGE_LENGTH - 1] + "…"

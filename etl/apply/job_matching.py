@@ -15,43 +15,43 @@ from statistics import median
 from etl.model.runs import Chunk, Job
 
 #: Seconds a job may start before its request was marked (clocks differ), and after it.
-EARLY, LATE = 5.0, 300.0
+EARLY_TOLERANCE, LATE_TOLERANCE = 5.0, 300.0
 
 #: Offsets of time zones are multiples of this many seconds.
-_ZONE_STEP = 900
+_ZONE_OFFSET_STEP = 900
 
 
-def fitting_job(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> Job | None:
+def match_job(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> Job | None:
     """The one unknown job that fits the chunk's last attempt. `known`: ids of our jobs with the time they were sent."""
-    found = fitting(chunk, jobs, known)
+    found = candidate_jobs(chunk, jobs, own_jobs)
     return found[0] if len(found) == 1 else None
 
 
-def fitting(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> tuple[Job, ...]:
+def candidate_jobs(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> tuple[Job, ...]:
     """All unknown jobs that may be the chunk's."""
-    offset = zone_offset(jobs, known)
-    return tuple(job for job in jobs if job.id not in known and _fits(chunk, job, offset, EARLY))
+    offset = zone_offset(jobs, own_jobs)
+    return tuple(job for job in jobs if job.id not in own_jobs and _is_candidate(chunk, job, offset, EARLY_TOLERANCE))
 
 
-def running(chunk: Chunk, jobs: Sequence[Job], known: Mapping[int, float | None]) -> bool:
+def may_be_running(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> bool:
     """Whether a job runs that may be the chunk's, if our clock has been set since: each job of ours tells an offset."""
-    offsets = [zone_offset(jobs, known), *_ahead(jobs, known)]
-    unknown = [job for job in jobs if not job.finished and job.id not in known]
-    return any(_fits(chunk, job, offset, LATE) for job in unknown for offset in offsets)
+    offsets = [zone_offset(jobs, own_jobs), *_clock_offsets(jobs, own_jobs)]
+    unknown = [job for job in jobs if not job.finished and job.id not in own_jobs]
+    return any(_is_candidate(chunk, job, offset, LATE_TOLERANCE) for job in unknown for offset in offsets)
 
 
-def zone_offset(jobs: Sequence[Job], known: Mapping[int, float | None]) -> float:
+def zone_offset(jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> float:
     """Seconds that the server's zoneless times are ahead of UTC, as our own jobs in the list tell; 0 when none does."""
-    ahead = _ahead(jobs, known)
-    return round(median(ahead) / _ZONE_STEP) * _ZONE_STEP if ahead else 0.0
+    ahead = _clock_offsets(jobs, own_jobs)
+    return round(median(ahead) / _ZONE_OFFSET_STEP) * _ZONE_OFFSET_STEP if ahead else 0.0
 
 
-def _ahead(jobs: Sequence[Job], known: Mapping[int, float | None]) -> list[float]:
-    pairs = [(known.get(job.id), epoch(job.started)) for job in jobs]
+def _clock_offsets(jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> list[float]:
+    pairs = [(own_jobs.get(job.id), parse_epoch(job.started)) for job in jobs]
     return [started - sent for sent, started in pairs if sent is not None and started is not None]
 
 
-def epoch(text: str | None) -> float | None:
+def parse_epoch(text: str | None) -> float | None:
     """ISO 8601 as epoch seconds, UTC where it names no zone; None when it is not one."""
     try:
         moment = datetime.fromisoformat((text or "")[:32])
@@ -60,11 +60,11 @@ def epoch(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _fits(chunk: Chunk, job: Job, offset: float, early: float) -> bool:
+def _is_candidate(chunk: Chunk, job: Job, offset: float, early_tolerance: float) -> bool:
     """Whether it has as many records, and started up to `early` seconds before the chunk was sent, or LATE after it."""
-    started = epoch(job.started)
+    started = parse_epoch(job.started)
     if started is None or chunk.sent_at is None or job.total != chunk.records:
         return False
     if job.storage_name and job.storage_name != chunk.header.get("StorageName", job.storage_name):
         return False
-    return -early <= started - offset - chunk.sent_at <= LATE
+    return -early_tolerance <= started - offset - chunk.sent_at <= LATE_TOLERANCE

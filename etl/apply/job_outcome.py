@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from etl.apply.job_log import ERROR, Traced, TracedRecord, complaints
-from etl.model.runs import Chunk, Job, LogRow, Refusal
+from etl.apply.job_log import ERROR, LogMatches, RecordIdentity, select_problems
+from etl.model.runs import Chunk, Job, LogRow, RecordError
 
 #: StatusId, https://docs.norce.io/api-reference/schemas/connectjob
 SUCCEEDED, FAILED, VALIDATION_FAILED = 2, 3, 4
@@ -21,8 +21,8 @@ SUCCEEDED, FAILED, VALIDATION_FAILED = 2, 3, 4
 class Accept:
     """Norce has all records but the refused ones."""
 
-    refusals: tuple[Refusal, ...] = ()
-    untraced: int = 0  #: complaints that name no record of ours, to be reported
+    record_errors: tuple[RecordError, ...] = ()
+    unmatched: int = 0  #: complaints that name no record of ours, to be reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Halve:
 
 
 @dataclass(frozen=True, slots=True)
-class SendRest:
+class SendRemainder:
     """Nothing was imported; the records at these positions are refused, the rest goes again."""
 
     positions: frozenset[int]
-    refusals: tuple[Refusal, ...]
+    record_errors: tuple[RecordError, ...]
     reason: str
 
 
@@ -53,66 +53,68 @@ class Fail:
     """Nothing of it is accepted."""
 
     reason: str
-    refusals: tuple[Refusal, ...] = ()
+    record_errors: tuple[RecordError, ...] = ()
 
 
-Verdict = Accept | Halve | SendRest | Repeat | Fail
+JobOutcome = Accept | Halve | SendRemainder | Repeat | Fail
 
 
-def reach(
+def decide(
     chunk: Chunk,
     job: Job,
     log: Sequence[LogRow],
-    find: Callable[[Sequence[LogRow]], Traced],
-    alone: Callable[[], TracedRecord | None],
-) -> Verdict:
+    match_problems: Callable[[Sequence[LogRow]], LogMatches],
+    single_record: Callable[[], RecordIdentity | None],
+) -> JobOutcome:
     """The verdict. `find` traces complaints, `alone` gives the record of a chunk that has one: both are only
     called when there is something to complain about."""
     rows = (*log, *(LogRow(ERROR, message) for message in chunk.messages))
-    bad = complaints(rows)
-    traced = find(bad) if bad else Traced()
+    bad = select_problems(rows)
+    traced = match_problems(bad) if bad else LogMatches()
     failed = max(job.failed or 0, chunk.validation_failures)
     if job.status == SUCCEEDED:
-        return _after_success(chunk, job, bad, traced, failed, alone)
+        return _decide_success(chunk, job, bad, traced, failed, single_record)
     reason = f"job {job.id} ended with status {job.status}"
     if traced.positions:
-        return SendRest(traced.positions, traced.refusals, reason)
-    hint = failed > 0 or traced.untraced_errors > 0 or job.status == VALIDATION_FAILED
+        return SendRemainder(traced.positions, traced.record_errors, reason)
+    hint = failed > 0 or traced.unmatched_errors > 0 or job.status == VALIDATION_FAILED
     everything = failed >= chunk.records and job.status == FAILED
     if everything and chunk.repeats == 0:
         return Repeat(reason)
     if 1 < chunk.records <= chunk.validation_failures:
         return Fail(f"{reason}: all {chunk.records} records failed validation")
     if chunk.records == 1 and hint:
-        return Fail(reason, _refuse_alone(alone, bad, reason))
+        return Fail(reason, _single_record_errors(single_record, bad, reason))
     if hint and not everything:
         return Halve(reason)
     return Repeat(reason) if chunk.repeats == 0 else Fail(f"{reason}, twice, without a reason")
 
 
-def _after_success(
+def _decide_success(
     chunk: Chunk,
     job: Job,
-    bad: Sequence[LogRow],
-    traced: Traced,
+    problems: Sequence[LogRow],
+    matches: LogMatches,
     failed: int,
-    alone: Callable[[], TracedRecord | None],
-) -> Verdict:
-    missed = failed > traced.errors or (failed > traced.sure and traced.untraced_errors > 0)
-    unnamed = missed or (traced.untraced_errors > 0 and failed == 0 and traced.errors == 0)
+    single_record: Callable[[], RecordIdentity | None],
+) -> JobOutcome:
+    missed = failed > matches.error_count or (failed > matches.certain and matches.unmatched_errors > 0)
+    unnamed = missed or (matches.unmatched_errors > 0 and failed == 0 and matches.error_count == 0)
     if not unnamed:
-        return Accept(traced.refusals, traced.untraced_errors + traced.untraced_warnings)
+        return Accept(matches.record_errors, matches.unmatched_errors + matches.unmatched_warnings)
     reason = f"job {job.id} dropped records that its log does not name"
     if chunk.records == 1:
-        return Accept(_refuse_alone(alone, bad, reason))
-    if failed >= chunk.records and not traced.positions:
+        return Accept(_single_record_errors(single_record, problems, reason))
+    if failed >= chunk.records and not matches.positions:
         return Fail(f"job {job.id} took none of its {chunk.records} records")
     return Halve(reason)
 
 
-def _refuse_alone(alone: Callable[[], TracedRecord | None], bad: Sequence[LogRow], reason: str) -> tuple[Refusal, ...]:
-    record = alone()
+def _single_record_errors(
+    single_record: Callable[[], RecordIdentity | None], problems: Sequence[LogRow], reason: str
+) -> tuple[RecordError, ...]:
+    record = single_record()
     if record is None:
         return ()
-    worst = max(bad, key=lambda row: row.severity, default=LogRow(ERROR, reason))
-    return (record.refusal(ERROR, worst.message or reason),)
+    worst = max(problems, key=lambda row: row.severity, default=LogRow(ERROR, reason))
+    return (record.make_error(ERROR, worst.message or reason),)

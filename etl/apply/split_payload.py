@@ -13,52 +13,54 @@ from dataclasses import replace
 import msgspec
 
 from etl import filesystem as durable
-from etl.errors import Defect
+from etl.errors import InternalError
 from etl.model.runs import Chunk, ChunkState
 
 
-def halves(chunk: Chunk) -> tuple[Chunk, Chunk]:
+def halve(chunk: Chunk) -> tuple[Chunk, Chunk]:
     """Two chunks with half of the records each, payloads on disk; their numbers are the ledger's business."""
     if chunk.records < 2:
-        raise Defect("a single record was to be halved")
+        raise InternalError("a single record was to be halved")
     middle = (chunk.records + 1) // 2
     everything = range(chunk.records)
-    elements = _elements(chunk)
-    return _part(chunk, everything[:middle], elements), _part(chunk, everything[middle:], elements)
+    elements = _read_elements(chunk)
+    return _make_part(chunk, everything[:middle], elements), _make_part(chunk, everything[middle:], elements)
 
 
-def rest(chunk: Chunk, left_out: Collection[int]) -> Chunk | None:
+def without_records(chunk: Chunk, excluded: Collection[int]) -> Chunk | None:
     """The chunk without the records at these positions of its own array; None when nothing would be left."""
-    kept = [position for position in range(chunk.records) if position not in left_out]
-    return _part(chunk, kept, _elements(chunk)) if kept else None
+    kept = [position for position in range(chunk.records) if position not in excluded]
+    return _make_part(chunk, kept, _read_elements(chunk)) if kept else None
 
 
-def same(chunk: Chunk) -> Chunk:
+def duplicate(chunk: Chunk) -> Chunk:
     """The very same request once more, as a chunk of its own."""
-    return replace(_fresh(chunk), repeats=chunk.repeats + 1)
+    return replace(_reset_chunk(chunk), repeats=chunk.repeats + 1)
 
 
-def join(elements: Sequence[bytes]) -> bytes:
+def join_elements(elements: Sequence[bytes]) -> bytes:
     """A JSON array of elements that already are JSON."""
     return b"[" + b",".join(elements) + b"]"
 
 
-def _elements(chunk: Chunk) -> list[bytes]:
+def _read_elements(chunk: Chunk) -> list[bytes]:
     elements = [bytes(raw) for raw in msgspec.json.decode(chunk.payload.read_bytes(), type=list[msgspec.Raw])]
     if len(elements) != chunk.records:
-        raise Defect(f"a request says {chunk.records} records and holds {len(elements)}", where=str(chunk.payload))
+        raise InternalError(
+            f"a request says {chunk.records} records and holds {len(elements)}", where=str(chunk.payload)
+        )
     return elements
 
 
-def _part(chunk: Chunk, positions: Sequence[int], elements: Sequence[bytes]) -> Chunk:
-    data = join([elements[position] for position in positions])
+def _make_part(chunk: Chunk, positions: Sequence[int], elements: Sequence[bytes]) -> Chunk:
+    data = join_elements([elements[position] for position in positions])
     digest = hashlib.sha256(data).hexdigest()
     payload = chunk.payload.with_name(f"part-{digest[:24]}.json")
-    durable.write(payload, data)
+    durable.write_atomically(payload, data)
     indexes = chunk.indexes
     mine = [indexes[position] for position in positions]
     return replace(
-        _fresh(chunk),
+        _reset_chunk(chunk),
         payload=payload,
         digest=digest,
         records=len(mine),
@@ -69,7 +71,7 @@ def _part(chunk: Chunk, positions: Sequence[int], elements: Sequence[bytes]) -> 
     )
 
 
-def _fresh(chunk: Chunk) -> Chunk:
+def _reset_chunk(chunk: Chunk) -> Chunk:
     return Chunk(
         run=chunk.run,
         number=0,
@@ -80,7 +82,7 @@ def _fresh(chunk: Chunk) -> Chunk:
         digest=chunk.digest,
         records=chunk.records,
         values=chunk.values,
-        state=ChunkState.PLANNED,
+        state=ChunkState.READY,
         origin=chunk.origin or chunk.number,
         first=chunk.first,
         without=chunk.without,

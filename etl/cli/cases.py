@@ -13,49 +13,51 @@ from typing import Any
 
 from etl import filesystem as durable
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.plan import build as plan
 from etl.plan import model
-from etl.plan.requests import requests
+from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted
 
-EXPECTED = "expected.json"
-_TERMS = model.Terms(account_id=1)
+EXPECTED_FILE = "expected.json"
+_LIMITS = model.RequestLimits(account_id=1)
 
 
-def folders(mapping: Mapping) -> list[Path]:
+def case_folders(mapping: Mapping) -> list[Path]:
     """The cases of a feed, by name."""
     return sorted(path for path in mapping.path.parent.glob(f"{mapping.feed}.cases/*") if path.is_dir())
 
 
-def outcome(mapping: Mapping, case: Path) -> dict[str, Any]:
+def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
     """What comes of a case's file: rejected rows, and requests with their flags by name."""
-    source = _file(case, "input")
+    source = _find_file(case, "input")
     if source is None:
         return {"refused": "there is no input file"}
     before = accepted.scan(case, mapping.feed, None, ())
-    earlier = _file(case, "accepted")
+    earlier = _find_file(case, "accepted")
     try:
         if earlier is not None:
-            made = plan.make(formats.read(earlier, mapping.source.dialect), mapping, before, _TERMS)
-            for request in requests(made):
-                sent = accepted.sent(request.frame, request.bits, request.number, made.layout, request.retired)
-                before = accepted.lay_over(before, sent)
-        made = plan.make(formats.read(source, mapping.source.dialect), mapping, before, _TERMS)
-    except FileRefused as refused:
+            made = plan.build_plan(formats.read_table(earlier, mapping.source.dialect), mapping, before, _LIMITS)
+            for request in make_requests(made):
+                sent = accepted.build_sent_records(
+                    request.frame, request.bits, request.number, made.layout, request.retired_records
+                )
+                before = accepted.overlay_records(before, sent)
+        made = plan.build_plan(formats.read_table(source, mapping.source.dialect), mapping, before, _LIMITS)
+    except InvalidFileError as refused:
         return {"refused": refused.code}
     rows = made.rejections.frame.select("row", "column", "code").unique(maintain_order=True)
-    return {"rejected": rows.to_dicts(), "requests": list(_requests(made))}
+    return {"rejected": rows.to_dicts(), "requests": list(_request_json(made))}
 
 
-def _requests(made: model.Plan) -> Iterator[dict[str, Any]]:
-    for request in requests(made):
-        yield {"flags": _flags(made.layout, request.header), "records": json.loads(request.payload)}
+def _request_json(plan: model.Plan) -> Iterator[dict[str, Any]]:
+    for request in make_requests(plan):
+        yield {"flags": _flag_names(plan.layout, request.header), "records": json.loads(request.payload)}
 
 
-def _flags(layout: Layout, header: dict[str, Any]) -> dict[str, list[str]]:
+def _flag_names(layout: Layout, header: dict[str, Any]) -> dict[str, list[str]]:
     names = {}
     for array in layout.operation.arrays.values():
         by_number = {flag.number: flag.name for flag in array.flags.values()}
@@ -64,47 +66,47 @@ def _flags(layout: Layout, header: dict[str, Any]) -> dict[str, list[str]]:
     return names
 
 
-def _file(case: Path, name: str) -> Path | None:
+def _find_file(case: Path, name: str) -> Path | None:
     return next(iter(sorted(case.glob(f"{name}.*"))), None)
 
 
-def differences(mapping: Mapping, case: Path) -> list[str]:
+def find_differences(mapping: Mapping, case: Path) -> list[str]:
     """Where a case's outcome is not what its author expects; empty when it is."""
-    path = case / EXPECTED
+    path = case / EXPECTED_FILE
     try:
         expected = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return [f"there is no {EXPECTED}"]
+        return [f"there is no {EXPECTED_FILE}"]
     except ValueError as error:
-        return [f"{EXPECTED} is no JSON: {error}"]
-    return list(_differ(expected, outcome(mapping, case), ""))
+        return [f"{EXPECTED_FILE} is no JSON: {error}"]
+    return list(_compare(expected, evaluate_case(mapping, case), ""))
 
 
-def write(mapping: Mapping, case: Path) -> None:
+def write_expected(mapping: Mapping, case: Path) -> None:
     """What comes of a case as what is expected of it."""
-    text = json.dumps(outcome(mapping, case), indent=2, ensure_ascii=False)
-    durable.write(case / EXPECTED, text.encode() + b"\n")
+    text = json.dumps(evaluate_case(mapping, case), indent=2, ensure_ascii=False)
+    durable.write_atomically(case / EXPECTED_FILE, text.encode() + b"\n")
 
 
-def _differ(expected: Any, got: Any, at: str) -> Iterator[str]:
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for name in dict.fromkeys([*expected, *got]):
-            here = f"{at}.{name}".lstrip(".")
-            if name not in got:
-                yield f"{here} is missing, {_shown(expected[name])} is expected"
+def _compare(expected: Any, actual: Any, path: str) -> Iterator[str]:
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for name in dict.fromkeys([*expected, *actual]):
+            here = f"{path}.{name}".lstrip(".")
+            if name not in actual:
+                yield f"{here} is missing, {_abbreviate(expected[name])} is expected"
             elif name not in expected:
-                yield f"{here} is {_shown(got[name])}, and not expected"
+                yield f"{here} is {_abbreviate(actual[name])}, and not expected"
             else:
-                yield from _differ(expected[name], got[name], here)
-    elif isinstance(expected, list) and isinstance(got, list):
-        for number, (one, two) in enumerate(zip(expected, got, strict=False), 1):
-            yield from _differ(one, two, f"{at}[{number}]")
-        if len(expected) != len(got):
-            yield f"{at} has {len(got)} elements, {len(expected)} are expected"
-    elif expected != got:
-        yield f"{at} is {_shown(got)}, {_shown(expected)} is expected"
+                yield from _compare(expected[name], actual[name], here)
+    elif isinstance(expected, list) and isinstance(actual, list):
+        for number, (one, two) in enumerate(zip(expected, actual, strict=False), 1):
+            yield from _compare(one, two, f"{path}[{number}]")
+        if len(expected) != len(actual):
+            yield f"{path} has {len(actual)} elements, {len(expected)} are expected"
+    elif expected != actual:
+        yield f"{path} is {_abbreviate(actual)}, {_abbreviate(expected)} is expected"
 
 
-def _shown(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from etl.cli import cases
-from etl.errors import Exit, MappingInvalid, UsageError
+from etl.errors import ExitStatus, InvalidMappingError, UsageError
 from etl.mapping import conflicts as mapping_owners
 from etl.mapping import lint as mapping_advice
 from etl.mapping import load as mapping_file
@@ -16,60 +16,62 @@ from etl.mapping.model import Mapping
 from etl.mapping.problems import Problems
 
 #: Differences of one case that are shown.
-SHOWN = 5
+MAX_DIFFERENCES = 5
 
 
-def run(folder: Path, paths: Sequence[Path], *, write: bool) -> Exit:
+def check_mappings(folder: Path, paths: Sequence[Path], *, write_expected: bool) -> ExitStatus:
     """Print what is right and what is wrong; `write` fills in what cases do not say yet."""
-    good, bad = _read(paths or (folder,))
+    good, bad = _load_mappings(paths or (folder,))
     if not good and not bad:
         raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
-    conflicts = mapping_owners.conflicts(good)
+    conflicts = mapping_owners.find_conflicts(good)
     for mapping in good:
         if mapping.feed in conflicts:
             continue
-        click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{_cases(mapping, bad, write)}")
-        for warning in mapping_advice.advice(mapping):
+        click.echo(
+            f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{_check_cases(mapping, bad, write_expected)}"
+        )
+        for warning in mapping_advice.lint_mapping(mapping):
             click.echo(str(warning).replace("error[", "warning[", 1), err=True)
     bad += conflicts.values()
     for problems in bad:
         click.echo(str(problems), err=True)
-    return Exit.CANNOT_GO_ON if bad else Exit.OK
+    return ExitStatus.CANNOT_CONTINUE if bad else ExitStatus.OK
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Mapping], list[MappingInvalid]]:
+def _load_mappings(paths: Sequence[Path]) -> tuple[list[Mapping], list[InvalidMappingError]]:
     good: list[Mapping] = []
-    bad: list[MappingInvalid] = []
+    bad: list[InvalidMappingError] = []
     for path in paths:
         if path.is_dir():
-            more, worse = mapping_file.read_all(path)
+            more, worse = mapping_file.load_mappings(path)
             good += more
             bad += worse
             continue
         try:
-            good.append(mapping_file.read(path))
-        except MappingInvalid as error:
+            good.append(mapping_file.load_mapping(path))
+        except InvalidMappingError as error:
             bad.append(error)
     return good, bad
 
 
-def _cases(mapping: Mapping, bad: list[MappingInvalid], write: bool) -> str:
+def _check_cases(mapping: Mapping, errors: list[InvalidMappingError], write_expected: bool) -> str:
     """How many cases hold; those that do not go to `bad`."""
-    found = cases.folders(mapping)
+    found = cases.case_folders(mapping)
     problems = Problems(mapping.path)
     held = 0
     for case in found:
-        if write and not (case / cases.EXPECTED).exists():
-            cases.write(mapping, case)
-        wrong = cases.differences(mapping, case)
+        if write_expected and not (case / cases.EXPECTED_FILE).exists():
+            cases.write_expected(mapping, case)
+        wrong = cases.find_differences(mapping, case)
         held += not wrong
         if wrong:
-            more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
+            more = [f"and {len(wrong) - MAX_DIFFERENCES} more"] if len(wrong) > MAX_DIFFERENCES else []
             message = f"the case {case.name} of {mapping.feed} comes out differently: " + "; ".join(
-                wrong[:SHOWN] + more
+                wrong[:MAX_DIFFERENCES] + more
             )
-            hint = f"correct the mapping, or remove {cases.EXPECTED} and let `etl check --write` write it anew"
+            hint = f"correct the mapping, or remove {cases.EXPECTED_FILE} and let `etl check --write` write it anew"
             problems.add("case", message, where=str(case), hint=hint)
-    if problems.found:
-        bad.append(MappingInvalid(problems.found))
+    if problems.entries:
+        errors.append(InvalidMappingError(problems.entries))
     return f", {held} of {len(found)} cases" if found else ""

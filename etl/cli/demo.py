@@ -18,9 +18,9 @@ import click
 from etl import app as session
 from etl.app import Session
 from etl.cli import tables
-from etl.config.settings import Limits, Paths, Settings
-from etl.demo.compare import differences
-from etl.errors import Exit, UsageError
+from etl.config.settings import LimitSettings, PathSettings, Settings
+from etl.demo.compare import compare_catalogue
+from etl.errors import ExitStatus, UsageError
 from etl.ingest import scan
 from etl.mapping import load as mapping_file
 from etl.model.runs import Run
@@ -28,12 +28,12 @@ from etl.model.runs import Run
 ROUNDS = (("day 1: the first load", "day1"), ("day 2: a few changes", "day2"), ("day 2 again", "day2"))
 
 #: The demonstration need not wait for minutes to pass: the sandbox grants it more than Connect's 60 a minute.
-REQUESTS = 600
+REQUESTS_PER_MINUTE = 600
 
 
-def run(mappings: Path, keep: Path | None) -> Exit:
+def run_demo(mappings: Path, work_folder: Path | None) -> ExitStatus:
     """Exit status 0 when the catalogue is what the files say and the third round sends nothing."""
-    good, bad = mapping_file.read_all(mappings)
+    good, bad = mapping_file.load_mappings(mappings)
     if bad:
         raise bad[0]
     if not good:
@@ -43,30 +43,30 @@ def run(mappings: Path, keep: Path | None) -> Exit:
             where=str(mappings),
             hint="run the demonstration in the project's folder",
         )
-    with _folder(keep) as folder, contextlib.ExitStack() as stack:
+    with _work_folder(work_folder) as folder, contextlib.ExitStack() as stack:
         from etl import sandbox
 
         settings = Settings(
-            paths=Paths(inbox=folder / "inbox", mappings=mappings, state=folder / "var"),
-            limits=Limits(requests=REQUESTS),
+            paths=PathSettings(inbox=folder / "inbox", mappings=mappings, state=folder / "var"),
+            limits=LimitSettings(requests=REQUESTS_PER_MINUTE),
         )
         kept = folder / "norce"
         kept.mkdir(parents=True, exist_ok=True)
-        chosen = sandbox.Settings(state=kept, requests=REQUESTS)
+        chosen = sandbox.SandboxSettings(state=kept, requests=REQUESTS_PER_MINUTE)
         work = stack.enter_context(
-            session.opened(settings, good, tell=lambda *_args, **_facts: None, sandbox_settings=chosen)
+            session.open_session(settings, good, emit=lambda *_args, **_facts: None, sandbox_settings=chosen)
         )
-        click.echo(f"The sandbox grants {REQUESTS} requests a minute here, ten times what Connect does.\n")
+        click.echo(f"The sandbox grants {REQUESTS_PER_MINUTE} requests a minute here, ten times what Connect does.\n")
         last: list[Run] = []
         for title, day in ROUNDS:
-            with _data() as data:
+            with _data_folder() as data:
                 shutil.copytree(data / day, settings.paths.inbox, dirs_exist_ok=True)
-            last = _round(work)
-            tables.runs_table([(r, work.ledger.chunks(r.id)) for r in last], title)
+            last = _process_inbox(work)
+            tables.print_runs([(r, work.ledger.list_chunks(r.id)) for r in last], title)
             click.echo("")
-        with _data() as data:
-            wrong = differences(data / "day2", work.server)
-        if any(noted := work.server.audit().values()):
+        with _data_folder() as data:
+            wrong = compare_catalogue(data / "day2", work.sandbox)
+        if any(noted := work.sandbox.audit().values()):
             wrong.append(f"the sandbox noted: {list(noted)}")
     again = sum(r.counts.requests for r in last)
     if again:
@@ -74,31 +74,31 @@ def run(mappings: Path, keep: Path | None) -> Exit:
     for line in wrong[:20]:
         click.echo(f"differs: {line}", err=True)
     click.echo("the catalogue is not what the files say" if wrong else "The sandbox's catalogue is what the files say.")
-    return Exit.CANNOT_GO_ON if wrong else Exit.OK
+    return ExitStatus.CANNOT_CONTINUE if wrong else ExitStatus.OK
 
 
-def _round(work: Session) -> list[Run]:
-    names = scan.scan(work.settings.paths.inbox)
-    ranked = sorted((rank, name) for name in names if (rank := work.pipeline.intake.rank(name)) is not None)
-    traffic = work.traffic
-    traffic.forget()
+def _process_inbox(session: Session) -> list[Run]:
+    names = scan.scan(session.settings.paths.inbox)
+    ranked = sorted((rank, name) for name in names if (rank := session.lifecycle.intake.rank(name)) is not None)
+    traffic = session.coordinator
+    traffic.clear_results()
     for _, name in ranked:
-        traffic.add(work.pipeline.intake.claim(name))
-    while traffic.step() or traffic.busy:
-        traffic.news.wait(0.02)
-        traffic.news.clear()
+        traffic.add(session.lifecycle.intake.claim(name))
+    while traffic.step() or traffic.is_busy:
+        traffic.wake_event.wait(0.02)
+        traffic.wake_event.clear()
     return traffic.results()
 
 
 @contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep.absolute()
+def _work_folder(work_folder: Path | None) -> Iterator[Path]:
+    if work_folder is not None:
+        work_folder.mkdir(parents=True, exist_ok=True)
+        yield work_folder.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="etl-demo-") as folder:
         yield Path(folder)
 
 
-def _data() -> contextlib.AbstractContextManager[Path]:
+def _data_folder() -> contextlib.AbstractContextManager[Path]:
     return resources.as_file(resources.files("etl.demo") / "data")

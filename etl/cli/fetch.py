@@ -9,24 +9,24 @@ import click
 
 from etl import filesystem as durable
 from etl import log
-from etl.cli.progress import Transfers
+from etl.cli.progress import TransferDisplay
 from etl.config import settings as config
 from etl.config.settings import Settings
-from etl.errors import EtlError, Exit, UsageError
+from etl.errors import EtlError, ExitStatus, UsageError
 from etl.state.files import lock
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
     pass
-from etl.sources.poller import _visit
+from etl.sources.poller import _poll_source
 
 
-def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: bool) -> Exit:
+def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: bool) -> ExitStatus:
     """Visit these servers now, or all of them; trouble with one does not keep the others."""
     from etl.cli.tables import print_json
 
-    log.set_up(verbose=verbose)
-    settings = config.state_settings(settings)
+    log.configure(verbose=verbose)
+    settings = config.resolve_state_folder(settings)
     unknown = [name for name in names if name not in settings.fetch]
     if unknown or not settings.fetch:
         known = ", ".join(settings.fetch) or "none"
@@ -35,23 +35,23 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
             f"the settings have no [fetch.{unknown[0]}]" if unknown else "the settings have no [fetch.NAME]",
             hint=f"known are: {known}; see docs/settings.md",
         )
-    worst = Exit.OK
+    worst = ExitStatus.OK
     shown: list[dict[str, Any]] = []
     state = settings.paths.state
-    with durable.translated(state):
+    with durable.translate_os_errors(state):
         durable.make_folder(state)
-    with lock.alone(state), Ledger.open(state) as ledger, Transfers() as transfers:
+    with lock.lock_state_folder(state), Ledger.open(state) as ledger, TransferDisplay() as transfers:
         for name in names or settings.fetch:
             visit: dict[str, Any] = {"source": name, "fetched": [], "waiting": [], "known": 0, "error": None}
             try:
-                made = _visit(settings, name, ledger, transfers.tell, lambda: False)
+                made = _poll_source(settings, name, ledger, transfers.emit, lambda: False)
                 assert made is not None
-                visit["fetched"], visit["known"] = list(made.arrived), made.known
-                visit["waiting"] = [{"file": file, "reason": reason} for file, reason in made.waiting]
+                visit["fetched"], visit["known"] = list(made.fetched_names), made.fetched_before
+                visit["waiting"] = [{"file": file, "reason": reason} for file, reason in made.not_ready]
             except EtlError as error:
                 click.echo(str(error), err=True)
                 visit["error"] = str(error)
-                worst = Exit.CANNOT_GO_ON
+                worst = ExitStatus.CANNOT_CONTINUE
             shown.append(visit)
     if as_json:
         print_json({"sources": shown})

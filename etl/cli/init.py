@@ -22,24 +22,24 @@ from etl import filesystem as durable
 from etl import formats
 from etl.contract import spec as contracts
 from etl.contract.spec import Field, Operation
-from etl.errors import Exit, MappingInvalid, UsageError
+from etl.errors import ExitStatus, InvalidMappingError, UsageError
 from etl.mapping import column_types as guess
 from etl.mapping import field_matching as likeness
 from etl.mapping import load as mapping_file
-from etl.mapping.column_types import Guess
-from etl.mapping.record import FEEDS
-from etl.mapping.text import SPACES
+from etl.mapping.column_types import TypeGuess
+from etl.mapping.record import COMPATIBLE_COLUMN_TYPES
+from etl.mapping.text import WHITESPACE
 from etl.model.tables import Dialect, Table
 
 if TYPE_CHECKING:
     from etl.formats.detect.dialect import Detection
 
 #: Rows whose cells are looked at.
-SAMPLE = 5_000
-BARE = re.compile(r"[A-Za-zÀ-ɏ][\wÀ-ɏ ./()%-]*[\wÀ-ɏ)%]|[A-Za-zÀ-ɏ]")
-WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+SAMPLE_ROWS = 5_000
+PLAIN_SCALAR = re.compile(r"[A-Za-zÀ-ɏ][\wÀ-ɏ ./()%-]*[\wÀ-ɏ)%]|[A-Za-zÀ-ɏ]")
+YAML_KEYWORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 #: What gives an import away: a field that only it has, and words in the names of its files.
-TELLING = {
+OPERATION_HINTS = {
     "Product/ImportOnhands": ("OnhandValue", "stock inventory lager saldo bestand onhand varasto beholdning"),
     "Product/ImportSkuPriceLists": ("PriceSale", "price pris preis hinna hinta"),
     "Product/ImportProducts": ("ManufacturerPartNo", "product produkt artikel article varer tuote catalog katalog pim"),
@@ -50,7 +50,7 @@ TELLING = {
     "Customer/ImportCompanies": ("OrganizationNo", "compan foretag firmen yritys"),
 }
 #: The levels of a product: schema, and where its fields stand in the record.
-LEVELS = (
+PRODUCT_LEVELS = (
     ("Product.Product", ()),
     ("Product.ProductCulture", ("Cultures:", "sv-SE:  # TODO the language of these texts")),
     ("Product.Variant", ("Variants:", "rows:")),
@@ -58,50 +58,50 @@ LEVELS = (
 )
 
 
-def init(file: Path, operation: str | None, output: Path | None) -> Exit:
+def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
     """The draft on the terminal or in a new file; what it lacks on the error output."""
-    wanted = _operation(operation) if operation else None
+    wanted = _find_operation(operation) if operation else None
     if output is not None and output.exists():
         raise UsageError(
             "file-exists", "the mapping file is there already", where=str(output), hint="choose a new name"
         )
-    text = text_of(file, wanted)
+    text = draft_mapping(file, wanted)
     if output is None:
         click.echo(text, nl=False)
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(output, text.encode())
+        durable.write_atomically(output, text.encode())
         click.echo(f"{output} is written; look through its TODOs, then `etl check {output}`", err=True)
-    return Exit.OK
+    return ExitStatus.OK
 
 
-def text_of(file: Path, operation: Operation | None) -> str:
+def draft_mapping(file: Path, operation: Operation | None) -> str:
     """The whole draft."""
-    detection = formats.detect(file)
-    table = formats.read(file, detection.dialect)
-    chosen, other = (operation, "") if operation else _likeliest(table.columns, file.name)
-    made = _composed(file, detection, table, chosen, other)
-    missing = problems_of(made)
+    detection = formats.detect_dialect(file)
+    table = formats.read_table(file, detection.dialect)
+    chosen, other = (operation, "") if operation else _guess_operation(table.columns, file.name)
+    made = _render_draft(file, detection, table, chosen, other)
+    missing = find_draft_problems(made)
     if not missing:
         return made + "# `etl check` has nothing against this draft.\n"
     listed = "".join(f"#   {problem}\n" for problem in missing)
     return f"{made}# Before `etl check` passes:\n{listed}"
 
 
-def problems_of(text: str) -> list[str]:
+def find_draft_problems(text: str) -> list[str]:
     """What `etl check` has against a mapping, one line each."""
     with tempfile.TemporaryDirectory(prefix="etl-draft-") as folder:
         path = Path(folder, "draft.yaml")
         path.write_text(text, encoding="utf-8")
         try:
-            mapping_file.read(path)
-        except MappingInvalid as error:
+            mapping_file.load_mapping(path)
+        except InvalidMappingError as error:
             return [f"{problem.message}: {problem.hint}" for problem in error.problems]
     return []
 
 
-def _operation(name: str) -> Operation:
-    known = contracts.load().operations
+def _find_operation(name: str) -> Operation:
+    known = contracts.load_contract().operations
     fitting = [id_ for id_ in known if name.lower() in (id_.lower(), id_.partition("/")[2].lower())]
     if len(fitting) != 1:
         sentence = f'"{name}" is no import of Connect' if not fitting else f'"{name}" is two imports'
@@ -109,48 +109,50 @@ def _operation(name: str) -> Operation:
     return known[fitting[0]]
 
 
-def _levels(operation: Operation) -> Sequence[tuple[str, tuple[str, ...]]]:
-    return LEVELS if operation.item == "Product.Product" else ((operation.item, ()),)
+def _record_levels(operation: Operation) -> Sequence[tuple[str, tuple[str, ...]]]:
+    return PRODUCT_LEVELS if operation.item_schema == "Product.Product" else ((operation.item_schema, ()),)
 
 
-def _fields(operation: Operation) -> dict[str, Field]:
+def _draftable_fields(operation: Operation) -> dict[str, Field]:
     """Plain fields that may be proposed, by name; of two with the same name the outer one."""
     found: dict[str, Field] = {}
-    for schema, _ in _levels(operation):
-        for name, field in contracts.load().schemas[schema].items():
-            if field.type in FEEDS and not field.deprecated:
+    for schema, _ in _record_levels(operation):
+        for name, field in contracts.load_contract().schemas[schema].items():
+            if field.type in COMPATIBLE_COLUMN_TYPES and not field.deprecated:
                 found.setdefault(name, field)
     return found
 
 
-def _likeliest(headers: Sequence[str], name: str) -> tuple[Operation, str]:
+def _guess_operation(headers: Sequence[str], file_name: str) -> tuple[Operation, str]:
     """The import whose fields the headers fit best; the next best one where it is not clearly ahead."""
-    said = likeness.plain(name)
+    said = likeness.normalize_header(file_name)
 
     def merit(operation: Operation) -> float:
-        pairs = likeness.pairs(headers, _fields(operation))
-        field, words = TELLING.get(operation.id, ("", ""))
+        pairs = likeness.match_fields(headers, _draftable_fields(operation))
+        field, words = OPERATION_HINTS.get(operation.id, ("", ""))
         keys = operation.key.fields
         found = 2.0 * (field in pairs) + 2.0 * any(word in said for word in words.split())
         return found + len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
 
-    rated = sorted(((merit(op), op.id) for op in contracts.load().operations.values()), reverse=True)
-    return contracts.load().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
+    rated = sorted(((merit(op), op.id) for op in contracts.load_contract().operations.values()), reverse=True)
+    return contracts.load_contract().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
 
 
-def _composed(file: Path, detection: Detection, table: Table, operation: Operation, other: str) -> str:
+def _render_draft(file: Path, detection: Detection, table: Table, operation: Operation, alternative: str) -> str:
     cells = {
-        name.strip(SPACES): table.frame[name].head(SAMPLE).drop_nulls().to_list() for name in table.columns
+        name.strip(WHITESPACE): table.frame[name].head(SAMPLE_ROWS).drop_nulls().to_list() for name in table.columns
     }  # names as the checks of a run see them
     excel = detection.dialect.format == "excel"
-    guesses = {name: guess.column(found, excel=excel) for name, found in cells.items()}
-    fields = _fields(operation)
+    guesses = {name: guess.guess_column_type(found, excel=excel) for name, found in cells.items()}
+    fields = _draftable_fields(operation)
     usable = [name for name in cells if "{" not in name]
-    mark = _mark(guesses.values())
-    pairs = likeness.pairs([name for name in usable if any(cell.strip(SPACES) for cell in cells[name])], fields)
+    mark = _decimal_mark(guesses.values())
+    pairs = likeness.match_fields(
+        [name for name in usable if any(cell.strip(WHITESPACE) for cell in cells[name])], fields
+    )
     doubtful: dict[str, str] = {}
     for name, header in list(pairs.items()):
-        fitted = _fitted(guesses[header], fields[name], cells[header], mark)
+        fitted = _adapt_guess(guesses[header], fields[name], cells[header], mark)
         if fitted is None or ("*" in header and fitted.type != "text"):
             doubtful[header] = f"{name} is a {fields[name].type}, the cells are {guesses[header].type}"
             del pairs[name]
@@ -161,21 +163,21 @@ def _composed(file: Path, detection: Detection, table: Table, operation: Operati
     lines += [f"# {sentence}" for sentence in detection.evidence]
     lines += [
         f"feed: {_feed_name(stem)}",
-        f"operation: {operation.id}" + (f"  # TODO or {other}: which import is meant?" if other else ""),
+        f"operation: {operation.id}" + (f"  # TODO or {alternative}: which import is meant?" if alternative else ""),
         "source:",
-        f"  files: {quoted(re.sub(r'[0-9][0-9_.-]*(?=[._-]|$)|[0-9]{2,}', '*', file.name))}"
+        f"  files: {quote(re.sub(r'[0-9][0-9_.-]*(?=[._-]|$)|[0-9]{2,}', '*', file.name))}"
         "  # TODO the pattern of its names below the inbox",
         "  content: full  # TODO full: each file holds everything; changes: only what has changed",
-        *(f"  {line}" for line in _dialect(detection.dialect)),
+        *(f"  {line}" for line in _dialect_lines(detection.dialect)),
         "columns:",
     ]
     used = set(pairs.values())
     for name in cells:
-        lines += _column(name, guesses[name], name in used, doubtful.get(name), name in usable)
+        lines += _column_lines(name, guesses[name], name in used, doubtful.get(name), name in usable)
     lines.append("record:")
-    lines += [f"  {line}" for line in _record(operation, pairs)]
+    lines += [f"  {line}" for line in _record_lines(operation, pairs)]
     left = [key for key in operation.key.fields if key not in pairs]
-    if left and operation.key.match == "all" and len(_levels(operation)) == 1:
+    if left and operation.key.match == "all" and len(_record_levels(operation)) == 1:
         for key in left:
             if key not in (operation.key.defaults or {}):
                 lines.append(f"  # TODO {key}: part of the key; a column, or {{value: …}}")
@@ -185,30 +187,36 @@ def _composed(file: Path, detection: Detection, table: Table, operation: Operati
 
 def _feed_name(stem: str) -> str:
     """The words of the file's name without its numbers."""
-    words = (likeness.plain(word) for word in re.split(r"[\W\d_]+", stem))
+    words = (likeness.normalize_header(word) for word in re.split(r"[\W\d_]+", stem))
     return "-".join(word for word in words if len(word) > 1)[:60].strip("-") or "feed"
 
 
-def _mark(guesses: Iterable[Guess]) -> str:
+def _decimal_mark(type_guesses: Iterable[TypeGuess]) -> str:
     """The decimal mark of the file's other columns."""
-    marks = Counter(str(found.settings.get("decimal", ".")) for found in guesses if found.type == "decimal")
+    marks = Counter(str(found.settings.get("decimal", ".")) for found in type_guesses if found.type == "decimal")
     return marks.most_common(1)[0][0] if marks else "."
 
 
-def _fitted(found: Guess, field: Field, cells: Sequence[str], mark: str) -> Guess | None:
+def _adapt_guess(type_guess: TypeGuess, field: Field, cells: Sequence[str], decimal_mark: str) -> TypeGuess | None:
     """The guess as the field needs it; None where the two do not go together. Whole prices may get decimals one day."""
-    if field.type == "number" and found.type == "integer":
-        return Guess("decimal", {} if mark == "." else {"decimal": mark}, found.doubt)
+    if field.type == "number" and type_guess.type == "integer":
+        return TypeGuess("decimal", {} if decimal_mark == "." else {"decimal": decimal_mark}, type_guess.uncertainty)
     if field.type == "string":
-        return Guess() if found.type in ("integer", "decimal") else found if found.type == "text" else Guess()
+        return (
+            TypeGuess()
+            if type_guess.type in ("integer", "decimal")
+            else type_guess
+            if type_guess.type == "text"
+            else TypeGuess()
+        )
     if field.type == "boolean":
-        return guess.flags(cells)
+        return guess.guess_boolean(cells)
     if field.type in ("enum", "uuid", "uri"):
         return None
-    return found if found.type in FEEDS[field.type] else None
+    return type_guess if type_guess.type in COMPATIBLE_COLUMN_TYPES[field.type] else None
 
 
-def _dialect(dialect: Dialect) -> Iterator[str]:
+def _dialect_lines(dialect: Dialect) -> Iterator[str]:
     usual = Dialect()
     for setting in dataclasses.fields(Dialect):
         value = getattr(dialect, setting.name)
@@ -217,28 +225,32 @@ def _dialect(dialect: Dialect) -> Iterator[str]:
             yield f"{setting.name}: {json.dumps(shown, ensure_ascii=False)}"
 
 
-def _column(name: str, found: Guess, used: bool, doubt: str | None, usable: bool) -> Iterator[str]:
-    settings = "".join(f", {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in found.settings.items())
-    remarks = [remark for remark in (found.doubt, doubt) if remark]
-    if not usable:
-        yield f"  # {quoted(name)}: a name with {{ means a pattern here; rename it with source.columns"
+def _column_lines(
+    name: str, type_guess: TypeGuess, is_used: bool, mismatch: str | None, is_usable: bool
+) -> Iterator[str]:
+    settings = "".join(
+        f", {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in type_guess.settings.items()
+    )
+    remarks = [remark for remark in (type_guess.uncertainty, mismatch) if remark]
+    if not is_usable:
+        yield f"  # {quote(name)}: a name with {{ means a pattern here; rename it with source.columns"
         return
     if "*" in name:
-        remark = "text" if used else "; ".join(remarks) or "not in the record"
-        yield f"  # {quoted(name)}: {remark} (a star means a pattern here, so it is not declared)"
+        remark = "text" if is_used else "; ".join(remarks) or "not in the record"
+        yield f"  # {quote(name)}: {remark} (a star means a pattern here, so it is not declared)"
         return
-    if not used and not remarks:
+    if not is_used and not remarks:
         remarks = ["not in the record"]
-    note = f"  # {'TODO ' if found.doubt or doubt else ''}{'; '.join(remarks)}" if remarks else ""
-    yield f"  {'' if used else '# '}{quoted(name)}: {{type: {found.type}{settings}}}{note}"
+    note = f"  # {'TODO ' if type_guess.uncertainty or mismatch else ''}{'; '.join(remarks)}" if remarks else ""
+    yield f"  {'' if is_used else '# '}{quote(name)}: {{type: {type_guess.type}{settings}}}{note}"
 
 
-def _record(operation: Operation, pairs: dict[str, str]) -> Iterator[str]:
-    left = dict(pairs)
+def _record_lines(operation: Operation, headers_by_field: dict[str, str]) -> Iterator[str]:
+    left = dict(headers_by_field)
     opened: tuple[str, ...] = ()
-    for schema, path in _levels(operation):
-        names = [name for name in left if name in contracts.load().schemas[schema]]
-        if not names and not any(key in contracts.load().schemas[schema] for key in operation.key.fields):
+    for schema, path in _record_levels(operation):
+        names = [name for name in left if name in contracts.load_contract().schemas[schema]]
+        if not names and not any(key in contracts.load_contract().schemas[schema] for key in operation.key.fields):
             continue
         shared = sum(1 for a, b in zip(opened, path, strict=False) if a == b)
         for depth in range(shared, len(path)):
@@ -247,23 +259,27 @@ def _record(operation: Operation, pairs: dict[str, str]) -> Iterator[str]:
         opened = path
         dash = path[-1:] == ("-",)
         indent = "  " * (len(path) - dash) + ("  " if dash else "")
-        lacks = [key for key in operation.key.fields if key in contracts.load().schemas[schema] and key not in pairs]
+        lacks = [
+            key
+            for key in operation.key.fields
+            if key in contracts.load_contract().schemas[schema] and key not in headers_by_field
+        ]
         if dash and lacks:
             yield f"{indent[:-2]}- # TODO {lacks[0]}: part of the key; a column, or {{value: …}}"
         for at, name in enumerate(names):
             start = indent[:-2] + "- " if dash and at == 0 and not lacks else indent
-            yield f"{start}{name}: {quoted(left.pop(name))}"
+            yield f"{start}{name}: {quote(left.pop(name))}"
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text as YAML has to have it."""
-    if BARE.fullmatch(text) and text.lower() not in WORDS:
+    if PLAIN_SCALAR.fullmatch(text) and text.lower() not in YAML_KEYWORDS:
         return text
     return json.dumps(text, ensure_ascii=False)
 
 
-def evidence(file: Path) -> list[str]:
+def explain_detection(file: Path) -> list[str]:
     """What detection makes of a file, in sentences."""
-    found = formats.detect(file)
+    found = formats.detect_dialect(file)
     shown = ", ".join(name[:40] for name in found.columns[:12]) + (" …" if len(found.columns) > 12 else "")
     return [*found.evidence, f"{len(found.columns)} columns: {shown}"]

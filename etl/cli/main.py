@@ -15,19 +15,19 @@ import click
 
 from etl import __version__, terminal
 from etl import filesystem as durable
-from etl.errors import EtlError, Exit
+from etl.errors import EtlError, ExitStatus
 
 P = ParamSpec("P")
 
 
-class Main(click.Group):
+class CommandGroup(click.Group):
     """Commands in the order of their use, and errors as sentences."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
-def guarded(command: Callable[P, Exit | None]) -> Callable[P, NoReturn]:
+def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoReturn]:
     """The error boundary: a command returns its status, or raises."""
 
     @wraps(command)
@@ -39,23 +39,23 @@ def guarded(command: Callable[P, Exit | None]) -> Callable[P, NoReturn]:
             sys.exit(error.exit_status)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            sys.exit(Exit.INTERRUPTED)
+            sys.exit(ExitStatus.INTERRUPTED)
         except BrokenPipeError:
-            sys.exit(Exit.OK)
+            sys.exit(ExitStatus.OK)
         except click.ClickException:
             raise
         except OSError as error:
-            refused = durable.refused(error)
+            refused = durable.disk_error(error)
             click.echo(str(refused), err=True)
             sys.exit(refused.exit_status)
         except Exception as error:
-            _defect(error)
-        sys.exit(status or Exit.OK)
+            _report_internal_error(error)
+        sys.exit(status or ExitStatus.OK)
 
     return run
 
 
-def _defect(error: Exception) -> NoReturn:
+def _report_internal_error(error: Exception) -> NoReturn:
     """What we did not foresee: a sentence on the terminal, the traceback in a file without cell values."""
     import tempfile
     import traceback
@@ -71,10 +71,10 @@ def _defect(error: Exception) -> NoReturn:
     )
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    sys.exit(Exit.DEFECT)
+    sys.exit(ExitStatus.INTERNAL_ERROR)
 
 
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ETL_CONFIG, or etl.toml).")
 @click.option("--verbose", is_flag=True, help="More in the log.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a defect.")
@@ -86,35 +86,35 @@ def main(ctx: click.Context, config: Path | None, verbose: bool, debug: bool) ->
     Exit status: 0 all accepted, 1 cannot go on, 2 wrong usage, 3 our defect, 4 some rows rejected,
     5 Connect refused or failed, 6 held for approval, 130 interrupted.
     """
-    terminal.guard()
+    terminal.sanitize_streams()
     ctx.obj = {"config": config, "verbose": verbose}
 
 
-def _settings(ctx: click.Context) -> Any:
+def _load_settings(ctx: click.Context) -> Any:
     from etl.config import settings as config
 
-    return config.load(ctx.obj["config"])
+    return config.load_settings(ctx.obj["config"])
 
 
 @main.command()
 @click.pass_context
-@guarded
-def run(ctx: click.Context) -> Exit:
+@handle_errors
+def run(ctx: click.Context) -> ExitStatus:
     """Watch the inbox and process files until stopped."""
     from etl.cli import run as work
 
-    return work.run(_settings(ctx), verbose=ctx.obj["verbose"])
+    return work.run(_load_settings(ctx), verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 @click.pass_context
-@guarded
-def once(ctx: click.Context, as_json: bool) -> Exit:
+@handle_errors
+def once(ctx: click.Context, as_json: bool) -> ExitStatus:
     """Process what is in the inbox, wait for its jobs, exit."""
     from etl.cli import run as work
 
-    return work.once(_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
+    return work.once(_load_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -123,16 +123,16 @@ def once(ctx: click.Context, as_json: bool) -> Exit:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option("--evidence", is_flag=True, help="Only show how FILE is written, and why we think so.")
 @click.pass_context
-@guarded
-def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> Exit:
+@handle_errors
+def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> ExitStatus:
     """Show what FILE would send; nothing is sent."""
     from etl.cli import init as draft
     from etl.cli import preview
 
     if evidence:
-        click.echo("\n".join(draft.evidence(file)))
-        return Exit.OK
-    return preview.show(_settings(ctx), file, feed, as_json=as_json)
+        click.echo("\n".join(draft.explain_detection(file)))
+        return ExitStatus.OK
+    return preview.preview_file(_load_settings(ctx), file, feed, as_json=as_json)
 
 
 @main.command()
@@ -140,27 +140,27 @@ def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evi
 @click.option("--file", help="Instead of RUN: a file's name below the inbox, or the last part of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> Exit:
+@handle_errors
+def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> ExitStatus:
     """Process the file of RUN again, with the mapping as it is now."""
     from etl.cli import rerun as redo
     from etl.errors import UsageError
 
     if (run_id is None) == (file is None):
         raise UsageError("run-or-file", "it has to be said which run, or which file", hint="`etl rerun RUN`, or --file")
-    return redo.rerun(_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
+    return redo.rerun(_load_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("feed")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def retry(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+@handle_errors
+def retry(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
     """Send what Norce has not accepted of FEED, and only that."""
     from etl.cli import rerun as redo
 
-    return redo.retry(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+    return redo.retry(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -168,146 +168,146 @@ def retry(ctx: click.Context, feed: str, as_json: bool) -> Exit:
 @click.argument("keys", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> Exit:
+@handle_errors
+def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> ExitStatus:
     """Send the records of FEED with these KEYS again, whatever was accepted."""
     from etl.cli import rerun as redo
 
-    return redo.resend(_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
+    return redo.resend(_load_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("feed")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def full(ctx: click.Context, feed: str, as_json: bool) -> Exit:
+@handle_errors
+def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
     """Send everything of FEED again, from its newest file."""
     from etl.cli import rerun as redo
 
-    return redo.full(_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+    return redo.full(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def approve(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+@handle_errors
+def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Send a held RUN, exactly as it was planned."""
     from etl.cli import run as work
 
-    return work.approve(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return work.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("job_id", metavar="JOB", type=int)
 @click.pass_context
-@guarded
-def restart(ctx: click.Context, job_id: int) -> Exit:
+@handle_errors
+def restart(ctx: click.Context, job_id: int) -> ExitStatus:
     """Let an ended JOB of Norce run again, unless something newer of its import was sent."""
     from etl.cli import run as work
 
-    return work.restart_job(_settings(ctx), job_id, verbose=ctx.obj["verbose"])
+    return work.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.pass_context
-@guarded
-def discard(ctx: click.Context, run_id: str) -> Exit:
+@handle_errors
+def discard(ctx: click.Context, run_id: str) -> ExitStatus:
     """File a held RUN away without sending it."""
     from etl.cli import run as work
 
-    return work.discard(_settings(ctx), run_id)
+    return work.discard(_load_settings(ctx), run_id)
 
 
 @main.command()
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print what came as JSON.")
 @click.pass_context
-@guarded
-def fetch(ctx: click.Context, name: str | None, as_json: bool) -> Exit:
+@handle_errors
+def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
     """Fetch files from the server [fetch.NAME] into the inbox, or from all; do not process them."""
     from etl.cli import fetch
 
     names = [name] if name else []
-    return fetch.fetch(_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
+    return fetch.fetch(_load_settings(ctx), names, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
-@guarded
-def undo(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+@handle_errors
+def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Plan the resending of what Norce had before RUN; it waits for `etl approve`."""
     from etl.cli import run as work
 
-    return work.undo(_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return work.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--strict", is_flag=True, help="End with 1 when a file is late or the like, with 6 when a run is held.")
 @click.pass_context
-@guarded
-def status(ctx: click.Context, as_json: bool, strict: bool) -> Exit:
+@handle_errors
+def status(ctx: click.Context, as_json: bool, strict: bool) -> ExitStatus:
     """Show the newest runs, what is open and waits, and what somebody should know of."""
     from etl.cli import status as status_module
 
-    return status_module.status(_settings(ctx), as_json=as_json, strict=strict)
+    return status_module.status(_load_settings(ctx), as_json=as_json, strict=strict)
 
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.pass_context
-@guarded
-def show(ctx: click.Context, run_id: str, as_json: bool) -> Exit:
+@handle_errors
+def show(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Show one RUN: counts, requests, and every record that was refused."""
     from etl.cli import show as screens
 
-    return screens.show(_settings(ctx), run_id, as_json=as_json)
+    return screens.show(_load_settings(ctx), run_id, as_json=as_json)
 
 
 @main.command()
 @click.argument("mappings", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--write", is_flag=True, help="Write what cases without an expected.json come to.")
 @click.pass_context
-@guarded
-def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> Exit:
+@handle_errors
+def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> ExitStatus:
     """Hold mapping files against the contract, and run their cases (default: all in the mappings folder)."""
     from etl.cli import check
 
-    return check.run(_settings(ctx).paths.mappings, mappings, write=write)
+    return check.check_mappings(_load_settings(ctx).paths.mappings, mappings, write_expected=write)
 
 
 @main.command()
-@guarded
-def schema() -> Exit:
+@handle_errors
+def schema() -> ExitStatus:
     """Print the mapping language as JSON Schema, for editors."""
     import json
 
     from etl.mapping import json_schema as mapping_schema
 
-    click.echo(json.dumps(mapping_schema.schema(), indent=1, ensure_ascii=False))
-    return Exit.OK
+    click.echo(json.dumps(mapping_schema.build_schema(), indent=1, ensure_ascii=False))
+    return ExitStatus.OK
 
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--operation", help="The import it is for, e.g. ImportOnhands (default: by the headers).")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: the terminal).")
-@guarded
-def init(file: Path, operation: str | None, output: Path | None) -> Exit:
+@handle_errors
+def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
     """Draft a mapping from FILE: how it is written, its columns, and the fields they may be."""
     from etl.cli import init as draft
 
     return draft.init(file, operation, output)
 
 
-@main.group(cls=Main)
+@main.group(cls=CommandGroup)
 def state() -> None:
     """Look at the state folder, carry it elsewhere, put it right."""
 
@@ -315,35 +315,35 @@ def state() -> None:
 @state.command("verify")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.pass_context
-@guarded
-def state_verify(ctx: click.Context, as_json: bool) -> Exit:
+@handle_errors
+def state_verify(ctx: click.Context, as_json: bool) -> ExitStatus:
     """Hold ledger and files against each other; each problem with the command that repairs it."""
     from etl.cli import state as care
 
-    return care.check(_settings(ctx), as_json=as_json)
+    return care.verify_folder(_load_settings(ctx), as_json=as_json)
 
 
 @state.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--feed", "feeds", multiple=True, help="Only this feed; may be repeated.")
 @click.pass_context
-@guarded
-def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> Exit:
+@handle_errors
+def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> ExitStatus:
     """Write what Norce has into a new FILE."""
     from etl.cli import state as care
 
-    return care.carry_out(_settings(ctx), file, feeds)
+    return care.export_to_file(_load_settings(ctx), file, feeds)
 
 
 @state.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_context
-@guarded
-def state_import(ctx: click.Context, file: Path) -> Exit:
+@handle_errors
+def state_import(ctx: click.Context, file: Path) -> ExitStatus:
     """Fill an empty state folder from an exported FILE."""
     from etl.cli import state as care
 
-    return care.carry_in(_settings(ctx), file)
+    return care.import_from_file(_load_settings(ctx), file)
 
 
 @state.command("rebuild")
@@ -352,20 +352,22 @@ def state_import(ctx: click.Context, file: Path) -> Exit:
 @click.option("--all", "everything", is_flag=True, help="Set the whole state aside and begin anew.")
 @click.option("--as-it-is", is_flag=True, help="Take a ledger that you have changed yourself.")
 @click.pass_context
-@guarded
-def state_rebuild(ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool) -> Exit:
+@handle_errors
+def state_rebuild(
+    ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool
+) -> ExitStatus:
     """Make what Norce has from a FEED anew, or put an open RUN right."""
     from etl.cli import state as care
 
-    return care.put_right(_settings(ctx), names, forget=forget, everything=everything, as_it_is=as_it_is)
+    return care.rebuild_state(_load_settings(ctx), names, forget=forget, reset=everything, trust_ledger=as_it_is)
 
 
 @main.command()
 @click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")
 @click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent there for every job that ends.")
-@guarded
-def sandbox(port: int, state: Path | None, webhook: str | None) -> Exit:
+@handle_errors
+def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
     """Start a local server that behaves as the Connect documentation says."""
     from etl import sandbox as server
     from etl.config import secrets
@@ -374,20 +376,20 @@ def sandbox(port: int, state: Path | None, webhook: str | None) -> Exit:
     events = None
     if webhook is not None:
         header = config.WebhookSettings(port=0).header
-        events = server.Events(url=webhook, headers={header: secrets.webhook_token().reveal()})
+        events = server.EventSettings(url=webhook, headers={header: secrets.load_webhook_token().reveal()})
     if state is not None:
         state.mkdir(parents=True, exist_ok=True)
     click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
-    server.serve(server.Sandbox(server.Settings(state=state, events=events)), port)
-    return Exit.OK
+    server.serve(server.Sandbox(server.SandboxSettings(state=state, events=events)), port)
+    return ExitStatus.OK
 
 
 @main.command()
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Work in this folder and keep it.")
 @click.pass_context
-@guarded
-def demo(ctx: click.Context, keep: Path | None) -> Exit:
+@handle_errors
+def demo(ctx: click.Context, keep: Path | None) -> ExitStatus:
     """Run the demonstration: two days of exports against the sandbox."""
     from etl.cli import demo as show
 
-    return show.run(_settings(ctx).paths.mappings, keep)
+    return show.run_demo(_load_settings(ctx).paths.mappings, keep)

@@ -16,7 +16,7 @@ from etl import thread_pool as abreast
 from etl.cli import tables
 from etl.config import settings as config
 from etl.config.settings import Settings
-from etl.errors import Exit, FileRefused, UsageError
+from etl.errors import ExitStatus, InvalidFileError, UsageError
 from etl.ingest import routing
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
@@ -24,7 +24,7 @@ from etl.plan import build as plan
 from etl.plan.batches import batching as chunk
 from etl.plan.changes import impact
 from etl.plan.model import Plan
-from etl.plan.requests import requests
+from etl.plan.requests import make_requests
 from etl.report import rejections
 from etl.report import run_report as report
 from etl.runs import plan_inputs
@@ -33,81 +33,81 @@ from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted as store
 
 #: Records of each request that are shown.
-RECORDS = 3
+RECORDS_SHOWN = 3
 
 #: A plan is made so often anew while another process moves *accepted*.
-MOST_ATTEMPTS = 3
+MAX_PLAN_ATTEMPTS = 3
 
 
-def show(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> Exit:
+def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> ExitStatus:
     """Counts, rejections, every request's header and first records, and the minutes they need."""
-    mapping = _mapping(settings, file, feed)
-    settings = config.state_settings(settings)
+    mapping = _choose_mapping(settings, file, feed)
+    settings = config.resolve_state_folder(settings)
     for attempt in itertools.count():
         try:
-            made = _plan(settings, file, mapping)
+            made = _plan_file(settings, file, mapping)
             break
         except FileNotFoundError:  # a process that works on the state has put a newer *accepted* in its place
-            if attempt == MOST_ATTEMPTS:
+            if attempt == MAX_PLAN_ATTEMPTS:
                 raise
-    shown = describe(made, file.name)
+    shown = plan_json(made, file.name)
     if as_json:
         tables.print_json(shown)
     else:
-        _print(shown)
+        _print_plan(shown)
     if shown["held"]:
-        return Exit.HELD
-    return Exit.ROWS_REJECTED if made.counts.rejected else Exit.OK
+        return ExitStatus.HELD
+    return ExitStatus.ROWS_REJECTED if made.counts.rejected else ExitStatus.OK
 
 
-def _plan(settings: Settings, file: Path, mapping: Mapping) -> Plan:
+def _plan_file(settings: Settings, file: Path, mapping: Mapping) -> Plan:
     state = settings.paths.state
-    terms = plan_inputs.terms(settings, session.account_id(settings))
-    with formats.reading(file, mapping.source.dialect) as reading, abreast.threads() as start:
+    terms = plan_inputs.make_request_limits(settings, session.account_id(settings))
+    with formats.open_table(file, mapping.source.dialect) as reading, abreast.thread_pool() as start:
         if not (state / "ledger.sqlite").exists():
-            return plan.make(reading, mapping, store.scan(state, mapping.feed, None, ()), terms, start=start)
-        with Ledger.read(state) as ledger:
-            return plan.make(
+            return plan.build_plan(reading, mapping, store.scan(state, mapping.feed, None, ()), terms, submit=start)
+        with Ledger.open_read_only(state) as ledger:
+            return plan.build_plan(
                 reading,
                 mapping,
                 compact.scan_accepted(ledger, state, mapping.feed),
                 terms,
-                known=plan_inputs.known_values(ledger, state, mapping),
-                before=plan_inputs.file_before(ledger, mapping, file),
-                pending=plan_inputs.pending_of(ledger, state, mapping),
-                owned=plan_inputs.owned_by(ledger, state, mapping),
-                start=start,
+                reference_values=plan_inputs.load_reference_values(ledger, state, mapping),
+                previous_file=plan_inputs.load_previous_file(ledger, mapping, file),
+                pending_records=plan_inputs.load_pending_records(ledger, state, mapping),
+                owner_records=plan_inputs.load_owner_records(ledger, state, mapping),
+                submit=start,
             )
 
 
-def describe(made: Plan, name: str) -> dict[str, Any]:
+def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
     """The plan as `etl preview --json` gives it; see docs/cli.md."""
     listed = []
     records = values = exact = size = 0
-    for request in requests(made):
+    for request in make_requests(plan):
         records += request.records
         values += request.values
-        exact += request.exact
+        exact += request.changed_values
         size += len(request.payload)
         listed.append(
             {
                 "number": request.number,
                 "wave": request.wave,
-                "operation": made.mapping.operation.id,
+                "operation": plan.mapping.operation.id,
                 "header": request.header,
                 "records": request.records,
                 "values": request.values,
                 "bytes": len(request.payload),
                 "digest": request.digest,
-                "merged": request.merged,
-                "first": json.loads(request.payload)[:RECORDS],
+                "merged": request.change_set_count,
+                "first": json.loads(request.payload)[:RECORDS_SHOWN],
             }
         )
-    counts = made.counts
+    counts = plan.counts
     return {
-        "file": name,
-        "feed": made.mapping.feed,
-        "operation": made.mapping.operation.id,
+        "file": file_name,
+        "feed": plan.mapping.feed,
+        "operation": plan.mapping.operation.id,
         "rows": counts.rows,
         "rejected": counts.rejected,
         "skipped": counts.skipped,
@@ -116,26 +116,26 @@ def describe(made: Plan, name: str) -> dict[str, Any]:
         "changed": counts.changed,
         "gone": counts.gone,
         "waiting": counts.waiting,
-        "withheld": made.withheld,
-        "cleared": made.cleared,
-        "unused_columns": list(made.unused),
+        "withheld": plan.suppressed,
+        "cleared": plan.cleared,
+        "unused_columns": list(plan.unused_columns),
         "requests": len(listed),
         "records_sent": records,
         "values_sent": values,
         "values_changed": exact,
-        "requests_apart": chunk.apart(made.batches, made.terms.max_records),
+        "requests_apart": chunk.unmerged_request_count(plan.batches, plan.request_limits.max_records),
         "bytes": size,
-        "minutes": math.ceil(len(listed) / made.terms.requests_per_minute),
-        "held": list(made.doubts),
-        "guards": [verdict.shown() for verdict in made.verdicts],
-        "summary": impact.summary(made.impact),
-        "rejections": rejections.grouped(made.rejections.frame),
+        "minutes": math.ceil(len(listed) / plan.request_limits.requests_per_minute),
+        "held": list(plan.hold_reasons),
+        "guards": [verdict.to_json() for verdict in plan.guard_results],
+        "summary": impact.impact_to_json(plan.impact),
+        "rejections": rejections.group_rejections(plan.rejections.frame),
         "plan": listed,
     }
 
 
-def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
-    good, bad = mapping_file.read_all(settings.paths.mappings)
+def _choose_mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
+    good, bad = mapping_file.load_mappings(settings.paths.mappings)
     if feed is not None:
         found = [mapping for mapping in good if mapping.feed == feed]
         if found:
@@ -152,7 +152,7 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
     path = file.resolve()
     names += ["/".join(path.parts[-depth:]) for depth in range(2, min(5, len(path.parts)) + 1)]
     for name in names:
-        matching = routing.routes(name, good)
+        matching = routing.match_mappings(name, good)
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -164,7 +164,7 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
             )
     for problems in bad:
         click.echo(str(problems), err=True)
-    raise FileRefused(
+    raise InvalidFileError(
         "feed-needed",
         f"the name of {file.name} fits no mapping",
         where=str(file),
@@ -173,9 +173,9 @@ def _mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
     )
 
 
-def _print(shown: dict[str, Any]) -> None:
+def _print_plan(facts: dict[str, Any]) -> None:
     number = "{:,}".format
-    click.echo(f"{shown['file']} as {shown['feed']} ({shown['operation']}): nothing is sent")
+    click.echo(f"{facts['file']} as {facts['feed']} ({facts['operation']}): nothing is sent")
     for word in (
         "rows",
         "rejected",
@@ -188,24 +188,24 @@ def _print(shown: dict[str, Any]) -> None:
         "cleared",
         "withheld",
     ):
-        if shown[word] or word == "rows":
-            click.echo(f"  {word:10} {number(shown[word]).replace(',', ' '):>10}")
-    for line in report.rejected_lines(shown["rejections"]):
+        if facts[word] or word == "rows":
+            click.echo(f"  {word:10} {number(facts[word]).replace(',', ' '):>10}")
+    for line in report.rejection_lines(facts["rejections"]):
         click.echo(f"  {line}")
-    if shown["unused_columns"]:
-        click.echo(f"  columns not mentioned in the mapping: {', '.join(shown['unused_columns'])}")
-    tables.summary_table(shown["summary"])
-    minutes = shown["minutes"]
+    if facts["unused_columns"]:
+        click.echo(f"  columns not mentioned in the mapping: {', '.join(facts['unused_columns'])}")
+    tables.print_summary(facts["summary"])
+    minutes = facts["minutes"]
     click.echo(
-        f"  {shown['requests']} requests with {shown['records_sent']} records and {shown['values_sent']} values, "
+        f"  {facts['requests']} requests with {facts['records_sent']} records and {facts['values_sent']} values, "
         + (f"{minutes} minute{'s' if minutes != 1 else ''} at the limit" if minutes else "nothing to send")
     )
-    if shown["values_sent"] > shown["values_changed"]:
+    if facts["values_sent"] > facts["values_changed"]:
         click.echo(
-            f"  {shown['values_changed']} values have changed, {shown['values_sent'] - shown['values_changed']} go with"
-            f" them so that records can share a request; apart it would be {shown['requests_apart']} requests"
+            f"  {facts['values_changed']} values have changed, {facts['values_sent'] - facts['values_changed']} go with"
+            f" them so that records can share a request; apart it would be {facts['requests_apart']} requests"
         )
-    for request in itertools.islice(shown["plan"], 20):
+    for request in itertools.islice(facts["plan"], 20):
         merged = f", {request['merged']} change sets put together to save requests" if request["merged"] > 1 else ""
         wave = f", after the jobs before it (wave {request['wave']})" if request["wave"] else ""
         click.echo(
@@ -214,9 +214,9 @@ def _print(shown: dict[str, Any]) -> None:
         click.echo(f"  header {json.dumps(request['header'])}")
         for record in request["first"]:
             click.echo(f"  {json.dumps(record, ensure_ascii=False)}")
-        if request["records"] > RECORDS:
-            click.echo(f"  and {request['records'] - RECORDS} more")
-    if len(shown["plan"]) > 20:
-        click.echo(f"\nand {len(shown['plan']) - 20} more requests; --json has them all")
-    tables.guards_table(shown["guards"])
-    tables.held_tables("would be held", shown["held"], shown["guards"])
+        if request["records"] > RECORDS_SHOWN:
+            click.echo(f"  and {request['records'] - RECORDS_SHOWN} more")
+    if len(facts["plan"]) > 20:
+        click.echo(f"\nand {len(facts['plan']) - 20} more requests; --json has them all")
+    tables.print_guards(facts["guards"])
+    tables.print_hold_reasons("would be held", facts["held"], facts["guards"])

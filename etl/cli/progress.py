@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from etl import log, terminal
 
-_WARNINGS = (
+_WARNING_EVENTS = (
     "chunk_failed",
     "run_refused",
     "run_blocked",
@@ -21,26 +21,28 @@ _WARNINGS = (
 )
 
 
-class _Lines:
+class _Display:
     """Moving lines on a terminal, for as long as the block lasts; elsewhere there are none."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
-    def _columns(self) -> tuple[Any, ...]:
+    def _bar_columns(self) -> tuple[Any, ...]:
         """What stands behind a line's name; rich is loaded for it only where somebody sees it."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        if self._live:
+        if self._is_terminal:
             from rich.console import Console
             from rich.progress import Progress as Bar
             from rich.progress import TextColumn
 
             name = TextColumn("{task.description}", markup=False)
-            self._bar = Bar(name, *self._columns(), console=Console(file=terminal.behind(sys.stderr)), transient=True)
+            self._bar = Bar(
+                name, *self._bar_columns(), console=Console(file=terminal.raw_stream(sys.stderr)), transient=True
+            )
             self._bar.start()
         return self
 
@@ -52,20 +54,20 @@ class _Lines:
             self._bar = None
 
 
-class Progress(_Lines):
+class RunDisplay(_Display):
     """Hears of every event, from any thread. On a terminal it shows the runs under way with their requests; else it
     logs."""
 
-    def _columns(self) -> tuple[Any, ...]:
+    def _bar_columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
         return BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def emit(self, event: str, **facts: Any) -> None:
         """An event: `noun_verb` with facts that hold no cell values."""
         if event == "fetch_progressed":
             return
-        level = "warning" if event in _WARNINGS else "info"
+        level = "warning" if event in _WARNING_EVENTS else "info"
         if self._bar is None:
             getattr(log.logger(), level)(event, **facts)
             return
@@ -88,15 +90,15 @@ class Progress(_Lines):
             self._bar.console.print(f"waiting {facts.get('seconds')} s: {facts.get('reason')}")
 
 
-class Transfers(_Lines):
+class TransferDisplay(_Display):
     """Files on their way from suppliers' servers: a line with bytes for each on a terminal, log lines elsewhere."""
 
-    def _columns(self) -> tuple[Any, ...]:
+    def _bar_columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
         return BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def emit(self, event: str, **facts: Any) -> None:
         """An event of a fetch. How far a file is shows on a terminal only."""
         if event != "fetch_progressed":
             if self._bar is None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from etl.cli.tables import held_tables, print_json, runs_table, summary_table
-from etl.config.settings import Settings, state_settings
-from etl.errors import Exit, UsageError
+from etl.cli.tables import print_hold_reasons, print_json, print_runs, print_summary
+from etl.config.settings import Settings, resolve_state_folder
+from etl.errors import ExitStatus, UsageError
 from etl.model.runs import ChunkState, Run, RunState
 from etl.report import run_report as report
 from etl.report import summary
@@ -19,46 +19,48 @@ from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
 
 
-def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
+def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
     """One run, whole. A beginning of the id is enough where it is the only one."""
-    settings = state_settings(settings)
+    settings = resolve_state_folder(settings)
     if not (settings.paths.state / "ledger.sqlite").exists():
-        raise _no_run(run_id)
-    with Ledger.read(settings.paths.state) as ledger:
+        raise _unknown_run_error(run_id)
+    with Ledger.open_read_only(settings.paths.state) as ledger:
         run = find_run(ledger, run_id)
-        chunks = ledger.chunks(run.id)
-        refusals = ledger.refusals(run.id)
-        taken = ledger.carried_into(run.id)
-        facts = _facts(ledger, settings.paths.state, run)
+        chunks = ledger.list_chunks(run.id)
+        refusals = ledger.list_record_errors(run.id)
+        taken = ledger.runs_merged_into(run.id)
+        facts = _load_facts(ledger, settings.paths.state, run)
     if as_json:
         print_json(report.report_json(run, chunks, refusals, facts))
-        return Exit.OK
+        return ExitStatus.OK
     click.echo(f"{run.id}  {run.file}  ({run.operation})")
-    runs_table([(run, chunks)])
+    print_runs([(run, chunks)])
     if run.error:
         click.echo(run.error)
-    for line in report.carried(run, taken):
+    for line in report.merge_lines(run, taken):
         click.echo(line)
     for chunk in chunks:
         if chunk.state is ChunkState.FAILED:
             click.echo(f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}")
-    for line in report.rejected_lines(facts.get("rejections", [])):
+    for line in report.rejection_lines(facts.get("rejections", [])):
         click.echo(line)
     if refusals:
         click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
     for refusal in refusals[:20]:
-        click.echo(f"  {report.place(refusal)}: {report.shown(refusal.key)}: {refusal.message}")
+        click.echo(f"  {report.describe_row(refusal)}: {report.display_key(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
     for one in facts.get("stuck", []):
-        what = f"{summary.label(one['field'])} of " if one["field"] else ""
-        keys = ", ".join(summary.printable(key) for key in one["keys"])
+        what = f"{summary.field_label(one['field'])} of " if one["field"] else ""
+        keys = ", ".join(summary.format_cell(key) for key in one["keys"])
         more = " …" if one["records"] > len(one["keys"]) else ""
         click.echo(f"stays as it is: {what}{one['records']} records ({keys}{more}): {one['reason']}")
     if facts.get("undoes"):
         click.echo(f"takes back run {facts['undoes']}")
-    summary_table(facts.get("summary", {}))
-    held_tables("held" if run.state is RunState.HELD else "was held", facts.get("doubts", []), facts.get("guards", []))
+    print_summary(facts.get("summary", {}))
+    print_hold_reasons(
+        "held" if run.state is RunState.HELD else "was held", facts.get("doubts", []), facts.get("guards", [])
+    )
     if facts.get("sharing"):
         click.echo(
             f"sent without FullFile=true: {', '.join(facts['sharing'])} has records in the same scope, "
@@ -73,23 +75,23 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> Exit:
         click.echo(f"{facts['cleared']} values were cleared in Norce")
     if facts.get("unused_columns"):
         click.echo(f"columns that the mapping does not mention: {', '.join(facts['unused_columns'])}")
-    for folder in (run.archive, run_folder.path(settings.paths.state, run.id)):
+    for folder in (run.archive, run_folder.folder_path(settings.paths.state, run.id)):
         if folder is not None and (folder / "report.html").exists():
             click.echo(f"as a page: {folder / 'report.html'}")
             break
     if run.archive is not None:
         click.echo(f"kept in {run.archive}")
-    return Exit.OK
+    return ExitStatus.OK
 
 
-def _facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
+def _load_facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
     """What is kept of a run besides the ledger; what is damaged is left out with a word."""
     plan = state / "runs" / run.id / "plan.json"
     found = plan if run.archive is None else run.archive / "report.json"
     if not found.exists():
         return {}
     try:
-        made = json.loads(found.read_bytes()) if witness.is_sound(ledger, found) else None
+        made = json.loads(found.read_bytes()) if witness.matches_digest(ledger, found) else None
     except ValueError:
         made = None
     if not isinstance(made, dict):
@@ -103,15 +105,15 @@ def _facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
     """Raises UsageError when no run, or more than one, begins so."""
-    run = ledger.run(run_id)
+    run = ledger.find_run(run_id)
     if run is not None:
         return run
-    found = [run for run in ledger.runs(1000) if run.id.startswith(run_id)]
+    found = [run for run in ledger.list_runs(1000) if run.id.startswith(run_id)]
     if len(found) == 1:
         return found[0]
-    raise _no_run(run_id, several=bool(found))
+    raise _unknown_run_error(run_id, is_ambiguous=bool(found))
 
 
-def _no_run(run_id: str, *, several: bool = False) -> UsageError:
-    sentence = f'several runs begin with "{run_id}"' if several else f'there is no run "{run_id}"'
+def _unknown_run_error(run_id: str, *, is_ambiguous: bool = False) -> UsageError:
+    sentence = f'several runs begin with "{run_id}"' if is_ambiguous else f'there is no run "{run_id}"'
     return UsageError("run-unknown", sentence, hint="`etl status` lists them")

@@ -15,7 +15,7 @@ from etl import filesystem as durable
 from etl.cli import tables
 from etl.config import settings as config
 from etl.config.settings import Settings
-from etl.errors import Exit, StateError, UsageError
+from etl.errors import ExitStatus, StateError, UsageError
 from etl.maintenance import repair as rebuild
 from etl.maintenance import transfer as portable
 from etl.maintenance import verify
@@ -25,77 +25,79 @@ from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger.facade import Ledger
 
 
-def check(settings: Settings, *, as_json: bool) -> Exit:
+def verify_folder(settings: Settings, *, as_json: bool) -> ExitStatus:
     """Every problem of the folder, each with what repairs it."""
-    state = _state(settings)
+    state = _state_folder(settings)
     if not state.is_dir():
         found = []
     else:
-        with lock.alone(state):
-            found = list(verify.problems(state))
+        with lock.lock_state_folder(state):
+            found = list(verify.find_problems(state))
     if as_json:
-        rows = [{"problem": each.sentence, "where": str(each.where), "repair": each.repair} for each in found]
+        rows = [{"problem": each.message, "where": str(each.where), "repair": each.repair} for each in found]
         tables.print_json({"state": str(state), "problems": rows})
     else:
         for each in found:
-            click.echo(f"{each.sentence}\n  where:  {each.where}\n  repair: {each.repair}")
+            click.echo(f"{each.message}\n  where:  {each.where}\n  repair: {each.repair}")
         if not found:
             click.echo(f"{state} is whole")
-    return Exit.CANNOT_GO_ON if found else Exit.OK
+    return ExitStatus.CANNOT_CONTINUE if found else ExitStatus.OK
 
 
-def carry_out(settings: Settings, target: Path, feeds: Sequence[str]) -> Exit:
+def export_to_file(settings: Settings, target: Path, feeds: Sequence[str]) -> ExitStatus:
     """What Norce has, as one file."""
-    with _opened(settings) as (ledger, state):
-        _say(portable.write(ledger, state, feeds, target))
+    with _locked_ledger(settings) as (ledger, state):
+        _print_lines(portable.export_state(ledger, state, feeds, target))
     click.echo(f"written to {target}; what is sent from here on it does not know")
-    return Exit.OK
+    return ExitStatus.OK
 
 
-def carry_in(settings: Settings, source: Path) -> Exit:
+def import_from_file(settings: Settings, source: Path) -> ExitStatus:
     """An empty folder filled from such a file."""
-    state = _state(settings)
+    state = _state_folder(settings)
     target = settings.connect.target if settings.connect is not None else "sandbox"
-    with durable.translated(state):
+    with durable.translate_os_errors(state):
         durable.make_folder(state)
-    with lock.alone(state), Ledger.open(state, target=target) as ledger:
-        _say(portable.read(ledger, state, source))
-    return Exit.OK
+    with lock.lock_state_folder(state), Ledger.open(state, target=target) as ledger:
+        _print_lines(portable.import_state(ledger, state, source))
+    return ExitStatus.OK
 
 
-def put_right(settings: Settings, names: Sequence[str], *, forget: bool, everything: bool, as_it_is: bool) -> Exit:
+def rebuild_state(
+    settings: Settings, names: Sequence[str], *, forget: bool, reset: bool, trust_ledger: bool
+) -> ExitStatus:
     """Feeds, runs or the whole folder made anew."""
-    if everything or as_it_is:
-        if names or forget or (everything and as_it_is):
+    if reset or trust_ledger:
+        if names or forget or (reset and trust_ledger):
             raise UsageError("rebuild-mixed", "--all and --as-it-is stand alone", hint="see `etl state rebuild --help`")
-        state = _state(settings)
+        state = _state_folder(settings)
         if not state.is_dir():
-            raise _empty(state)
-        with lock.alone(state):
-            _say(rebuild.all_anew(state, settings.paths.inbox) if everything else rebuild.as_it_is(state))
-        return Exit.OK
-    mappings, _ = mapping_file.read_all(settings.paths.mappings)
+            raise _empty_state_error(state)
+        with lock.lock_state_folder(state):
+            _print_lines(rebuild.reset_state(state, settings.paths.inbox) if reset else rebuild.reseal_ledger(state))
+        return ExitStatus.OK
+    mappings, _ = mapping_file.load_mappings(settings.paths.mappings)
     changes = {mapping.feed for mapping in mappings if mapping.source.content == "changes"}
-    with _opened(settings) as (ledger, state):
-        for name in names or ledger_repair.feeds(ledger.database):
-            run = rebuild.which(ledger, name)
+    with _locked_ledger(settings) as (ledger, state):
+        for name in names or ledger_repair.list_feeds(ledger.database):
+            run = rebuild.find_run_or_feed(ledger, name)
             if run is not None:
-                _say(rebuild.run(ledger, state, run))
+                _print_lines(rebuild.repair_run(ledger, state, run))
             else:
-                _say(rebuild.feed(ledger, state, name, forget=forget, changes=name in changes))
-    return Exit.OK
+                _print_lines(rebuild.repair_feed(ledger, state, name, forget=forget, is_changes_feed=name in changes))
+    return ExitStatus.OK
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Ledger, Path]]:
-    state = _state(settings)
+def _locked_ledger(settings: Settings) -> Iterator[tuple[Ledger, Path]]:
+    state = _state_folder(settings)
     if not (state / "ledger.sqlite").exists():
-        raise _empty(state)
-    with lock.alone(state), Ledger.open(state) as ledger:
+        raise _empty_state_error(state)
+    with lock.lock_state_folder(state), Ledger.open(state) as ledger:
         yield ledger, state
 
 
-def _empty(state: Path) -> StateError:
+def _empty_state_error(state: Path) -> StateError:
     return StateError(
         "state-empty",
         "the state folder holds nothing",
@@ -104,10 +106,10 @@ def _empty(state: Path) -> StateError:
     )
 
 
-def _state(settings: Settings) -> Path:
-    return config.state_settings(settings).paths.state
+def _state_folder(settings: Settings) -> Path:
+    return config.resolve_state_folder(settings).paths.state
 
 
-def _say(sentences: Sequence[str]) -> None:
+def _print_lines(sentences: Sequence[str]) -> None:
     for sentence in sentences:
         click.echo(sentence)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from etl.cli.tables import Column, print_json, print_table
-from etl.config.settings import Settings, state_settings
-from etl.errors import Exit
+from etl.cli.tables import TableColumn, print_json, print_table
+from etl.config.settings import Settings, resolve_state_folder
+from etl.errors import ExitStatus
 from etl.model.runs import Chunk, Run, RunState
 from etl.report import run_report as report
 from etl.report import summary
@@ -18,30 +18,30 @@ from etl.runs import alerts as notices
 from etl.state.ledger.facade import Ledger
 
 
-def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
+def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitStatus:
     """The newest runs, what is open, held or waiting, and what somebody should know of.
 
     With `strict` the exit status says whether somebody has to act.
     """
-    settings = state_settings(settings)
+    settings = resolve_state_folder(settings)
     if not (settings.paths.state / "ledger.sqlite").exists():
         if as_json:
-            files = waiting(settings.paths.inbox)
+            files = count_inbox_files(settings.paths.inbox)
             print_json({"runs": [], "open": 0, "held": 0, "waiting_files": files, "owed": {}, "notices": []})
         else:
             click.echo("nothing has been processed yet")
-        return Exit.OK
-    with Ledger.read(settings.paths.state) as ledger:
-        runs = ledger.runs(20)
-        pairs = [(run, ledger.chunks(run.id)) for run in runs]
-        still_open = ledger.open_runs()
-        standing = notices.standing(ledger, datetime.now(UTC))
-        left_over = ledger.left_over()
+        return ExitStatus.OK
+    with Ledger.open_read_only(settings.paths.state) as ledger:
+        runs = ledger.list_runs(20)
+        pairs = [(run, ledger.list_chunks(run.id)) for run in runs]
+        still_open = ledger.list_open_runs()
+        standing = notices.find_active(ledger, datetime.now(UTC))
+        left_over = ledger.count_awaiting_merge()
     held = [run for run in still_open if run.state is RunState.HELD]
-    files = waiting(settings.paths.inbox)
-    outcome = Exit.OK
+    files = count_inbox_files(settings.paths.inbox)
+    outcome = ExitStatus.OK
     if strict and (standing or held):
-        outcome = Exit.CANNOT_GO_ON if standing else Exit.HELD
+        outcome = ExitStatus.CANNOT_CONTINUE if standing else ExitStatus.HELD
     if as_json:
         print_json(
             {
@@ -51,14 +51,14 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
                 "waiting_files": files,
                 "owed": left_over,
                 "notices": [
-                    {"notice": one.name, "sentence": one.sentence, "since": one.since.isoformat()} for one in standing
+                    {"notice": one.name, "sentence": one.message, "since": one.since.isoformat()} for one in standing
                 ],
             }
         )
         return outcome
-    _status_table(pairs)
+    _print_status(pairs)
     for one in standing:
-        click.echo(one.sentence)
+        click.echo(one.message)
     for run in held:
         click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
     for feed, count in left_over.items():
@@ -68,27 +68,27 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> Exit:
     return outcome
 
 
-def _status_table(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
+def _print_status(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
     runs = [run for run, _ in pairs]
     counts = [run.counts for run in runs]
     print_table(
         [
-            Column("run", [run.id for run in runs], number=False),
-            Column("state", [run.state.value for run in runs], number=False),
-            Column("rows", [summary.number(c.rows) for c in counts]),
-            Column("rejected", [summary.number(c.rejected) for c in counts], "rej.", may_go=True),
-            Column("new", [summary.number(c.new) for c in counts], may_go=True),
-            Column("changed", [summary.number(c.changed) for c in counts], "chg.", may_go=True),
-            Column("gone", [summary.number(c.gone) for c in counts], may_go=True),
-            Column("refused", [summary.number(c.refused) for c in counts], "ref.", may_go=True),
-            Column("requests", [summary.number(c.requests) for c in counts], "req."),
-            Column("file", [run.file for run in runs], number=False, gives_way=True),
+            TableColumn("run", [run.id for run in runs], is_number=False),
+            TableColumn("state", [run.state.value for run in runs], is_number=False),
+            TableColumn("rows", [summary.format_number(c.rows) for c in counts]),
+            TableColumn("rejected", [summary.format_number(c.rejected) for c in counts], "rej.", drop_if_zero=True),
+            TableColumn("new", [summary.format_number(c.new) for c in counts], drop_if_zero=True),
+            TableColumn("changed", [summary.format_number(c.changed) for c in counts], "chg.", drop_if_zero=True),
+            TableColumn("gone", [summary.format_number(c.gone) for c in counts], drop_if_zero=True),
+            TableColumn("refused", [summary.format_number(c.refused) for c in counts], "ref.", drop_if_zero=True),
+            TableColumn("requests", [summary.format_number(c.requests) for c in counts], "req."),
+            TableColumn("file", [run.file for run in runs], is_number=False, may_shrink=True),
         ]
     )
 
 
-def waiting(inbox: Path) -> int:
+def count_inbox_files(inbox_folder: Path) -> int:
     """Files in the inbox."""
     from etl.ingest import scan
 
-    return len(scan.scan(inbox)) if inbox.is_dir() else 0
+    return len(scan.scan(inbox_folder)) if inbox_folder.is_dir() else 0

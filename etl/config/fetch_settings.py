@@ -12,7 +12,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 #: Names of `[fetch.NAME]`; they become part of variables of the environment.
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
 class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,23 +30,23 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     after: Literal["keep", "delete", "move"] = "keep"
     move_to: Text | None = None  #: folder on the server
     checksum: Text = "none"  #: or "server", or the name of a file of checksums
-    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    stable_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     timeout_seconds: Seconds = 60.0
 
 
-def problem_of(source: str, fetch: FetchSettings) -> str | None:
+def find_fetch_problem(source: str, settings: FetchSettings) -> str | None:
     """What cannot work, as a sentence, or None."""
     from etl import cron as timetable
     from etl.mapping import companion_names as manifest
 
-    named = fetch.checksum not in ("none", "server")
-    stars = manifest.problem_of(fetch.checksum, stars=False) if named else None
-    into = Path(fetch.into or "")
+    named = settings.checksum not in ("none", "server")
+    stars = manifest.find_companion_problem(settings.checksum, allow_wildcards=False) if named else None
+    into = Path(settings.into or "")
     wrong = {
-        "its name is not written with lower-case letters, digits, - and _": not _NAME.fullmatch(source),
-        f'"{fetch.schedule}" is no timetable as in cron': not timetable.is_cron(fetch.schedule),
-        'after = "move" needs move_to': fetch.after == "move" and fetch.move_to is None,
+        "its name is not written with lower-case letters, digits, - and _": not _SOURCE_NAME.fullmatch(source),
+        f'"{settings.schedule}" is no timetable as in cron': not timetable.is_cron(settings.schedule),
+        'after = "move" needs move_to': settings.after == "move" and settings.move_to is None,
         "into leads out of the inbox": ".." in into.parts or into.is_absolute(),
-        f'checksum = "{fetch.checksum}" {stars}': stars is not None,
+        f'checksum = "{settings.checksum}" {stars}': stars is not None,
     }
     return next((sentence for sentence, is_wrong in wrong.items() if is_wrong), None)

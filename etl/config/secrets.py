@@ -11,7 +11,7 @@ from etl.config.fetch_settings import FetchSettings
 from etl.errors import SettingsError
 
 #: What cannot be guessed over the network.
-SHORTEST_TOKEN = 20
+MIN_TOKEN_LENGTH = 20
 
 
 class Secret:
@@ -35,24 +35,24 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-def secret(environ: Mapping[str, str] = os.environ) -> Secret:
+def load_client_secret(environ: Mapping[str, str] = os.environ) -> Secret:
     """The client secret from ETL_CLIENT_SECRET, or from the file ETL_CLIENT_SECRET_FILE names."""
-    return _secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
+    return _load_secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
 
 
-def webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
+def load_webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
     """What a caller of the webhook has to know: ETL_WEBHOOK_TOKEN, or the file ETL_WEBHOOK_TOKEN_FILE names."""
-    token = _secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
-    if len(token.reveal()) < SHORTEST_TOKEN:
+    token = _load_secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
+    if len(token.reveal()) < MIN_TOKEN_LENGTH:
         raise SettingsError(
             "webhook-token-short",
-            f"the webhook token has fewer than {SHORTEST_TOKEN} characters",
+            f"the webhook token has fewer than {MIN_TOKEN_LENGTH} characters",
             hint="make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
         )
     return token
 
 
-def _secret(what: str, whole: str, variable: str, environ: Mapping[str, str]) -> Secret:
+def _load_secret(short_name: str, full_name: str, variable: str, environ: Mapping[str, str]) -> Secret:
     if value := environ.get(variable, "").strip():
         return Secret(value)
     hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
@@ -62,15 +62,15 @@ def _secret(what: str, whole: str, variable: str, environ: Mapping[str, str]) ->
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise SettingsError(
-                "secret-unreadable", f"the {what} file cannot be read: {reason}", where=file, hint=hint
+                "secret-unreadable", f"the {short_name} file cannot be read: {reason}", where=file, hint=hint
             ) from None
         if value:
             return Secret(value)
-        raise SettingsError("secret-empty", f"the {what} file is empty", where=file, hint=hint)
-    raise SettingsError("secret-missing", f"there is no {whole}", hint=hint)
+        raise SettingsError("secret-empty", f"the {short_name} file is empty", where=file, hint=hint)
+    raise SettingsError("secret-missing", f"there is no {full_name}", hint=hint)
 
 
-def fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
+def load_fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
     """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
     variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
     hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"

@@ -24,7 +24,7 @@ from etl.errors import SettingsError
 DEFAULT_FILE = "etl.toml"
 
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The whole URL of the token endpoint."""
         from etl.contract import spec as contract
 
-        return self.token_url or self.base_url.rstrip("/") + contract.load().token_path
+        return self.token_url or self.base_url.rstrip("/") + contract.load_contract().token_path
 
     @property
     def target(self) -> str:
@@ -57,7 +57,7 @@ class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.base_url.rstrip('/')} application {self.application_id}"
 
 
-class Paths(msgspec.Struct, frozen=True):
+class PathSettings(msgspec.Struct, frozen=True):
     """`[paths]`: relative ones count from the folder of the settings file."""
 
     inbox: Path = Path("inbox")
@@ -65,7 +65,7 @@ class Paths(msgspec.Struct, frozen=True):
     state: Path = Path("var")
 
 
-class Limits(msgspec.Struct, frozen=True):
+class LimitSettings(msgspec.Struct, frozen=True):
     """`[limits]`: what Connect grants, and how large a request may be."""
 
     requests: Count = 60
@@ -77,14 +77,14 @@ class Limits(msgspec.Struct, frozen=True):
     packing: Literal["budget", "strict"] = "budget"  #: spare minutes, or also requests within a minute
 
 
-class Watch(msgspec.Struct, frozen=True):
+class WatchSettings(msgspec.Struct, frozen=True):
     """`[watch]`: when a file counts as complete, and how often to look."""
 
-    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    stable_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     rescan_seconds: Seconds = 30.0
 
 
-class Retention(msgspec.Struct, frozen=True):
+class RetentionSettings(msgspec.Struct, frozen=True):
     """`[retention]`: days after which ended runs are let go of; 0: never."""
 
     archive_days: Annotated[int, msgspec.Meta(ge=0)] = 90
@@ -105,26 +105,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
 
     connect: ConnectSettings | None = None
-    paths: Paths = Paths()
-    limits: Limits = Limits()
-    watch: Watch = Watch()
+    paths: PathSettings = PathSettings()
+    limits: LimitSettings = LimitSettings()
+    watch: WatchSettings = WatchSettings()
     fetch: dict[str, FetchSettings] = {}
     webhook: WebhookSettings | None = None
-    retention: Retention = Retention()
+    retention: RetentionSettings = RetentionSettings()
 
 
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "connect": ConnectSettings,
-    "paths": Paths,
-    "limits": Limits,
-    "watch": Watch,
+    "paths": PathSettings,
+    "limits": LimitSettings,
+    "watch": WatchSettings,
     "fetch": FetchSettings,
     "webhook": WebhookSettings,
-    "retention": Retention,
+    "retention": RetentionSettings,
 }
 
 
-def state_settings(settings: Settings) -> Settings:
+def resolve_state_folder(settings: Settings) -> Settings:
     """The settings with the state folder that is really meant: the sandbox has one of its own."""
     if settings.connect is not None:
         return settings
@@ -132,7 +132,7 @@ def state_settings(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, paths=paths)
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `path`, else the file ETL_CONFIG names, else `etl.toml`, else defaults without Connect.
 
     Raises SettingsError with the place of the first mistake.
@@ -143,7 +143,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         if named is None:
-            return _anchored(Settings(), Path.cwd())
+            return _resolve_paths(Settings(), Path.cwd())
         raise SettingsError(
             "settings-missing", f"there is no settings file {file}", hint="give another --config or write this one"
         ) from None
@@ -151,51 +151,51 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise SettingsError(
             "settings-unreadable", f"{file} cannot be read: {error}", hint="check its permissions; it must be UTF-8"
         ) from None
-    return _anchored(parse(text, str(file)), file.resolve().parent)
+    return _resolve_paths(parse_settings(text, str(file)), file.resolve().parent)
 
 
-def parse(text: str, name: str = DEFAULT_FILE) -> Settings:
+def parse_settings(text: str, file_name: str = DEFAULT_FILE) -> Settings:
     """Settings from TOML text; `name` is only for messages. Raises SettingsError."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"line (\d+), column (\d+)", str(error))
-        where = f"{name}:{place[1]}:{place[2]}" if place else name
+        where = f"{file_name}:{place[1]}:{place[2]}" if place else file_name
         raise SettingsError(
             "settings-syntax", f"not valid TOML: {error}", where=where, hint="text values need quotes"
         ) from None
-    _refuse_unknown(raw, text, name)
+    _check_known_keys(raw, text, file_name)
     servers = raw.get("fetch")
     for source, table in servers.items() if isinstance(servers, dict) else ():  # msgspec does not say which is wrong
-        _converted(table, FetchSettings, f"fetch.{source}.", text, name)
-    settings = _converted(raw, Settings, "", text, name)
+        _convert(table, FetchSettings, f"fetch.{source}.", text, file_name)
+    settings = _convert(raw, Settings, "", text, file_name)
     if settings.connect is not None:
-        _check_url("connect.base_url", settings.connect.base_url, name, text)
+        _check_url("connect.base_url", settings.connect.base_url, file_name, text)
         if settings.connect.token_url is not None:
-            _check_url("connect.token_url", settings.connect.token_url, name, text)
+            _check_url("connect.token_url", settings.connect.token_url, file_name, text)
     for source, fetch in settings.fetch.items():
-        if sentence := fetch_settings.problem_of(source, fetch):
-            where = _place(name, text, f"fetch.{source}")
+        if sentence := fetch_settings.find_fetch_problem(source, fetch):
+            where = _find_location(file_name, text, f"fetch.{source}")
             raise SettingsError(
                 "settings-fetch", f"[fetch.{source}]: {sentence}", where=where, hint="see docs/settings.md"
             )
     webhook = settings.webhook
-    if webhook is not None and webhook.host not in _LOOPBACK and not webhook.plain_http:
+    if webhook is not None and webhook.host not in _LOOPBACK_HOSTS and not webhook.plain_http:
         raise SettingsError(
             "settings-url-plain",
             "webhook.host lets the token come unencrypted from other machines",
-            where=_place(name, text, "webhook.host"),
+            where=_find_location(file_name, text, "webhook.host"),
             hint="listen on 127.0.0.1 behind a server that speaks TLS; webhook.plain_http = true if it is elsewhere",
         )
     return settings
 
 
-def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
+def _convert(raw: Any, kind: type[T], key_prefix: str, text: str, file_name: str) -> T:
     try:
-        return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
+        return msgspec.convert(raw, kind, strict=True, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `$")
-        key = below + at.strip("`.")
+        key = key_prefix + at.strip("`.")
         missing = re.search(r"missing required field `(\w+)`", message)
         if missing:
             key = f"{key.rstrip('.')}.{missing[1]}".strip(".")
@@ -205,15 +205,15 @@ def _converted(raw: Any, kind: type[T], below: str, text: str, name: str) -> T:
         raise SettingsError(
             "settings-missing-key" if missing else "settings-value",
             message,
-            where=_place(name, text, key),
+            where=_find_location(file_name, text, key),
             hint=f"write {key} = … under its section" if missing else "see docs/settings.md for the allowed values",
         ) from None
 
 
-def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:
+def _check_known_keys(raw: Mapping[str, Any], text: str, file_name: str) -> None:
     for section, values in raw.items():
         if section not in _SECTIONS:
-            _unknown(section, section, tuple(_SECTIONS), text, name)
+            _raise_unknown_key(section, section, tuple(_SECTIONS), text, file_name)
         known = _SECTIONS[section].__struct_fields__
         tables = {section: values}
         if section == "fetch" and isinstance(values, Mapping):
@@ -221,11 +221,11 @@ def _refuse_unknown(raw: Mapping[str, Any], text: str, name: str) -> None:
         for path, table in tables.items():
             for key in table if isinstance(table, Mapping) else ():
                 if key not in known:
-                    _unknown(key, f"{path}.{key}", known, text, name)
+                    _raise_unknown_key(key, f"{path}.{key}", known, text, file_name)
 
 
-def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) -> None:
-    where = _place(name, text, path)
+def _raise_unknown_key(key: str, path: str, known_keys: tuple[str, ...], text: str, file_name: str) -> None:
+    where = _find_location(file_name, text, path)
     if re.search(r"secret|passw", key, re.IGNORECASE):
         raise SettingsError(
             "settings-secret",
@@ -235,12 +235,12 @@ def _unknown(key: str, path: str, known: tuple[str, ...], text: str, name: str) 
         )
     from difflib import get_close_matches
 
-    near = get_close_matches(key, known, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known)}"
+    near = get_close_matches(key, known_keys, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known_keys)}"
     raise SettingsError("settings-unknown-key", f'there is no setting "{path}"', where=where, hint=hint)
 
 
-def _place(name: str, text: str, path: str) -> str:
+def _find_location(file_name: str, text: str, path: str) -> str:
     """`file:line, key`; the line is found by looking, because tomllib keeps none."""
     section, _, key = path.rpartition(".") if path.startswith("fetch.") else path.partition(".")
     if section == "fetch":
@@ -250,14 +250,14 @@ def _place(name: str, text: str, path: str) -> str:
         if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
             here = header[1]
             if not key and here == section:
-                return f"{name}:{number}, {path}"
+                return f"{file_name}:{number}, {path}"
         elif re.match(rf"\s*[\"']?{re.escape(key or section)}[\"']?\s*=", line) and here == (section if key else ""):
-            return f"{name}:{number}, {path}"
-    return f"{name}, {path}" if path else name
+            return f"{file_name}:{number}, {path}"
+    return f"{file_name}, {path}" if path else file_name
 
 
-def _check_url(key: str, url: str, name: str, text: str) -> None:
-    where = _place(name, text, key)
+def _check_url(key: str, url: str, file_name: str, text: str) -> None:
+    where = _find_location(file_name, text, key)
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -269,7 +269,7 @@ def _check_url(key: str, url: str, name: str, text: str) -> None:
         raise SettingsError(
             "settings-url", f"{key} carries more than an address", where=where, hint="leave out user, query and #"
         )
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in _LOOPBACK_HOSTS:
         raise SettingsError(
             "settings-url-plain",
             f"{key} would send the secret unencrypted",
@@ -278,21 +278,21 @@ def _check_url(key: str, url: str, name: str, text: str) -> None:
         )
 
 
-def _path(kind: type, value: object) -> object:
+def _decode_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser()
     raise msgspec.ValidationError(f"Expected a path, got `{type(value).__name__}`")
 
 
-def _anchored(settings: Settings, folder: Path) -> Settings:
+def _resolve_paths(settings: Settings, folder: Path) -> Settings:
     paths = settings.paths
     return msgspec.structs.replace(
         settings,
-        paths=Paths(inbox=folder / paths.inbox, mappings=folder / paths.mappings, state=folder / paths.state),
-        fetch={name: _anchored_fetch(fetch, folder) for name, fetch in settings.fetch.items()},
+        paths=PathSettings(inbox=folder / paths.inbox, mappings=folder / paths.mappings, state=folder / paths.state),
+        fetch={name: _resolve_fetch_paths(fetch, folder) for name, fetch in settings.fetch.items()},
     )
 
 
-def _anchored_fetch(fetch: FetchSettings, folder: Path) -> FetchSettings:
+def _resolve_fetch_paths(fetch: FetchSettings, folder: Path) -> FetchSettings:
     key = folder / fetch.key if fetch.key is not None else None
     return msgspec.structs.replace(fetch, key=key, known_hosts=folder / fetch.known_hosts)

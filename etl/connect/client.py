@@ -22,53 +22,53 @@ from urllib.parse import urlsplit
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.rate_limiter import Gate, Lane
+from etl.connect.rate_limiter import RateLimiter, Lane
 from etl.connect.responses import (
-    RateLimited,
+    ThrottledError,
     check_status,
-    garbled,
-    integer,
+    malformed_response,
+    parse_integer,
     job_unknown,
     outcome_unknown,
-    read_job,
-    read_log,
-    read_submission,
-    retry_after,
+    parse_job,
+    parse_log,
+    parse_submission,
+    parse_retry_after,
 )
 from etl.contract import spec as contract
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, StateError
+from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError
 from etl.model.runs import Chunk, Job, LogRow, Submission
 
 if TYPE_CHECKING:
     import httpx
 
 #: Seconds before its end at which a token is no longer used, and the life of one that does not say.
-TOKEN_MARGIN, TOKEN_LIFE = 60.0, 3600.0
+TOKEN_MARGIN, DEFAULT_TOKEN_LIFETIME = 60.0, 3600.0
 
 #: Seconds: to connect, between two reads (Connect may validate long before it answers), between two writes,
 #: and for a connection of the pool.
 TIMEOUT = (10.0, 120.0, 60.0, 10.0)
 
-_BLOCK = 64 * 1024
+_BLOCK_SIZE = 64 * 1024
 
 
-class Tokens(Protocol):
+class TokenStore(Protocol):
     """Where access tokens are kept, so that processes share them."""
 
-    def token(self, name: str) -> tuple[str, float, float] | None: ...
+    def find_token(self, name: str) -> tuple[str, float, float] | None: ...
 
-    def keep_token(self, name: str, value: str, obtained: float, expires: float) -> None: ...
+    def save_token(self, name: str, value: str, obtained: float, expires: float) -> None: ...
 
 
-class Connect:
+class ConnectClient:
     """One customer's Connect. Safe to share between threads."""
 
     def __init__(
         self,
         settings: ConnectSettings,
         secret: Secret,
-        gate: Gate,
-        tokens: Tokens,
+        rate_limiter: RateLimiter,
+        token_store: TokenStore,
         *,
         timeout: httpx.Timeout | tuple[float, float, float, float] = TIMEOUT,
         clock: Callable[[], float] = time.time,
@@ -76,102 +76,102 @@ class Connect:
     ) -> None:
         self._settings = settings
         self._secret = secret
-        self._gate = gate
-        self._tokens = tokens
+        self._rate_limiter = rate_limiter
+        self._token_store = token_store
         self._clock = clock
-        self._contract = contract.load()
+        self._contract = contract.load_contract()
         base = settings.base_url.rstrip("/")
-        self._imports = base + self._contract.prefix
-        self._jobs = base + "/" + (settings.job_prefix or self._contract.prefix).strip("/") + "/"
+        self._import_url = base + self._contract.path_prefix
+        self._job_base_url = base + "/" + (settings.job_prefix or self._contract.path_prefix).strip("/") + "/"
         self._token_name = f"{settings.token_endpoint} {settings.client_id} {settings.scope}"
-        self._renewing = threading.Lock()
-        self._near = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
+        self._token_lock = threading.Lock()
+        self._is_local = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
         self._timeout, self._transport = timeout, transport
-        self._opening = threading.Lock()
-        self._opened: httpx.Client | None = None
+        self._http_client_lock = threading.Lock()
+        self._open_http_client: httpx.Client | None = None
 
     @property
-    def _client(self) -> httpx.Client:
+    def _http_client(self) -> httpx.Client:
         """Opened when there is something to say: httpx and the certificates take longer to load than a day's plan."""
         import httpx
 
-        with self._opening:
-            if self._opened is None:
-                self._opened = httpx.Client(
+        with self._http_client_lock:
+            if self._open_http_client is None:
+                self._open_http_client = httpx.Client(
                     timeout=self._timeout,
                     transport=self._transport,
-                    trust_env=not self._near,  # no proxy to ourselves
+                    trust_env=not self._is_local,  # no proxy to ourselves
                     follow_redirects=False,
                     headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "connect-etl"},
                 )
-            return self._opened
+            return self._open_http_client
 
     def close(self) -> None:
         """Give back the connections."""
-        if self._opened is not None:
-            self._opened.close()
+        if self._open_http_client is not None:
+            self._open_http_client.close()
 
-    def __enter__(self) -> Connect:
+    def __enter__(self) -> ConnectClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, chunk: Chunk, leaving: Callable[[], None] = lambda: None) -> Submission:
+    def submit(self, chunk: Chunk, on_permit: Callable[[], None] = lambda: None) -> Submission:
         """Send a chunk; `leaving` is called when nothing is left to wait for, just before the request goes.
 
         Raises RateLimited, TooLarge, ConnectRefused, ConnectUnreachable, OutcomeUnknown, gate.Stopped.
         """
-        size = _checked_size(chunk)
+        size = _verify_payload(chunk)
         header = {"AccountId": self._settings.account_id, **chunk.header}
         response = self._send(
             "POST",
-            self._imports + chunk.operation,
+            self._import_url + chunk.operation,
             headers={
                 "X-StormConnect-Header": json.dumps(header, ensure_ascii=True, separators=(",", ":")),
                 "Content-Type": "application/json",
                 "Content-Length": str(size),
             },
-            body=lambda: _blocks(chunk.payload),
+            body=lambda: _read_blocks(chunk.payload),
             size=size,
-            leaving=leaving,
+            on_permit=on_permit,
         )
-        return read_submission(_json(response, once_only=True))
+        return parse_submission(_parse_json(response, once_only=True))
 
-    def job(self, job_id: int, leaving: Callable[[], None] = lambda: None) -> Job:
+    def get_job(self, job_id: int, on_permit: Callable[[], None] = lambda: None) -> Job:
         """What Job/Get says now. ConnectRefused with code `connect-job-unknown` when there is no such job."""
-        return read_job(self._ask("get", job_id, leaving), job_id)
+        return parse_job(self._get_of_job("get", job_id, on_permit), job_id)
 
-    def log(self, job_id: int, leaving: Callable[[], None] = lambda: None) -> tuple[LogRow, ...]:
+    def get_job_log(self, job_id: int, on_permit: Callable[[], None] = lambda: None) -> tuple[LogRow, ...]:
         """The job's log as it stands."""
-        return read_log(self._ask("log", job_id, leaving))
+        return parse_log(self._get_of_job("log", job_id, on_permit))
 
-    def jobs(self, leaving: Callable[[], None] = lambda: None) -> tuple[Job, ...]:
+    def list_jobs(self, on_permit: Callable[[], None] = lambda: None) -> tuple[Job, ...]:
         """The jobs that Connect lists; nothing promises that all are there."""
-        found = _json(self._send("GET", self._job_url("list"), leaving=leaving))
+        found = _parse_json(self._send("GET", self._job_url("list"), on_permit=on_permit))
         if not isinstance(found, list):
-            raise garbled("Job/List")
-        return tuple(read_job(item) for item in found if isinstance(item, Mapping))
+            raise malformed_response("Job/List")
+        return tuple(parse_job(item) for item in found if isinstance(item, Mapping))
 
-    def restart(self, job_id: int) -> int:
+    def restart_job(self, job_id: int) -> int:
         """Let an ended job run again with its old payload; the id to follow (it may be a new one)."""
-        answer = _json(self._send("POST", self._job_url("restart"), params={"id": job_id}), once_only=True)
+        answer = _parse_json(self._send("POST", self._job_url("restart"), params={"id": job_id}), once_only=True)
         found = answer.get("JobId") if isinstance(answer, Mapping) else answer
-        return integer(found) or job_id
+        return parse_integer(found) or job_id
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _job_url(self, what: str) -> str:
-        return self._jobs + str(self._contract.jobs[what])
+    def _job_url(self, endpoint: str) -> str:
+        return self._job_base_url + str(self._contract.jobs[endpoint])
 
-    def _ask(self, what: str, job_id: int, leaving: Callable[[], None]) -> Any:
+    def _get_of_job(self, endpoint: str, job_id: int, on_permit: Callable[[], None]) -> Any:
         try:
-            response = self._send("GET", self._job_url(what), params={"id": job_id}, leaving=leaving)
-        except ConnectRefused as error:
+            response = self._send("GET", self._job_url(endpoint), params={"id": job_id}, on_permit=on_permit)
+        except ConnectHttpError as error:
             if error.code == "connect-not-found":
                 raise job_unknown(job_id) from error
             raise
-        found = _json(response)
+        found = _parse_json(response)
         if found is None:
             raise job_unknown(job_id)
         return found
@@ -185,11 +185,11 @@ class Connect:
         params: Mapping[str, Any] | None = None,
         body: Callable[[], Iterator[bytes]] | None = None,
         size: int = 0,
-        leaving: Callable[[], None] = lambda: None,
+        on_permit: Callable[[], None] = lambda: None,
     ) -> httpx.Response:
-        token = self._token()
+        token = self._access_token()
         for again in (True, False):
-            request = self._client.build_request(
+            request = self._http_client.build_request(
                 method,
                 url,
                 params=params,
@@ -200,57 +200,57 @@ class Connect:
                     **(headers or {}),
                 },
             )
-            response = self._exchange(request, "connect", leaving)
+            response = self._exchange(request, "connect", on_permit)
             if response.status_code == 401 and again:
-                token = self._token(refused=token)
+                token = self._access_token(stale_token=token)
                 continue
             break
         check_status(response.status_code, method, size, response.text)
         return response
 
-    def _exchange(self, request: httpx.Request, lane: Lane, leaving: Callable[[], None]) -> httpx.Response:
+    def _exchange(self, request: httpx.Request, lane: Lane, on_permit: Callable[[], None]) -> httpx.Response:
         """One request through the gate. 429 becomes RateLimited here, where the gate can be told."""
         import httpx
 
         once_only = request.method == "POST" and lane == "connect"
-        ticket = self._gate.enter(lane)
+        ticket = self._rate_limiter.acquire(lane)
 
         def follow(event: str, _info: Mapping[str, Any]) -> None:
             if event == "http11.send_request_body.complete":
-                self._gate.left(ticket)
+                self._rate_limiter.mark_sent(ticket)
 
         request.extensions["trace"] = follow
-        leaving()
+        on_permit()
         try:
-            response = self._client.send(request)
+            response = self._http_client.send(request)
         except httpx.HTTPError as error:
-            self._gate.left(ticket)
-            raise translate(error, once_only=once_only) from error
+            self._rate_limiter.mark_sent(ticket)
+            raise translate_http_error(error, once_only=once_only) from error
         if response.status_code == 429:
-            named = retry_after(response.headers, self._clock())
-            raise RateLimited(self._gate.refused(ticket, named))
-        self._gate.answered(ticket)
+            named = parse_retry_after(response.headers, self._clock())
+            raise ThrottledError(self._rate_limiter.pause_lane(ticket, named))
+        self._rate_limiter.clear_strikes(ticket)
         return response
 
-    def _token(self, refused: str | None = None) -> str:
+    def _access_token(self, stale_token: str | None = None) -> str:
         """The shared access token; a new one when it ends soon or is the one just refused."""
-        kept = self._kept(refused)
+        kept = self._cached_token(stale_token)
         if kept is not None:
             return kept
-        with self._renewing:
-            kept = self._kept(refused)  # another thread or process may have been faster
+        with self._token_lock:
+            kept = self._cached_token(stale_token)  # another thread or process may have been faster
             return kept if kept is not None else self._fetch_token()
 
-    def _kept(self, refused: str | None) -> str | None:
-        found = self._tokens.token(self._token_name)
-        if found is None or found[0] == refused:
+    def _cached_token(self, stale_token: str | None) -> str | None:
+        found = self._token_store.find_token(self._token_name)
+        if found is None or found[0] == stale_token:
             return None
         value, obtained, expires = found
         margin = min(TOKEN_MARGIN, (expires - obtained) / 4)
         return value if obtained <= self._clock() < expires - margin else None
 
     def _fetch_token(self) -> str:
-        request = self._client.build_request(
+        request = self._http_client.build_request(
             "POST",
             self._settings.token_endpoint,
             data={
@@ -263,32 +263,32 @@ class Connect:
         obtained = self._clock()
         response = self._exchange(request, "token", lambda: None)
         if response.status_code in (400, 401, 403):
-            raise ConnectRefused(
+            raise ConnectHttpError(
                 "connect-credentials",
                 f"the token endpoint refused the client (HTTP {response.status_code})",
                 where=self._settings.token_endpoint,
                 hint="check connect.client_id, connect.scope and the secret in ETL_CLIENT_SECRET",
             )
         check_status(response.status_code, "GET", 0)
-        answer = _json(response)
+        answer = _parse_json(response)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("access_token"), str):
-            raise garbled("the token endpoint")
+            raise malformed_response("the token endpoint")
         life = answer.get("expires_in")
-        seconds = float(life) if isinstance(life, int | float) and life > 0 else TOKEN_LIFE
-        self._tokens.keep_token(self._token_name, answer["access_token"], obtained, obtained + seconds)
+        seconds = float(life) if isinstance(life, int | float) and life > 0 else DEFAULT_TOKEN_LIFETIME
+        self._token_store.save_token(self._token_name, answer["access_token"], obtained, obtained + seconds)
         return str(answer["access_token"])
 
 
-def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
+def translate_http_error(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     """What a failed exchange means. `once_only`: it must not simply be sent twice (an import)."""
     import httpx
 
     kind = type(error).__name__
     if isinstance(error, httpx.UnsupportedProtocol | httpx.TooManyRedirects):
-        return ConnectRefused("connect-address", f"the address does not work: {kind}", hint="check connect.base_url")
+        return ConnectHttpError("connect-address", f"the address does not work: {kind}", hint="check connect.base_url")
     untrusted = _certificate_problem(error)
     if untrusted is not None:
-        return ConnectRefused(
+        return ConnectHttpError(
             "connect-certificate",
             f"whoever answers cannot prove to be Connect: {untrusted}",
             hint="nothing was sent, not even the secret; check connect.base_url and this machine's certificates "
@@ -300,7 +300,7 @@ def translate(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
     )
     if once_only and not before_leaving:
         return outcome_unknown(f"the connection broke ({kind})")
-    return ConnectUnreachable(
+    return ConnectUnreachableError(
         "connect-unreachable",
         f"Connect cannot be reached ({kind})",
         hint="check the network and connect.base_url; the work goes on by itself where it stopped",
@@ -317,38 +317,38 @@ def _certificate_problem(error: BaseException) -> str | None:
     return None
 
 
-def _json(response: httpx.Response, *, once_only: bool = False) -> Any:
+def _parse_json(response: httpx.Response, *, once_only: bool = False) -> Any:
     try:
         return json.loads(response.content)
     except ValueError:
         if once_only:
             raise outcome_unknown("the answer to an import is not JSON") from None
-        raise garbled("Connect") from None
+        raise malformed_response("Connect") from None
 
 
-def _checked_size(chunk: Chunk) -> int:
+def _verify_payload(chunk: Chunk) -> int:
     """Bytes of the payload, after a look that it is the one that was planned."""
     try:
         with chunk.payload.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
     except OSError as error:
-        raise _damaged(chunk, f"cannot be read: {error.strerror}") from error
+        raise _damaged_payload_error(chunk, f"cannot be read: {error.strerror}") from error
     if digest != chunk.digest:
-        raise _damaged(chunk, "is not what was planned")
+        raise _damaged_payload_error(chunk, "is not what was planned")
     return size
 
 
-def _damaged(chunk: Chunk, what: str) -> StateError:
+def _damaged_payload_error(chunk: Chunk, problem: str) -> StateError:
     return StateError(
         "state-payload-damaged",
-        f"a planned request {what}",
+        f"a planned request {problem}",
         where=str(chunk.payload),
         hint=f"`etl state rebuild {chunk.run}`, then start again; nothing of the request was sent",
     )
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _read_blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_SIZE):
             yield block

@@ -12,55 +12,55 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 #: So many jobs are remembered, ours and foreign ones.
-REMEMBERED = 10_000
+MAX_REMEMBERED_JOBS = 10_000
 
 #: By how much the pauses between questions are stretched while word arrives.
-STRETCH = 10.0
+POLL_FACTOR = 10.0
 
 
-class Tidings:
+class JobEvents:
     """Shared by the endpoint and whoever waits for jobs; safe between threads."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[int, bool] = OrderedDict()  # job to whether it has led to a question
+        self._polled_by_job: OrderedDict[int, bool] = OrderedDict()  # job to whether it has led to a question
         self._lock = threading.Lock()
-        self._call: Callable[[], None] = lambda: None
-        self._arrive = False
+        self._wake: Callable[[], None] = lambda: None
+        self._events_arrive = False
 
-    def call(self, wake: Callable[[], None]) -> None:
+    def set_wake(self, wake: Callable[[], None]) -> None:
         """Who is to be woken by news."""
-        self._call = wake
+        self._wake = wake
 
-    def hear(self, job_id: int) -> bool:
+    def add(self, job_id: int) -> bool:
         """Word came; False when it has before."""
         with self._lock:
-            if job_id in self._heard:
+            if job_id in self._polled_by_job:
                 return False
-            self._heard[job_id] = False
-            if len(self._heard) > REMEMBERED:
-                self._heard.popitem(last=False)
-        self._call()
+            self._polled_by_job[job_id] = False
+            if len(self._polled_by_job) > MAX_REMEMBERED_JOBS:
+                self._polled_by_job.popitem(last=False)
+        self._wake()
         return True
 
-    def pending(self, job_ids: Iterable[int | None]) -> frozenset[int]:
+    def unpolled_jobs(self, job_ids: Iterable[int | None]) -> frozenset[int]:
         """Those that are to be asked for at once."""
         with self._lock:
-            return frozenset(job for job in job_ids if job is not None and self._heard.get(job) is False)
+            return frozenset(job for job in job_ids if job is not None and self._polled_by_job.get(job) is False)
 
-    def asked(self, job_ids: Iterable[int | None]) -> None:
+    def mark_polled(self, job_ids: Iterable[int | None]) -> None:
         """These are being asked for: what was heard of them has served."""
         with self._lock:
             for job in job_ids:
-                if job is not None and job in self._heard:
-                    self._heard[job] = True
+                if job is not None and job in self._polled_by_job:
+                    self._polled_by_job[job] = True
 
-    def ended(self, job_id: int) -> None:
+    def observe_finished(self, job_id: int) -> None:
         """A job of ours was found to have ended: with word of it, word arrives; without, it does not."""
         with self._lock:
-            self._arrive = job_id in self._heard
+            self._events_arrive = job_id in self._polled_by_job
 
     @property
-    def stretch(self) -> float:
+    def poll_factor(self) -> float:
         """By how much pauses between questions are longer just now."""
         with self._lock:
-            return STRETCH if self._arrive else 1.0
+            return POLL_FACTOR if self._events_arrive else 1.0

@@ -11,11 +11,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from etl.contract import spec as contract
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, OutcomeUnknown
+from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError
 from etl.model.runs import Job, LogRow, Submission
 
 
-class RateLimited(ConnectError):
+class ThrottledError(ConnectError):
     """429: nothing was taken; come back after `delay` seconds."""
 
     def __init__(self, delay: float) -> None:
@@ -27,7 +27,7 @@ class RateLimited(ConnectError):
         self.delay = delay
 
 
-class TooLarge(ConnectError):
+class PayloadTooLargeError(ConnectError):
     """413: the body has to be cut."""
 
     def __init__(self, size: int) -> None:
@@ -47,39 +47,41 @@ def check_status(status: int, method: str, size: int, text: str = "") -> None:
     if 200 <= status < 300:
         return
     if status == 413:
-        raise TooLarge(size)
+        raise PayloadTooLargeError(size)
     if status >= 500 or status == 408:
         if method == "POST" and status != 503:
             raise outcome_unknown(f"Connect answered {status} to an import")
-        raise ConnectUnreachable(
+        raise ConnectUnreachableError(
             "connect-unreachable", f"Connect answered {status}", hint="nothing to do; it is tried again"
         )
     if status == 401:
-        raise ConnectRefused(
+        raise ConnectHttpError(
             "connect-unauthorized",
             "Connect does not take a fresh token (HTTP 401)",
             hint="check connect.scope and which application the OAuth client belongs to",
         )
     if status == 403:
-        raise ConnectRefused(
+        raise ConnectHttpError(
             "connect-forbidden",
             "the client is not allowed to do this (HTTP 403)",
             hint="ask for the Connect rights of this application, or check connect.application_id",
         )
     if status == 404:
-        raise ConnectRefused(
+        raise ConnectHttpError(
             "connect-not-found", "there is nothing at this address (HTTP 404)", hint="check connect.base_url"
         )
     if 300 <= status < 400:
-        raise ConnectRefused("connect-moved", f"Connect lives elsewhere (HTTP {status})", hint="check connect.base_url")
-    raise ConnectRefused(
+        raise ConnectHttpError(
+            "connect-moved", f"Connect lives elsewhere (HTTP {status})", hint="check connect.base_url"
+        )
+    raise ConnectHttpError(
         "connect-refused",
         f"Connect refused the request (HTTP {status})",
         hint=f"Connect says: {' '.join(text.split())[:300] or 'nothing'}; look at the request with `etl preview`",
     )
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds a Retry-After header asks for (a number or an HTTP date), None without a usable one."""
     text = headers.get("Retry-After", "").strip()
     try:
@@ -90,54 +92,54 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         until = parsedate_to_datetime(text)
         said = headers.get("Date")
         since = parsedate_to_datetime(said) if said else datetime.fromtimestamp(now, UTC)
-        return max(0.0, (_zoned(until) - _zoned(since)).total_seconds())
+        return max(0.0, (_with_zone(until) - _with_zone(since)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def read_submission(raw: Any) -> Submission:
+def parse_submission(raw: Any) -> Submission:
     """A JobResponse. Raises OutcomeUnknown when it names no job."""
-    job_id = integer(raw.get("JobId")) if isinstance(raw, Mapping) else None
+    job_id = parse_integer(raw.get("JobId")) if isinstance(raw, Mapping) else None
     if job_id is None:
         raise outcome_unknown("the answer to an import names no job")
     summary = raw.get("ValidationSummary") or {}
     messages = summary.get("Messages") or ()
     return Submission(
         job_id=job_id,
-        validation_failures=integer(summary.get("NrOfValidationFailures")) or 0,
+        validation_failures=parse_integer(summary.get("NrOfValidationFailures")) or 0,
         messages=tuple(str(message) for message in messages if message),
     )
 
 
-def read_job(raw: Any, job_id: int | None = None) -> Job:
+def parse_job(raw: Any, job_id: int | None = None) -> Job:
     """A JobDto. `IsFinished` decides; status numbers we do not know mean that it goes on."""
     if not isinstance(raw, Mapping):
-        raise garbled("Job/Get")
-    found = integer(raw.get("JobId"))
-    status = integer(raw.get("StatusId"))
+        raise malformed_response("Job/Get")
+    found = parse_integer(raw.get("JobId"))
+    status = parse_integer(raw.get("StatusId"))
     finished = raw.get("IsFinished")
     if (found or job_id) is None:
-        raise garbled("Job/Get")
+        raise malformed_response("Job/Get")
     return Job(
         id=found or job_id or 0,
         status=status,
-        finished=finished if isinstance(finished, bool) else status in contract.load().jobs["terminal"],
-        total=integer(raw.get("Totals")),
-        failed=integer(raw.get("Fail")),
-        inserted=integer(raw.get("Insert", raw.get("Inserts"))),
-        updated=integer(raw.get("Updates")),
+        finished=finished if isinstance(finished, bool) else status in contract.load_contract().jobs["terminal"],
+        total=parse_integer(raw.get("Totals")),
+        failed=parse_integer(raw.get("Fail")),
+        inserted=parse_integer(raw.get("Insert", raw.get("Inserts"))),
+        updated=parse_integer(raw.get("Updates")),
         storage_name=raw.get("StorageName") or None,
         started=raw.get("Start") or None,
     )
 
 
-def read_log(raw: Any) -> tuple[LogRow, ...]:
+def parse_log(raw: Any) -> tuple[LogRow, ...]:
     """A list of JobLogDto."""
     if not isinstance(raw, list):
-        raise garbled("Job/GetLog")
+        raise malformed_response("Job/GetLog")
     return tuple(
         LogRow(
-            severity=integer(item.get("SeverityId")) or 1,
+            severity=parse_integer(item.get("SeverityId")) or 1,
             message=str(item.get("Message") or ""),
             imported_row=item.get("ImportedRow") or None,
         )
@@ -146,7 +148,7 @@ def read_log(raw: Any) -> tuple[LogRow, ...]:
     )
 
 
-def integer(value: object) -> int | None:
+def parse_integer(value: object) -> int | None:
     """A whole number however it is written, else None."""
     if isinstance(value, bool) or value is None:
         return None
@@ -156,28 +158,28 @@ def integer(value: object) -> int | None:
         return None
 
 
-def outcome_unknown(why: str) -> OutcomeUnknown:
+def outcome_unknown(reason: str) -> OutcomeUnknownError:
     """An import may or may not have been taken."""
-    return OutcomeUnknown(
-        "connect-outcome-unknown", why, hint="nothing to do; whether a job exists is found out before anything else"
+    return OutcomeUnknownError(
+        "connect-outcome-unknown", reason, hint="nothing to do; whether a job exists is found out before anything else"
     )
 
 
-def garbled(who: str) -> ConnectUnreachable:
+def malformed_response(source: str) -> ConnectUnreachableError:
     """An answer that is none: as good as no answer."""
-    return ConnectUnreachable(
-        "connect-garbled", f"{who} gave an answer that makes no sense", hint="nothing to do; it is asked again"
+    return ConnectUnreachableError(
+        "connect-garbled", f"{source} gave an answer that makes no sense", hint="nothing to do; it is asked again"
     )
 
 
-def job_unknown(job_id: int) -> ConnectRefused:
+def job_unknown(job_id: int) -> ConnectHttpError:
     """There is no such job (any more)."""
-    return ConnectRefused(
+    return ConnectHttpError(
         "connect-job-unknown",
         f"Connect does not know job {job_id}",
         hint="it may be older than two weeks, or belong to another environment",
     )
 
 
-def _zoned(moment: datetime) -> datetime:
+def _with_zone(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

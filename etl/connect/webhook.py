@@ -25,22 +25,22 @@ from starlette.routing import Route
 from etl import log
 from etl.config.secrets import Secret
 from etl.config.settings import WebhookSettings
-from etl.connect.job_events import Tidings
-from etl.connect.responses import integer
+from etl.connect.job_events import JobEvents
+from etl.connect.responses import parse_integer
 from etl.errors import StateError
 
 #: The longest body in bytes; an event is about a hundred.
-LARGEST = 4096
+MAX_BODY_BYTES = 4096
 
 #: Seconds that a caller has to send one. Norce itself gives up after five.
-PATIENCE = 4.0
+BODY_TIMEOUT = 4.0
 
 #: Seconds between two log lines about calls that were turned away.
-_QUIET = 60.0
+_LOG_INTERVAL = 60.0
 
 
 @contextlib.contextmanager
-def listening(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Iterator[str]:
+def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> Iterator[str]:
     """Listen from a thread; the address. Raises StateError when the port is not to be had."""
     try:
         door = socket.create_server((settings.host, settings.port))
@@ -52,7 +52,7 @@ def listening(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Ite
             hint="choose another webhook.port, or stop the program that has it",
         ) from error
     with door:
-        server = uvicorn.Server(_config(app(settings, token, tidings)))
+        server = uvicorn.Server(_server_config(create_app(settings, token, job_events)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="webhook", daemon=True)
         thread.start()
         address = f"http://{settings.host}:{door.getsockname()[1]}{settings.path}"
@@ -64,71 +64,71 @@ def listening(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Ite
             thread.join(timeout=5)
 
 
-def app(settings: WebhookSettings, token: Secret, tidings: Tidings) -> Starlette:
+def create_app(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> Starlette:
     """The endpoint as an ASGI application."""
-    turn_away = _TurnAway()
+    turn_away = _ErrorResponder()
 
     async def event(request: Request) -> Response:
         given = request.headers.get(settings.header, "")
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.reveal().encode()):
             return turn_away(401, "the token is missing or wrong")
         try:
-            body = await asyncio.wait_for(_body(request), PATIENCE)
+            body = await asyncio.wait_for(_read_body(request), BODY_TIMEOUT)
         except (TimeoutError, ClientDisconnect):
             return turn_away(408, "the body did not come")
         if body is None:
-            return turn_away(413, f"the body has more than {LARGEST} bytes")
-        job_id = _job_of(body)
+            return turn_away(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+        job_id = _parse_job_id(body)
         if job_id is None:
             return turn_away(400, "the body is no JobCompletedEvent")
-        if tidings.hear(job_id):
+        if job_events.add(job_id):
             log.logger().debug("job_noticed", job=job_id)
         return Response(status_code=204)
 
     return Starlette(routes=[Route(settings.path, event, methods=["POST"])])
 
 
-async def _body(request: Request) -> bytes | None:
+async def _read_body(request: Request) -> bytes | None:
     """None when it is too long; no more than that is read."""
     said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > LARGEST:
+    if said.isdecimal() and int(said) > MAX_BODY_BYTES:
         return None
     found = b""
     async for piece in request.stream():
         found += piece
-        if len(found) > LARGEST:
+        if len(found) > MAX_BODY_BYTES:
             return None
     return found
 
 
-def _job_of(body: bytes) -> int | None:
+def _parse_job_id(body: bytes) -> int | None:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    found = integer(event.get("JobId")) if isinstance(event, dict) else None
+    found = parse_integer(event.get("JobId")) if isinstance(event, dict) else None
     return found if found is not None and 0 < found < 1 << 63 else None
 
 
-class _TurnAway:
+class _ErrorResponder:
     """Says no, and leaves a line in the log, but not one for each of a flood."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._said: float | None = None
-        self._more = 0
+        self._logged_at: float | None = None
+        self._unlogged_count = 0
 
     def __call__(self, status: int, reason: str) -> Response:
         now = self._clock()
-        if self._said is None or now - self._said >= _QUIET:
-            log.logger().warning("webhook_refused", status=status, reason=reason, others_since=self._more)
-            self._said, self._more = now, 0
+        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+            log.logger().warning("webhook_refused", status=status, reason=reason, others_since=self._unlogged_count)
+            self._logged_at, self._unlogged_count = now, 0
         else:
-            self._more += 1
+            self._unlogged_count += 1
         return Response(status_code=status)
 
 
-def _config(application: Starlette) -> uvicorn.Config:
+def _server_config(application: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         log_config=None,

@@ -27,10 +27,10 @@ class Flag:
     number: int  #: how it is sent: pages disagree on spellings, so integers go over the wire
     paths: tuple[str, ...]  #: the fields it writes; empty for switches
     kind: FlagKind
-    gates: tuple[str, ...] = ()  #: "Array.Flag": one of them has to be listed too
-    affects: tuple[str, ...] = ()
-    forces: str | None = None  #: sibling field that becomes true when this one is written
-    overrules: tuple[str, ...] = ()  #: sibling fields that count for nothing once this one is written
+    enabling_flags: tuple[str, ...] = ()  #: "Array.Flag": one of them has to be listed too
+    affected_paths: tuple[str, ...] = ()
+    activates: str | None = None  #: sibling field that becomes true when this one is written
+    overrides: tuple[str, ...] = ()  #: sibling fields that count for nothing once this one is written
     deprecated: bool = False
     note: str | None = None
 
@@ -46,8 +46,8 @@ class Field:
 
     name: str
     type: str
-    of: str | None = None
-    wire: str = "integer"
+    inner_type: str | None = None
+    wire_type: str = "integer"
     required: str = "false"  #: true, false, conditional, on_create, unknown
     nullable: bool = False
     max_length: int | None = None
@@ -55,10 +55,10 @@ class Field:
     default: object = None
     row_key: tuple[str, ...] = ()
     list_rule: Literal["merge", "replace", "unknown"] | None = None
-    empty: Literal["ignored", "inherit", "reset", "no_change"] | None = None
-    companion: str | None = None  #: sibling field or list that this one is read together with
-    always: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
-    means: Meaning | None = None  #: what it is for a shop: guards and summaries look at these
+    null_effect: Literal["ignored", "inherit", "reset", "no_change"] | None = None
+    read_with: str | None = None  #: sibling field or list that this one is read together with
+    always_sent: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
+    meaning: Meaning | None = None  #: what it is for a shop: guards and summaries look at these
     not_below: tuple[str, ...] = ()  #: of a price: costs beside it that it covers
     deprecated: bool = False
     note: str | None = None
@@ -70,14 +70,14 @@ class Field:
     @property
     def clearable(self) -> bool:
         """Whether a null empties it: not where Connect ignores one, or would store 0 or false instead."""
-        return self.empty not in ("ignored", "no_change") and (self.nullable or self.empty is not None)
+        return self.null_effect not in ("ignored", "no_change") and (self.nullable or self.null_effect is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """What tells records apart. `row` is the list that carries the key fields, "" for the record itself."""
 
-    row: str
+    list_path: str
     match: Literal["all", "first_of"]
     fields: tuple[str, ...]
     header_fields: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Key:
     @property
     def paths(self) -> tuple[str, ...]:
         """The key fields as paths from the top of the record."""
-        prefix = f"{self.row}." if self.row else ""
+        prefix = f"{self.list_path}." if self.list_path else ""
         return tuple(prefix + name for name in self.fields)
 
 
@@ -94,9 +94,9 @@ class Key:
 class FullFile:
     """What `FullFile=true` may retire, and how a full feed may be cut."""
 
-    supported: bool
+    is_supported: bool
     scope: tuple[str, ...] | None  #: None: not stated, so everything
-    needs: tuple[str, ...]
+    required_fields: tuple[str, ...]
     split: Literal["cluster", "scope", "never", "free"]
     effect: str | None = None
 
@@ -106,8 +106,8 @@ class Deactivation:
     """How a record is switched off, and on again where that is one fixed value."""
 
     path: str
-    off: object
-    on: object | None
+    off_value: object
+    on_value: object | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,9 @@ class FlagArray:
     """One array of the header."""
 
     name: str
-    always: bool  #: sent even when empty
+    always_sent: bool  #: sent even when empty
     flags: Mapping[str, Flag]
-    together_with: str | None = None
+    sent_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +125,14 @@ class Operation:
     """One asynchronous import, e.g. `Product/ImportSkuPriceLists`."""
 
     id: str
-    item: str
+    item_schema: str
     key: Key
-    create_needs: tuple[str, ...]
+    required_on_create: tuple[str, ...]
     unknown_key: Literal["created", "ignored", "not_stated"]
     full_file: FullFile
     arrays: Mapping[str, FlagArray]
-    unflagged: frozenset[str]
-    pages: tuple[str, ...]
+    unflagged_paths: frozenset[str]
+    doc_pages: tuple[str, ...]
     deactivation: Deactivation | None = None
     note: str | None = None
 
@@ -144,10 +144,10 @@ class Operation:
     def flags(self) -> tuple[Flag, ...]:
         return tuple(flag for array in self.arrays.values() for flag in array.flags.values())
 
-    def searched(self, switches: Iterable[str]) -> Operation:
+    def with_search_switches(self, switches: Iterable[str]) -> Operation:
         """The same with the key that these switches leave: SearchOnlyByCode takes a field out of it."""
         narrow = [flag for flag in map(self.flag, switches) if flag.name == "SearchOnlyByCode"]
-        dropped = {path for flag in narrow for path in flag.affects}
+        dropped = {path for flag in narrow for path in flag.affected_paths}
         fields = tuple(name for name in self.key.fields if name not in dropped)
         return replace(self, key=replace(self.key, fields=fields))
 
@@ -161,7 +161,7 @@ class Operation:
 class Contract:
     """The whole of it."""
 
-    prefix: str
+    path_prefix: str
     token_path: str
     jobs: Mapping[str, Any]
     limits: Mapping[str, Mapping[str, int]]
@@ -171,29 +171,29 @@ class Contract:
 
     def field(self, operation: Operation, path: str) -> Field:
         """The field at a path of the operation's record; KeyError names the first unknown part."""
-        schema = operation.item
+        schema = operation.item_schema
         found: Field | None = None
         for part in path.split("."):
             name = part.removesuffix("[]")
             if name not in self.schemas[schema]:
                 raise KeyError(f"{schema} has no field {name}")
             found = self.schemas[schema][name]
-            if found.of in self.schemas:
-                schema = str(found.of)
+            if found.inner_type in self.schemas:
+                schema = str(found.inner_type)
         assert found is not None
         return found
 
     def fields_of(self, field: Field) -> Mapping[str, Field]:
         """The fields inside an object or a list of objects; empty for scalars and lists of scalars."""
-        return self.schemas.get(field.of or "", {})
+        return self.schemas.get(field.inner_type or "", {})
 
 
-def _field(name: str, raw: Mapping[str, Any]) -> Field:
+def _make_field(name: str, raw: Mapping[str, Any]) -> Field:
     return Field(
         name=name,
         type=raw["type"],
-        of=raw.get("of") or raw.get("ref"),
-        wire=raw.get("wire", "integer"),
+        inner_type=raw.get("of") or raw.get("ref"),
+        wire_type=raw.get("wire", "integer"),
         required=str(raw.get("required", False)).lower(),
         nullable=raw["nullable"],
         max_length=raw.get("max_length"),
@@ -201,17 +201,17 @@ def _field(name: str, raw: Mapping[str, Any]) -> Field:
         default=raw.get("default"),
         row_key=tuple(raw.get("row_key", ())),
         list_rule=raw.get("list"),
-        empty=raw.get("empty"),
-        companion=raw.get("with"),
-        always=raw.get("always", False),
-        means=raw.get("means"),
+        null_effect=raw.get("empty"),
+        read_with=raw.get("with"),
+        always_sent=raw.get("always", False),
+        meaning=raw.get("means"),
         not_below=tuple(raw.get("not_below", ())),
         deprecated=raw.get("deprecated", False),
         note=raw.get("note"),
     )
 
 
-def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
+def _make_flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
     paths = ((raw["field"], *raw.get("also", ()))) if "field" in raw else ()
     return Flag(
         array=array,
@@ -219,64 +219,64 @@ def _flag(array: str, name: str, raw: Mapping[str, Any]) -> Flag:
         number=raw["int"],
         paths=tuple(paths),
         kind=raw["kind"],
-        gates=tuple(raw.get("gate", ())),
-        affects=tuple(raw.get("affects", ())),
-        forces=raw.get("forces"),
-        overrules=tuple(raw.get("overrules", ())),
+        enabling_flags=tuple(raw.get("gate", ())),
+        affected_paths=tuple(raw.get("affects", ())),
+        activates=raw.get("forces"),
+        overrides=tuple(raw.get("overrules", ())),
         deprecated=raw.get("deprecated", False),
         note=raw.get("note"),
     )
 
 
-def _operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
+def _make_operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
     key, full, off = raw["key"], raw["full_file"], raw.get("deactivate")
     return Operation(
         id=op_id,
-        item=raw["item"],
+        item_schema=raw["item"],
         key=Key(
-            row=key["row"],
+            list_path=key["row"],
             match=key["match"],
             fields=tuple(key["fields"]),
             header_fields=tuple(key.get("header_fields", ())),
             defaults=key.get("defaults"),
         ),
-        create_needs=tuple(raw.get("create_needs", ())),
+        required_on_create=tuple(raw.get("create_needs", ())),
         unknown_key=raw["unknown_key"],
         full_file=FullFile(
-            supported=full["supported"],
+            is_supported=full["supported"],
             scope=None if full["scope"] is None else tuple(full["scope"]),
-            needs=tuple(full["needs"]),
+            required_fields=tuple(full["needs"]),
             split=full["split"],
             effect=full.get("effect"),
         ),
         arrays={
             name: FlagArray(
                 name=name,
-                always=array["always"],
-                flags={flag: _flag(name, flag, spec) for flag, spec in array["flags"].items()},
-                together_with=array.get("together_with"),
+                always_sent=array["always"],
+                flags={flag: _make_flag(name, flag, spec) for flag, spec in array["flags"].items()},
+                sent_with=array.get("together_with"),
             )
             for name, array in raw["arrays"].items()
         },
-        unflagged=frozenset(raw.get("unflagged", ())),
-        pages=tuple(raw["pages"]),
+        unflagged_paths=frozenset(raw.get("unflagged", ())),
+        doc_pages=tuple(raw["pages"]),
         deactivation=Deactivation(off["field"], off["off"], off.get("on")) if off else None,
         note=raw.get("note"),
     )
 
 
 @cache
-def load() -> Contract:
+def load_contract() -> Contract:
     """The contract that ships with the package, read once per process."""
     raw = json.loads(resources.files("etl.contract").joinpath("contract.json").read_bytes())
     return Contract(
-        prefix=raw["prefix"],
+        path_prefix=raw["prefix"],
         token_path=raw["token_path"],
         jobs=raw["jobs"],
         limits=raw["limits"],
-        operations={op_id: _operation(op_id, spec) for op_id, spec in raw["operations"].items()},
+        operations={op_id: _make_operation(op_id, spec) for op_id, spec in raw["operations"].items()},
         schemas={
-            schema: {name: _field(name, spec) for name, spec in fields.items()}
+            schema: {name: _make_field(name, spec) for name, spec in fields.items()}
             for schema, fields in raw["schemas"].items()
         },
         enums=raw["enums"],

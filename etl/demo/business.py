@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from random import Random
 
-from etl.demo.shop import SEED, SUPPLIED, WAREHOUSES, Article, comma, money
+from etl.demo.shop import SEED, WHOLESALER_BRANDS, WAREHOUSES, Article, format_decimal, round_money
 from etl.demo.words import BRANDS, FIRST_NAMES, LAST_NAMES, STREETS, TOWNS
 
 Cells = tuple[str, ...]
@@ -87,7 +87,7 @@ CUSTOMER_HEADER = (
     "Aktiv",
 )
 
-COMPANIES, CUSTOMERS = 12, 40
+COMPANY_COUNT, CUSTOMER_COUNT = 12, 40
 
 
 def price_list_rows(day: int) -> list[Cells]:
@@ -95,7 +95,7 @@ def price_list_rows(day: int) -> list[Cells]:
     lists = [
         ("B2C", "Butik och webb", "SEK", "ja", "Med", [brand[0] for brand in BRANDS], WAREHOUSES),
         ("B2B", "Företagskunder", "SEK", "nej", "Med", [brand[0] for brand in BRANDS[:4]], WAREHOUSES[:1]),
-        ("SUP", "Inköp", "EUR", "nej", "Med", list(SUPPLIED), WAREHOUSES[:1]),
+        ("SUP", "Inköp", "EUR", "nej", "Med", list(WHOLESALER_BRANDS), WAREHOUSES[:1]),
     ]
     if day:
         lists.append(("OUT", "Utförsäljning", "SEK", "ja", "Utan", [BRANDS[0][0]], WAREHOUSES[1:]))
@@ -108,7 +108,11 @@ def price_list_rows(day: int) -> list[Cells]:
             rule: Cells = ("", "", "")
             if line < len(makers):
                 raised = 2 if day and (number, line) == (0, 1) else 0
-                rule = ("Påslag" if line % 2 else "Marginal", comma(Decimal(25 + 5 * line + raised)), makers[line])
+                rule = (
+                    "Påslag" if line % 2 else "Marginal",
+                    format_decimal(Decimal(25 + 5 * line + raised)),
+                    makers[line],
+                )
             place: Cells = ("", "", "", "", "")
             if line < len(places):
                 warehouse, location = places[line]
@@ -140,7 +144,7 @@ def competitor_rows(articles: Sequence[Article], day: int) -> list[Cells]:
             factor, freight, there = rng.randrange(85, 120), rng.choice(("0", "49", "")), rng.random() < 0.8
             if day and place % 11 == 4:
                 factor -= 3
-            price = money(article.price * factor / 100)
+            price = round_money(article.price * factor / 100)
             title = f"{article.name_sv}, {article.variant[0]}"
             number = f"{shop[0].upper()}{int(article.part_no) * 3}"
             known = (article.part_no, shop, name, number, title)
@@ -153,7 +157,7 @@ def assortment_rows(articles: Sequence[Article], day: int) -> list[Cells]:
     """The wholesaler's own assortment: two rows for each article, as it has two stocks and two quantity prices."""
     rng = Random(SEED + 2)
     rows: list[Cells] = []
-    for place, article in enumerate(article for article in articles if article.brand[0] in SUPPLIED):
+    for place, article in enumerate(article for article in articles if article.brand[0] in WHOLESALER_BRANDS):
         stocks = (rng.randrange(0, 400), rng.randrange(0, 60))
         if place % 4:
             continue
@@ -162,7 +166,7 @@ def assortment_rows(articles: Sequence[Article], day: int) -> list[Cells]:
         group = article.kind.categories.partition("|")[0]
         for line, (city, least) in enumerate((("Kassel", "1"), ("Fulda", "10"))):
             stock = (city, "HL", str(max(stocks[line] - sold, 0)), "0" if line else "24")
-            price = comma(money(article.cost * (100 - 6 * line) / 1100))
+            price = format_decimal(round_money(article.cost * (100 - 6 * line) / 1100))
             rows.append((*head, group, *stock, "STD", least, price, "EUR", "ja"))
     rows[11] = (*rows[11][:8], "viele", *rows[11][9:])
     return rows
@@ -170,12 +174,12 @@ def assortment_rows(articles: Sequence[Article], day: int) -> list[Cells]:
 
 def company_rows(day: int) -> list[Cells]:
     """The companies of the CRM, with the lists they may buy from in one cell and a column for each discount group."""
-    return list(_companies(day))
+    return list(_generate_companies(day))
 
 
-def _companies(day: int) -> Iterator[Cells]:
+def _generate_companies(day: int) -> Iterator[Cells]:
     rng = Random(SEED + 3)
-    for place in range(COMPANIES + day):
+    for place in range(COMPANY_COUNT + day):
         town, code = TOWNS[place % len(TOWNS)], f"F{1001 + place}"
         name = f"{LAST_NAMES[place % len(LAST_NAMES)]} & {LAST_NAMES[(place * 5 + 3) % len(LAST_NAMES)]} AB"
         street = f"{STREETS[place % len(STREETS)]} {1 + rng.randrange(60)}"
@@ -209,7 +213,7 @@ def customer_rows(day: int) -> list[Cells]:
     """The people of the CRM: their marks and companies in one cell each; one without a number, one address twice."""
     rng = Random(SEED + 4)
     rows: list[Cells] = []
-    for place in range(CUSTOMERS + 2 * day):
+    for place in range(CUSTOMER_COUNT + 2 * day):
         first, last = FIRST_NAMES[place % len(FIRST_NAMES)], LAST_NAMES[place * 3 % len(LAST_NAMES)]
         street = f"{STREETS[rng.randrange(len(STREETS))]} {1 + rng.randrange(90)}"
         if day and place == 13:
@@ -218,7 +222,7 @@ def customer_rows(day: int) -> list[Cells]:
         marks = "|".join(mark for step, mark in ((2, "nyhetsbrev"), (7, "vip"), (11, "provkund")) if place % step == 0)
         if day and place == 22:
             marks = "nyhetsbrev|vip"
-        works = "|".join(f"F{1001 + (place + step) % COMPANIES}" for step in range(2 if place % 6 == 0 else 1))
+        works = "|".join(f"F{1001 + (place + step) % COMPANY_COUNT}" for step in range(2 if place % 6 == 0 else 1))
         buyer = "ja" if place % 3 == 0 else "nej"
         known = (str(20001 + place), first, last, f"kund{place}@post.example", f"070-555 {10 + place:02d} 00")
         address = (street, f"{30000 + 53 * place:05d}", TOWNS[place % len(TOWNS)])

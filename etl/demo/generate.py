@@ -19,7 +19,19 @@ from random import Random
 import xlsxwriter
 
 from etl.demo import business
-from etl.demo.shop import DAYS, LATE, PRODUCTS, SEED, SUPPLIED, WAREHOUSES, Article, comma, money, next_day, shop
+from etl.demo.shop import (
+    DAYS,
+    LATE_PRODUCT_COUNT,
+    PRODUCT_COUNT,
+    SEED,
+    WHOLESALER_BRANDS,
+    WAREHOUSES,
+    Article,
+    format_decimal,
+    round_money,
+    advance_day,
+    build_shop,
+)
 from etl.demo.words import BRANDS
 
 PRICE_HEADER = ("Artikelnr", "Benämning", "Prislista", "Valuta", "Pris", "Inpris", "Rekpris")
@@ -65,12 +77,12 @@ def price_rows(articles: Iterable[Article], day: int) -> list[Cells]:
         for code, price in (("B2C", article.price), ("B2B", article.b2b)):
             if price is not None:
                 name = f"{article.name_sv} {article.variant[0]}"
-                last = (comma(price), comma(article.cost), comma(article.recommended))
+                last = (format_decimal(price), format_decimal(article.cost), format_decimal(article.recommended))
                 rows.append((article.part_no, name, code, "SEK", *last))
     if day == 0:
         rows[31] = (*rows[31][:4], "abc", *rows[31][5:])
     rows[77] = ("", *rows[77][1:])
-    rows.insert(140, (*rows[120][:4], comma(Decimal("1.00")), *rows[120][5:]))
+    rows.insert(140, (*rows[120][:4], format_decimal(Decimal("1.00")), *rows[120][5:]))
     rows[211] = rows[211][:3]
     return rows
 
@@ -87,8 +99,8 @@ def stock_rows(articles: Iterable[Article], day: int) -> list[Cells]:
                     article.name_sv,
                     warehouse,
                     location,
-                    comma(article.stock[place]),
-                    comma(article.incoming[place]),
+                    format_decimal(article.stock[place]),
+                    format_decimal(article.incoming[place]),
                     delivery.strftime("%d.%m.%Y") if delivery else "",
                     str(article.lead_days),
                 )
@@ -104,9 +116,9 @@ def supplier_rows(articles: Iterable[Article]) -> list[Cells]:
     """A wholesaler's catalogue in its own currency; one article on request, one without our number."""
     rows: list[Cells] = []
     for article in articles:
-        if article.brand[0] in SUPPLIED:
+        if article.brand[0] in WHOLESALER_BRANDS:
             name = f"{article.name_en} {article.variant[1]}"
-            prices = (comma(money(article.cost / 11)), comma(money(article.price / 11)))
+            prices = (format_decimal(round_money(article.cost / 11)), format_decimal(round_money(article.price / 11)))
             pack = str(1 if article.kind.metres else 6)
             rows.append((article.part_no, article.brand_part_no, name, article.ean, "EUR", *prices, pack))
     rows[8] = (*rows[8][:5], "auf Anfrage", *rows[8][6:])
@@ -189,16 +201,16 @@ def write_excel(path: Path, title: str, header: Cells, rows: Iterable[Sequence[s
                     sheet.write_number(number, column, cell)
 
 
-def write(folder: Path) -> None:
+def write_exports(folder: Path) -> None:
     """Both days, as `day1/` and `day2/` below the folder."""
     rng = Random(SEED)
-    everything = shop(rng)
-    days = (everything, next_day(rng, everything))
+    everything = build_shop(rng)
+    days = (everything, advance_day(rng, everything))
     for day, articles in enumerate(days):
         into = folder / f"day{day + 1}"
         stamp = f"{DAYS[day]:%Y%m%d}"
-        exist = [article for article in articles if day > 0 or article.product < PRODUCTS + LATE]
-        known = [article for article in articles if day > 0 or article.product < PRODUCTS]
+        exist = [article for article in articles if day > 0 or article.product < PRODUCT_COUNT + LATE_PRODUCT_COUNT]
+        known = [article for article in articles if day > 0 or article.product < PRODUCT_COUNT]
         write_csv(into / "erp" / f"prices_{stamp}.csv", PRICE_HEADER, price_rows(exist, day))
         write_csv(into / "erp" / f"stock_{stamp}.csv", STOCK_HEADER, stock_rows(exist, day))
         write_csv(into / "supplier" / f"catalogue_{stamp}.csv", SUPPLIER_HEADER, supplier_rows(known))
@@ -218,4 +230,4 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("data"))
+    write_exports(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("data"))

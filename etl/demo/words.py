@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Kind(NamedTuple):
+class ProductKind(NamedTuple):
     """One kind of product and what its variants differ in."""
 
-    sv: str
-    en: str
+    name_sv: str
+    name_en: str
     categories: str
     text_sv: str
     text_en: str
@@ -54,8 +54,8 @@ CLOTH = (("bomull", "cotton"), ("lin", "linen"), ("ull", "wool"))
 WOOD = (("ek", "oak"), ("björk", "birch"), ("ask", "ash"))
 PLASTIC = (("polypropen", "polypropylene"), ("återvunnen plast", "recycled plastic"))
 
-KINDS = (
-    Kind(
+PRODUCT_KINDS = (
+    ProductKind(
         "Bordslampa",
         "Table lamp",
         "Hem|Hem/Belysning",
@@ -66,7 +66,7 @@ KINDS = (
         METAL,
         COLOURS[:3],
     ),
-    Kind(
+    ProductKind(
         "Väggarmatur",
         "Wall light",
         "Hem|Hem/Belysning|Trädgård",
@@ -77,7 +77,7 @@ KINDS = (
         METAL,
         WATTS,
     ),
-    Kind(
+    ProductKind(
         "Förlängningskabel",
         "Extension cable",
         "Verktyg|Verktyg/El",
@@ -88,7 +88,7 @@ KINDS = (
         PLASTIC,
         LENGTHS,
     ),
-    Kind(
+    ProductKind(
         "Installationskabel",
         "Installation cable",
         "Verktyg|Verktyg/El",
@@ -100,7 +100,7 @@ KINDS = (
         (("3 ledare", "3 cores"), ("5 ledare", "5 cores")),
         metres=True,
     ),
-    Kind(
+    ProductKind(
         "Snickarhammare",
         "Claw hammer",
         "Verktyg|Verktyg/Handverktyg",
@@ -111,7 +111,7 @@ KINDS = (
         WOOD,
         (("450 g", "450 g"), ("570 g", "570 g")),
     ),
-    Kind(
+    ProductKind(
         "Vattenpass",
         "Spirit level",
         "Verktyg|Verktyg/Mätning",
@@ -122,7 +122,7 @@ KINDS = (
         METAL,
         (("40 cm", "40 cm"), ("60 cm", "60 cm"), ("100 cm", "100 cm")),
     ),
-    Kind(
+    ProductKind(
         "Arbetshandske",
         "Work glove",
         "Kläder|Kläder/Arbete",
@@ -133,7 +133,7 @@ KINDS = (
         CLOTH,
         SIZES,
     ),
-    Kind(
+    ProductKind(
         "Filt",
         "Blanket",
         "Hem|Hem/Textil",
@@ -144,7 +144,7 @@ KINDS = (
         CLOTH,
         COLOURS[1:],
     ),
-    Kind(
+    ProductKind(
         "Dukväv",
         "Tablecloth fabric",
         "Hem|Hem/Textil",
@@ -156,7 +156,7 @@ KINDS = (
         COLOURS[:2],
         metres=True,
     ),
-    Kind(
+    ProductKind(
         "Odlingslåda",
         "Planter box",
         "Trädgård|Trädgård/Odling",
@@ -167,7 +167,7 @@ KINDS = (
         WOOD,
         (("60 × 40 cm", "60 × 40 cm"), ("80 × 60 cm", "80 × 60 cm")),
     ),
-    Kind(
+    ProductKind(
         "Vattenkanna",
         "Watering can",
         "Trädgård|Trädgård/Bevattning",
@@ -178,7 +178,7 @@ KINDS = (
         PLASTIC,
         (("5 l", "5 l"), ("10 l", "10 l")),
     ),
-    Kind(
+    ProductKind(
         "Krukfat",
         "Saucer",
         "Trädgård|Trädgård/Odling",
@@ -189,7 +189,7 @@ KINDS = (
         PLASTIC,
         SIZES,
     ),
-    Kind(
+    ProductKind(
         "Verktygslåda",
         "Tool box",
         "Verktyg|Verktyg/Förvaring",

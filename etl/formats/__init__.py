@@ -15,50 +15,54 @@ from typing import TYPE_CHECKING
 
 from etl.formats import archives
 from etl.formats.excel import workbook
-from etl.formats.limits import Limits
+from etl.formats.limits import ReadLimits
 from etl.formats.text import fixed_width as fixed
 from etl.formats.text import reader as delimited
-from etl.formats.text.line_source import readable
+from etl.formats.text.line_source import translate_read_errors
 from etl.model.tables import Dialect, Reading, Table
 
 if TYPE_CHECKING:
     from etl.formats.detect.dialect import Detection
 
-__all__ = ["Limits", "detect", "members", "read", "reading"]
+__all__ = ["ReadLimits", "detect_dialect", "archive_members", "read_table", "open_table"]
 
-DEFAULT = Limits()
+DEFAULT_READ_LIMITS = ReadLimits()
 
 
 @contextmanager
-def reading(path: Path, dialect: Dialect, *, limits: Limits = DEFAULT, member: str | None = None) -> Iterator[Reading]:
+def open_table(
+    path: Path, dialect: Dialect, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None
+) -> Iterator[Reading]:
     """The file, to be read piece by piece; `member` names a file within an archive."""
     with ExitStack() as stack:
-        with readable(path):
-            plain = stack.enter_context(archives.unpacked(path, member, limits))
+        with translate_read_errors(path):
+            plain = stack.enter_context(archives.unpack(path, member, limits))
             if dialect.format == "excel":
-                found: Reading = workbook.read(plain, dialect, limits)
+                found: Reading = workbook.read_workbook(plain, dialect, limits)
             elif dialect.format == "fixed":
-                found = fixed.read(plain, dialect, limits)
+                found = fixed.read_fixed_width(plain, dialect, limits)
             else:
-                found = delimited.Delimited(plain, dialect, limits)
+                found = delimited.TextFile(plain, dialect, limits)
         yield found
 
 
-def read(path: Path, dialect: Dialect, *, limits: Limits = DEFAULT, member: str | None = None) -> Table:
+def read_table(
+    path: Path, dialect: Dialect, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None
+) -> Table:
     """The whole file as a table of text cells."""
-    with reading(path, dialect, limits=limits, member=member) as found:
-        return found if isinstance(found, Table) else delimited.whole(found)
+    with open_table(path, dialect, limits=limits, member=member) as found:
+        return found if isinstance(found, Table) else delimited.collect_table(found)
 
 
-def members(path: Path, *, limits: Limits = DEFAULT) -> tuple[str, ...]:
+def archive_members(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS) -> tuple[str, ...]:
     """Names of the files in an archive, each to be read as a file of its own; () when the file is no archive."""
-    with readable(path):
-        return archives.members(path, limits)
+    with translate_read_errors(path):
+        return archives.member_names(path, limits)
 
 
-def detect(path: Path, *, limits: Limits = DEFAULT, member: str | None = None) -> Detection:
+def detect_dialect(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None) -> Detection:
     """A dialect for the file, guessed from a sample, with the evidence."""
     from etl.formats.detect import dialect as detection  # clevercsv and charset-normalizer are not needed in production
 
-    with readable(path), archives.unpacked(path, member, limits) as plain:
-        return detection.dialect_of(plain, limits)
+    with translate_read_errors(path), archives.unpack(path, member, limits) as plain:
+        return detection.detect_file(plain, limits)

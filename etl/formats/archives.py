@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats import errors as refusals
-from etl.formats.limits import Limits
+from etl.formats.limits import ReadLimits
 
-CHUNK = 1 << 20
+COPY_CHUNK = 1 << 20
 #: What Python's zipfile and gzip raise about damaged archives.
-DAMAGES = (
+ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -34,7 +34,7 @@ DAMAGES = (
 WORKBOOK_PARTS = frozenset(("[content_types].xml", "content.xml", "_rels/.rels", "xl/workbook.xml", "xl/workbook.bin"))
 
 
-def kind(path: Path) -> str:
+def archive_kind(path: Path) -> str:
     """ "gz", "zip" or "" by the first bytes: names lie."""
     with path.open("rb") as raw:
         head = raw.read(4)
@@ -45,39 +45,39 @@ def kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.replace("\\", "/").lower() for name in archive.namelist()}
-    except DAMAGES:
+    except ARCHIVE_ERRORS:
         return "zip"
     return "" if names & WORKBOOK_PARTS else "zip"
 
 
-def members(path: Path, limits: Limits) -> tuple[str, ...]:
+def member_names(path: Path, limits: ReadLimits) -> tuple[str, ...]:
     """Names of the files in an archive; () for a file that is not packed in one."""
-    if kind(path) != "zip":
+    if archive_kind(path) != "zip":
         return ()
     try:
         with zipfile.ZipFile(path) as archive:
             parts = [part for part in archive.infolist() if not part.is_dir()]
-    except DAMAGES:
-        raise _damaged(path.name) from None
-    names = tuple(part.filename for part in parts if not _is_clutter(part.filename))
+    except ARCHIVE_ERRORS:
+        raise _damaged_archive(path.name) from None
+    names = tuple(part.filename for part in parts if not _is_system_file(part.filename))
     if len(names) > limits.members:
-        raise refusals.too_big(path.name, f"the number of its members ({len(names):,})", limits.members)
+        raise refusals.file_too_big(path.name, f"the number of its members ({len(names):,})", limits.members)
     return names
 
 
-def _is_clutter(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     """What packers of desktops leave behind."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "__MACOSX" in parts or parts[-1:] == ("Thumbs.db",) or (bool(parts) and parts[-1].startswith("."))
 
 
 @contextmanager
-def unpacked(path: Path, member: str | None, limits: Limits) -> Iterator[Path]:
+def unpack(path: Path, member: str | None, limits: ReadLimits) -> Iterator[Path]:
     """The file itself, or what is packed in it under its own name."""
-    packed = kind(path)
+    packed = archive_kind(path)
     if not packed:
         if member is not None:
-            raise FileRefused(
+            raise InvalidFileError(
                 "member-missing", "the file is no archive", where=path.name, hint="ask for the file without a member"
             )
         yield path
@@ -87,28 +87,28 @@ def unpacked(path: Path, member: str | None, limits: Limits) -> Iterator[Path]:
             if packed == "gz":
                 name = path.name.removesuffix(".gz") or path.name
                 with gzip.open(path) as stream:
-                    inner = _copy(stream, Path(folder, name), path, path.stat().st_size, limits)
+                    inner = _copy_within_limits(stream, Path(folder, name), path, path.stat().st_size, limits)
             else:
-                inner = _member(path, member, Path(folder), limits)
-        except DAMAGES as error:
+                inner = _unpack_member(path, member, Path(folder), limits)
+        except ARCHIVE_ERRORS as error:
             if isinstance(error, RuntimeError) and "password" in str(error):
-                raise FileRefused(
+                raise InvalidFileError(
                     "archive-encrypted",
                     "the archive is protected by a password",
                     where=path.name,
                     hint="pack it without a password",
                 ) from None
-            raise _damaged(path.name) from None
+            raise _damaged_archive(path.name) from None
         yield inner
 
 
-def _member(path: Path, member: str | None, folder: Path, limits: Limits) -> Path:
-    names = members(path, limits)
+def _unpack_member(path: Path, member: str | None, folder: Path, limits: ReadLimits) -> Path:
+    names = member_names(path, limits)
     if member is None and len(names) == 1:
         member = names[0]
     if member is None or member not in names:
         what = f"there is no member {member!r}" if member else f"the archive holds {len(names)} files"
-        raise FileRefused(
+        raise InvalidFileError(
             "archive-members",
             f"{what}: {', '.join(names[:10])}",
             where=path.name,
@@ -118,29 +118,31 @@ def _member(path: Path, member: str | None, folder: Path, limits: Limits) -> Pat
         packed = archive.getinfo(member).compress_size
         with archive.open(member) as stream:
             name = PurePosixPath(member.replace("\\", "/")).name
-            return _copy(stream, folder / name, path, packed, limits)
+            return _copy_within_limits(stream, folder / name, path, packed, limits)
 
 
-def _copy(source: IO[bytes] | gzip.GzipFile, target: Path, path: Path, packed: int, limits: Limits) -> Path:
+def _copy_within_limits(
+    source: IO[bytes] | gzip.GzipFile, target: Path, path: Path, packed_size: int, limits: ReadLimits
+) -> Path:
     size = 0
     with target.open("wb") as out:
-        while piece := source.read(CHUNK):
+        while piece := source.read(COPY_CHUNK):
             size += len(piece)
-            check_unpacked(path.name, size, packed, limits)
+            check_unpacked_size(path.name, size, packed_size, limits)
             out.write(piece)
     return target
 
 
-def check_unpacked(name: str, unpacked_size: int, packed: int, limits: Limits) -> None:
+def check_unpacked_size(name: str, unpacked_size: int, packed_size: int, limits: ReadLimits) -> None:
     """Refuses what is far bigger than it looks."""
-    if unpacked_size > limits.unpacked:
-        raise refusals.too_big(name, "its unpacked size", limits.unpacked, unit=" bytes")
-    if unpacked_size > limits.ratio_from and unpacked_size > packed * limits.ratio:
-        raise refusals.too_big(name, "the ratio of its unpacked to its packed size", limits.ratio)
+    if unpacked_size > limits.unpacked_bytes:
+        raise refusals.file_too_big(name, "its unpacked size", limits.unpacked_bytes, unit=" bytes")
+    if unpacked_size > limits.ratio_min_bytes and unpacked_size > packed_size * limits.unpack_ratio:
+        raise refusals.file_too_big(name, "the ratio of its unpacked to its packed size", limits.unpack_ratio)
 
 
-def _damaged(name: str) -> FileRefused:
-    return FileRefused(
+def _damaged_archive(name: str) -> InvalidFileError:
+    return InvalidFileError(
         "archive-unreadable",
         "the archive is damaged or cut off",
         where=name,
@@ -148,4 +150,4 @@ def _damaged(name: str) -> FileRefused:
     )
 
 
-__all__ = ["DAMAGES", "check_unpacked", "kind", "members", "unpacked"]
+__all__ = ["ARCHIVE_ERRORS", "check_unpacked_size", "archive_kind", "member_names", "unpack"]

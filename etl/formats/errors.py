@@ -5,29 +5,29 @@ One function per thing the reader can do about it, so that the same trouble alwa
 
 from __future__ import annotations
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 
 
-def shown(text: str) -> str:
+def display_character(text: str) -> str:
     """A delimiter or quote as people call it."""
     return {"\t": "TAB", " ": "SPACE"}.get(text, f"'{text}'")
 
 
-def yaml(text: str | None) -> str:
+def yaml_literal(text: str | None) -> str:
     """A string as it is written in a mapping."""
     if text is None:
         return "null"
     return '"\\t"' if text == "\t" else "'\"'" if text == '"' else f'"{text}"'
 
 
-def empty(where: str) -> FileRefused:
-    return FileRefused(
+def empty_file(where: str) -> InvalidFileError:
+    return InvalidFileError(
         "file-empty", "the file is empty", where=where, hint="ask the source to export again, then drop the file again"
     )
 
 
-def no_header(where: str, header: int, lines: int) -> FileRefused:
-    return FileRefused(
+def missing_header(where: str, header: int, lines: int) -> InvalidFileError:
+    return InvalidFileError(
         "header-missing",
         f"the header should be in line {header}, but the file has {lines} lines",
         where=where,
@@ -35,8 +35,8 @@ def no_header(where: str, header: int, lines: int) -> FileRefused:
     )
 
 
-def blank_header(where: str, header: int, _: int = 0) -> FileRefused:
-    return FileRefused(
+def blank_header(where: str, header: int, _: int = 0) -> InvalidFileError:
+    return InvalidFileError(
         "header-missing",
         f"the header should be in line {header}, but that line is blank",
         where=f"{where}:{header}",
@@ -44,8 +44,8 @@ def blank_header(where: str, header: int, _: int = 0) -> FileRefused:
     )
 
 
-def duplicate_names(where: str, header: int, names: list[str]) -> FileRefused:
-    return FileRefused(
+def duplicate_names(where: str, header: int, names: list[str]) -> InvalidFileError:
+    return InvalidFileError(
         "header-duplicate",
         f"column names appear more than once: {', '.join(names)}",
         where=f"{where}:{header}" if header else where,
@@ -53,36 +53,36 @@ def duplicate_names(where: str, header: int, names: list[str]) -> FileRefused:
     )
 
 
-def wrong_delimiter(where: str, line: int, declared: str, found: str) -> FileRefused:
-    return FileRefused(
+def wrong_delimiter(where: str, line: int, declared: str, actual: str) -> InvalidFileError:
+    return InvalidFileError(
         "delimiter-mismatch",
-        f"delimiter was {shown(declared)}, this file has {shown(found)}",
+        f"delimiter was {display_character(declared)}, this file has {display_character(actual)}",
         where=f"{where}:{line}",
-        hint=f"if the source has changed for good, write in the mapping: delimiter: {yaml(found)}",
+        hint=f"if the source has changed for good, write in the mapping: delimiter: {yaml_literal(actual)}",
     )
 
 
-def wrong_quote(where: str, line: int, declared: str | None, found: str) -> FileRefused:
-    was = "no quotes were declared" if declared is None else f"quote was {shown(declared)}"
-    return FileRefused(
+def wrong_quote(where: str, line: int, declared: str | None, actual: str) -> InvalidFileError:
+    was = "no quotes were declared" if declared is None else f"quote was {display_character(declared)}"
+    return InvalidFileError(
         "quote-mismatch",
-        f"{was}, this file wraps its cells in {shown(found)}",
+        f"{was}, this file wraps its cells in {display_character(actual)}",
         where=f"{where}:{line}",
-        hint=f"if the source has changed for good, write in the mapping: quote: {yaml(found)}",
+        hint=f"if the source has changed for good, write in the mapping: quote: {yaml_literal(actual)}",
     )
 
 
-def wrong_encoding(where: str, declared: str, found: str, why: str) -> FileRefused:
-    return FileRefused(
+def wrong_encoding(where: str, declared: str, actual: str, reason: str) -> InvalidFileError:
+    return InvalidFileError(
         "encoding-mismatch",
-        f"encoding was {declared}, this file is {found}: {why}",
+        f"encoding was {declared}, this file is {actual}: {reason}",
         where=where,
-        hint=f"if the source has changed for good, write in the mapping: encoding: {found}",
+        hint=f"if the source has changed for good, write in the mapping: encoding: {actual}",
     )
 
 
-def unknown_encoding(where: str, name: str) -> FileRefused:
-    return FileRefused(
+def unknown_encoding(where: str, name: str) -> InvalidFileError:
+    return InvalidFileError(
         "encoding-unknown",
         f"there is no encoding called {name!r}",
         where=where,
@@ -90,17 +90,17 @@ def unknown_encoding(where: str, name: str) -> FileRefused:
     )
 
 
-def too_big(where: str, what: str, bound: int | float, *, unit: str = "") -> FileRefused:
-    return FileRefused(
+def file_too_big(where: str, measure: str, limit: int | float, *, unit: str = "") -> InvalidFileError:
+    return InvalidFileError(
         "file-too-big",
-        f"{what} is above the limit of {bound:,}{unit}",
+        f"{measure} is above the limit of {limit:,}{unit}",
         where=where,
         hint="check that this is the right file; split the export if it is",
     )
 
 
-def open_quote(where: str, line: int, last: int) -> FileRefused:
-    return FileRefused(
+def unclosed_quote(where: str, line: int, last: int) -> InvalidFileError:
+    return InvalidFileError(
         "open-quote",
         f"the quote opened in line {line} is never closed, so lines {line} to {last} cannot be told apart",
         where=f"{where}:{line}",
@@ -108,8 +108,8 @@ def open_quote(where: str, line: int, last: int) -> FileRefused:
     )
 
 
-def columns_missing(where: str) -> FileRefused:
-    return FileRefused(
+def missing_columns(where: str) -> InvalidFileError:
+    return InvalidFileError(
         "columns-missing",
         "the file has no header, and the mapping does not name its columns",
         where=where,
@@ -117,8 +117,8 @@ def columns_missing(where: str) -> FileRefused:
     )
 
 
-def trailer_missing(where: str) -> FileRefused:
-    return FileRefused(
+def missing_trailer(where: str) -> InvalidFileError:
+    return InvalidFileError(
         "trailer-missing",
         "the last line is not the trailer that the mapping asks for: the file may be cut off",
         where=where,
@@ -126,8 +126,8 @@ def trailer_missing(where: str) -> FileRefused:
     )
 
 
-def trailer_count(where: str, announced: int, rows: int) -> FileRefused:
-    return FileRefused(
+def wrong_trailer_count(where: str, announced: int, rows: int) -> InvalidFileError:
+    return InvalidFileError(
         "trailer-count",
         f"the trailer announces {announced} rows, the file has {rows}",
         where=where,
@@ -135,7 +135,7 @@ def trailer_count(where: str, announced: int, rows: int) -> FileRefused:
     )
 
 
-def header_again(row: int, value: str) -> tuple[str, str, str, str]:
+def repeated_header(row: int, value: str) -> tuple[str, str, str, str]:
     """Code, value, sentence and hint of a row."""
     return (
         "header-again",

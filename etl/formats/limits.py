@@ -11,18 +11,18 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReadLimits:
     """Bounds of one read; what is above them is refused, never cut."""
 
     rows: int = 20_000_000
     columns: int = 16_384  #: as many as Excel has
-    cell: int = 4 * MIB  #: characters of one record, and so of any cell
-    block: int = 4 * MIB  #: bytes of a delimited file in memory at a time, where that can be proved safe
-    sheet_block: int = 4 * MIB  #: bytes of a sheet's XML that are worked on at a time
+    record_characters: int = 4 * MIB  #: characters of one record, and so of any cell
+    block_bytes: int = 4 * MIB  #: bytes of a delimited file in memory at a time, where that can be proved safe
+    sheet_block_bytes: int = 4 * MIB  #: bytes of a sheet's XML that are worked on at a time
     sheets: int = 256
     members: int = 1_000  #: files in an archive
-    unpacked: int = 4_096 * MIB  #: bytes of an archive's member, or of all parts of a workbook
-    ratio: int = 250  #: unpacked by packed size, looked at above `ratio_from`
-    ratio_from: int = 32 * MIB
-    memory: int = 2_048 * MIB  #: address space of the process that opens a workbook
+    unpacked_bytes: int = 4_096 * MIB  #: bytes of an archive's member, or of all parts of a workbook
+    unpack_ratio: int = 250  #: unpacked by packed size, looked at above `ratio_from`
+    ratio_min_bytes: int = 32 * MIB
+    memory_bytes: int = 2_048 * MIB  #: address space of the process that opens a workbook
     seconds: float = 60.0  #: processor and wall time of that process

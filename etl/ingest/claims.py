@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from etl import filesystem as durable
 from etl import open_writers as writers
 from etl.errors import StateError
-from etl.ingest.scan import Look, look
+from etl.ingest.scan import FileStat, to_file_stat
 from etl.model.tables import SourceFile
 from etl.state.files.archive import claim_folder
 
@@ -32,106 +32,111 @@ if TYPE_CHECKING:
 
 
 #: Where the companions of a claimed file wait, within its claim folder.
-_COMPANIONS = ".done"
+_COMPANION_FOLDER = ".done"
 
 
 def claim(
-    inbox: Path, name: str, state: Path, run_id: str, settled: Look | None = None, companions: Iterable[str] = ()
+    inbox_folder: Path,
+    name: str,
+    state: Path,
+    claim_id: str,
+    stable_stat: FileStat | None = None,
+    companions: Iterable[str] = (),
 ) -> SourceFile | None:
     """Move a settled file and its companions out of the inbox.
 
     None when somebody was faster, or when it is not still after all: somebody writes to it, or it no longer looks as
     it did when it had `settled`. It is in the inbox then, and has to settle anew. Raises StateError.
     """
-    folder = claim_folder(state, run_id)
+    folder = claim_folder(state, claim_id)
     target = folder / name
     try:
-        before = look((inbox / name).stat(follow_symlinks=False))
-        if (settled is not None and before != settled) or writers.has_writer(inbox / name):
+        before = to_file_stat((inbox_folder / name).stat(follow_symlinks=False))
+        if (stable_stat is not None and before != stable_stat) or writers.has_writer(inbox_folder / name):
             return None
         for companion in companions:
-            durable.move(inbox / companion, folder / _COMPANIONS / companion)
-        durable.move(inbox / name, target)
+            durable.move(inbox_folder / companion, folder / _COMPANION_FOLDER / companion)
+        durable.move(inbox_folder / name, target)
     except (FileNotFoundError, BlockingIOError):
-        restore(state, run_id, inbox)
-        _remove_empty(target.parent, folder.parent)
+        restore_companions(state, claim_id, inbox_folder)
+        _remove_empty_folders(target.parent, folder.parent)
         return None
     except OSError as error:
-        raise _cannot_move("claimed", inbox / name, error) from error
-    source = look_at(target) if durable.is_plain(target) and not writers.has_writer(target) else None
-    renamed = inbox.stat().st_dev == folder.stat().st_dev
-    if source is None or not _is_same(before, look(target.stat(follow_symlinks=False)), renamed=renamed):
-        put_back(target, state, run_id, inbox)
+        raise _move_error("claimed", inbox_folder / name, error) from error
+    source = hash_file(target) if durable.is_regular_file(target) and not writers.has_writer(target) else None
+    renamed = inbox_folder.stat().st_dev == folder.stat().st_dev
+    if source is None or not _is_same_file(before, to_file_stat(target.stat(follow_symlinks=False)), renamed=renamed):
+        return_to_inbox(target, state, claim_id, inbox_folder)
         return None
-    for path in (target, *_companions(state, run_id)):
-        durable.restrict(path)
+    for path in (target, *_companion_paths(state, claim_id)):
+        durable.restrict_to_owner(path)
     return replace(source, name=name)
 
 
-def _is_same(before: Look, now: Look, *, renamed: bool) -> bool:
+def _is_same_file(before: FileStat, after: FileStat, *, renamed: bool) -> bool:
     """Whether what was moved is what was looked at; a copy over a border of file systems is another inode."""
-    return now == before if renamed else now[:2] == before[:2]
+    return after == before if renamed else after[:2] == before[:2]
 
 
-def put_back(claimed: Path, state: Path, run_id: str, inbox: Path) -> bool:
+def return_to_inbox(claimed_path: Path, state: Path, claim_id: str, inbox_folder: Path) -> bool:
     """A claimed file and its companions go back to where they came from; False when a newer file stands there.
 
     Raises StateError.
     """
-    folder = claim_folder(state, run_id)
+    folder = claim_folder(state, claim_id)
     try:
-        durable.move_new(claimed, inbox / claimed.relative_to(folder))
+        durable.move_without_replacing(claimed_path, inbox_folder / claimed_path.relative_to(folder))
     except FileExistsError:
         return False
     except OSError as error:
-        raise _cannot_move("put back", claimed, error) from error
-    restore(state, run_id, inbox)
-    _remove_empty(claimed.parent, folder.parent)
+        raise _move_error("put back", claimed_path, error) from error
+    restore_companions(state, claim_id, inbox_folder)
+    _remove_empty_folders(claimed_path.parent, folder.parent)
     return True
 
 
-def restore(state: Path, run_id: str, inbox: Path) -> None:
+def restore_companions(state: Path, claim_id: str, inbox_folder: Path) -> None:
     """Companions whose file was not claimed go back; where new ones stand already, the old ones mean nothing."""
-    folder = claim_folder(state, run_id) / _COMPANIONS
-    for path in _companions(state, run_id):
+    folder = claim_folder(state, claim_id) / _COMPANION_FOLDER
+    for path in _companion_paths(state, claim_id):
         try:
-            durable.move_new(path, inbox / path.relative_to(folder))
+            durable.move_without_replacing(path, inbox_folder / path.relative_to(folder))
         except FileExistsError:
             path.unlink()
         except OSError as error:
-            raise _cannot_move("put back", path, error) from error
-        _remove_empty(path.parent, folder.parent.parent)
+            raise _move_error("put back", path, error) from error
+        _remove_empty_folders(path.parent, folder.parent.parent)
 
 
-def keep_beside(state: Path, run_id: str, name: str, content: bytes) -> None:
+def attach(state: Path, claim_id: str, name: str, content: bytes) -> None:
     """Something of ours that goes with a claimed file, as its companions do. Raises StateError."""
-    path = claim_folder(state, run_id) / _COMPANIONS / name
-    with durable.translated(path):
+    path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
+    with durable.translate_os_errors(path):
         durable.make_folder(path.parent)
-    durable.write(path, content)
+    durable.write_atomically(path, content)
 
 
-def kept_beside(state: Path, run_id: str, name: str) -> bytes:
+def read_attachment(state: Path, claim_id: str, name: str) -> bytes:
     """Raises StateError."""
-    path = claim_folder(state, run_id) / _COMPANIONS / name
-    with durable.translated(path):
+    path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
+    with durable.translate_os_errors(path):
         return path.read_bytes()
 
 
-def _companions(state: Path, run_id: str) -> list[Path]:
-    folder = claim_folder(state, run_id) / _COMPANIONS
+def _companion_paths(state: Path, claim_id: str) -> list[Path]:
+    folder = claim_folder(state, claim_id) / _COMPANION_FOLDER
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def look_at(path: Path) -> SourceFile:
+def hash_file(path: Path) -> SourceFile:
     """Size, time and digest of a file that is ours. Raises StateError."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise _cannot_move("read", path, error) from error
-    return SourceFile(path=path, name=path.name, size=status.st_size, modified=status.st_mtime, digest=digest)
+        raise _move_error("read", path, error) from error
+    return SourceFile(path=path, name=path.name, size=status.st_size, modified_at=status.st_mtime, digest=digest)
 
 
 def claimed_files(state: Path) -> dict[str, Path]:
@@ -145,32 +150,32 @@ def claimed_files(state: Path) -> dict[str, Path]:
     return found
 
 
-def interrupted(state: Path) -> list[str]:
+def incomplete_claims(state: Path) -> list[str]:
     """Run ids of claims that got no further than the companions."""
     found = claimed_files(state)
     folders = (path.name for path in sorted((state / "claimed").glob("*")))
-    return [run for run in folders if run not in found and _companions(state, run)]
+    return [run for run in folders if run not in found and _companion_paths(state, run)]
 
 
-def archive(claimed: Path, folder: Path, state: Path) -> Path:
+def archive_file(claimed_path: Path, folder: Path, state: Path) -> Path:
     """File a claimed file away, its companions first; done already is fine. Raises StateError."""
-    target = folder / claimed.name
-    run_id = claimed.relative_to(state / "claimed").parts[0]
+    target = folder / claimed_path.name
+    run_id = claimed_path.relative_to(state / "claimed").parts[0]
     try:
-        for path in _companions(state, run_id):
+        for path in _companion_paths(state, run_id):
             durable.move(path, folder / path.name)
-            _remove_empty(path.parent, claim_folder(state, run_id))
-        durable.move(claimed, target)
+            _remove_empty_folders(path.parent, claim_folder(state, run_id))
+        durable.move(claimed_path, target)
     except FileNotFoundError:
         if not target.exists():
-            raise _cannot_move("filed away", claimed, FileNotFoundError(2, "it is gone")) from None
+            raise _move_error("filed away", claimed_path, FileNotFoundError(2, "it is gone")) from None
     except OSError as error:
-        raise _cannot_move("filed away", claimed, error) from error
-    _remove_empty(claimed.parent, state / "claimed")
+        raise _move_error("filed away", claimed_path, error) from error
+    _remove_empty_folders(claimed_path.parent, state / "claimed")
     return target
 
 
-def _remove_empty(folder: Path, top: Path) -> None:
+def _remove_empty_folders(folder: Path, top: Path) -> None:
     """Remove folders that became empty, up to but without `top`."""
     while folder != top and top in folder.parents:
         try:
@@ -180,10 +185,10 @@ def _remove_empty(folder: Path, top: Path) -> None:
         folder = folder.parent
 
 
-def _cannot_move(what: str, path: Path, error: OSError) -> StateError:
+def _move_error(action: str, path: Path, error: OSError) -> StateError:
     return StateError(
         "file-not-moved",
-        f"a file cannot be {what}: {error.strerror}",
+        f"a file cannot be {action}: {error.strerror}",
         where=str(path),
         hint="check permissions and free space of the inbox and of the folder named by paths.state",
     )

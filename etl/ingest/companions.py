@@ -15,50 +15,52 @@ from pathlib import Path
 
 from etl import filesystem as durable
 from etl.ingest import scan
-from etl.ingest.routing import routes
+from etl.ingest.routing import match_mappings
 from etl.mapping import companion_names as manifest
 from etl.mapping.companion_names import Checksum
 from etl.mapping.model import Mapping as Feed
 
 #: Bytes of a manifest that are read.
-LARGEST = 16 * 1024 * 1024
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
-class Companions:
+class CompanionFinder:
     """Of one inbox. Remembers checksums for as long as the files look the same."""
 
-    def __init__(self, inbox: Path, feeds: Mapping[str, Feed], was_taken: Callable[[str, float], bool]) -> None:
-        self._inbox = inbox
-        self._feeds = feeds
-        self._was_taken = was_taken
-        self._sums: dict[tuple[str, str], tuple[scan.Look, str]] = {}
+    def __init__(
+        self, inbox_folder: Path, mappings: Mapping[str, Feed], has_run_since: Callable[[str, float], bool]
+    ) -> None:
+        self._inbox_folder = inbox_folder
+        self._mappings_by_feed = mappings
+        self._has_run_since = has_run_since
+        self._checksums: dict[tuple[str, str], tuple[scan.FileStat, str]] = {}
 
-    def of(self, name: str, feeds: Iterable[Feed]) -> list[str] | str:
+    def required_for(self, name: str, mappings: Iterable[Feed]) -> list[str] | str:
         """The companions that go with an export when it is claimed, or what it lacks, as a sentence."""
         found: list[str] = []
-        for feed in feeds:
+        for feed in mappings:
             if feed.source.done is not None:
-                done = manifest.plain(feed.source.done, name) or ""
-                if not durable.is_plain(self._inbox / done):
+                done = manifest.single_name(feed.source.done, name) or ""
+                if not durable.is_regular_file(self._inbox_folder / done):
                     return f"its done file {posixpath.basename(done)} is not there yet"
                 found.append(done)
             if feed.source.manifest is not None:
-                vouching = self._vouching(feed.source.manifest, name)
+                vouching = self._matching_manifests(feed.source.manifest, name)
                 if isinstance(vouching, str):
                     return vouching
-                found += [path for path, listed in vouching if self._is_spent(path, listed, name)]
-        self._sums = {key: known for key, known in self._sums.items() if key[0] != name}
+                found += [path for path, listed in vouching if self._is_used_up(path, listed, name)]
+        self._checksums = {key: known for key, known in self._checksums.items() if key[0] != name}
         return list(dict.fromkeys(found))
 
-    def _vouching(self, pattern: str, name: str) -> list[tuple[str, Mapping[str, Checksum]]] | str:
+    def _matching_manifests(self, pattern: str, name: str) -> list[tuple[str, Mapping[str, Checksum]]] | str:
         """Manifests that list the export with its checksum, or why there is none."""
         reason = "no manifest lists it yet"
         found = []
-        for path in self._manifests(pattern, name):
+        for path in self._manifest_paths(pattern, name):
             try:
-                with durable.open_plain(self._inbox / path) as file:
-                    text = file.read(LARGEST).decode("utf-8", errors="replace")
-                listed = manifest.read(text, path)
+                with durable.open_regular_file(self._inbox_folder / path) as file:
+                    text = file.read(MAX_MANIFEST_BYTES).decode("utf-8", errors="replace")
+                listed = manifest.parse_manifest(text, path)
             except OSError:
                 continue
             except ValueError as error:
@@ -67,35 +69,39 @@ class Companions:
             said = listed.get(name)
             if said is None:
                 continue
-            if self._sum(name, said.algorithm) == said.value:
+            if self._checksum(name, said.algorithm) == said.value:
                 found.append((path, listed))
             else:
                 reason = f"{path} gives it another {said.algorithm} than it has"
         return found or reason
 
-    def _manifests(self, pattern: str, name: str) -> list[str]:
-        plain = manifest.plain(pattern, name)
+    def _manifest_paths(self, pattern: str, name: str) -> list[str]:
+        plain = manifest.single_name(pattern, name)
         if plain is not None:
             return [plain]
         below = posixpath.dirname(posixpath.join(posixpath.dirname(name), pattern))
-        wanted = manifest.beside(pattern, name)
+        wanted = manifest.name_regex(pattern, name)
         try:
-            names = sorted(posixpath.join(below, entry) for entry in os.listdir(self._inbox / below))
+            names = sorted(posixpath.join(below, entry) for entry in os.listdir(self._inbox_folder / below))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [path for path in names if wanted.fullmatch(path) and scan.is_wanted(path)]
+        return [path for path in names if wanted.fullmatch(path) and scan.may_be_export(path)]
 
-    def _sum(self, name: str, algorithm: str) -> str:
-        with durable.open_plain(self._inbox / name) as file:
-            look = scan.look(os.fstat(file.fileno()))
-            known = self._sums.get((name, algorithm))
+    def _checksum(self, name: str, algorithm: str) -> str:
+        with durable.open_regular_file(self._inbox_folder / name) as file:
+            look = scan.to_file_stat(os.fstat(file.fileno()))
+            known = self._checksums.get((name, algorithm))
             if known is None or known[0] != look:
                 known = look, hashlib.file_digest(file, algorithm).hexdigest()
-                self._sums[name, algorithm] = known
+                self._checksums[name, algorithm] = known
         return known[1]
 
-    def _is_spent(self, path: str, listed: Mapping[str, Checksum], name: str) -> bool:
+    def _is_used_up(self, path: str, checksums: Mapping[str, Checksum], name: str) -> bool:
         """Whether all other files of a manifest that belong to a feed have been taken since it came."""
-        arrived = (self._inbox / path).stat().st_ctime
-        others = [other for other in listed if other != name and routes(other, self._feeds.values())]
-        return all(not (self._inbox / other).exists() and self._was_taken(other, arrived) for other in others)
+        arrived = (self._inbox_folder / path).stat().st_ctime
+        others = [
+            other for other in checksums if other != name and match_mappings(other, self._mappings_by_feed.values())
+        ]
+        return all(
+            not (self._inbox_folder / other).exists() and self._has_run_since(other, arrived) for other in others
+        )

@@ -19,25 +19,25 @@ from etl.model.runs import Run, RunState
 from etl.state.files import archive as archive_module
 
 #: Readable for the group, which in the supplier's folder is the supplier's.
-_MODE = 0o640
+_FILE_MODE = 0o640
 
 
-def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
+def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | None) -> Path | None:
     """Write what was rejected of a run's file, or why all of it was refused; remove an older word when all is well.
 
     Where it was written, or None. Raises OSError.
     """
-    target = box / name_of(run)
+    target = inbox_folder / feedback_name(run)
     if (
         run.claimed is None
         or run.kind in ("full", "resend")
         or run.state is RunState.SUPERSEDED
-        or not _is_ours(box, target.parent)
+        or not _is_real_folder(inbox_folder, target.parent)
     ):
         return None
     said = archive / "rejections.csv"
     if error is not None:
-        content = _refusal(error)
+        content = _render_file_error(error)
     elif said.exists():
         content = said.read_bytes()
     else:
@@ -45,10 +45,10 @@ def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
             target.unlink()
         return None
     half = target.with_name(f".{secrets.token_hex(8)}.part")
-    handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _MODE)
+    handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE)
     try:
         with open(handle, "wb") as file:
-            os.fchmod(handle, _MODE)  # whatever the umask: nobody else would be able to read it
+            os.fchmod(handle, _FILE_MODE)  # whatever the umask: nobody else would be able to read it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -60,24 +60,24 @@ def give(run: Run, box: Path, archive: Path, error: str | None) -> Path | None:
     return target
 
 
-def name_of(run: Run) -> str:
+def feedback_name(run: Run) -> str:
     """Below the inbox: `acme/prices.csv.rejections.csv`; of a member of an archive `acme/day.zip.prices.csv.…`."""
     name = run.file
-    if run.claimed is not None and archive_module.number_of(run):
+    if run.claimed is not None and archive_module.member_number(run):
         archive, _, member = name.partition(f"{run.claimed.name}/")
         plain = re.sub(r"[^\w.-]", "_", member)
         name = f"{archive}{run.claimed.name}.{plain}"
-    return name + scan.FEEDBACK
+    return name + scan.FEEDBACK_SUFFIX
 
 
-def _is_ours(box: Path, folder: Path) -> bool:
+def _is_real_folder(inbox_folder: Path, folder: Path) -> bool:
     """A real folder, and no link on the way to it."""
     between = [folder, *folder.parents]
-    between = between[: between.index(box)]
+    between = between[: between.index(inbox_folder)]
     return folder.is_dir() and not any(path.is_symlink() for path in between)
 
 
-def _refusal(error: str) -> bytes:
+def _render_file_error(error: str) -> bytes:
     """As a rejections file with one line, for a file that was refused as a whole."""
     found = re.match(r"error\[(?P<code>[\w-]+)\]: (?P<message>.*)", error)
     hint = re.search(r"(?m)^  hint:  (.*)", error)

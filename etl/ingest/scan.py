@@ -14,75 +14,77 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etl import terminal
 from etl.errors import StateError
-from etl.shutdown import Stop
+from etl.shutdown import ShutdownEvent
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
 
 
 #: Ends of names that uploaders use while they write.
-UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".swp", "~")
+UPLOAD_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".swp", "~")
 
 
 #: End of the names under which suppliers get their rejected rows back; never an export.
-FEEDBACK = ".rejections.csv"
+FEEDBACK_SUFFIX = ".rejections.csv"
 
 
 #: Bytes of a name and of all names on the way: the rest of what a file system takes is for what we put around them.
-LONGEST_NAME, LONGEST_PATH = 200, 1000
+MAX_NAME_BYTES, MAX_PATH_BYTES = 200, 1000
 
 
-class Look(NamedTuple):
+class FileStat(NamedTuple):
     """A file as one scan saw it. `inode` tells a replaced file from a touched one."""
 
     size: int
-    modified: int  #: nanoseconds
+    modified_ns: int  #: nanoseconds
     inode: int
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """A look and since when it has been the same, in seconds of the watching clock."""
 
-    look: Look
+    file_stat: FileStat
     since: float
 
 
-Snapshot = Mapping[str, Seen]
+Observations = Mapping[str, Observation]
 
 
-def is_wanted(name: str) -> bool:
+def may_be_export(name: str) -> bool:
     """Whether a relative name (forward slashes) may be an export: no dot files or folders, no upload names, nothing
     of what we write for suppliers."""
     parts = name.split("/")
-    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith((*UNFINISHED, FEEDBACK))
+    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith(
+        (*UPLOAD_SUFFIXES, FEEDBACK_SUFFIX)
+    )
 
 
-def unfit(name: str) -> str | None:
+def unusable_name_reason(name: str) -> str | None:
     """Why a file is not taken whatever it feeds: its name could not be kept, or would fool whoever reads it."""
     if any(0xD800 <= ord(sign) <= 0xDFFF for sign in name):
         return "its name is not UTF-8; it stays where it is"
     if terminal.printable(name) != name or "\n" in name or "\t" in name:
         return "its name holds signs that act on a terminal; it stays where it is"
-    if any(len(part.encode()) > LONGEST_NAME for part in name.split("/")) or len(name.encode()) > LONGEST_PATH:
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in name.split("/")) or len(name.encode()) > MAX_PATH_BYTES:
         return "its name is too long; it stays where it is"
     return None
 
 
-def settled(
-    previous: Snapshot, looks: Mapping[str, Look], now: float, settle_seconds: float
-) -> tuple[dict[str, Seen], frozenset[str]]:
+def find_stable(
+    observations: Observations, file_stats: Mapping[str, FileStat], now: float, stable_seconds: float
+) -> tuple[dict[str, Observation], frozenset[str]]:
     """The new snapshot and the names that have been still long enough. Pure."""
     current = {}
-    for name, look in looks.items():
-        before = previous.get(name)
-        current[name] = before if before is not None and before.look == look else Seen(look, now)
-    return current, frozenset(name for name, seen in current.items() if now - seen.since >= settle_seconds)
+    for name, look in file_stats.items():
+        before = observations.get(name)
+        current[name] = before if before is not None and before.file_stat == look else Observation(look, now)
+    return current, frozenset(name for name, seen in current.items() if now - seen.since >= stable_seconds)
 
 
-def scan(inbox: Path) -> dict[str, Look]:
+def scan(inbox_folder: Path) -> dict[str, FileStat]:
     """Every regular file below the inbox by relative name; links are not followed. Raises StateError."""
-    found: dict[str, Look] = {}
+    found: dict[str, FileStat] = {}
 
     def walk(folder: str, prefix: str) -> None:
         try:
@@ -93,7 +95,7 @@ def scan(inbox: Path) -> dict[str, Look]:
             raise
         for entry in entries:
             name = prefix + entry.name
-            if not is_wanted(name) or entry.is_symlink():
+            if not may_be_export(name) or entry.is_symlink():
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if entry.is_dir(follow_symlinks=False):
@@ -101,26 +103,26 @@ def scan(inbox: Path) -> dict[str, Look]:
                     continue
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
-                    found[name] = look(status)
+                    found[name] = to_file_stat(status)
 
     try:
-        walk(str(inbox), "")
+        walk(str(inbox_folder), "")
     except OSError as error:
         raise StateError(
             "inbox-unreadable",
             f"the inbox cannot be looked into: {error.strerror}",
-            where=error.filename if isinstance(error.filename, str) else str(inbox),
+            where=error.filename if isinstance(error.filename, str) else str(inbox_folder),
             hint="create the folder named by paths.inbox, or correct its permissions",
         ) from error
     return found
 
 
-def look(status: os.stat_result) -> Look:
+def to_file_stat(status: os.stat_result) -> FileStat:
     """What tells whether a file has changed."""
-    return Look(status.st_size, status.st_mtime_ns, status.st_ino)
+    return FileStat(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def scan_time(path: Path) -> float:
+def modification_time(path: Path) -> float:
     """Modification time of a waiting file, epoch seconds; 0 when it is gone."""
     try:
         return path.stat().st_mtime
@@ -129,38 +131,38 @@ def scan_time(path: Path) -> float:
 
 
 def watch(
-    inbox: Path,
-    settle_seconds: float,
+    inbox_folder: Path,
+    stable_seconds: float,
     rescan_seconds: float,
-    stop: Stop,
+    shutdown: ShutdownEvent,
     *,
     clock: Callable[[], float] = time.monotonic,
     events: bool = True,
-    wake: threading.Event | None = None,
-) -> Iterator[dict[str, Look]]:
+    wake_event: threading.Event | None = None,
+) -> Iterator[dict[str, FileStat]]:
     """Settled names with the look that was still, as soon as there are any, when others set `wake`, and every
     `rescan_seconds` (maybe empty).
 
     A name comes again until its file is claimed. Ends when `stop` is set.
     """
-    wake = wake or threading.Event()
-    stop.wakes(wake)
-    with _hints(inbox, wake) if events else contextlib.nullcontext():
-        snapshot: Snapshot = {}
+    wake_event = wake_event or threading.Event()
+    shutdown.also_set(wake_event)
+    with _wake_on_changes(inbox_folder, wake_event) if events else contextlib.nullcontext():
+        snapshot: Observations = {}
         while True:
-            wake.clear()
-            if stop.is_set():  # asked after clearing, so that its word is not lost
+            wake_event.clear()
+            if shutdown.is_set():  # asked after clearing, so that its word is not lost
                 return
             now = clock()
-            snapshot, ready = settled(snapshot, scan(inbox), now, settle_seconds)
-            yield {name: snapshot[name].look for name in ready}
-            restless = [seen.since + settle_seconds - clock() for name, seen in snapshot.items() if name not in ready]
-            if wake.wait(max(0.01, min([rescan_seconds, *restless]))):
-                stop.wait(0.02)  # events are let gather for a moment
+            snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, stable_seconds)
+            yield {name: snapshot[name].file_stat for name in ready}
+            restless = [seen.since + stable_seconds - clock() for name, seen in snapshot.items() if name not in ready]
+            if wake_event.wait(max(0.01, min([rescan_seconds, *restless]))):
+                shutdown.wait(0.02)  # events are let gather for a moment
 
 
 @contextlib.contextmanager
-def _hints(inbox: Path, wake: threading.Event) -> Iterator[None]:
+def _wake_on_changes(inbox_folder: Path, wake_event: threading.Event) -> Iterator[None]:
     """Wake the scan on changes; where that cannot be had (no inotify left), the rescan is enough."""
     from watchdog.events import FileSystemEventHandler
     from watchdog.observers import Observer
@@ -168,11 +170,11 @@ def _hints(inbox: Path, wake: threading.Event) -> Iterator[None]:
     class Waker(FileSystemEventHandler):
         def on_any_event(self, event: FileSystemEvent) -> None:
             if event.event_type not in ("opened", "closed_no_write"):
-                wake.set()
+                wake_event.set()
 
     observer = Observer()
     try:
-        observer.schedule(Waker(), str(inbox), recursive=True)
+        observer.schedule(Waker(), str(inbox_folder), recursive=True)
         observer.start()
     except OSError:
         yield

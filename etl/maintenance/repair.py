@@ -27,104 +27,104 @@ from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
 #: What is left where it is when everything begins anew.
-_STAYS = ("lock", "norce")
+_NOT_BACKED_UP = ("lock", "norce")
 
 
-def feed(ledger: Ledger, state: Path, name: str, *, forget: bool, changes: bool) -> list[str]:
+def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_changes_feed: bool) -> list[str]:
     """Make what Norce has from a feed anew, or forget it; what was done, as sentences. Raises StateError."""
     if forget:
-        ledger_repair.forget(ledger.database, name)
-        compact.sweep(ledger, state, [name])
+        ledger_repair.drop_accepted(ledger.database, feed)
+        compact.remove_orphans(ledger, state, [feed])
         return [
-            f"{name}: nothing counts as accepted any more. Its next file is compared with nothing, so all of its "
+            f"{feed}: nothing counts as accepted any more. Its next file is compared with nothing, so all of its "
             "records are sent again.",
             "Records that Norce has and that file has not are not switched off: whatever has gone since the last file "
             "has to be looked for in Norce.",
             "What a feed of changes still owed Norce is forgotten, too: `etl rerun` runs whose records were refused.",
         ]
     try:
-        before = compact.read_accepted(ledger, state, name).height
-        compact.runs_of(ledger, state, name, changes=changes)
+        before = compact.read_accepted(ledger, state, feed).height
+        compact.compact_feed(ledger, state, feed, is_changes_feed=is_changes_feed)
     except StateError as error:
         raise StateError(
             "accepted-unreadable",
-            f"what Norce has from {name} cannot be told: {error.message}",
+            f"what Norce has from {feed} cannot be told: {error.message}",
             where=error.where,
-            hint=f"`etl state rebuild {name} --forget` forgets it: the feed's next file is sent whole",
+            hint=f"`etl state rebuild {feed} --forget` forgets it: the feed's next file is sent whole",
         ) from error
-    return [f"{name}: {before} records, read whole"]
+    return [f"{feed}: {before} records, read whole"]
 
 
-def run(ledger: Ledger, state: Path, found: Run) -> list[str]:
+def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
     """Put an open run right: planned anew while nothing of it has left, else what is damaged is given up."""
-    if found.state.is_final:
-        raise UsageError("run-ended", f"run {found.id} has ended", hint="only open runs are rebuilt; `etl status`")
-    if found.has_file and (found.claimed is None or not found.claimed.is_file()):
-        if ledger_repair.was_sent(ledger.database, found.id):
-            return _give_up(ledger, state, found)
-        ledger.close(found.id, RunState.DISCARDED, error="its file is gone from the state folder")
-        compact.forget(state, found.id)
-        return [f"{found.id} is discarded: its file is gone. Drop it into the inbox again."]
-    if ledger_repair.was_sent(ledger.database, found.id):
-        return _give_up(ledger, state, found)
-    if found.kind == "undo":
-        ledger.close(found.id, RunState.DISCARDED, error="its files in the state folder were damaged")
-        compact.forget(state, found.id)
-        return [f"{found.id} is discarded, nothing of it had left. Ask for the undo again."]
-    ledger_repair.plan_anew(ledger.database, found.id)
-    compact.forget(state, found.id)
-    return [f"{found.id}: nothing of it had left. It is planned anew by the next `etl once` or `etl run`."]
+    if run.state.is_final:
+        raise UsageError("run-ended", f"run {run.id} has ended", hint="only open runs are rebuilt; `etl status`")
+    if run.has_file and (run.claimed is None or not run.claimed.is_file()):
+        if ledger_repair.has_sent_requests(ledger.database, run.id):
+            return _abandon_damaged_chunks(ledger, state, run)
+        ledger.close_run(run.id, RunState.DISCARDED, error="its file is gone from the state folder")
+        compact.delete_run_folder(state, run.id)
+        return [f"{run.id} is discarded: its file is gone. Drop it into the inbox again."]
+    if ledger_repair.has_sent_requests(ledger.database, run.id):
+        return _abandon_damaged_chunks(ledger, state, run)
+    if run.kind == "undo":
+        ledger.close_run(run.id, RunState.DISCARDED, error="its files in the state folder were damaged")
+        compact.delete_run_folder(state, run.id)
+        return [f"{run.id} is discarded, nothing of it had left. Ask for the undo again."]
+    ledger_repair.return_to_claimed(ledger.database, run.id)
+    compact.delete_run_folder(state, run.id)
+    return [f"{run.id}: nothing of it had left. It is planned anew by the next `etl once` or `etl run`."]
 
 
-def _give_up(ledger: Ledger, state: Path, found: Run) -> list[str]:
+def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     said = []
-    folder = run_folder.path(state, found.id)
-    sent = accepted.sent_path(state, found.id)
-    if not witness.is_sound(ledger, sent):
-        ledger_repair.give_up(ledger.database, found.id, None, "what it held is not known any more")
-        said = [f"{found.id}: what it has sent is not known any more, so its requests count as failed.", *feed(
-            ledger, state, found.feed, forget=True, changes=False
+    folder = run_folder.folder_path(state, run.id)
+    sent = accepted.sent_records_path(state, run.id)
+    if not witness.matches_digest(ledger, sent):
+        ledger_repair.fail_chunks(ledger.database, run.id, None, "what it held is not known any more")
+        said = [f"{run.id}: what it has sent is not known any more, so its requests count as failed.", *repair_feed(
+            ledger, state, run.feed, forget=True, is_changes_feed=False
         )]  # fmt: skip
     else:
         damaged = [
             chunk.number
-            for chunk in ledger.chunks(found.id, unfinished=True)
+            for chunk in ledger.list_chunks(run.id, unfinished=True)
             if not chunk.payload.is_file() or durable.digest(chunk.payload) != chunk.digest
         ]
-        ledger_repair.give_up(ledger.database, found.id, damaged, "its payload was damaged in the state folder")
+        ledger_repair.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
         said = [
-            f"{found.id}: {len(damaged)} damaged requests are given up; their records are not accepted and go with the "
+            f"{run.id}: {len(damaged)} damaged requests are given up; their records are not accepted and go with the "
             "feed's next file, or with `etl rerun`."
         ]
     plan = folder / "plan.json"
-    if not _is_facts(ledger, plan):
+    if not _is_valid_plan_file(ledger, plan):
         durable.make_folder(folder)
-        durable.write(plan, json.dumps({"doubts": []}).encode())
+        durable.write_atomically(plan, json.dumps({"doubts": []}).encode())
         said.append("The facts of its plan are lost; its report will lack them.")
-    for file in run_folder.files(state, found.id):
-        if not witness.is_sound(ledger, file) and file != plan:
+    for file in run_folder.list_plan_files(state, run.id):
+        if not witness.matches_digest(ledger, file) and file != plan:
             file.unlink()
-    witness.note(ledger, [plan])
+    witness.save_digests(ledger, [plan])
     return said
 
 
-def _is_facts(ledger: Ledger, plan: Path) -> bool:
-    if not witness.is_sound(ledger, plan):
+def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
+    if not witness.matches_digest(ledger, path):
         return False
     try:
-        return isinstance(json.loads(plan.read_bytes()), dict)
+        return isinstance(json.loads(path.read_bytes()), dict)
     except ValueError:
         return False
 
 
-def all_anew(state: Path, folder: Path) -> list[str]:
+def reset_state(state: Path, inbox_folder: Path) -> list[str]:
     """Begin with an empty state; what there was is kept beside it, and claimed files go back into the inbox."""
     aside = state / f"set-aside-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    with durable.translated(state):
-        back = [_put_back(state, base, path, folder) for base, path in inbox.claimed_files(state).items()]
+    with durable.translate_os_errors(state):
+        back = [_return_file(state, base, path, inbox_folder) for base, path in inbox.claimed_files(state).items()]
         durable.make_folder(aside)
         for path in sorted(state.iterdir()):
-            if path.name not in _STAYS and not path.name.startswith("set-aside-"):
+            if path.name not in _NOT_BACKED_UP and not path.name.startswith("set-aside-"):
                 path.rename(aside / path.name)
         durable.sync_folder(aside)
         durable.sync_folder(state)
@@ -136,18 +136,18 @@ def all_anew(state: Path, folder: Path) -> list[str]:
     return [*(line for line in back if line), *said]
 
 
-def _put_back(state: Path, base: str, path: Path, folder: Path) -> str:
-    name = path.relative_to(archive.claim_folder(state, base))
-    if base.endswith(("-full", "-rerun", "-resend")):
+def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> str:
+    name = path.relative_to(archive.claim_folder(state, claim_id))
+    if claim_id.endswith(("-full", "-rerun", "-resend")):
         return ""
     with suppress(FileExistsError):
-        durable.move_new(path, folder / name)
-        inbox.restore(state, base, folder)
+        durable.move_without_replacing(path, inbox_folder / name)
+        inbox.restore_companions(state, claim_id, inbox_folder)
         return f"{name} is back in the inbox."
     return f"{name} was being worked; a newer one is in the inbox."
 
 
-def as_it_is(state: Path) -> list[str]:
+def reseal_ledger(state: Path) -> list[str]:
     """Take a ledger that somebody has changed for what it is; SQLite at least has to find it whole."""
     path = schema.ledger_path(state)
     try:
@@ -157,19 +157,19 @@ def as_it_is(state: Path) -> list[str]:
         said = str(error)
     if said != "ok":
         raise StateError(
-            "state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=startup_check.BEGIN_ANEW
+            "state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=startup_check.RESET_COMMAND
         )
     with path.open("rb") as file:
-        seal.put(path, file.fileno())
+        seal.write_seal(path, file.fileno())
     return ["The ledger is taken as it is."]
 
 
-def which(ledger: Ledger, name: str) -> Run | None:
+def find_run_or_feed(ledger: Ledger, name: str) -> Run | None:
     """The run of a name, None when it is a feed. Raises UsageError."""
-    found = ledger.run(name)
+    found = ledger.find_run(name)
     if found is not None:
         return found
-    feeds: Sequence[str] = ledger_repair.feeds(ledger.database)
+    feeds: Sequence[str] = ledger_repair.list_feeds(ledger.database)
     if name in feeds:
         return None
     raise UsageError(

@@ -14,44 +14,44 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from etl.config.settings import Retention
-from etl.model.runs import WORKED, Run
+from etl.config.settings import RetentionSettings
+from etl.model.runs import PROCESSED_STATES, Run
 from etl.state import compaction as compact
 from etl.state.files import archive
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger.facade import Ledger
 
 #: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
-HOURS, AT_ONCE = 1.0, 500
+INTERVAL_HOURS, RUNS_PER_PASS = 1.0, 500
 
-Tell = Callable[..., None]
+EventSink = Callable[..., None]
 
 
 @dataclass(slots=True)
-class Retaining:
+class Retention:
     """What a service remembers between its looks."""
 
     ledger: Ledger
     state: Path
-    settings: Retention
-    tell: Tell
-    looked: datetime | None = None
+    settings: RetentionSettings
+    emit: EventSink
+    last_pass: datetime | None = None
 
-    def look(self, now: datetime) -> None:
+    def apply(self, now: datetime) -> None:
         """Let go of what is old, at most once an hour. Call it when nothing is under way. Raises StateError."""
-        if self.looked is not None and now - self.looked < timedelta(hours=HOURS):
+        if self.last_pass is not None and now - self.last_pass < timedelta(hours=INTERVAL_HOURS):
             return
-        self.looked = now
-        folders = self._archive(now)
-        rows = self._rows(now)
+        self.last_pass = now
+        folders = self._delete_archive_folders(now)
+        rows = self._delete_ledger_rows(now)
         if folders or rows:
-            self.tell("state_tidied", folders=folders, runs=rows)
-        compact.forget_digests(self.ledger, self.state)
-        self.ledger.database.settle()
+            self.emit("state_tidied", folders=folders, runs=rows)
+        compact.remove_stale_checksums(self.ledger, self.state)
+        self.ledger.database.checkpoint()
 
-    def _archive(self, now: datetime) -> int:
+    def _delete_archive_folders(self, now: datetime) -> int:
         done = 0
-        for run in self._ended(self.settings.archive_days, now):
+        for run in self._find_deletable_runs(self.settings.archive_days, now):
             if run.archive is not None and run.archive.is_dir() and self.state in run.archive.parents:
                 shutil.rmtree(run.archive, ignore_errors=True)
                 with contextlib.suppress(OSError):
@@ -59,28 +59,28 @@ class Retaining:
                 done += 1
         return done
 
-    def _rows(self, now: datetime) -> int:
-        old = self._ended(self.settings.ledger_days, now)
+    def _delete_ledger_rows(self, now: datetime) -> int:
+        old = self._find_deletable_runs(self.settings.ledger_days, now)
         gone = [run.id for run in old if run.archive is None or not run.archive.exists()]
-        ledger_repair.forget_runs(self.ledger.database, gone)
+        ledger_repair.delete_runs(self.ledger.database, gone)
         return len(gone)
 
-    def _ended(self, days: int, now: datetime) -> list[Run]:
+    def _find_deletable_runs(self, days: int, now: datetime) -> list[Run]:
         """Runs that ended longer ago than that and are not needed; 0 days: none ever."""
         if not days:
             return []
         before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
-        old = ledger_repair.ended_before(self.ledger, before, AT_ONCE)
-        needed = needed_runs(self.ledger, {run.feed for run in old})
-        busy = {run.feed for run in self.ledger.open_runs() if run.kind != "file"}
+        old = ledger_repair.list_deletable_runs(self.ledger, before, RUNS_PER_PASS)
+        needed = find_needed_runs(self.ledger, {run.feed for run in old})
+        busy = {run.feed for run in self.ledger.list_open_runs() if run.kind != "file"}
         return [run for run in old if run.id not in needed and run.feed not in busy]
 
 
-def needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
+def find_needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
     """Of each feed the newest run that ended well, the newest over a dropped file, and the newest with its file."""
     found: set[str] = set()
     for feed in feeds:
-        worked = ledger.runs(1000, feed, *WORKED)
+        worked = ledger.list_runs(1000, feed, *PROCESSED_STATES)
         wanted = (
             next(iter(worked), None),
             next((run for run in worked if run.kind == "file"), None),

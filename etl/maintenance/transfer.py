@@ -23,7 +23,7 @@ from etl import __version__
 from etl import filesystem as durable
 from etl.errors import StateError, UsageError
 from etl.mapping import load as mapping_file
-from etl.model.runs import WORKED, ChunkState, Counts, Run, RunState
+from etl.model.runs import PROCESSED_STATES, ChunkState, Counts, Run, RunState
 from etl.state import compaction as compact
 from etl.state.files import checksums as witness
 from etl.state.ledger import repair_steps as ledger_repair
@@ -31,21 +31,21 @@ from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
 #: Raised by one when the archive's contents change.
-FORMAT = 1
+EXPORT_FORMAT = 1
 
-_FACTS = "contents.json"
+_CONTENTS_FILE = "contents.json"
 
 
-def write(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> list[str]:
+def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> list[str]:
     """Write the archive (new, 0600); what is in it, as sentences. Raises StateError, UsageError."""
-    known = ledger_repair.feeds(ledger.database)
+    known = ledger_repair.list_feeds(ledger.database)
     for feed in feeds:
         if feed not in known:
             raise UsageError("feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(known)}")
     if target.exists():
         raise UsageError("file-exists", f"{target} is there already", hint="name another file, or remove that one")
     facts: dict[str, Any] = {
-        "format": FORMAT,
+        "format": EXPORT_FORMAT,
         "program": __version__,
         "written": datetime.now(UTC).isoformat(),
         "target": ledger.target(),
@@ -54,58 +54,58 @@ def write(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> li
     said, stream = [], io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for number, feed in enumerate(feeds or known, 1):
-            _refuse_unfinished(ledger, feed)
+            _check_no_unfinished_jobs(ledger, feed)
             frame = compact.read_accepted(ledger, state, feed)
             owed = compact.read_pending(ledger, state, feed)
-            newest = next((run for run in ledger.runs(1000, feed, *WORKED) if run.compares), None)
+            newest = next((run for run in ledger.list_runs(1000, feed, *PROCESSED_STATES) if run.is_comparison), None)
             facts["feeds"][feed] = {
                 "records": frame.height,
-                "accepted": _put(archive, f"{number:04}-accepted.parquet", frame),
-                "owed": _put(archive, f"{number:04}-owed.parquet", owed) if owed.height else None,
-                "newest": _newest(newest) if newest else None,
+                "accepted": _write_frame(archive, f"{number:04}-accepted.parquet", frame),
+                "owed": _write_frame(archive, f"{number:04}-owed.parquet", owed) if owed.height else None,
+                "newest": _run_to_json(newest) if newest else None,
             }
             said.append(f"{feed}: {frame.height} records")
-        archive.writestr(_FACTS, json.dumps(facts, ensure_ascii=False, indent=2))
-    durable.write(target.absolute(), stream.getvalue())
+        archive.writestr(_CONTENTS_FILE, json.dumps(facts, ensure_ascii=False, indent=2))
+    durable.write_atomically(target.absolute(), stream.getvalue())
     return said
 
 
-def read(ledger: Ledger, state: Path, source: Path) -> list[str]:
+def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
     """Fill an empty state folder from an archive; what came, as sentences. Raises StateError, UsageError."""
-    if ledger.runs(1) or ledger_repair.feeds(ledger.database):
+    if ledger.list_runs(1) or ledger_repair.list_feeds(ledger.database):
         raise StateError(
             "state-not-empty",
             "the state folder has feeds of its own",
             where=str(state),
             hint="import into an empty folder: name another one in paths.state, or move this one away",
         )
-    facts, contents = _opened(source)
+    facts, contents = _read_export(source)
     if facts["target"] is not None:
-        ledger.tie(facts["target"])
+        ledger.bind_target(facts["target"])
     said = []
     for feed, found in facts["feeds"].items():
         name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        generation = accepted.compact(state, feed, name, contents[found["accepted"]["name"]].lazy())
+        generation = accepted.write_base(state, feed, name, contents[found["accepted"]["name"]].lazy())
         paths = [accepted.base_path(state, feed, generation)]
         if found["owed"]:
             paths.append(accepted.pending_path(state, feed, generation))
-            accepted.write(paths[1], contents[found["owed"]["name"]])
-        witness.note(ledger, paths)
+            accepted.write_parquet(paths[1], contents[found["owed"]["name"]])
+        witness.save_digests(ledger, paths)
         if found["newest"] is not None:
-            run = _run(found["newest"])
+            run = _run_from_json(found["newest"])
             ledger.open_run(run)
-            ledger.close(run.id, RunState.DONE, run.counts)
-            ledger.compacted(feed, generation, [run.id])
+            ledger.close_run(run.id, RunState.COMPLETED, run.counts)
+            ledger.replace_base(feed, generation, [run.id])
         else:
-            ledger.compacted(feed, generation, [])
+            ledger.replace_base(feed, generation, [])
         said.append(f"{feed}: {found['records']} records")
     return said
 
 
-def _refuse_unfinished(ledger: Ledger, feed: str) -> None:
+def _check_no_unfinished_jobs(ledger: Ledger, feed: str) -> None:
     """Jobs that go on would change what Norce has behind the archive's back."""
-    for run in ledger.open_runs():
-        states = {chunk.state for chunk in ledger.chunks(run.id)} if run.feed == feed else set()
+    for run in ledger.list_open_runs():
+        states = {chunk.state for chunk in ledger.list_chunks(run.id)} if run.feed == feed else set()
         if states & {ChunkState.SENDING, ChunkState.SUBMITTED}:
             raise StateError(
                 "run-under-way",
@@ -115,14 +115,14 @@ def _refuse_unfinished(ledger: Ledger, feed: str) -> None:
             )
 
 
-def _put(archive: zipfile.ZipFile, name: str, frame: pl.DataFrame) -> dict[str, str]:
+def _write_frame(archive: zipfile.ZipFile, name: str, frame: pl.DataFrame) -> dict[str, str]:
     stream = io.BytesIO()
     frame.write_parquet(stream, compression="zstd")
     archive.writestr(name, stream.getvalue())
     return {"name": name, "sha256": hashlib.sha256(stream.getvalue()).hexdigest()}
 
 
-def _newest(run: Run) -> dict[str, Any]:
+def _run_to_json(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "feed": run.feed,
@@ -135,7 +135,7 @@ def _newest(run: Run) -> dict[str, Any]:
     }
 
 
-def _run(facts: dict[str, Any]) -> Run:
+def _run_from_json(facts: dict[str, Any]) -> Run:
     started = facts["started"]
     return Run(
         **{name: facts[name] for name in ("id", "feed", "operation", "file", "digest", "kind")},
@@ -145,22 +145,22 @@ def _run(facts: dict[str, Any]) -> Run:
     )
 
 
-def _opened(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+def _read_export(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
     """Everything in an archive, held against its digests before anything is written."""
     try:
         with zipfile.ZipFile(source) as archive:
-            facts = json.loads(archive.read(_FACTS))
-            if facts["format"] != FORMAT:
-                raise _unusable(source, f"it has format {facts['format']}, this program knows {FORMAT}")
+            facts = json.loads(archive.read(_CONTENTS_FILE))
+            if facts["format"] != EXPORT_FORMAT:
+                raise _unusable_export(source, f"it has format {facts['format']}, this program knows {EXPORT_FORMAT}")
             contents = {}
             for feed, found in facts["feeds"].items():
-                if not mapping_file.FEED_NAME.fullmatch(feed):
-                    raise _unusable(source, f"{feed!r} is no name of a feed")
+                if not mapping_file.FEED_NAME_PATTERN.fullmatch(feed):
+                    raise _unusable_export(source, f"{feed!r} is no name of a feed")
                 for part in (found["accepted"], found["owed"]):
                     if part is not None:
                         data = archive.read(part["name"])
                         if hashlib.sha256(data).hexdigest() != part["sha256"]:
-                            raise _unusable(source, f"{part['name']} is not as it was written")
+                            raise _unusable_export(source, f"{part['name']} is not as it was written")
                         contents[part["name"]] = pl.read_parquet(io.BytesIO(data))
     except (
         OSError,
@@ -171,11 +171,11 @@ def _opened(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         AttributeError,
         pl.exceptions.PolarsError,
     ) as e:
-        raise _unusable(source, f"it cannot be read ({type(e).__name__})") from e
+        raise _unusable_export(source, f"it cannot be read ({type(e).__name__})") from e
     return facts, contents
 
 
-def _unusable(source: Path, why: str) -> StateError:
+def _unusable_export(source: Path, reason: str) -> StateError:
     return StateError(
-        "export-unusable", f"this is no export that can be used: {why}", where=str(source), hint="export it again"
+        "export-unusable", f"this is no export that can be used: {reason}", where=str(source), hint="export it again"
     )

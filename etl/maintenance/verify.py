@@ -18,85 +18,93 @@ from etl.state.files import checksums as witness
 from etl.state.ledger import repair_steps as ledger_repair
 from etl.state.ledger import schema, seal
 from etl.state.ledger.facade import Ledger
-from etl.state.startup_check import BEGIN_ANEW, Problem, _payloads, _run_files, unknown_runs
+from etl.state.startup_check import RESET_COMMAND, StateProblem, _check_payloads, _check_run_files, find_unknown_runs
 
 
-def problems(state: Path) -> Iterator[Problem]:
+def find_problems(state: Path) -> Iterator[StateProblem]:
     """All of a folder's. The ledger first: when that cannot be believed nothing else can be told."""
     path = schema.ledger_path(state)
     if not path.exists():
         if any(
             (state / name).is_dir() and any((state / name).iterdir()) for name in ("accepted", "archive", "claimed")
         ):
-            yield Problem("the ledger is gone", path, BEGIN_ANEW)
+            yield StateProblem("the ledger is gone", path, RESET_COMMAND)
         return
-    found = list(_ledger(path))
+    found = list(_check_ledger(path))
     yield from found
     if found:
         return
     try:
-        with Ledger.read(state) as ledger:
-            yield from _rows(ledger, path)
-            for folder in unknown_runs(ledger, state):
-                yield Problem("the ledger does not know this run: it is older than its folders", folder, BEGIN_ANEW)
-            for run in ledger.open_runs():
-                yield from _claimed(state, run)
-                yield from _run_files(ledger, state, run)
-                yield from _payloads(ledger, run)
-            for feed in ledger_repair.feeds(ledger.database):
-                yield from _accepted(ledger, state, feed)
+        with Ledger.open_read_only(state) as ledger:
+            yield from _check_rows(ledger, path)
+            for folder in find_unknown_runs(ledger, state):
+                yield StateProblem(
+                    "the ledger does not know this run: it is older than its folders", folder, RESET_COMMAND
+                )
+            for run in ledger.list_open_runs():
+                yield from _check_claimed_file(state, run)
+                yield from _check_run_files(ledger, state, run)
+                yield from _check_payloads(ledger, run)
+            for feed in ledger_repair.list_feeds(ledger.database):
+                yield from _check_accepted(ledger, state, feed)
     except StateError as error:
-        yield Problem(error.message, path, BEGIN_ANEW)
-    yield from _open_to_others(state)
+        yield StateProblem(error.message, path, RESET_COMMAND)
+    yield from _check_permissions(state)
 
 
-def _ledger(path: Path) -> Iterator[Problem]:
+def _check_ledger(path: Path) -> Iterator[StateProblem]:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             said = db.execute("PRAGMA integrity_check(5)").fetchall()
     except sqlite3.Error as error:
-        yield Problem(f"the ledger is damaged: {error}", path, BEGIN_ANEW)
+        yield StateProblem(f"the ledger is damaged: {error}", path, RESET_COMMAND)
         return
     for (line,) in said:
         if line != "ok":
-            yield Problem(f"the ledger is damaged: {line}", path, BEGIN_ANEW)
+            yield StateProblem(f"the ledger is damaged: {line}", path, RESET_COMMAND)
             return
     try:
-        seal.check(path)
+        seal.check_seal(path)
     except StateError as error:
-        yield Problem(error.message, path, f"{BEGIN_ANEW}; if it was you who changed it: etl state rebuild --as-it-is")
+        yield StateProblem(
+            error.message, path, f"{RESET_COMMAND}; if it was you who changed it: etl state rebuild --as-it-is"
+        )
 
 
-def _rows(ledger: Ledger, path: Path) -> Iterator[Problem]:
-    for table, number in ledger_repair.foreign_rows(ledger.database).items():
-        yield Problem(f"{number} rows of {table} belong to no run", path, BEGIN_ANEW)
+def _check_rows(ledger: Ledger, path: Path) -> Iterator[StateProblem]:
+    for table, number in ledger_repair.count_orphan_rows(ledger.database).items():
+        yield StateProblem(f"{number} rows of {table} belong to no run", path, RESET_COMMAND)
 
 
-def _claimed(state: Path, run: Run) -> Iterator[Problem]:
+def _check_claimed_file(state: Path, run: Run) -> Iterator[StateProblem]:
     if run.state is RunState.CLAIMED and run.has_file and (run.claimed is None or not run.claimed.is_file()):
         where = run.claimed or state / "claimed"
-        yield Problem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
+        yield StateProblem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
 
 
-def _accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[Problem]:
+def _check_accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[StateProblem]:
     repair = f"etl state rebuild {feed} --forget"
     try:
-        for file in compact.files_of(ledger, state, feed):
-            if not witness.is_sound(ledger, file):
+        for file in compact.snapshot_files(ledger, state, feed):
+            if not witness.matches_digest(ledger, file):
                 sentence = "not as it was written" if file.exists() else "gone"
-                yield Problem(f"what Norce has from {feed} cannot be told: a file of it is {sentence}", file, repair)
+                yield StateProblem(
+                    f"what Norce has from {feed} cannot be told: a file of it is {sentence}", file, repair
+                )
                 return
         frame = compact.read_accepted(ledger, state, feed)
     except EtlError as error:
-        yield Problem(f"what Norce has from {feed} cannot be read: {error.message}", state / "accepted" / feed, repair)
+        yield StateProblem(
+            f"what Norce has from {feed} cannot be read: {error.message}", state / "accepted" / feed, repair
+        )
         return
     if frame[KEY].null_count() or frame[ITEM].null_count() or frame[KEY].n_unique() != frame.height:
         sentence = f"what Norce has from {feed} holds records without a key, or twice"
-        yield Problem(sentence, state / "accepted" / feed, repair)
+        yield StateProblem(sentence, state / "accepted" / feed, repair)
 
 
-def _open_to_others(state: Path) -> Iterator[Problem]:
+def _check_permissions(state: Path) -> Iterator[StateProblem]:
     for path in [state, *state.rglob("*")]:
         if not path.is_symlink() and path.stat().st_mode & 0o077:
-            yield Problem("other users may look into the state folder", path, f"chmod -R go= '{state}'")
+            yield StateProblem("other users may look into the state folder", path, f"chmod -R go= '{state}'")
             return

@@ -15,10 +15,10 @@ from fnmatch import fnmatchcase
 #: Algorithms by the length of their checksum in hex.
 ALGORITHMS = {32: "md5", 40: "sha1", 56: "sha224", 64: "sha256", 96: "sha384", 128: "sha512"}
 
-_PLACE = re.compile(r"\{(\w*)\}")
-_GNU = re.compile(r"\\?(?P<sum>[0-9A-Fa-f]+)[ \t]+\*?(?P<name>\S.*?)\s*")
-_BSD = re.compile(r"(?P<kind>[A-Za-z0-9-]+) ?\((?P<name>.+)\) ?= ?(?P<sum>[0-9A-Fa-f]+)\s*")
-_BARE = re.compile(r"(?P<sum>[0-9A-Fa-f]+)\s*")
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_GNU_LINE = re.compile(r"\\?(?P<sum>[0-9A-Fa-f]+)[ \t]+\*?(?P<name>\S.*?)\s*")
+_BSD_LINE = re.compile(r"(?P<kind>[A-Za-z0-9-]+) ?\((?P<name>.+)\) ?= ?(?P<sum>[0-9A-Fa-f]+)\s*")
+_BARE_LINE = re.compile(r"(?P<sum>[0-9A-Fa-f]+)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,39 +29,41 @@ class Checksum:
     value: str  #: hex, lower case
 
 
-def problem_of(pattern: str, *, stars: bool) -> str | None:
+def find_companion_problem(pattern: str, *, allow_wildcards: bool) -> str | None:
     """What is wrong with a pattern for done files or manifests, or None."""
-    unknown = [word for word in _PLACE.findall(pattern) if word not in ("name", "stem")]
+    unknown = [word for word in _PLACEHOLDER.findall(pattern) if word not in ("name", "stem")]
     if unknown:
         return f"{{{unknown[0]}}} stands for nothing; known are {{name}} and {{stem}}"
     if pattern.startswith("/") or ".." in pattern.split("/"):
         return "leads out of the folder of the export"
-    if not stars and re.search(r"[*?]", pattern):
+    if not allow_wildcards and re.search(r"[*?]", pattern):
         return "holds a star: a done file belongs to one export"
-    if not stars and not _PLACE.search(pattern):
+    if not allow_wildcards and not _PLACEHOLDER.search(pattern):
         return "does not say which export it is of"
     if pattern in ("{name}", ""):
         return "is the export itself"
     return None
 
 
-def beside(pattern: str, name: str) -> re.Pattern[str]:
+def name_regex(pattern: str, name: str) -> re.Pattern[str]:
     """What the companions of an export are called, below the inbox."""
     folder, base = posixpath.split(name)
     words = {"name": base, "stem": _stem(base)}
-    return re.compile(re.escape(folder + "/" if folder else "") + _made(pattern, lambda word: re.escape(words[word])))
+    return re.compile(
+        re.escape(folder + "/" if folder else "") + _to_regex(pattern, lambda word: re.escape(words[word]))
+    )
 
 
-def plain(pattern: str, name: str) -> str | None:
+def single_name(pattern: str, name: str) -> str | None:
     """The one name that the companion of an export can have; None where the pattern has stars."""
     if re.search(r"[*?]", pattern):
         return None
     folder, base = posixpath.split(name)
     words = {"name": base, "stem": _stem(base)}
-    return posixpath.join(folder, _PLACE.sub(lambda place: words[place[1]], pattern))
+    return posixpath.join(folder, _PLACEHOLDER.sub(lambda place: words[place[1]], pattern))
 
 
-def is_companion(pattern: str, name: str, files: Iterable[str]) -> bool:
+def matches_companion(pattern: str, name: str, file_patterns: Iterable[str]) -> bool:
     """Whether a name below the inbox may be the companion of an export that fits one of the patterns `files`."""
     seen: list[str] = []
 
@@ -69,35 +71,35 @@ def is_companion(pattern: str, name: str, files: Iterable[str]) -> bool:
         seen.append(word)
         return f"(?P<{word}{len(seen)}>[^/]+)"
 
-    found = re.fullmatch(r"(?P<folder>(?:.*/)?)" + _made(pattern, captured), name)
+    found = re.fullmatch(r"(?P<folder>(?:.*/)?)" + _to_regex(pattern, captured), name)
     if found is None:
         return False
     if not seen:
         return True
     stem = found[f"{seen[0]}1"] if seen[0] == "stem" else None
-    for file in files:
+    for file in file_patterns:
         base = found[f"{seen[0]}1"] if stem is None else f"{stem}.{file.rpartition('.')[2]}"
         if fnmatchcase(found["folder"] + base, file):
             return True
     return False
 
 
-def read(text: str, name: str) -> Mapping[str, Checksum]:
+def parse_manifest(text: str, manifest_name: str) -> Mapping[str, Checksum]:
     """What a manifest called `name` says, by names below the inbox. Raises ValueError with the line that says nothing.
 
     Lines of md5sum and its kin, of `md5sum --tag`, or only a checksum where the manifest's name tells the export.
     """
-    folder = posixpath.dirname(name)
+    folder = posixpath.dirname(manifest_name)
     found: dict[str, Checksum] = {}
     for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith(("#", ";")):
             continue
-        match = _GNU.fullmatch(line) or _BSD.fullmatch(line) or _BARE.fullmatch(line)
+        match = _GNU_LINE.fullmatch(line) or _BSD_LINE.fullmatch(line) or _BARE_LINE.fullmatch(line)
         algorithm = ALGORITHMS.get(len(match["sum"])) if match else None
         kind = (match.groupdict().get("kind") or "").lower().replace("-", "") if match else ""
         if match is None or algorithm is None or kind not in ("", algorithm):
             raise ValueError(f"line {number} is no checksum with a name")
-        told = match.groupdict().get("name") or posixpath.basename(name).rpartition(".")[0]
+        told = match.groupdict().get("name") or posixpath.basename(manifest_name).rpartition(".")[0]
         path = posixpath.normpath(posixpath.join(folder, told.replace("\\", "/")))
         found[path] = Checksum(algorithm, match["sum"].lower())
     return found
@@ -107,14 +109,14 @@ def _stem(base: str) -> str:
     return base.rpartition(".")[0] or base
 
 
-def _made(pattern: str, place: Callable[[str], str]) -> str:
+def _to_regex(pattern: str, expand: Callable[[str], str]) -> str:
     """The pattern as a regular expression; its stars stay within a folder."""
     made, at = "", 0
-    for found in _PLACE.finditer(pattern):
-        made += _body(pattern[at : found.start()]) + place(found[1])
+    for found in _PLACEHOLDER.finditer(pattern):
+        made += _wildcards_to_regex(pattern[at : found.start()]) + expand(found[1])
         at = found.end()
-    return made + _body(pattern[at:])
+    return made + _wildcards_to_regex(pattern[at:])
 
 
-def _body(part: str) -> str:
+def _wildcards_to_regex(part: str) -> str:
     return "".join({"*": "[^/]*", "?": "[^/]"}.get(sign, re.escape(sign)) for sign in part)

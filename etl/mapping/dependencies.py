@@ -14,7 +14,7 @@ from etl.mapping.model import Mapping, Node
 from etl.mapping.problems import Problems
 
 #: Imports that others build on go first: lists before prices, products before what is said of them.
-ORDER = (
+OPERATION_ORDER = (
     "Product/ImportPriceLists",
     "Supplier/ImportProducts",
     "Product/ImportProducts",
@@ -27,7 +27,7 @@ ORDER = (
 )
 
 
-def references(
+def read_references(
     raw: Any, operation: Operation, record: Map[str, Node], problems: Problems
 ) -> dict[str, tuple[str, str]]:
     """`references: {PartNo: products.PartNo}`: a mapped field, and the feed and field that have to know its value."""
@@ -35,16 +35,20 @@ def references(
     given = raw.get("references")
     if given is None:
         return found
-    where = problems.place(raw, "references")
+    where = problems.location(raw, "references")
     if not isinstance(given, dict):
         problems.add("references", "`references` holds no pairs", where=where, hint="{PartNo: pim-products.PartNo}")
         return found
     for field, target in given.items():
-        here = f"{problems.place(given, field)}, references.{field}"
+        here = f"{problems.location(given, field)}, references.{field}"
         node = record.get(str(field))
-        if str(field) not in contracts.load().schemas[operation.item] or node is None or node.kind != "value":
+        if (
+            str(field) not in contracts.load_contract().schemas[operation.item_schema]
+            or node is None
+            or node.kind != "value"
+        ):
             known = [name for name, mapped in record.items() if mapped.kind == "value"]
-            problems.unknown("references", f'"{field}" is no field mapped here', str(field), known, where=here)
+            problems.add_unknown("references", f'"{field}" is no field mapped here', str(field), known, where=here)
             continue
         feed, dot, name = str(target).rpartition(".")
         if not dot:
@@ -53,78 +57,78 @@ def references(
     return found
 
 
-def full(raw: Any, problems: Problems) -> str | None:
+def read_full_schedule(raw: Any, problems: Problems) -> str | None:
     """`full: "0 3 * * SUN"`."""
     expression = raw.get("full")
     if expression is None:
         return None
     if not timetable.is_cron(str(expression)):
         message = f'"{expression}" is no time table'
-        problems.add("full", message, where=problems.place(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
+        problems.add("full", message, where=problems.location(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
         return None
     return str(expression)
 
 
-def expected(raw: Any, problems: Problems) -> tuple[str | None, str | None]:
+def read_expectations(raw: Any, problems: Problems) -> tuple[str | None, str | None]:
     """`expect: "every day by 06:00 Europe/Stockholm"`, or `{arrives: …, changes: every 3 days}`."""
     given = raw.get("expect")
     if given is None:
         return None, None
     if not isinstance(given, dict):
-        return _expectation(raw, "expect", expect.parse, problems), None
+        return _read_expectation(raw, "expect", expect.parse_expectation, problems), None
     for key in given:
         if key not in ("arrives", "changes"):
             message = f'"{key}" means nothing in `expect`'
-            where = problems.place(given, key)
-            problems.unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
-    return _expectation(given, "arrives", expect.parse, problems), _expectation(
-        given, "changes", expect.pause, problems
+            where = problems.location(given, key)
+            problems.add_unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
+    return _read_expectation(given, "arrives", expect.parse_expectation, problems), _read_expectation(
+        given, "changes", expect.parse_max_gap, problems
     )
 
 
-def _expectation(node: Any, key: str, read: Callable[[str], object], problems: Problems) -> str | None:
+def _read_expectation(node: Any, key: str, parse: Callable[[str], object], problems: Problems) -> str | None:
     if node.get(key) is None:
         return None
     text = str(node[key])
     try:
-        read(text)
-    except expect.NotUnderstood as error:
-        where = problems.place_in(node, key, error.at)
+        parse(text)
+    except expect.ExpectationError as error:
+        where = problems.text_location(node, key, error.offset)
         problems.add("expect", f"`{key}` {error.message}", where=where, hint=f'{key}: "{error.hint}"')
     return text
 
 
-def together(mapping: Mapping, others: Sequence[Mapping], problems: Problems) -> None:
+def validate_dependencies(mapping: Mapping, mappings: Sequence[Mapping], problems: Problems) -> None:
     """What a mapping says of other feeds has to be true of them."""
-    feeds = {other.feed: other for other in others}
+    feeds = {other.feed: other for other in mappings}
     for name in mapping.after:
         if name not in feeds:
             message = f'`after` names the feed "{name}", which no mapping makes'
-            problems.unknown("after", message, name, feeds, where=str(mapping.path))
-        elif mapping.feed in _before(name, feeds, set()):
+            problems.add_unknown("after", message, name, feeds, where=str(mapping.path))
+        elif mapping.feed in _feeds_before(name, feeds, set()):
             message = f"{mapping.feed} and {name} wait for each other"
             problems.add("after", message, where=str(mapping.path), hint="take one of them out of `after`")
     for field, (feed, target) in mapping.references.items():
         if feed not in feeds:
             message = f'{field} refers to the feed "{feed}", which no mapping makes'
-            problems.unknown("references", message, feed, feeds, where=str(mapping.path))
+            problems.add_unknown("references", message, feed, feeds, where=str(mapping.path))
         elif not any(path.rpartition(".")[2] == target for path in _value_paths(feeds[feed].record.values())):
             message = f"{field} refers to {target}, which {feed} does not map"
             problems.add("references", message, where=str(mapping.path), hint=f"map {target} in {feed}")
 
 
-def _before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[str]:
+def _feeds_before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[str]:
     """All feeds that a feed waits for, directly or not."""
     if feed in seen or feed not in feeds:
         return seen
     for name in feeds[feed].after:
         if name not in seen:
             seen.add(name)
-            _before(name, feeds, seen)
+            _feeds_before(name, feeds, seen)
     return seen
 
 
-def needs(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+def prerequisites(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
     """For each feed those that have to be through before it, because the mappings say so, directly or not."""
     direct = {m.feed: {*m.after, *(feed for feed, _ in m.references.values())} for m in mappings}
     found: dict[str, frozenset[str]] = {}
@@ -140,7 +144,7 @@ def needs(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
     return found
 
 
-def writes_beside(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
+def also_writes(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
     """For each feed the other imports whose records its own writes as well: a product's standard price is a row of a
     price list."""
     return {
@@ -159,7 +163,7 @@ def _value_paths(nodes: Iterable[Node]) -> Iterable[str]:
             yield from _value_paths(fields.values())
 
 
-def ranks(mappings: Sequence[Mapping]) -> dict[str, tuple[int, int, str]]:
+def run_order(mappings: Sequence[Mapping]) -> dict[str, tuple[int, int, str]]:
     """For each feed where it stands in the order of work: by operation, then behind what it names in `after`."""
     feeds = {mapping.feed: mapping for mapping in mappings}
     made: dict[str, tuple[int, int, str]] = {}
@@ -167,7 +171,7 @@ def ranks(mappings: Sequence[Mapping]) -> dict[str, tuple[int, int, str]]:
     def rank(feed: str, above: frozenset[str]) -> tuple[int, int, str]:
         if feed not in made:
             mapping = feeds[feed]
-            first = (ORDER.index(mapping.operation.id), 0)
+            first = (OPERATION_ORDER.index(mapping.operation.id), 0)
             needed = [*mapping.after, *(target for target, _ in mapping.references.values())]
             behind = [rank(name, above | {feed}) for name in needed if name in feeds and name not in above]
             place = max([first, *((before[0], before[1] + 1) for before in behind)])

@@ -10,44 +10,44 @@ from typing import Any
 from etl.mapping.problems import Problems
 from etl.model.tables import Dialect
 
-KEYS = tuple(Dialect.__dataclass_fields__)
-WORKBOOKS = re.compile(r"\.(xlsx|xlsm|xlsb|xls|ods)$", re.IGNORECASE)
+DIALECT_KEYS = tuple(Dialect.__dataclass_fields__)
+WORKBOOK_NAME = re.compile(r"\.(xlsx|xlsm|xlsb|xls|ods)$", re.IGNORECASE)
 #: Keys that say nothing about a workbook, and about anything but one.
-TEXT_ONLY = ("encoding", "delimiter", "quote", "escape", "short_rows", "long_rows", "final_newline")
-RAGGED = ("reject", "empty")
+TEXT_ONLY_KEYS = ("encoding", "delimiter", "quote", "escape", "short_rows", "long_rows", "final_newline")
+ROW_LENGTH_CHOICES = ("reject", "empty")
 
 
-def read(source: Any, files: Sequence[str], problems: Problems) -> Dialect:
+def read_dialect(source: Any, files: Sequence[str], problems: Problems) -> Dialect:
     """The dialect that `source` declares; what cannot be meant becomes a problem and is left at its default."""
     settings: dict[str, Any] = {}
-    for key in KEYS:
+    for key in DIALECT_KEYS:
         if key in source:
-            value = _plain(source[key])
-            reason = CHECKS[key](value)
+            value = _to_python(source[key])
+            reason = KEY_CHECKS[key](value)
             if reason:
-                problems.add("dialect", f"`{key}` {reason}", where=problems.place(source, key), hint=HINTS[key])
+                problems.add("dialect", f"`{key}` {reason}", where=problems.location(source, key), hint=KEY_HINTS[key])
             else:
                 settings[key] = value
     if "format" not in settings and files:
-        settings["format"] = "excel" if all(WORKBOOKS.search(name) for name in files) else "csv"
+        settings["format"] = "excel" if all(WORKBOOK_NAME.search(name) for name in files) else "csv"
     dialect = Dialect(**settings)
-    for key, message, hint in _contradictions(dialect, source):
-        problems.add("dialect", message, where=problems.place(source, key), hint=hint)
+    for key, message, hint in _find_contradictions(dialect, source):
+        problems.add("dialect", message, where=problems.location(source, key), hint=hint)
     return dialect
 
 
-def _plain(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     """YAML's own kinds of texts and lists as Python's."""
     if isinstance(value, list):
-        return tuple(_plain(item) for item in value)
+        return tuple(_to_python(item) for item in value)
     return str(value) if isinstance(value, str) else value
 
 
-def _contradictions(dialect: Dialect, source: Any) -> list[tuple[str, str, str]]:
+def _find_contradictions(dialect: Dialect, source: Any) -> list[tuple[str, str, str]]:
     """(key, sentence, hint) of keys that do not go together."""
     excel = dialect.format == "excel"
     hint = "take it out, or set `format: csv`"
-    found = [(key, f"`{key}` means nothing for a workbook", hint) for key in TEXT_ONLY if excel and key in source]
+    found = [(key, f"`{key}` means nothing for a workbook", hint) for key in TEXT_ONLY_KEYS if excel and key in source]
     if dialect.sheet is not None and not excel:
         found.append(("sheet", "`sheet` means nothing for a text file", "take it out, or set `format: excel`"))
     if (dialect.format == "fixed") != bool(dialect.widths):
@@ -58,15 +58,15 @@ def _contradictions(dialect: Dialect, source: Any) -> list[tuple[str, str, str]]
     if not dialect.header and not dialect.columns:
         found.append(("header", "`header: 0` leaves the columns without names", "columns: [first, second, …]"))
     if dialect.quote is not None and dialect.quote in dialect.delimiter:
-        found.append(("quote", "`quote` and `delimiter` are the same", HINTS["quote"]))
+        found.append(("quote", "`quote` and `delimiter` are the same", KEY_HINTS["quote"]))
     return found
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     return "" if isinstance(value, str) and value else "is no text"
 
 
-def _encoding(value: Any) -> str:
+def _check_encoding(value: Any) -> str:
     for part in str(value).split("|"):
         try:
             if not codecs.lookup(part.strip())._is_text_encoding:
@@ -76,60 +76,60 @@ def _encoding(value: Any) -> str:
     return ""
 
 
-def _delimiter(value: Any) -> str:
-    return _text(value) or ("holds a line end" if re.search(r"[\r\n]", value) else "")
+def _check_delimiter(value: Any) -> str:
+    return _check_text(value) or ("holds a line end" if re.search(r"[\r\n]", value) else "")
 
 
-def _sign(value: Any) -> str:
+def _check_character(value: Any) -> str:
     fits = value is None or (isinstance(value, str) and len(value) == 1 and value not in "\r\n")
     return "" if fits else "is not one sign"
 
 
-def _count(value: Any) -> str:
+def _check_line_count(value: Any) -> str:
     return "" if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "is no number of lines"
 
 
-def _names(value: Any) -> str:
+def _check_names(value: Any) -> str:
     if not isinstance(value, tuple) or not value or not all(isinstance(name, str) and name for name in value):
         return "is no list of names"
     twice = sorted({name for name in value if value.count(name) > 1})
     return f"names {', '.join(twice)} more than once" if twice else ""
 
 
-def _widths(value: Any) -> str:
+def _check_widths(value: Any) -> str:
     fits = isinstance(value, tuple) and value and all(isinstance(width, int) and width > 0 for width in value)
     return "" if fits else "is no list of numbers of characters"
 
 
-def _pattern(value: Any) -> str:
+def _check_pattern(value: Any) -> str:
     try:
         re.compile(str(value))
     except re.error as error:
         return f"is no regular expression: {error}"
-    return "" if value is None else _text(value)
+    return "" if value is None else _check_text(value)
 
 
-def _word(*known: str) -> Callable[[Any], str]:
-    return lambda value: "" if value in known else f'cannot be "{value}"'
+def _choice_check(*choices: str) -> Callable[[Any], str]:
+    return lambda value: "" if value in choices else f'cannot be "{value}"'
 
 
-CHECKS: dict[str, Callable[[Any], str]] = {
-    "format": _word("csv", "excel", "fixed"),
-    "encoding": _encoding,
-    "delimiter": _delimiter,
-    "quote": _sign,
-    "escape": _sign,
-    "header": _count,
-    "skip": _count,
-    "columns": _names,
-    "sheet": lambda value: "" if value is None else _text(value),
-    "widths": _widths,
-    "short_rows": _word(*RAGGED),
-    "long_rows": _word(*RAGGED),
+KEY_CHECKS: dict[str, Callable[[Any], str]] = {
+    "format": _choice_check("csv", "excel", "fixed"),
+    "encoding": _check_encoding,
+    "delimiter": _check_delimiter,
+    "quote": _check_character,
+    "escape": _check_character,
+    "header": _check_line_count,
+    "skip": _check_line_count,
+    "columns": _check_names,
+    "sheet": lambda value: "" if value is None else _check_text(value),
+    "widths": _check_widths,
+    "short_rows": _choice_check(*ROW_LENGTH_CHOICES),
+    "long_rows": _choice_check(*ROW_LENGTH_CHOICES),
     "final_newline": lambda value: "" if isinstance(value, bool) else "is neither true nor false",
-    "trailer": _pattern,
+    "trailer": _check_pattern,
 }
-HINTS = {
+KEY_HINTS = {
     "format": "csv, excel or fixed",
     "encoding": "a name like utf-8, utf-16, windows-1252, iso-8859-1 or cp850, or utf-8|windows-1252",
     "delimiter": 'delimiter: ";", or "\\t" for TAB',

@@ -72,30 +72,30 @@ SYNONYMS: dict[str, str] = {
 }  # fmt: skip
 
 #: Less alike than this is a coincidence.
-ENOUGH = 0.84
+MIN_SIMILARITY = 0.84
 
 
-def plain(text: str) -> str:
+def normalize_header(text: str) -> str:
     """`På väg (st)` as `pavagst`."""
     bare = unicodedata.normalize("NFKD", text.lower().replace("ø", "o").replace("æ", "a").replace("ß", "ss"))
     return re.sub(r"[^a-z0-9]", "", bare)
 
 
-def pairs(headers: Sequence[str], fields: Iterable[str]) -> dict[str, str]:
+def match_fields(headers: Sequence[str], fields: Iterable[str]) -> dict[str, str]:
     """Field to header, each used once, the most alike first."""
     rated = sorted(
-        ((_likeness(header, name), -at, name, header) for name in fields for at, header in enumerate(headers)),
+        ((_similarity(header, name), -at, name, header) for name in fields for at, header in enumerate(headers)),
         reverse=True,
     )
     found: dict[str, str] = {}
     for rate, _, name, header in rated:
-        if rate >= ENOUGH and name not in found and header not in found.values():
+        if rate >= MIN_SIMILARITY and name not in found and header not in found.values():
             found[name] = header
     return found
 
 
-def _likeness(header: str, name: str) -> float:
-    written, field = plain(header), plain(name)
+def _similarity(header: str, name: str) -> float:
+    written, field = normalize_header(header), normalize_header(name)
     if not written:
         return 0.0
     known = SYNONYMS.get(name, "").split()
@@ -103,7 +103,7 @@ def _likeness(header: str, name: str) -> float:
         return 1.0
     if written in known:
         return 0.99 - known.index(written) / 1000
-    words = [word for part in re.split(r"[^\w]+|_", header) if (word := plain(part))]
+    words = [word for part in re.split(r"[^\w]+|_", header) if (word := normalize_header(part))]
     if len(words) > 1 and len(words[0]) > 2 and words[0] in known:
         return 0.86  # `Pris exkl. moms`
     return max((difflib.SequenceMatcher(None, written, word).ratio() - 0.05 for word in (field, *known)), default=0.0)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 
 #: Named groups of `source.order`, most telling first. `time` is compared as digits from the left (20261124,
 #: 2026-11-24T0930), the others as numbers.
-GROUPS = ("time", "year", "month", "day", "hour", "minute", "second", "number")
+TIME_GROUPS = ("time", "year", "month", "day", "hour", "minute", "second", "number")
 
-Time = tuple[str, ...]
+FileTime = tuple[str, ...]
 
 
-def problem_of(pattern: str) -> str | None:
+def find_order_problem(pattern: str) -> str | None:
     """What is wrong with a `source.order`, or None."""
     try:
         groups = re.compile(pattern).groupindex
@@ -26,22 +26,22 @@ def problem_of(pattern: str) -> str | None:
         return f"`order` is no regular expression: {error}"
     if not groups:
         return "`order` names no group that says how new a file is"
-    unknown = [name for name in groups if name not in GROUPS]
-    return f'`order` has a group "{unknown[0]}"; known are {", ".join(GROUPS)}' if unknown else None
+    unknown = [name for name in groups if name not in TIME_GROUPS]
+    return f'`order` has a group "{unknown[0]}"; known are {", ".join(TIME_GROUPS)}' if unknown else None
 
 
-def time_of(pattern: str | None, name: str) -> Time | None:
+def parse_file_time(pattern: str | None, file_name: str) -> FileTime | None:
     """How new a file is by its name; comparable with others of the same pattern. None when the name does not say."""
-    found = re.search(pattern, name) if pattern else None
+    found = re.search(pattern, file_name) if pattern else None
     if found is None:
         return None
     groups = {key: re.sub(r"\D", "", text or "") for key, text in found.groupdict().items()}
-    known = [(key, groups[key]) for key in GROUPS if key in groups]
+    known = [(key, groups[key]) for key in TIME_GROUPS if key in groups]
     if not any(text for _, text in known):
         return None
     return tuple(text.ljust(20, "0") if key == "time" else text.rjust(20, "0") for key, text in known)
 
 
-def newest_of(times: Iterable[tuple[Time | None, str]]) -> tuple[Time, str] | None:
+def find_newest(times: Iterable[tuple[FileTime | None, str]]) -> tuple[FileTime, str] | None:
     """The highest time, with its name."""
     return max(((time, name) for time, name in times if time is not None), default=None)

@@ -11,20 +11,26 @@ from typing import Any, get_args
 
 from etl.contract import spec as contracts
 from etl.contract.spec import Field, Operation
-from etl.mapping.key_descriptions import COLUMN, FILE, LIST, SOURCE, VALUE
-from etl.mapping.limits import GUARD_KEYS, MOVE_KEYS
+from etl.mapping.key_descriptions import (
+    COLUMN_DESCRIPTIONS,
+    FILE_DESCRIPTIONS,
+    LIST_DESCRIPTIONS,
+    SOURCE_DESCRIPTIONS,
+    VALUE_DESCRIPTIONS,
+)
+from etl.mapping.limits import GUARD_KEYS, PRICE_MOVE_KEYS
 from etl.mapping.model import ColumnType
 
 Schema = dict[str, Any]
-TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-LIMIT: Schema = {"type": ["string", "integer", "boolean"]}
-SHAPES: dict[str, Schema] = {
-    "operation": {"enum": sorted(contracts.load().operations)},
+TEXTS_SCHEMA: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+LIMIT_SCHEMA: Schema = {"type": ["string", "integer", "boolean"]}
+KEY_SCHEMAS: dict[str, Schema] = {
+    "operation": {"enum": sorted(contracts.load_contract().operations)},
     "rules": {"type": "array", "items": {"type": "object", "required": ["name"]}},
     "gone": {"enum": ["ignore", "deactivate"]},
     "supplier": {"type": "integer"},
-    "after": TEXTS,
-    "yields": TEXTS,
+    "after": TEXTS_SCHEMA,
+    "yields": TEXTS_SCHEMA,
     "expect": {
         "anyOf": [
             {"type": "string"},
@@ -39,11 +45,15 @@ SHAPES: dict[str, Schema] = {
     "guards": {
         "type": "object",
         "additionalProperties": False,
-        "properties": dict.fromkeys(GUARD_KEYS, LIMIT)
-        | {"price_moves": {"anyOf": [LIMIT, {"type": "object", "properties": dict.fromkeys(MOVE_KEYS, LIMIT)}]}},
+        "properties": dict.fromkeys(GUARD_KEYS, LIMIT_SCHEMA)
+        | {
+            "price_moves": {
+                "anyOf": [LIMIT_SCHEMA, {"type": "object", "properties": dict.fromkeys(PRICE_MOVE_KEYS, LIMIT_SCHEMA)}]
+            }
+        },
     },
-    "switches": TEXTS,
-    "files": TEXTS,
+    "switches": TEXTS_SCHEMA,
+    "files": TEXTS_SCHEMA,
     "content": {"enum": ["full", "changes"]},
     "format": {"enum": ["csv", "excel", "fixed"]},
     "header": {"type": "integer"},
@@ -56,20 +66,20 @@ SHAPES: dict[str, Schema] = {
 }
 
 
-def schema() -> Schema:
+def build_schema() -> Schema:
     """All of it."""
-    return _Writer().whole()
+    return _SchemaBuilder().build()
 
 
-class _Writer:
+class _SchemaBuilder:
     def __init__(self) -> None:
-        self.contract = contracts.load()
+        self.contract = contracts.load_contract()
         self.definitions: dict[str, Schema] = {}
         self.flags: dict[tuple[str, str], list[str]] = {}
         for operation in self.contract.operations.values():
-            self.gather(operation, operation.item, "")
+            self.collect_flags(operation, operation.item_schema, "")
 
-    def gather(self, operation: Operation, name: str, prefix: str) -> None:
+    def collect_flags(self, operation: Operation, name: str, prefix: str) -> None:
         """The flags that may be chosen by name, for each field of each object."""
         for field in self.contract.schemas[name].values():
             path = prefix + field.name
@@ -78,17 +88,32 @@ class _Writer:
                 named = flag.kind in ("create_only", "limited_update") and path in flag.paths
                 if named and flag.name not in found:
                     found.append(flag.name)
-            if field.of in self.contract.schemas:
-                self.gather(operation, str(field.of), f"{path}[]." if field.is_list else f"{path}.")
+            if field.inner_type in self.contract.schemas:
+                self.collect_flags(operation, str(field.inner_type), f"{path}[]." if field.is_list else f"{path}.")
 
-    def whole(self) -> Schema:
-        properties = {key: self.word(key, text) for key, text in FILE.items()}
-        properties["source"] = {**_object(SOURCE, self.word, ["files", "content"]), "description": FILE["source"]}
-        column = {"anyOf": [{"enum": list(get_args(ColumnType))}, _object(COLUMN, self.column_word, [])]}
-        properties["columns"] = {"description": FILE["columns"], "type": "object", "additionalProperties": column}
+    def build(self) -> Schema:
+        properties = {key: self.key_schema(key, text) for key, text in FILE_DESCRIPTIONS.items()}
+        properties["source"] = {
+            **_closed_object(SOURCE_DESCRIPTIONS, self.key_schema, ["files", "content"]),
+            "description": FILE_DESCRIPTIONS["source"],
+        }
+        column = {
+            "anyOf": [
+                {"enum": list(get_args(ColumnType))},
+                _closed_object(COLUMN_DESCRIPTIONS, self.column_key_schema, []),
+            ]
+        }
+        properties["columns"] = {
+            "description": FILE_DESCRIPTIONS["columns"],
+            "type": "object",
+            "additionalProperties": column,
+        }
         records = []
         for operation in self.contract.operations.values():
-            record = {"allOf": [self.object(operation.item)], "description": operation.note or FILE["record"]}
+            record = {
+                "allOf": [self.object_schema(operation.item_schema)],
+                "description": operation.note or FILE_DESCRIPTIONS["record"],
+            }
             chosen = {"properties": {"operation": {"const": operation.id}}, "required": ["operation"]}
             switches = [f.id for f in operation.flags if f.kind in ("switch", "row_guard") and not f.deprecated]
             then: Schema = {"record": record, "switches": {"items": {"anyOf": [{"enum": switches}, {}]}}}
@@ -104,13 +129,13 @@ class _Writer:
             "definitions": self.definitions,
         }
 
-    def word(self, key: str, text: str) -> Schema:
-        return {"description": text, **SHAPES.get(key, {})}
+    def key_schema(self, key: str, text: str) -> Schema:
+        return {"description": text, **KEY_SCHEMAS.get(key, {})}
 
-    def column_word(self, key: str, text: str) -> Schema:
-        return {"description": text} if key in ("empty", "format") else self.word(key, text)
+    def column_key_schema(self, key: str, text: str) -> Schema:
+        return {"description": text} if key in ("empty", "format") else self.key_schema(key, text)
 
-    def object(self, name: str) -> Schema:
+    def object_schema(self, name: str) -> Schema:
         """The fields of one of Connect's objects."""
         if name not in self.definitions:
             self.definitions[name] = {}
@@ -119,48 +144,48 @@ class _Writer:
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    **{field.name: self.field(name, field) for field in fields if not field.deprecated},
-                    "flag": {"description": LIST["flag"], "type": "string"},
+                    **{field.name: self.field_schema(name, field) for field in fields if not field.deprecated},
+                    "flag": {"description": LIST_DESCRIPTIONS["flag"], "type": "string"},
                 },
             }
         return {"$ref": f"#/definitions/{name}"}
 
-    def field(self, owner: str, field: Field) -> Schema:
+    def field_schema(self, owner: str, field: Field) -> Schema:
         flags = self.flags.get((owner, field.name), [])
         if field.is_list:
-            made = self.list(field, flags)
+            made = self.list_schema(field, flags)
         elif field.type == "object":
-            made = self.object(str(field.of))
+            made = self.object_schema(str(field.inner_type))
         else:
-            made = self.value(field, flags)
-        return {"description": describe(field, flags), "allOf": [made]}
+            made = self.value_schema(field, flags)
+        return {"description": describe_field(field, flags), "allOf": [made]}
 
-    def value(self, field: Field, flags: Iterable[str]) -> Schema:
+    def value_schema(self, field: Field, flags: Iterable[str]) -> Schema:
         """A column's name, or an object that says more."""
-        kind = str(field.of) if field.type == "enum" else field.type
+        kind = str(field.inner_type) if field.type == "enum" else field.type
         name = "-".join(("value", kind, *flags))
         if name not in self.definitions:
-            more = {key: self.word(key, text) for key, text in VALUE.items() if key != "flag"}
+            more = {key: self.key_schema(key, text) for key, text in VALUE_DESCRIPTIONS.items() if key != "flag"}
             if field.type == "enum":
                 known = {"enum": list(self.contract.enums[kind])}
                 more["value"] |= {"anyOf": [known, {}]}
                 more["default"] |= {"anyOf": [known, {}]}
                 more["map"] |= {"type": "object", "additionalProperties": {"anyOf": [known, {"type": "string"}]}}
             if flags:
-                more["flag"] = {"description": VALUE["flag"], "enum": list(flags)}
+                more["flag"] = {"description": VALUE_DESCRIPTIONS["flag"], "enum": list(flags)}
             self.definitions[name] = {
                 "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": False, "properties": more}]
             }
         return {"$ref": f"#/definitions/{name}"}
 
-    def list(self, field: Field, flags: Iterable[str]) -> Schema:
+    def list_schema(self, field: Field, flags: Iterable[str]) -> Schema:
         """One of the five ways to make a list."""
-        if field.of in self.contract.schemas:
-            element = self.object(str(field.of))
+        if field.inner_type in self.contract.schemas:
+            element = self.object_schema(str(field.inner_type))
         else:
-            element = self.value(Field(field.name, str(field.of), nullable=True), ())
-        flag = {"flag": {"description": LIST["flag"], "enum": list(flags)}} if flags else {}
-        made = {key: {"description": text} for key, text in LIST.items() if key != "flag"}
+            element = self.value_schema(Field(field.name, str(field.inner_type), nullable=True), ())
+        flag = {"flag": {"description": LIST_DESCRIPTIONS["flag"], "enum": list(flags)}} if flags else {}
+        made = {key: {"description": text} for key, text in LIST_DESCRIPTIONS.items() if key != "flag"}
         rows = {"rows": {**made["rows"], "allOf": [element]}}
         columns = {"columns": made["columns"], "each": {**made["each"], "allOf": [element]}}
         split = {"split": made["split"], "by": made["by"], "each": {**made["each"], "allOf": [element]}}
@@ -174,15 +199,17 @@ class _Writer:
         return {"anyOf": forms}
 
 
-def _object(words: dict[str, str], word: Any, needs: list[str]) -> Schema:
-    properties = {key: word(key, text) for key, text in words.items()}
-    return {"type": "object", "additionalProperties": False, "properties": properties, "required": needs}
+def _closed_object(descriptions: dict[str, str], key_schema: Any, required: list[str]) -> Schema:
+    properties = {key: key_schema(key, text) for key, text in descriptions.items()}
+    return {"type": "object", "additionalProperties": False, "properties": properties, "required": required}
 
 
-def describe(field: Field, flags: Iterable[str] = ()) -> str:
+def describe_field(field: Field, flags: Iterable[str] = ()) -> str:
     """What there is to know of a field, in a few sentences."""
-    kind = field.type if field.type not in ("enum", "object") else str(field.of).partition(".")[2]
-    said = [f"List of {str(field.of).rpartition('.')[2]}." if field.is_list else f"{kind[0].upper()}{kind[1:]}."]
+    kind = field.type if field.type not in ("enum", "object") else str(field.inner_type).partition(".")[2]
+    said = [
+        f"List of {str(field.inner_type).rpartition('.')[2]}." if field.is_list else f"{kind[0].upper()}{kind[1:]}."
+    ]
     if field.required == "true":
         said.append("Required.")
     elif field.required in ("conditional", "on_create"):
@@ -193,14 +220,14 @@ def describe(field: Field, flags: Iterable[str] = ()) -> str:
         said.append(f"Norce seems to store {field.storage_length} characters.")
     if field.note:
         said.append(field.note.rstrip(".") + ".")
-    if field.empty == "ignored":
+    if field.null_effect == "ignored":
         said.append("Null and 0 are ignored: it cannot be cleared.")
-    elif field.empty == "no_change":
+    elif field.null_effect == "no_change":
         said.append("Null changes nothing.")
     if field.list_rule == "replace":
         said.append("Replaced as a whole.")
-    if field.companion:
-        said.append(f"Read only together with {field.companion}.")
+    if field.read_with:
+        said.append(f"Read only together with {field.read_with}.")
     if flags:
         said.append(f"Also {', '.join(flags)}.")
     return " ".join(said)

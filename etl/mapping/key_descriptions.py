@@ -1,6 +1,6 @@
 """What each key of a mapping is for, in a sentence: an editor shows it beside the key. docs/mapping.md says more."""
 
-FILE = {
+FILE_DESCRIPTIONS = {
     "feed": "Name of the feed: lower-case letters, digits, - and _. What Norce has accepted is kept under it.",
     "operation": "The import of Connect that this feed is for.",
     "source": "Which files belong to the feed, and how they are written.",
@@ -21,7 +21,7 @@ FILE = {
     "full": 'When everything is sent again by itself, as in cron: "0 3 * * SUN".',
     "destructive": "Why a setting that can destroy data is meant, in your words.",
 }
-SOURCE = {
+SOURCE_DESCRIPTIONS = {
     "files": "Pattern of the names below the inbox, or a list of them.",
     "content": "full: a file holds every record, so what is missing is gone. changes: it holds some of them.",
     "keep": "SQL over the columns; rows for which it is not true are skipped.",
@@ -44,7 +44,7 @@ SOURCE = {
     "final_newline": "Whether the last row has to end with a line end.",
     "trailer": "Pattern of the last line; (?P<rows>…) in it is held against the number of rows.",
 }
-COLUMN = {
+COLUMN_DESCRIPTIONS = {
     "type": "text, integer, decimal, boolean, date or datetime.",
     "required": "An empty cell rejects the row.",
     "optional": "The file may lack the column; nothing is said about its fields then.",
@@ -65,7 +65,7 @@ COLUMN = {
     "trim": "Whether surrounding blanks count for nothing.",
     "empty": "Words that mean nothing, e.g. NULL.",
 }
-VALUE = {
+VALUE_DESCRIPTIONS = {
     "column": "A column of the file.",
     "value": "A constant.",
     "sql": "An SQL expression over the typed columns.",
@@ -78,7 +78,7 @@ VALUE = {
     "own": "false: written when the record is new, and never again.",
     "flag": "Another flag than the plain one.",
 }
-LIST = {
+LIST_DESCRIPTIONS = {
     "rows": "One element for each source row of the record.",
     "columns": "Pattern of column names: one element for each that fits and has a cell.",
     "each": "The fields of an element.",

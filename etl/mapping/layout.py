@@ -22,8 +22,8 @@ import polars as pl
 from etl.contract.spec import Field, Operation
 from etl.mapping.model import Node, Value
 
-BITS = 62  #: leaves per word, where a set is a column of integers
-OWN = "_o"  #: such columns, numbered: the leaves that a row of a request is sent with
+WORD_BITS = 62  #: leaves per word, where a set is a column of integers
+OWN_SET = "_o"  #: such columns, numbered: the leaves that a row of a request is sent with
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +35,29 @@ class Leaf:
     path: str  #: the contract's path, e.g. `Cultures[].Name`
     field: Field
     value: Value
-    flag: str | None  #: id of the flag that covers it
-    up: tuple[str, ...]  #: flags of the objects and lists around it
+    flag_id: str | None  #: id of the flag that covers it
+    outer_flags: tuple[str, ...]  #: flags of the objects and lists around it
     bundle: str
     parents: tuple[str, ...]  #: places of the objects and elements around it, outermost first
-    anchor: bool  #: tells the object or element it is in apart, or is read with whatever is sent of it
-    must: bool  #: an anchor without which there is no such object or element
+    identifier: bool  #: tells the object or element it is in apart, or is read with whatever is sent of it
+    required: bool  #: an anchor without which there is no such object or element
     key: bool
     column: str  #: frame column; differs from `name` for leaves inside a list made of rows
     inner: str | None = None  #: name inside the list's element
-    tells: str | None = None  #: the element that the list around this leaf tells apart
+    identifies_list: str | None = None  #: the element that the list around this leaf tells apart
 
     @property
     def constant(self) -> bool:
         return self.value.kind == "constant" and self.value.constant is not None
 
     @property
-    def silent(self) -> bool:
+    def synthetic(self) -> bool:
         """Never given by a row; only used to switch a record off and on."""
-        return self.value.silent
+        return self.value.synthetic
 
-    def is_content_of(self, anchor: Leaf) -> bool:
+    def is_content_of(self, identifier: Leaf) -> bool:
         """Whether this is more than identity in the place that `anchor` tells apart."""
-        return anchor.parent in self.parents and not (self.anchor and self.parent == anchor.parent)
+        return identifier.parent in self.parents and not (self.identifier and self.parent == identifier.parent)
 
     @property
     def parent(self) -> str:
@@ -85,83 +85,87 @@ class Layout:
     operation: Operation
     leaves: tuple[Leaf, ...]
     tree: tuple[Branch, ...]
-    units: str | None  #: place of the list whose elements are one source row each and carry the key
+    unit_list: str | None  #: place of the list whose elements are one source row each and carry the key
     item_leaves: frozenset[int] = frozenset()  #: leaves above the units
     switches: tuple[str, ...] = ()
     lists: Map[str, Branch] = field(default_factory=dict)  #: lists made of rows or of a split cell, by column
-    paths: Map[str, str] = field(default_factory=dict)  #: contract path of every object and element, by place
+    contract_paths: Map[str, str] = field(default_factory=dict)  #: contract path of every object and element, by place
 
     @cached_property
-    def anchors(self) -> dict[str, int]:
+    def identifiers(self) -> dict[str, int]:
         """Bits of the anchors of every place."""
         found: dict[str, int] = {}
         for leaf in self.leaves:
-            if leaf.anchor or leaf.key:
+            if leaf.identifier or leaf.key:
                 found[leaf.parent] = found.get(leaf.parent, 0) | 1 << leaf.index
-            if leaf.tells is not None:
-                found[leaf.tells] = found.get(leaf.tells, 0) | 1 << leaf.index
+            if leaf.identifies_list is not None:
+                found[leaf.identifies_list] = found.get(leaf.identifies_list, 0) | 1 << leaf.index
         return found
 
     @cached_property
-    def companions(self) -> dict[int, int]:
+    def read_with(self) -> dict[int, int]:
         """Leaves that Connect only reads with another field or list, and the bits of that, if the file has any."""
         found: dict[int, int] = {}
         for leaf in self.leaves:
-            if leaf.field.companion is not None:
-                place = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
+            if leaf.field.read_with is not None:
+                place = leaf.name.removesuffix(leaf.field.name) + leaf.field.read_with
                 its = (one for one in self.leaves if one.name == place or one.name.startswith(f"{place}["))
                 found[leaf.index] = sum(1 << one.index for one in its)
         return found
 
-    def lit(self, bits: int, *, full_file: bool = False) -> frozenset[str]:
+    def active_flags(self, bits: int, *, full_file: bool = False) -> frozenset[str]:
         """Ids of all flags of a set's header: those of its leaves, and the switches that go with them."""
-        lit = set(self.flags(bits))
-        sent = {leaf.path for leaf in self.of(bits)}
+        lit = set(self.flags_of(bits))
+        sent = {leaf.path for leaf in self.leaves_in(bits)}
         for path in list(sent):
             parts = path.split(".")
             sent.update(".".join(parts[: i + 1]).removesuffix("[]") for i in range(len(parts)))
         for flag_id in self.switches:
             flag = self.operation.flag(flag_id)
-            gated = not flag.gates or any(gate in lit for gate in flag.gates)
-            about = full_file if flag.name == "FullfileResetInheritance" else not flag.affects or sent & {*flag.affects}
+            gated = not flag.enabling_flags or any(gate in lit for gate in flag.enabling_flags)
+            about = (
+                full_file
+                if flag.name == "FullfileResetInheritance"
+                else not flag.affected_paths or sent & {*flag.affected_paths}
+            )
             if gated and about:
                 lit.add(flag_id)
         return frozenset(lit)
 
     @cached_property
-    def uniform(self) -> int:
+    def uniform_leaves(self) -> int:
         """Leaves in which the rows of one request cannot differ: left out is told from emptied there by nothing."""
         found = 0
         for leaf in self.leaves:
             empties = leaf.value.empty == "clear" or leaf.inner is not None
-            if empties and not (leaf.must or self.speaks(leaf)):
+            if empties and not (leaf.required or self.has_own_flag(leaf)):
                 found |= 1 << leaf.index
         return found
 
-    def speaks(self, leaf: Leaf) -> bool:
+    def has_own_flag(self, leaf: Leaf) -> bool:
         """Whether a leaf has a flag of its own, which then asks it of every element of its list."""
-        return leaf.flag is not None and leaf.path in self.operation.flag(leaf.flag).paths
+        return leaf.flag_id is not None and leaf.path in self.operation.flag(leaf.flag_id).paths
 
     @cached_property
-    def overruled(self) -> dict[int, Leaf]:
+    def overridden_by(self) -> dict[int, Leaf]:
         """Leaves that count for nothing where another one has a value: that other one, by their bit."""
         found = {}
         for leaf in self.leaves:
-            for name in self.operation.flag(leaf.flag).overrules if leaf.flag else ():
+            for name in self.operation.flag(leaf.flag_id).overrides if leaf.flag_id else ():
                 place = leaf.name.removesuffix(leaf.field.name) + name
                 found.update({other.index: leaf for other in self.leaves if other.name == place})
         return found
 
     @cached_property
-    def forced(self) -> dict[int, Leaf]:
+    def activates(self) -> dict[int, Leaf]:
         """Leaves whose value makes Connect set a sibling to true, and that sibling: a price must not wake up a row that
         the file switches off."""
         found: dict[int, Leaf] = {}
         for leaf in self.leaves:
-            sibling = self.operation.flag(leaf.flag).forces if leaf.flag else None
+            sibling = self.operation.flag(leaf.flag_id).activates if leaf.flag_id else None
             if sibling is not None:
                 place = f"{leaf.parent}.{sibling}" if leaf.parent else sibling
-                here = (other for other in self.leaves if other.name == place and not other.silent)
+                here = (other for other in self.leaves if other.name == place and not other.synthetic)
                 found.update((leaf.index, other) for other in here)
         return found
 
@@ -173,7 +177,7 @@ class Layout:
         return found
 
     @cached_property
-    def under(self) -> dict[str, int]:
+    def descendants(self) -> dict[str, int]:
         """Bits of everything in an object or list, by its place."""
         return {
             place: sum(
@@ -181,23 +185,23 @@ class Layout:
                 for leaf in self.leaves
                 if leaf.column == place or leaf.name.startswith((f"{place}.", f"{place}["))
             )
-            for place in self.paths
+            for place in self.contract_paths
         }
 
     @cached_property
     def containers(self) -> frozenset[str]:
         """Contract paths of objects and lists, without the `[]`: their flags are met by anything inside."""
-        return frozenset(path.removesuffix("[]") for path in self.paths.values())
+        return frozenset(path.removesuffix("[]") for path in self.contract_paths.values())
 
     @cached_property
-    def at(self) -> dict[tuple[str, str], Leaf]:
+    def leaf_at(self) -> dict[tuple[str, str], Leaf]:
         """Leaves by the place they are in and their contract path."""
         return {(leaf.parent, leaf.path): leaf for leaf in self.leaves}
 
     @cached_property
-    def always(self) -> int:
+    def always_sent(self) -> int:
         """Bits that every record carries whatever changed: key, what a cluster is told by, what Connect requires."""
-        needs = set(self.operation.full_file.needs)
+        needs = set(self.operation.full_file.required_fields)
         bits = 0
         for leaf in self.leaves:
             required = leaf.field.required == "true" and "." not in leaf.path
@@ -206,29 +210,29 @@ class Layout:
         return bits
 
     @cached_property
-    def counted(self) -> int:
+    def counted_values(self) -> int:
         """Bits of the values that are counted as sent: neither key nor code, nor what goes with every record."""
-        return sum(1 << leaf.index for leaf in self.leaves if not (leaf.key or leaf.anchor)) & ~self.always
+        return sum(1 << leaf.index for leaf in self.leaves if not (leaf.key or leaf.identifier)) & ~self.always_sent
 
-    def values(self, bits: int) -> int:
+    def count_values(self, bits: int) -> int:
         """How many values a set sends."""
-        return (bits & self.counted).bit_count()
+        return (bits & self.counted_values).bit_count()
 
-    def identity(self, able: int) -> int:
+    def deciding_key(self, sendable: int) -> int:
         """The key's bit where the first key field that a record has decides; nothing where all of them make the key."""
         if self.operation.key.match == "all":
             return 0
         bits = (1 << self.by_path[path].index for path in self.operation.key.paths if path in self.by_path)
-        return next((bit for bit in bits if able & bit), 0)
+        return next((bit for bit in bits if sendable & bit), 0)
 
     @cached_property
-    def retiring(self) -> Leaf | None:
+    def deactivation_leaf(self) -> Leaf | None:
         """The leaf that switches a record off."""
         off = self.operation.deactivation
         return self.by_path.get(off.path) if off else None
 
     @cached_property
-    def lead(self) -> Leaf | None:
+    def leading_key(self) -> Leaf | None:
         """The most telling part of the key."""
         paths = self.operation.key.paths
         return next((self.by_path[path] for path in paths if path in self.by_path), None)
@@ -241,26 +245,26 @@ class Layout:
             found.setdefault(leaf.path, leaf)
         return found
 
-    def of(self, bits: int) -> Iterator[Leaf]:
+    def leaves_in(self, bits: int) -> Iterator[Leaf]:
         """The leaves of a set."""
         while bits:
             low = bits & -bits
             yield self.leaves[low.bit_length() - 1]
             bits ^= low
 
-    def flags(self, bits: int) -> frozenset[str]:
+    def flags_of(self, bits: int) -> frozenset[str]:
         """Ids of all flags that a set of leaves lights, the ones above included."""
         lit: set[str] = set()
-        for leaf in self.of(bits):
-            lit.update(leaf.up)
-            if leaf.flag:
-                lit.add(leaf.flag)
+        for leaf in self.leaves_in(bits):
+            lit.update(leaf.outer_flags)
+            if leaf.flag_id:
+                lit.add(leaf.flag_id)
         return frozenset(lit)
 
 
-def own_columns(frame: pl.DataFrame) -> list[str]:
+def own_set_columns(frame: pl.DataFrame) -> list[str]:
     """The columns that hold each row's own set, where the rows of a request do not share one."""
-    names = [f"{OWN}{number}" for number in range(len(frame.columns))]
+    names = [f"{OWN_SET}{number}" for number in range(len(frame.columns))]
     return [name for name in names if name in frame.columns]
 
 
@@ -268,5 +272,5 @@ def unpack(words: tuple[int, ...]) -> int:
     """Word columns of one row as one set."""
     bits = 0
     for number, word in enumerate(words):
-        bits |= word << (number * BITS)
+        bits |= word << (number * WORD_BITS)
     return bits

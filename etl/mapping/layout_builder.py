@@ -13,42 +13,44 @@ from dataclasses import dataclass, replace
 from etl.contract import spec as contracts
 from etl.contract.spec import Field, Flag
 from etl.mapping.layout import Branch, Layout, Leaf
-from etl.mapping.model import Mapping, Node, Scalar, Value, bind, matches
+from etl.mapping.model import Mapping, Node, Scalar, Value, bind_pattern, match_pattern
 
 
-def layout(mapping: Mapping, columns: Iterable[str]) -> Layout:
+def build_layout(mapping: Mapping, columns: Iterable[str]) -> Layout:
     """The layout for a file with these columns; patterns are resolved against them."""
-    return _Builder(mapping, tuple(columns)).layout()
+    return _LayoutBuilder(mapping, tuple(columns)).build()
 
 
-class _Builder:
+class _LayoutBuilder:
     def __init__(self, mapping: Mapping, columns: tuple[str, ...]) -> None:
         self.mapping = mapping
         self.operation = mapping.operation
         self.columns = columns
         self.leaves: list[Leaf] = []
         self.lists: dict[str, Branch] = {}
-        self.paths: dict[str, str] = {}
-        self.contract = contracts.load()
+        self.contract_paths: dict[str, str] = {}
+        self.contract = contracts.load_contract()
         self.value_flags: dict[str, Flag] = {}
         for flag in self.operation.flags:
             if flag.kind == "value" or (flag.kind == "create_only" and not flag.deprecated):
                 for path in flag.paths:
                     if flag.kind == "value" or path not in self.value_flags:
                         self.value_flags[path] = flag
-        self.replaced = {path for switch in mapping.switches for path in self.operation.flag(switch).affects}
-        row = self.operation.key.row.partition("[]")[0]
+        self.replaced_paths = {
+            path for switch in mapping.switches for path in self.operation.flag(switch).affected_paths
+        }
+        row = self.operation.key.list_path.partition("[]")[0]
         node = mapping.record.get(row)
         self.unit_list = row if row and node is not None and node.kind == "rows" else None
 
-    def layout(self) -> Layout:
-        tree = self.branches(self.mapping.record, "", _Context())
+    def build(self) -> Layout:
+        tree = self.build_branches(self.mapping.record, "", _Context())
         off = self.operation.deactivation
-        if off and off.on is not None and all(leaf.path != off.path for leaf in self.leaves):
+        if off and off.on_value is not None and all(leaf.path != off.path for leaf in self.leaves):
             # Nobody maps it, so nothing is said of it except when a record goes or comes back.
             field = self.contract.field(self.operation, off.path)
-            silent = Node("value", field, off.path, "gone", value=Value("constant", silent=True))
-            tree += self.branches({off.path: silent}, "", _Context())
+            silent = Node("value", field, off.path, "gone", value=Value("constant", synthetic=True))
+            tree += self.build_branches({off.path: silent}, "", _Context())
         items = frozenset(
             leaf.index for leaf in self.leaves if self.unit_list and not leaf.path.startswith(self.unit_list + "[]")
         )
@@ -56,131 +58,135 @@ class _Builder:
             operation=self.operation,
             leaves=tuple(self.leaves),
             tree=tree,
-            units=self.unit_list,
+            unit_list=self.unit_list,
             item_leaves=items,
             switches=self.mapping.switches,
             lists=self.lists,
-            paths=self.paths,
+            contract_paths=self.contract_paths,
         )
 
-    def branches(self, nodes: Map[str, Node], place: str, context: _Context) -> tuple[Branch, ...]:
+    def build_branches(self, nodes: Map[str, Node], place: str, context: _Context) -> tuple[Branch, ...]:
         """Children of one place; `context.keys` are the field names that tell this place apart."""
         made = []
         for name, node in nodes.items():
-            branch = self.branch(name, node, f"{place}.{name}" if place else name, context)
+            branch = self.build_branch(name, node, f"{place}.{name}" if place else name, context)
             if branch is not None:
                 made.append(branch)
         return tuple(made)
 
-    def branch(self, name: str, node: Node, place: str, context: _Context) -> Branch | None:
+    def build_branch(self, name: str, node: Node, place: str, context: _Context) -> Branch | None:
         if node.kind == "value":
             assert node.value is not None
-            index = self.leaf(name, node, node.value, place, context)
+            index = self.add_leaf(name, node, node.value, place, context)
             return None if index is None else Branch("leaf", name, place, leaf=index)
-        inside = self.enter(node, place, context)
-        if name in context.keys and context.parents and inside.tells is None:
-            inside = replace(inside, tells=context.parents[-1])
-        self.paths[place] = node.path
+        inside = self.descend(node, place, context)
+        if name in context.identifiers and context.parents and inside.identifies_list is None:
+            inside = replace(inside, identifies_list=context.parents[-1])
+        self.contract_paths[place] = node.path
         if node.kind == "object":
-            inside = replace(self.told(inside, node.field), parents=(*inside.parents, place))
-            return Branch("object", name, place, children=self.branches(node.children, place, inside))
+            inside = replace(self.with_identifiers(inside, node.field), parents=(*inside.parents, place))
+            return Branch("object", name, place, children=self.build_branches(node.children, place, inside))
         if node.kind == "rows" and place == self.unit_list:
-            inside = self.told(inside, node.field)
-            return Branch("units", name, place, children=self.branches(node.children, place + "[]", inside))
+            inside = self.with_identifiers(inside, node.field)
+            return Branch("units", name, place, children=self.build_branches(node.children, place + "[]", inside))
         if node.kind in ("rows", "split"):
-            inside = replace(self.told(inside, node.field), column=place, parents=(*inside.parents, place))
+            inside = replace(self.with_identifiers(inside, node.field), column=place, parents=(*inside.parents, place))
             branch = Branch(
                 "rows",
                 name,
                 place,
-                children=self.branches(node.children, place + "[]", inside),
+                children=self.build_branches(node.children, place + "[]", inside),
                 scalar="" in node.children,
                 node=node,
             )
             self.lists[place] = branch
             return branch
         elements, scalar = [], False
-        for code, fields, matched in self.elements(node):
+        for code, fields, matched in self.named_elements(node):
             here = f"{place}[{code}]"
-            self.paths[here] = node.path
+            self.contract_paths[here] = node.path
             scalar = scalar or "" in fields
             within = replace(
-                self.told(inside, node.field), parents=(*inside.parents, here), matched=matched or inside.matched
+                self.with_identifiers(inside, node.field),
+                parents=(*inside.parents, here),
+                captures=matched or inside.captures,
             )
             if node.kind == "keyed":
-                fields = {node.field.row_key[0]: self.code_node(node, code), **fields}
-            children = self.branches(fields, here, within)
+                fields = {node.field.row_key[0]: self.make_code_node(node, code), **fields}
+            children = self.build_branches(fields, here, within)
             if children:
                 elements.append(children)
         return Branch("elements", name, place, elements=tuple(elements), scalar=scalar)
 
-    def elements(self, node: Node) -> Iterator[tuple[str, Map[str, Node], tuple[str, ...] | None]]:
+    def named_elements(self, node: Node) -> Iterator[tuple[str, Map[str, Node], tuple[str, ...] | None]]:
         if node.kind != "columns":
             for code, fields in node.elements:
                 yield code, fields, None
             return
         for column in self.columns:
-            found = matches(node.pattern, column)
+            found = match_pattern(node.pattern, column)
             if found is not None:
                 yield column, node.children, (column, *found)
 
-    def code_node(self, node: Node, code: str) -> Node:
+    def make_code_node(self, node: Node, code: str) -> Node:
         name = node.field.row_key[0]
         inner = self.contract.fields_of(node.field)[name]
         constant: Scalar = code
         if inner.type == "enum":
-            values = self.contract.enums[str(inner.of)]
-            constant = code if inner.wire == "name" else values.get(code, code)
+            values = self.contract.enums[str(inner.inner_type)]
+            constant = code if inner.wire_type == "name" else values.get(code, code)
         elif inner.type == "integer":
             constant = int(code)
         value = Value("constant", constant=constant, where=node.where)
         return Node("value", inner, f"{node.path}.{name}", node.where, value=value)
 
-    def told(self, context: _Context, field: Field) -> _Context:
+    def with_identifiers(self, context: _Context, field: Field) -> _Context:
         """With the names of the fields that tell an object or element of this kind apart, or that it has to have."""
         inside = self.contract.fields_of(field)
         keys = {name for name in field.row_key if name in inside}
         sole = keys if len(field.row_key) == 1 else {name for name in keys if inside[name].required == "unknown"}
-        musts = sole | {name for name, inner in inside.items() if inner.required == "true" or inner.always}
-        return replace(context, keys=frozenset(keys | musts), musts=frozenset(musts))
+        musts = sole | {name for name, inner in inside.items() if inner.required == "true" or inner.always_sent}
+        return replace(context, identifiers=frozenset(keys | musts), required=frozenset(musts))
 
-    def enter(self, node: Node, place: str, context: _Context) -> _Context:
+    def descend(self, node: Node, place: str, context: _Context) -> _Context:
         """Going into an object or list: its flag is lit from here on, and it may bind what is in it."""
         path = node.path.removesuffix("[]")
-        flag = node.flag or (self.value_flags[path].id if path in self.value_flags else None)
-        up = (*context.up, flag) if flag else context.up
+        flag = node.flag_id or (self.value_flags[path].id if path in self.value_flags else None)
+        up = (*context.outer_flags, flag) if flag else context.outer_flags
         bundle = context.bundle
         unit = place == self.unit_list or path in (p.removesuffix("[]") for p in self.key_lists())
-        replaced = node.field.list_rule != "merge" or path in self.replaced
+        replaced = node.field.list_rule != "merge" or path in self.replaced_paths
         if bundle is None and node.field.is_list and not unit and replaced:
             bundle = place
-        covered = flag or context.covered if (flag or path in self.operation.unflagged) else context.covered
-        if path in self.operation.unflagged:
+        covered = (
+            flag or context.covering_flag if (flag or path in self.operation.unflagged_paths) else context.covering_flag
+        )
+        if path in self.operation.unflagged_paths:
             covered = None
         trail = (*context.trail, (path, place))
-        return replace(context, up=up, bundle=bundle, covered=covered, trail=trail)
+        return replace(context, outer_flags=up, bundle=bundle, covering_flag=covered, trail=trail)
 
     def key_lists(self) -> list[str]:
-        parts = self.operation.key.row.split(".") if self.operation.key.row else []
+        parts = self.operation.key.list_path.split(".") if self.operation.key.list_path else []
         return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
-    def leaf(self, name: str, node: Node, value: Value, place: str, context: _Context) -> int | None:
-        bound = self.bind(value, context.matched)
+    def add_leaf(self, name: str, node: Node, value: Value, place: str, context: _Context) -> int | None:
+        bound = self.bind_value(value, context.captures)
         if bound is None:
             return None
         path = node.path
         index = len(self.leaves)
-        flag = node.flag or (self.value_flags[path].id if path in self.value_flags else None)
+        flag = node.flag_id or (self.value_flags[path].id if path in self.value_flags else None)
         bundle = context.bundle or place
-        if flag is None and path not in self.operation.unflagged:
-            flag = context.covered
+        if flag is None and path not in self.operation.unflagged_paths:
+            flag = context.covering_flag
             if flag is not None:
                 whole = self.covered_place(flag, context)
                 if context.bundle is None or context.bundle.startswith((f"{whole}.", f"{whole}[")):
                     bundle = whole
         if flag is None and context.bundle is None and context.trail:
             list_path, list_place = context.trail[-1]
-            if list_path in self.operation.unflagged:
+            if list_path in self.operation.unflagged_paths:
                 bundle = next((p for p in context.parents if p.startswith(list_place)), list_place)
         self.leaves.append(
             Leaf(
@@ -189,35 +195,35 @@ class _Builder:
                 path=path,
                 field=node.field,
                 value=bound,
-                flag=flag,
-                up=context.up,
+                flag_id=flag,
+                outer_flags=context.outer_flags,
                 bundle=bundle,
                 parents=context.parents,
-                anchor=name in context.keys,
-                must=name in context.musts,
+                identifier=name in context.identifiers,
+                required=name in context.required,
                 key=path in self.operation.key.paths,
                 column=context.column or place,
                 inner=place.removeprefix(context.column + "[]").removeprefix(".") if context.column else None,
-                tells=context.tells,
+                identifies_list=context.identifies_list,
             )
         )
         return index
 
-    def covered_place(self, flag: str, context: _Context) -> str:
+    def covered_place(self, flag_id: str, context: _Context) -> str:
         """The object or list element that a flag from above covers as a whole."""
-        paths = self.operation.flag(flag).paths
+        paths = self.operation.flag(flag_id).paths
         for path, place in reversed(context.trail):
             if path in paths:
                 inside = [parent for parent in context.parents if parent.startswith(place)]
                 return inside[0] if inside else place
         return context.trail[-1][1]
 
-    def bind(self, value: Value, matched: tuple[str, ...] | None) -> Value | None:
+    def bind_value(self, value: Value, captures: tuple[str, ...] | None) -> Value | None:
         """None when the file lacks a column that the value needs: then nothing is said about the field."""
-        if matched is None and self.mapping.per and (value.kind == "cell" or "{" in value.text):
+        if captures is None and self.mapping.per and (value.kind == "cell" or "{" in value.text):
             return value
-        bound = bind(value, matched)
-        needs = (bound.text,) if bound.kind == "column" else bound.roots
+        bound = bind_pattern(value, captures)
+        needs = (bound.text,) if bound.kind == "column" else bound.input_columns
         return bound if all(name in self.columns for name in needs) else None
 
 
@@ -225,13 +231,13 @@ class _Builder:
 class _Context:
     """What is known on the way down."""
 
-    up: tuple[str, ...] = ()
+    outer_flags: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
-    keys: frozenset[str] = frozenset()
-    musts: frozenset[str] = frozenset()
+    identifiers: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
     bundle: str | None = None
-    covered: str | None = None
+    covering_flag: str | None = None
     column: str = ""
-    matched: tuple[str, ...] | None = None
+    captures: tuple[str, ...] | None = None
     trail: tuple[tuple[str, str], ...] = ()
-    tells: str | None = None
+    identifies_list: str | None = None

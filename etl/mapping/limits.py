@@ -7,56 +7,56 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
-from etl.mapping.model import FIFTH, Guards, Limit, ShrinkLimit
+from etl.mapping.model import DEFAULT_LIMIT, Guards, Limit, ShrinkLimit
 from etl.mapping.problems import Problems
 
 #: The guards that `guards:` sets, each a limit; `price_moves` may also say by how much.
 GUARD_KEYS = tuple(item.name for item in fields(Guards) if item.name != "price_by")
-MOVE_KEYS = ("share", "by")
+PRICE_MOVE_KEYS = ("share", "by")
 
 
-def limit(value: Any) -> Limit | None:
+def parse_limit(value: Any) -> Limit | None:
     """What `2%`, `50` or `off` means; None for what is none of them."""
     text = str(value).strip().lower()
     if text in ("off", "false"):
         return Limit(explicit=True)
     if re.fullmatch(r"\d{1,9}", text):
         return Limit(count=int(text), explicit=True)
-    share = _share(text)
+    share = _parse_share(text)
     return None if share is None else Limit(share, explicit=True)
 
 
-def rejects(raw: Any, problems: Problems) -> Limit:
+def read_rejects_limit(raw: Any, problems: Problems) -> Limit:
     """`rejects: {limit: 2%}`."""
     given = raw.get("rejects")
     if given is None:
-        return FIFTH
-    found = limit(given.get("limit") if isinstance(given, dict) else given)
+        return DEFAULT_LIMIT
+    found = parse_limit(given.get("limit") if isinstance(given, dict) else given)
     if found is None or (found.share is None and found.count is None):
-        where = problems.place(raw, "rejects")
+        where = problems.location(raw, "rejects")
         problems.add("rejects", f'"{given}" is no limit of rejected rows', where=where, hint="limit: 2%")
-        return FIFTH
+        return DEFAULT_LIMIT
     return found
 
 
-def guards(raw: Any, problems: Problems) -> Guards:
+def read_guards(raw: Any, problems: Problems) -> Guards:
     """`guards: {gone: 5%, price_moves: {share: 10%, by: 30%}, below_cost: off}`."""
     given = raw.get("guards")
     if given is None:
         return Guards()
     if not isinstance(given, dict):
-        where = problems.place(raw, "guards")
+        where = problems.location(raw, "guards")
         problems.add("guards", "`guards` holds no guards", where=where, hint="guards: {gone: 5%, below_cost: off}")
         return Guards()
     settings: dict[str, Any] = {}
     for key, value in given.items():
-        where = f"{problems.place(given, key)}, guards.{key}"
+        where = f"{problems.location(given, key)}, guards.{key}"
         if key not in GUARD_KEYS:
-            problems.unknown("unknown-key", f'there is no guard "{key}"', str(key), GUARD_KEYS, where=where)
+            problems.add_unknown("unknown-key", f'there is no guard "{key}"', str(key), GUARD_KEYS, where=where)
             continue
         if key == "price_moves" and isinstance(value, dict):
-            value = _moves(value, settings, problems)
-        found = limit(value)
+            value = _read_price_moves(value, settings, problems)
+        found = parse_limit(value)
         if found is None:
             hint = f"{key}: 5%, {key}: 20 for a number of records, or {key}: off"
             problems.add("guards", f'"{value}" is no limit', where=where, hint=hint)
@@ -65,29 +65,29 @@ def guards(raw: Any, problems: Problems) -> Guards:
     return Guards(**settings)
 
 
-def _moves(given: Any, settings: dict[str, Any], problems: Problems) -> Any:
+def _read_price_moves(raw: Any, settings: dict[str, Any], problems: Problems) -> Any:
     """The share of `price_moves: {share: …, by: …}`; what `by` says goes into `settings`."""
-    for key in given:
-        where = f"{problems.place(given, key)}, guards.price_moves.{key}"
-        if key not in MOVE_KEYS:
-            problems.unknown("unknown-key", f'"{key}" means nothing there', str(key), MOVE_KEYS, where=where)
-    if "by" in given:
-        by = _share(str(given["by"]))
+    for key in raw:
+        where = f"{problems.location(raw, key)}, guards.price_moves.{key}"
+        if key not in PRICE_MOVE_KEYS:
+            problems.add_unknown("unknown-key", f'"{key}" means nothing there', str(key), PRICE_MOVE_KEYS, where=where)
+    if "by" in raw:
+        by = _parse_share(str(raw["by"]))
         if by is None:
-            where = f"{problems.place(given, 'by')}, guards.price_moves.by"
-            problems.add("guards", f'"{given["by"]}" is no move of a price', where=where, hint="by: 30%")
+            where = f"{problems.location(raw, 'by')}, guards.price_moves.by"
+            problems.add("guards", f'"{raw["by"]}" is no move of a price', where=where, hint="by: 30%")
         else:
             settings["price_by"] = by
-    return given.get("share", "20%")
+    return raw.get("share", "20%")
 
 
-def _share(text: str) -> Decimal | None:
+def _parse_share(text: str) -> Decimal | None:
     found = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)\s*%", text.strip())
     return Decimal(found[1]) / 100 if found else None
 
 
 #: What `shrink` is for a file with everything in it when the mapping says nothing.
-USUAL = ShrinkLimit(Decimal("0.2"))
+DEFAULT_SHRINK = ShrinkLimit(Decimal("0.2"))
 
 
 def parse_shrink_limit(text: str) -> ShrinkLimit | None:

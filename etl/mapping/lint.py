@@ -7,31 +7,36 @@ from collections.abc import Iterable, Iterator
 from etl.contract import spec as contracts
 from etl.errors import MappingProblem
 from etl.mapping.model import Mapping, Node
-from etl.mapping.validation import nodes_of
+from etl.mapping.validation import walk_nodes
 
 
-def advice(mapping: Mapping) -> list[MappingProblem]:
+def lint_mapping(mapping: Mapping) -> list[MappingProblem]:
     """Warnings, in the order of the mapping."""
-    nodes = list(nodes_of(mapping.record.values()))
-    return [*_creation(mapping, nodes), *_elements(nodes), *_lengths(mapping, nodes), *_surprises(mapping, nodes)]
+    nodes = list(walk_nodes(mapping.record.values()))
+    return [
+        *_lint_create_fields(mapping, nodes),
+        *_lint_elements(nodes),
+        *_lint_lengths(mapping, nodes),
+        *_lint_side_effects(mapping, nodes),
+    ]
 
 
 def _warning(code: str, message: str, where: str, hint: str) -> MappingProblem:
     return MappingProblem(f"mapping-{code}", message, where=where, hint=hint)
 
 
-def _creation(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
+def _lint_create_fields(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
     paths = {node.path for node in nodes}
-    missing = [path for path in mapping.operation.create_needs if path not in paths]
+    missing = [path for path in mapping.operation.required_on_create if path not in paths]
     if missing:
         message = f"{mapping.operation.id} cannot create records without {', '.join(missing)}"
         yield _warning("create", message, str(mapping.path), "map them, unless every record is in Norce already")
 
 
-def _elements(nodes: Iterable[Node]) -> Iterator[MappingProblem]:
+def _lint_elements(nodes: Iterable[Node]) -> Iterator[MappingProblem]:
     """Elements of lists that lack what tells them apart, or what Connect may well require."""
     for node in nodes:
-        inside = contracts.load().fields_of(node.field)
+        inside = contracts.load_contract().fields_of(node.field)
         keyed = node.field.row_key if node.kind == "keyed" else ()
         for fields in [node.children, *(fields for _, fields in node.elements)]:
             if not fields or "" in fields or not inside:
@@ -46,31 +51,31 @@ def _elements(nodes: Iterable[Node]) -> Iterator[MappingProblem]:
                 yield _warning("perhaps-required", message, node.where, "map them where the source has them")
 
 
-def _lengths(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
+def _lint_lengths(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
     for node in nodes:
         value, field = node.value, node.field
         limit = field.max_length or field.storage_length
         if value is None or limit is None:
             continue
         promised = "Connect takes" if field.max_length else "Norce seems to store"
-        texts = [value.constant, value.default, *(value.table or {}).values()]
+        texts = [value.constant, value.default, *(value.lookup or {}).values()]
         long = next((text for text in texts if isinstance(text, str) and len(text) > limit), None)
         if long is not None:
             message = f'{field.name}: "{long[:20]}…" has {len(long)} characters, {promised} {limit}'
             yield _warning("length", message, node.where, "shorten it")
-        column = mapping.column(value.text) if value.kind == "column" else None
+        column = mapping.find_column(value.text) if value.kind == "column" else None
         if column is not None and column.max_length is not None and column.max_length > limit:
             message = f"{field.name}: column {column.name} lets {column.max_length} characters pass, {promised} {limit}"
             yield _warning("length", message, node.where, f"max_length: {limit}")
 
 
-def _surprises(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
+def _lint_side_effects(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProblem]:
     """What Connect does besides."""
     operation = mapping.operation
     paths = {node.path: node for node in nodes}
     for flag in operation.flags:
-        for path in flag.paths if flag.overrules else ():
-            for name in flag.overrules:
+        for path in flag.paths if flag.overrides else ():
+            for name in flag.overrides:
                 other = path.rpartition(".")[0] + f".{name}" if "." in path else name
                 if path in paths and other in paths:
                     message = f"Connect ignores {name} in a row that has a {flag.name}"
@@ -83,7 +88,7 @@ def _surprises(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingProbl
         yield _warning("replaced", message, marks.where, hint)
     bare = {path.removesuffix("[]") for path in paths}
     for name in mapping.switches:
-        about = [path for path in operation.flag(name).affects if path not in operation.key.paths]
+        about = [path for path in operation.flag(name).affected_paths if path not in operation.key.paths]
         if about and not bare.intersection(about) and not name.endswith("FullfileResetInheritance"):
             message = f"{name} is about {' and '.join(about)}, which is not mapped: it is never sent"
             yield _warning("idle", message, str(mapping.path), "map that, or drop the switch")

@@ -14,7 +14,7 @@ from typing import Any
 
 from etl.contract import spec as contracts
 from etl.contract.spec import Contract, Operation
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import columns as mapping_columns
 from etl.mapping import companion_names as manifest
 from etl.mapping import conflicts as mapping_owners
@@ -25,10 +25,10 @@ from etl.mapping import limits
 from etl.mapping import limits as mapping_limits
 from etl.mapping import validation as mapping_check
 from etl.mapping.model import Mapping, ShrinkLimit, Source
-from etl.mapping.problems import Problems, load, sql_columns, yes
-from etl.mapping.record import RecordReader
+from etl.mapping.problems import Problems, load_yaml, parse_sql_columns, read_bool
+from etl.mapping.record import RecordParser
 
-KEYS = (
+MAPPING_KEYS = (
     "feed",
     "operation",
     "source",
@@ -50,205 +50,208 @@ KEYS = (
     "destructive",
 )
 SOURCE_KEYS = ("files", "content", "keep", "shrink", "order", "done", "manifest")
-FEED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+FEED_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 
 
-def read(path: Path) -> Mapping:
+def load_mapping(path: Path) -> Mapping:
     """The mapping at `path`; raises MappingInvalid."""
     problems = Problems(path)
-    raw = load(path)
-    contract = contracts.load()
+    raw = load_yaml(path)
+    contract = contracts.load_contract()
     for key in raw:
-        if key not in KEYS:
+        if key not in MAPPING_KEYS:
             message = f'"{key}" means nothing in a mapping'
-            problems.unknown("unknown-key", message, str(key), KEYS, where=problems.place(raw, key))
+            problems.add_unknown("unknown-key", message, str(key), MAPPING_KEYS, where=problems.location(raw, key))
     feed = str(raw.get("feed", ""))
-    if not FEED_NAME.fullmatch(feed):
+    if not FEED_NAME_PATTERN.fullmatch(feed):
         hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
-        problems.add("feed", "has no usable feed name", where=problems.place(raw, "feed"), hint=hint)
-    columns = mapping_columns.read(raw.get("columns") or {}, problems)
-    operation = _operation(raw, contract, problems)
-    source = _source(raw, problems)
+        problems.add("feed", "has no usable feed name", where=problems.location(raw, "feed"), hint=hint)
+    columns = mapping_columns.read_columns(raw.get("columns") or {}, problems)
+    operation = _read_operation(raw, contract, problems)
+    source = _read_source(raw, problems)
     if operation is None or source is None:
-        problems.finish()
+        problems.raise_if_any()
     assert operation is not None
     assert source is not None
-    record = RecordReader(contract, operation, columns, problems).record(
-        raw.get("record"), problems.place(raw, "record")
+    record = RecordParser(contract, operation, columns, problems).parse_record(
+        raw.get("record"), problems.location(raw, "record")
     )
-    expected = mapping_links.expected(raw, problems)
-    switches = _switches(raw, operation, problems)
+    expected = mapping_links.read_expectations(raw, problems)
+    switches = _read_switches(raw, operation, problems)
     mapping = Mapping(
         feed=feed,
         path=path,
-        operation=operation.searched(switches),
+        operation=operation.with_search_switches(switches),
         source=source,
         columns=columns,
-        rules=mapping_columns.rules(raw, problems),
+        rules=mapping_columns.read_rules(raw, problems),
         record=record,
-        rejects=mapping_limits.rejects(raw, problems),
-        guards=mapping_limits.guards(raw, problems),
-        per=_per(raw, problems),
+        rejects=mapping_limits.read_rejects_limit(raw, problems),
+        guards=mapping_limits.read_guards(raw, problems),
+        per=_read_per(raw, problems),
         switches=switches,
-        gone=_one_of(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
-        supplier=_integer(raw, "supplier", problems),
-        after=tuple(str(name) for name in _list(raw.get("after"))),
-        yields=mapping_owners.read(raw, problems),
-        references=mapping_links.references(raw, operation, record, problems),
-        full=mapping_links.full(raw, problems),
+        gone=_read_choice(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
+        supplier=_read_integer(raw, "supplier", problems),
+        after=tuple(str(name) for name in _as_list(raw.get("after"))),
+        yields=mapping_owners.read_yields(raw, problems),
+        references=mapping_links.read_references(raw, operation, record, problems),
+        full=mapping_links.read_full_schedule(raw, problems),
         expect=expected[0],
         changes=expected[1],
-        feedback="feedback" in raw and yes(raw, "feedback", problems.place(raw, "feedback"), problems),
+        feedback="feedback" in raw and read_bool(raw, "feedback", problems.location(raw, "feedback"), problems),
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-    mapping_check.whole(mapping, raw, problems)
-    problems.finish()
+    mapping_check.validate_mapping(mapping, raw, problems)
+    problems.raise_if_any()
     return mapping
 
 
-def read_all(folder: Path) -> tuple[list[Mapping], list[MappingInvalid]]:
+def load_mappings(folder: Path) -> tuple[list[Mapping], list[InvalidMappingError]]:
     """Every mapping of a folder by file name, and what is wrong with the others."""
     good: list[Mapping] = []
-    bad: list[MappingInvalid] = []
+    bad: list[InvalidMappingError] = []
     feeds: dict[str, Path] = {}
     for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
         try:
-            mapping = read(path)
-        except MappingInvalid as error:
+            mapping = load_mapping(path)
+        except InvalidMappingError as error:
             bad.append(error)
             continue
         if mapping.feed in feeds:
             problems = Problems(path)
             message = f'the feed "{mapping.feed}" is also made by {feeds[mapping.feed].name}'
             problems.add("feed-twice", message, where=str(path), hint="give each mapping a feed name of its own")
-            bad.append(MappingInvalid(problems.found))
+            bad.append(InvalidMappingError(problems.entries))
             continue
         feeds[mapping.feed] = path
         good.append(mapping)
     for mapping in list(good):
         problems = Problems(mapping.path)
-        mapping_links.together(mapping, good, problems)
-        if problems.found:
+        mapping_links.validate_dependencies(mapping, good, problems)
+        if problems.entries:
             good.remove(mapping)
-            bad.append(MappingInvalid(problems.found))
+            bad.append(InvalidMappingError(problems.entries))
     return good, bad
 
 
-def _list(raw: Any) -> list[Any]:
+def _as_list(raw: Any) -> list[Any]:
     if raw is None:
         return []
     return list(raw) if isinstance(raw, (list, tuple)) else [raw]
 
 
-def _one_of(raw: Any, key: str, known: Iterable[str], default: str, problems: Problems) -> Any:
+def _read_choice(raw: Any, key: str, choices: Iterable[str], default: str, problems: Problems) -> Any:
     value = str(raw.get(key, default))
-    if value not in tuple(known):
+    if value not in tuple(choices):
         message = f'`{key}` cannot be "{value}"'
-        problems.unknown(key, message, value, known, where=problems.place(raw, key))
+        problems.add_unknown(key, message, value, choices, where=problems.location(raw, key))
         return default
     return value
 
 
-def _integer(raw: Any, key: str, problems: Problems) -> int | None:
+def _read_integer(raw: Any, key: str, problems: Problems) -> int | None:
     value = raw.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        problems.add("number", f"`{key}` is no whole number", where=problems.place(raw, key), hint=f"{key}: 123")
+        problems.add("number", f"`{key}` is no whole number", where=problems.location(raw, key), hint=f"{key}: 123")
         return None
     return int(value)
 
 
-def _operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
+def _read_operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
     name = str(raw.get("operation", ""))
-    where = problems.place(raw, "operation")
+    where = problems.location(raw, "operation")
     if "operation" not in raw:
         hint = "operation: one of " + ", ".join(sorted(contract.operations))
         problems.add("operation", "does not say which import it is for", where=where, hint=hint)
         return None
     if name not in contract.operations:
-        problems.unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
+        problems.add_unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
         return None
     return contract.operations[name]
 
 
-def _source(raw: Any, problems: Problems) -> Source | None:
+def _read_source(raw: Any, problems: Problems) -> Source | None:
     source = raw.get("source")
-    where = problems.place(raw, "source")
+    where = problems.location(raw, "source")
     if not isinstance(source, dict):
         problems.add("source", "says nothing of its source", where=where, hint='source: {files: "*.csv", …}')
         return None
     for key in source:
-        if key not in SOURCE_KEYS and key not in mapping_dialect.KEYS:
-            known = SOURCE_KEYS + mapping_dialect.KEYS
+        if key not in SOURCE_KEYS and key not in mapping_dialect.DIALECT_KEYS:
+            known = SOURCE_KEYS + mapping_dialect.DIALECT_KEYS
             message = f'"{key}" means nothing in `source`'
-            problems.unknown("unknown-key", message, str(key), known, where=problems.place(source, key))
-    files = tuple(str(name) for name in _list(source.get("files")))
+            problems.add_unknown("unknown-key", message, str(key), known, where=problems.location(source, key))
+    files = tuple(str(name) for name in _as_list(source.get("files")))
     if not files:
         problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
     content: Any = "full"
     if "content" in source:
-        content = _one_of(source, "content", ("full", "changes"), "full", problems)
+        content = _read_choice(source, "content", ("full", "changes"), "full", problems)
     else:
         message = "`source` does not say whether a file holds everything or only what changed"
         problems.add("content", message, where=where, hint="content: full, or content: changes")
     keep = source.get("keep")
     if keep is not None:
-        sql_columns(str(keep), problems.place(source, "keep"), problems)
+        parse_sql_columns(str(keep), problems.location(source, "keep"), problems)
     shrink = limits.parse_shrink_limit(str(source["shrink"])) if "shrink" in source else None
     if "shrink" in source and shrink is None:
         message = f'"{source["shrink"]}" is no share of a file'
-        problems.add("shrink", message, where=problems.place(source, "shrink"), hint="shrink: 20%, or shrink: off")
-    usual = limits.USUAL if content == "full" else ShrinkLimit()
+        problems.add("shrink", message, where=problems.location(source, "shrink"), hint="shrink: 20%, or shrink: off")
+    usual = limits.DEFAULT_SHRINK if content == "full" else ShrinkLimit()
     return Source(
         files=files,
         content=content,
-        dialect=mapping_dialect.read(source, files, problems),
+        dialect=mapping_dialect.read_dialect(source, files, problems),
         keep=str(keep) if keep else None,
         shrink=shrink or usual,
-        order=_order(source, problems),
-        done=_companion(source, "done", '"{name}.ok"', problems),
-        manifest=_companion(source, "manifest", '"{name}.sha256", or "*.md5"', problems),
+        order=_read_file_order(source, problems),
+        done=_read_companion_name(source, "done", '"{name}.ok"', problems),
+        manifest=_read_companion_name(source, "manifest", '"{name}.sha256", or "*.md5"', problems),
     )
 
 
-def _companion(source: Any, key: str, example: str, problems: Problems) -> str | None:
+def _read_companion_name(source: Any, key: str, example: str, problems: Problems) -> str | None:
     if source.get(key) is None:
         return None
     text = str(source[key])
-    reason = manifest.problem_of(text, stars=key == "manifest")
+    reason = manifest.find_companion_problem(text, allow_wildcards=key == "manifest")
     if reason:
         problems.add(
-            "companion-file", f'`{key}: "{text}"` {reason}', where=problems.place(source, key), hint=f"{key}: {example}"
+            "companion-file",
+            f'`{key}: "{text}"` {reason}',
+            where=problems.location(source, key),
+            hint=f"{key}: {example}",
         )
     return text
 
 
-def _order(source: Any, problems: Problems) -> str | None:
+def _read_file_order(source: Any, problems: Problems) -> str | None:
     if source.get("order") is None:
         return None
     text = str(source["order"])
-    reason = order.problem_of(text)
+    reason = order.find_order_problem(text)
     if reason:
         hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
-        problems.add("order", reason, where=problems.place(source, "order"), hint=hint)
+        problems.add("order", reason, where=problems.location(source, "order"), hint=hint)
     return text
 
 
-def _per(raw: Any, problems: Problems) -> str | None:
+def _read_per(raw: Any, problems: Problems) -> str | None:
     per = raw.get("per")
     if per is None:
         return None
     pattern = per.get("columns") if isinstance(per, dict) else None
     if not pattern or "*" not in str(pattern):
         hint = 'per: {columns: "stock_*"}'
-        problems.add("per", "`per` names no columns", where=problems.place(raw, "per"), hint=hint)
+        problems.add("per", "`per` names no columns", where=problems.location(raw, "per"), hint=hint)
         return None
     return str(pattern)
 
 
-def _switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, ...]:
+def _read_switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, ...]:
     """Switches and row guards by `Array.Name`, or by the bare name where only one array has it."""
     known: dict[str, str] = {}
     for flag in operation.flags:
@@ -258,10 +261,10 @@ def _switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, 
             if not twin:
                 known[flag.name] = flag.id
     found: list[str] = []
-    for name in _list(raw.get("switches")):
+    for name in _as_list(raw.get("switches")):
         if str(name) in known:
             found.append(known[str(name)])
         else:
             message = f'{operation.id} has no switch "{name}"'
-            problems.unknown("switch", message, str(name), known, where=problems.place(raw, "switches"))
+            problems.add_unknown("switch", message, str(name), known, where=problems.location(raw, "switches"))
     return tuple(found)

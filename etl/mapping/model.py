@@ -58,7 +58,7 @@ class Rule:
     """A condition over the typed cells of one row, in SQL; or columns whose cells together occur once."""
 
     name: str
-    roots: tuple[str, ...]  #: columns that it reads
+    input_columns: tuple[str, ...]  #: columns that it reads
     where: str
     sql: str | None = None  #: None: the columns together are unique
 
@@ -69,14 +69,14 @@ class Value:
 
     kind: Literal["column", "constant", "sql", "cell", "item"]
     text: str = ""  #: column name, SQL, or a constant that still holds {1}
-    roots: tuple[str, ...] = ()  #: columns that the SQL reads
+    input_columns: tuple[str, ...] = ()  #: columns that the SQL reads
     constant: Scalar | None = None
-    table: Map[str, Scalar] | None = None  #: look-up from cell text to value
+    lookup: Map[str, Scalar] | None = None  #: look-up from cell text to value
     replace: tuple[tuple[str, str], ...] = ()
     default: Scalar | None = None
     empty: Literal["leave", "clear"] = "leave"
     own: bool = True  #: False: written when the record is new, never again
-    silent: bool = False  #: no row ever gives it; see Layout.retiring
+    synthetic: bool = False  #: no row ever gives it; see Layout.retiring
     where: str = ""
 
 
@@ -97,8 +97,8 @@ class Node:
     elements: tuple[tuple[str, Map[str, Node]], ...] = ()  #: keyed and listed: (code or index, fields)
     pattern: str = ""  #: columns
     column: str = ""  #: split
-    by: str = "|"
-    flag: str | None = None  #: chosen by name instead of the plain one, e.g. NameCreateOnly
+    separator: str = "|"
+    flag_id: str | None = None  #: chosen by name instead of the plain one, e.g. NameCreateOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +134,14 @@ class Limit:
     count: int | None = None
     explicit: bool = False
 
-    def exceeded(self, found: int, of: int) -> bool:
+    def is_exceeded(self, number: int, total: int) -> bool:
         """A share that the mapping does not set lets a handful pass even of very few."""
         if self.count is not None:
-            return found > self.count
+            return number > self.count
         if self.share is None:
             return False
-        allowed = int(self.share * of)
-        return found > (allowed if self.explicit else max(allowed, FEW))
+        allowed = int(self.share * total)
+        return number > (allowed if self.explicit else max(allowed, MIN_ALLOWED))
 
     def __str__(self) -> str:
         if self.count is not None:
@@ -150,23 +150,23 @@ class Limit:
 
 
 #: Records or rows of which a default share always lets so many pass.
-FEW = 10
+MIN_ALLOWED = 10
 
-FIFTH = Limit(Decimal("0.2"))
+DEFAULT_LIMIT = Limit(Decimal("0.2"))
 
 
 @dataclass(frozen=True, slots=True)
 class Guards:
     """What a run may do without asking; see `etl.plan.changes.guards`."""
 
-    gone: Limit = FIFTH
-    deactivated: Limit = FIFTH
+    gone: Limit = DEFAULT_LIMIT
+    deactivated: Limit = DEFAULT_LIMIT
     full_file: Limit = Limit(count=0)
-    price_moves: Limit = FIFTH
+    price_moves: Limit = DEFAULT_LIMIT
     price_by: Decimal = Decimal("0.15")  #: a price that moves by more is counted in `price_moves`
     price_zero: Limit = Limit(count=0)
     below_cost: Limit = Limit(count=0)
-    stock_zero: Limit = FIFTH
+    stock_zero: Limit = DEFAULT_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Mapping:
     columns: Map[str, Column]
     rules: tuple[Rule, ...]
     record: Map[str, Node]
-    rejects: Limit = FIFTH
+    rejects: Limit = DEFAULT_LIMIT
     guards: Guards = Guards()
     per: str | None = None  #: pattern of columns: one record for each of them and each row
     switches: tuple[str, ...] = ()  #: flag ids without a field
@@ -197,17 +197,17 @@ class Mapping:
     destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
     digest: str = ""
 
-    def column(self, name: str) -> Column:
+    def find_column(self, name: str) -> Column:
         """The declaration that covers a source column; plain text when there is none."""
         if name in self.columns:
             return self.columns[name]
         for column in self.columns.values():
-            if column.is_pattern and matches(column.name, name) is not None:
+            if column.is_pattern and match_pattern(column.name, name) is not None:
                 return column
         return Column(name)
 
 
-def matches(pattern: str, name: str) -> tuple[str, ...] | None:
+def match_pattern(pattern: str, name: str) -> tuple[str, ...] | None:
     """The texts that the stars of a pattern stand for, or None when the name does not fit."""
     import re
 
@@ -215,18 +215,18 @@ def matches(pattern: str, name: str) -> tuple[str, ...] | None:
     return found.groups() if found else None
 
 
-def bind(value: Value, matched: tuple[str, ...] | None) -> Value:
+def bind_pattern(value: Value, match_texts: tuple[str, ...] | None) -> Value:
     """Put the texts that a column pattern matched, `(column, {1}, {2}, …)`, into a value."""
-    if matched is not None:
-        for number, text in enumerate(matched[1:], 1):
+    if match_texts is not None:
+        for number, text in enumerate(match_texts[1:], 1):
             value = dataclasses.replace(value, text=value.text.replace(f"{{{number}}}", text))
         if value.kind == "cell":
-            value = dataclasses.replace(value, kind="column", text=matched[0])
-    if value.kind == "constant" and value.constant is None and not value.silent:
+            value = dataclasses.replace(value, kind="column", text=match_texts[0])
+    if value.kind == "constant" and value.constant is None and not value.synthetic:
         text = value.text
         for old, new in value.replace:
             text = text.replace(old, new)
-        if value.table is not None and text in value.table:
-            return dataclasses.replace(value, constant=value.table[text], table=None)
+        if value.lookup is not None and text in value.lookup:
+            return dataclasses.replace(value, constant=value.lookup[text], lookup=None)
         return dataclasses.replace(value, constant=text)
     return value

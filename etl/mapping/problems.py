@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from etl.errors import MappingInvalid, MappingProblem
+from etl.errors import InvalidMappingError, MappingProblem
 
 
 class Problems:
@@ -15,9 +15,9 @@ class Problems:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: list[MappingProblem] = []
+        self.entries: list[MappingProblem] = []
 
-    def place(self, node: Any, key: Any = None) -> str:
+    def location(self, node: Any, key: Any = None) -> str:
         """`file:line:column` of a key of a mapping, of an item of a list, or of the node itself."""
         line, column = 0, 0
         places = getattr(node, "lc", None)
@@ -27,22 +27,22 @@ class Problems:
                 line, column = places.data[key][0], places.data[key][1]
         return f"{self.path}:{line + 1}:{column + 1}"
 
-    def place_in(self, node: Any, key: Any, at: int) -> str:
+    def text_location(self, node: Any, key: Any, offset: int) -> str:
         """`file:line:column` of a character of the text that is a key's value."""
         places = getattr(node, "lc", None)
         if places is None or not places.data or key not in places.data:
-            return self.place(node, key)
+            return self.location(node, key)
         _, _, line, column = places.data[key]
         lines = self.path.read_text(encoding="utf-8").splitlines()
         quoted = lines[line][column : column + 1] in ("'", '"')
-        return f"{self.path}:{line + 1}:{column + 1 + quoted + at}"
+        return f"{self.path}:{line + 1}:{column + 1 + quoted + offset}"
 
     def add(self, code: str, message: str, *, where: str, hint: str) -> None:
-        self.found.append(MappingProblem(f"mapping-{code}", message, where=where, hint=hint))
+        self.entries.append(MappingProblem(f"mapping-{code}", message, where=where, hint=hint))
 
-    def unknown(self, code: str, message: str, name: str, known: Iterable[str], *, where: str) -> None:
+    def add_unknown(self, code: str, message: str, name: str, choices: Iterable[str], *, where: str) -> None:
         """A name that nobody knows, with the nearest one that somebody does."""
-        names = list(known)
+        names = list(choices)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         lower = {candidate.lower(): candidate for candidate in names}
         if name.lower() in lower:
@@ -50,12 +50,12 @@ class Problems:
         hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(sorted(names)) or 'nothing'}"
         self.add(code, message, where=where, hint=hint)
 
-    def finish(self) -> None:
-        if self.found:
-            raise MappingInvalid(self.found)
+    def raise_if_any(self) -> None:
+        if self.entries:
+            raise InvalidMappingError(self.entries)
 
 
-def load(path: Path) -> Any:
+def load_yaml(path: Path) -> Any:
     """The file's content with places; raises MappingInvalid for what is no YAML, or not a mapping at the top."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -75,14 +75,14 @@ def load(path: Path) -> Any:
         problems.add("yaml", f"is not valid YAML: {error.problem or error.context}", where=where, hint=hint)
     except YAMLError as error:
         problems.add("yaml", f"is not valid YAML: {error}", where=str(path), hint="check the file's characters")
-    problems.finish()
+    problems.raise_if_any()
     if not isinstance(content, dict):
         problems.add("yaml", "holds no mapping", where=str(path), hint="start with `feed: name`")
-        problems.finish()
+        problems.raise_if_any()
     return content
 
 
-def sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
+def parse_sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
     """Columns that an SQL expression reads; what is no expression becomes a problem."""
     import polars as pl
 
@@ -94,18 +94,18 @@ def sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
         return ()
 
 
-def time_format(shape: str) -> bool:
+def is_time_format(text: str) -> bool:
     """Whether polars can read dates or times written like this."""
     import polars as pl
 
     try:
-        pl.select(pl.lit("").str.strptime(pl.Datetime("us"), shape, strict=False))
+        pl.select(pl.lit("").str.strptime(pl.Datetime("us"), text, strict=False))
     except pl.exceptions.PolarsError:
         return False
     return True
 
 
-def bad_pattern(pattern: str) -> str:
+def pattern_error(pattern: str) -> str:
     """What polars has against a regular expression; empty when it can be used."""
     import polars as pl
 
@@ -116,7 +116,7 @@ def bad_pattern(pattern: str) -> str:
     return ""
 
 
-def yes(node: Any, key: Any, where: str, problems: Problems) -> bool:
+def read_bool(node: Any, key: Any, where: str, problems: Problems) -> bool:
     """A switch of the mapping; in YAML 1.2 only `true` and `false` are one, `yes` and `no` are texts."""
     if not isinstance(node[key], bool):
         problems.add("switch", f"`{key}` is neither true nor false", where=where, hint=f"{key}: true")

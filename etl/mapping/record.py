@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from etl.contract.spec import Contract, Field, Operation
-from etl.mapping.model import Column, Node, Scalar, Value, matches
-from etl.mapping.problems import Problems, sql_columns, yes
+from etl.mapping.model import Column, Node, Scalar, Value, match_pattern
+from etl.mapping.problems import Problems, parse_sql_columns, read_bool
 
 #: Column types that may feed a field type without a look-up table.
-FEEDS = {
+COMPATIBLE_COLUMN_TYPES = {
     "string": {"text", "integer", "decimal"},
     "number": {"decimal", "integer"},
     "integer": {"integer"},
@@ -23,13 +23,13 @@ FEEDS = {
     "uri": {"text"},
     "enum": {"text", "integer"},
 }
-DECLARE = {
+SUGGESTED_COLUMN_TYPES = {
     "number": "decimal",
     "integer": "integer",
     "boolean": "boolean",
     "datetime": "date",
 }
-SHAPES = {
+CONSTANT_HINTS = {
     "number": "at most 11 digits before and 4 after a point, without spaces",
     "integer": "digits only",
     "datetime": "write 2026-12-31 or 2026-12-31T23:59:00+01:00",
@@ -39,7 +39,7 @@ VALUE_KEYS = ("column", "value", "sql", "cell", "item", "map", "replace", "defau
 LIST_KEYS = ("rows", "columns", "each", "split", "by", "flag")
 
 
-def written(raw: Any) -> str:
+def constant_text(raw: Any) -> str:
     """A constant as its author wrote it: YAML reads 007 as 7 and true as a bool."""
     if raw is None:
         return ""
@@ -49,7 +49,7 @@ def written(raw: Any) -> str:
     return str(raw).zfill(width) if isinstance(width, int) and isinstance(raw, int) else str(raw)
 
 
-def number(text: str) -> Decimal:
+def parse_number(text: str) -> Decimal:
     """ValueError for what Connect would not take."""
     value = Decimal(text)
     if not value.is_finite() or abs(value) >= 10**11 or value != round(value, 4):
@@ -57,13 +57,13 @@ def number(text: str) -> Decimal:
     return value
 
 
-def moment(text: str) -> str:
+def parse_datetime(text: str) -> str:
     """A time with its offset, UTC unless one is given; ValueError for what is none."""
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="seconds")
 
 
-class RecordReader:
+class RecordParser:
     """Turns the YAML tree below `record:` into nodes; problems go to the collector, never up."""
 
     def __init__(self, contract: Contract, operation: Operation, columns: Map[str, Column], problems: Problems) -> None:
@@ -71,175 +71,179 @@ class RecordReader:
         self.operation = operation
         self.columns = columns
         self.problems = problems
-        self.gathering = False  #: inside a list made of rows or of a cell's parts
+        self.in_generated_list = False  #: inside a list made of rows or of a cell's parts
 
-    def record(self, raw: Any, where: str) -> dict[str, Node]:
+    def parse_record(self, raw: Any, where: str) -> dict[str, Node]:
         if not isinstance(raw, dict):
             hint = "write `record:` and below it one line for each field"
             self.problems.add("record", "`record` holds no fields", where=where, hint=hint)
             return {}
-        return self.fields(raw, self.operation.item, "", "record")
+        return self.parse_fields(raw, self.operation.item_schema, "", "record")
 
-    def fields(self, raw: Any, schema: str, path: str, shown: str) -> dict[str, Node]:
+    def parse_fields(self, raw: Any, schema: str, path: str, label: str) -> dict[str, Node]:
         """The fields of one object of the contract."""
         known = self.contract.schemas[schema]
         nodes: dict[str, Node] = {}
         for name, value in raw.items():
-            here = self.problems.place(raw, name)
+            here = self.problems.location(raw, name)
             if name == "flag":
                 continue
             if name not in known:
                 message = f'{self.operation.id} has no field "{name}" in {schema.partition(".")[2]}'
-                where = f"{here}, {shown}.{name}"
-                self.problems.unknown("unknown-field", message, str(name), known, where=where)
+                where = f"{here}, {label}.{name}"
+                self.problems.add_unknown("unknown-field", message, str(name), known, where=where)
                 continue
             field = known[name]
-            node = self.node(value, field, f"{path}.{name}" if path else str(name), f"{shown}.{name}", here)
+            node = self.parse_node(value, field, f"{path}.{name}" if path else str(name), f"{label}.{name}", here)
             if node is not None:
                 nodes[str(name)] = node
         return nodes
 
-    def node(self, raw: Any, field: Field, path: str, shown: str, here: str) -> Node | None:
-        where = f"{here}, {shown}"
+    def parse_node(self, raw: Any, field: Field, path: str, label: str, location: str) -> Node | None:
+        where = f"{location}, {label}"
         flag = raw.get("flag") if isinstance(raw, dict) else None
         if flag is not None:
-            flag = self.flag(str(flag), path, where)
+            flag = self.find_flag(str(flag), path, where)
         if field.type == "object":
             if not isinstance(raw, dict):
-                return self.wrong(where, f"{field.name} is an object", "write its fields below it, indented")
-            children = self.fields(raw, str(field.of), path, shown)
-            return Node("object", field, path, where, children=children, flag=flag)
+                return self.add_problem(where, f"{field.name} is an object", "write its fields below it, indented")
+            children = self.parse_fields(raw, str(field.inner_type), path, label)
+            return Node("object", field, path, where, children=children, flag_id=flag)
         if field.is_list:
-            return self.list(raw, field, path + "[]", shown, where, flag)
-        value = self.value(raw, field, where)
-        return None if value is None else Node("value", field, path, where, value=value, flag=flag)
+            return self.parse_list(raw, field, path + "[]", label, where, flag)
+        value = self.parse_value(raw, field, where)
+        return None if value is None else Node("value", field, path, where, value=value, flag_id=flag)
 
-    def list(self, raw: Any, field: Field, path: str, shown: str, where: str, flag: str | None) -> Node | None:
+    def parse_list(self, raw: Any, field: Field, path: str, label: str, where: str, flag: str | None) -> Node | None:
         inside = self.contract.fields_of(field)
         gathered = isinstance(raw, dict) and bool({"rows", "split"}.intersection(raw))
         named = isinstance(raw, dict) and not {"rows", "split", "columns"}.intersection(raw)
-        if not self.placed(raw, path, where, gathered):
+        if not self.check_placement(raw, path, where, gathered):
             return None
 
         def element(part: Any, at: str) -> dict[str, Node]:
             if inside:
                 if isinstance(part, dict) and (part or named):
-                    outer, self.gathering = self.gathering, gathered and not self.carries_key(path)
-                    made = self.fields(part, str(field.of), path, at)
-                    self.gathering = outer
+                    outer, self.in_generated_list = self.in_generated_list, gathered and not self.holds_key(path)
+                    made = self.parse_fields(part, str(field.inner_type), path, at)
+                    self.in_generated_list = outer
                     return made
-                self.wrong(where, f"an element of {field.name} is an object", "write its fields as key: value")
+                self.add_problem(where, f"an element of {field.name} is an object", "write its fields as key: value")
                 return {}
-            scalar = Field(field.name, str(field.of), nullable=True)
-            value = self.value(part, scalar, where)
+            scalar = Field(field.name, str(field.inner_type), nullable=True)
+            value = self.parse_value(part, scalar, where)
             return {} if value is None else {"": Node("value", scalar, path, where, value=value)}
 
         if isinstance(raw, dict) and "split" in raw:
-            self.only(raw, ("split", "by", "each", "flag"), shown)
+            self.check_keys(raw, ("split", "by", "each", "flag"), label)
             column = str(raw["split"])
-            self.known_column(column, where)
+            self.check_column_name(column, where)
             each = raw.get("each", {"item": True} if not inside else None)
             if each is None:
-                return self.wrong(where, "`split` needs `each`", 'write each: {Code: "{item}"}')
+                return self.add_problem(where, "`split` needs `each`", 'write each: {Code: "{item}"}')
             return Node(
                 "split",
                 field,
                 path,
                 where,
-                children=element(each, shown),
+                children=element(each, label),
                 column=column,
-                by=str(raw.get("by", "|")),
-                flag=flag,
+                separator=str(raw.get("by", "|")),
+                flag_id=flag,
             )
         if isinstance(raw, dict) and "rows" in raw:
-            self.only(raw, ("rows", "flag"), shown)
-            return Node("rows", field, path, where, children=element(raw["rows"], f"{shown}.rows"), flag=flag)
+            self.check_keys(raw, ("rows", "flag"), label)
+            return Node("rows", field, path, where, children=element(raw["rows"], f"{label}.rows"), flag_id=flag)
         if isinstance(raw, dict) and "columns" in raw:
-            self.only(raw, ("columns", "each", "flag"), shown)
+            self.check_keys(raw, ("columns", "each", "flag"), label)
             pattern = str(raw["columns"])
             if "*" not in pattern:
-                return self.wrong(where, f'"{pattern}" names one column only', 'use a star, as in columns: "attr_*"')
+                return self.add_problem(
+                    where, f'"{pattern}" names one column only', 'use a star, as in columns: "attr_*"'
+                )
             return Node(
                 "columns",
                 field,
                 path,
                 where,
-                children=element(raw.get("each", {}), f"{shown}.each"),
+                children=element(raw.get("each", {}), f"{label}.each"),
                 pattern=pattern,
-                flag=flag,
+                flag_id=flag,
             )
         if isinstance(raw, list):
-            parts = tuple((str(i), element(part, f"{shown}[{i}]")) for i, part in enumerate(raw))
-            return Node("listed", field, path, where, elements=parts, flag=flag)
+            parts = tuple((str(i), element(part, f"{label}[{i}]")) for i, part in enumerate(raw))
+            return Node("listed", field, path, where, elements=parts, flag_id=flag)
         if isinstance(raw, dict):
             if len(field.row_key) != 1 or field.row_key[0] not in inside:
                 hint = "write a list (`- …`), `rows:`, `columns:` or `split:`"
-                return self.wrong(where, f"{field.name} has no single code to name its elements by", hint)
+                return self.add_problem(where, f"{field.name} has no single code to name its elements by", hint)
             codes = [code for code in raw if code != "flag"]
             for code in codes:
                 if isinstance(raw[code], dict) and field.row_key[0] in raw[code]:
                     message = f'{field.row_key[0]} stands twice: as "{code}" and in the fields below'
-                    self.problems.add("twice", message, where=self.problems.place(raw, code), hint="drop the latter")
-            keyed = tuple((str(code), element(raw[code], f"{shown}.{code}")) for code in codes)
-            return Node("keyed", field, path, where, elements=keyed, flag=flag)
-        return self.wrong(where, f"{field.name} is a list", "write `- …`, codes, `rows:`, `columns:` or `split:`")
+                    self.problems.add("twice", message, where=self.problems.location(raw, code), hint="drop the latter")
+            keyed = tuple((str(code), element(raw[code], f"{label}.{code}")) for code in codes)
+            return Node("keyed", field, path, where, elements=keyed, flag_id=flag)
+        return self.add_problem(where, f"{field.name} is a list", "write `- …`, codes, `rows:`, `columns:` or `split:`")
 
-    def carries_key(self, path: str) -> bool:
+    def holds_key(self, path: str) -> bool:
         """Whether the record's key lies in the elements of this list."""
-        return f"{self.operation.key.row}.".startswith(f"{path}.")
+        return f"{self.operation.key.list_path}.".startswith(f"{path}.")
 
-    def placed(self, raw: Any, path: str, where: str, gathered: bool) -> bool:
+    def check_placement(self, raw: Any, path: str, where: str, is_generated: bool) -> bool:
         """Whether a list may be made like this at this place."""
-        if gathered and self.gathering:
+        if is_generated and self.in_generated_list:
             message = "a list made of rows or of a cell's parts cannot stand inside another one"
-            self.wrong(where, message, "name its elements: `- …`, or their codes")
+            self.add_problem(where, message, "name its elements: `- …`, or their codes")
             return False
-        if not self.carries_key(path):
+        if not self.holds_key(path):
             return True
         one = isinstance(raw, list) and len(raw) == 1
         if one or ("[]." not in path and isinstance(raw, dict) and "rows" in raw):
             return True
         hint = "write one element: `- …`" + ("" if "[]." in path else ", or `rows:` for one element per row")
-        self.wrong(where, "the key lies in this list, so a row of the file gives one element of it", hint)
+        self.add_problem(where, "the key lies in this list, so a row of the file gives one element of it", hint)
         return False
 
-    def value(self, raw: Any, field: Field, where: str) -> Value | None:
+    def parse_value(self, raw: Any, field: Field, where: str) -> Value | None:
         """A column name, `"{1}"`, `"{cell}"`, `"{item}"`, or an object that says more."""
         if isinstance(raw, dict):
-            self.only(raw, VALUE_KEYS, where.rpartition(", ")[2])
+            self.check_keys(raw, VALUE_KEYS, where.rpartition(", ")[2])
             spec = raw
         elif isinstance(raw, str):
             spec = {"column": raw}
         else:
-            self.wrong(where, "is neither a column name nor a description of one", "write {value: …} for a constant")
+            self.add_problem(
+                where, "is neither a column name nor a description of one", "write {value: …} for a constant"
+            )
             return None
         given = [kind for kind in ("column", "value", "sql", "cell", "item") if kind in spec]
         if len(given) != 1:
-            self.wrong(where, "needs exactly one of column, value, sql", "e.g. {column: Pris, empty: leave}")
+            self.add_problem(where, "needs exactly one of column, value, sql", "e.g. {column: Pris, empty: leave}")
             return None
         kind, text = given[0], str(spec[given[0]])
         if kind == "column" and text in ("{cell}", "{item}"):
             kind = text[1:-1]
         elif kind == "column" and len(text) == 3 and text[0] == "{" and text[1].isdigit() and text[2] == "}":
             kind = "value"
-        table = self.table(spec["map"], field, where) if "map" in spec else None
+        table = self.parse_lookup(spec["map"], field, where) if "map" in spec else None
         pairs = spec.get("replace", {})
         if not isinstance(pairs, dict):
-            self.wrong(where, "`replace` holds no pairs", 'write replace: {"old": "new"}')
+            self.add_problem(where, "`replace` holds no pairs", 'write replace: {"old": "new"}')
             pairs = {}
         replace = tuple((str(a), str(b)) for a, b in pairs.items())
-        default = self.constant(spec["default"], field, where) if "default" in spec else None
+        default = self.parse_constant(spec["default"], field, where) if "default" in spec else None
         empty = str(spec.get("empty", "leave"))
         if empty not in ("leave", "clear"):
-            self.problems.unknown(
+            self.problems.add_unknown(
                 "empty", f'"{empty}" is no way to treat an empty cell', empty, ("leave", "clear"), where=where
             )
             empty = "leave"
         if empty == "clear":
-            self.clearable(field, where)
-        own = yes(spec, "own", where, self.problems) if "own" in spec else True
+            self.check_clearable(field, where)
+        own = read_bool(spec, "own", where, self.problems) if "own" in spec else True
         common: dict[str, Any] = {
-            "table": table,
+            "lookup": table,
             "replace": replace,
             "default": default,
             "empty": empty,
@@ -249,20 +253,20 @@ class RecordReader:
         if kind == "value":
             if "{" in text and "}" in text and isinstance(spec.get("value", text), str):
                 return Value("constant", text=text, **common)
-            return Value("constant", constant=self.constant(spec["value"], field, where), **common)
+            return Value("constant", constant=self.parse_constant(spec["value"], field, where), **common)
         if kind == "sql":
-            return Value("sql", text=text, roots=sql_columns(text, where, self.problems), **common)
+            return Value("sql", text=text, input_columns=parse_sql_columns(text, where, self.problems), **common)
         if kind in ("cell", "item"):
             return Value("cell" if kind == "cell" else "item", **common)
-        self.known_column(text, where)
+        self.check_column_name(text, where)
         if table is None and "{" not in text:
-            self.fits(text, field, where)
+            self.check_column_type(text, field, where)
         return Value("column", text=text, **common)
 
-    def table(self, raw: Any, field: Field, where: str) -> dict[str, Scalar] | None:
+    def parse_lookup(self, raw: Any, field: Field, where: str) -> dict[str, Scalar] | None:
         """`map: {cell: value}`, or `map: {file: x.csv}` with two columns beside the mapping file."""
         if not isinstance(raw, dict):
-            self.wrong(where, "`map` holds no pairs", "write map: {from: to}")
+            self.add_problem(where, "`map` holds no pairs", "write map: {from: to}")
             return None
         pairs: dict[Any, Any] = dict(raw)
         if list(pairs) == ["file"]:
@@ -273,7 +277,7 @@ class RecordReader:
                 with path.open(encoding="utf-8-sig", newline="") as stream:
                     lines = [line for line in csv.reader(stream, strict=True) if line]
             except (OSError, UnicodeDecodeError, csv.Error) as error:
-                self.wrong(
+                self.add_problem(
                     where,
                     f"look-up file {path.name} cannot be read: {getattr(error, 'strerror', None) or error}",
                     "UTF-8 CSV with two columns",
@@ -281,77 +285,81 @@ class RecordReader:
                 return None
             bad = [number for number, line in enumerate(lines, 1) if len(line) != 2]
             if bad:
-                self.wrong(where, f"line {bad[0]} of {path.name} has not two cells", "each line: from,to")
+                self.add_problem(where, f"line {bad[0]} of {path.name} has not two cells", "each line: from,to")
                 return None
             pairs = dict(lines[1:])
-        return {written(k): v for k, raw_v in pairs.items() if (v := self.constant(raw_v, field, where)) is not None}
+        return {
+            constant_text(k): v
+            for k, raw_v in pairs.items()
+            if (v := self.parse_constant(raw_v, field, where)) is not None
+        }
 
-    def constant(self, raw: Any, field: Field, where: str) -> Scalar | None:
+    def parse_constant(self, raw: Any, field: Field, where: str) -> Scalar | None:
         """A value written in the mapping, as the field wants it on the wire."""
-        text = written(raw)
+        text = constant_text(raw)
         if not text:
-            self.wrong(where, "a constant says nothing", "write a value, or leave the field out")
+            self.add_problem(where, "a constant says nothing", "write a value, or leave the field out")
             return None
         if field.type == "enum":
-            values = self.contract.enums[str(field.of)]
+            values = self.contract.enums[str(field.inner_type)]
             by_number = {str(number): name for name, number in values.items()}
             name = text if text in values else by_number.get(text)
             if name is None:
-                message = f'"{text}" is no value of {str(field.of).partition(".")[2]}'
-                self.problems.unknown("enum", message, text, values, where=where)
+                message = f'"{text}" is no value of {str(field.inner_type).partition(".")[2]}'
+                self.problems.add_unknown("enum", message, text, values, where=where)
                 return None
-            return name if field.wire == "name" else values[name]
+            return name if field.wire_type == "name" else values[name]
         try:
             if field.type == "number":
-                return number(text)
+                return parse_number(text)
             if field.type == "integer":
                 return int(text)
             if field.type == "datetime":
-                return moment(text)
+                return parse_datetime(text)
             if field.type == "uuid":
                 UUID(text)
         except (InvalidOperation, ValueError):
-            self.wrong(where, f'"{text}" is no {field.type}', SHAPES[field.type])
+            self.add_problem(where, f'"{text}" is no {field.type}', CONSTANT_HINTS[field.type])
             return None
         if field.type == "boolean":
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
-            self.wrong(where, f'"{text}" is neither true nor false', "write true or false")
+            self.add_problem(where, f'"{text}" is neither true nor false', "write true or false")
             return None
         if field.max_length and len(text) > field.max_length:
-            self.wrong(where, f"is longer than {field.max_length} characters", "Connect takes no more")
+            self.add_problem(where, f"is longer than {field.max_length} characters", "Connect takes no more")
         return text
 
-    def clearable(self, field: Field, where: str) -> None:
-        if field.empty == "ignored":
+    def check_clearable(self, field: Field, where: str) -> None:
+        if field.null_effect == "ignored":
             message = f"{field.name} cannot be cleared: Connect ignores null and 0 there"
             self.problems.add("cannot-clear", message, where=where, hint="use empty: leave, or deactivate the row")
-        elif field.empty == "no_change":
+        elif field.null_effect == "no_change":
             message = f"{field.name} cannot be cleared: Connect takes null as no change"
             self.problems.add("cannot-clear", message, where=where, hint="use empty: leave")
-        elif not field.nullable and field.empty is None:
+        elif not field.nullable and field.null_effect is None:
             message = f"{field.name} cannot be cleared: it holds no null, Connect would store 0, false or nothing"
             self.problems.add("cannot-clear", message, where=where, hint="use empty: leave, or default: 0")
 
-    def fits(self, column: str, field: Field, where: str) -> None:
+    def check_column_type(self, column: str, field: Field, where: str) -> None:
         """Does the column's type feed the field's type?"""
         if column not in self.columns:
-            declared = next((c for c in self.columns.values() if c.is_pattern and matches(c.name, column)), None)
+            declared = next((c for c in self.columns.values() if c.is_pattern and match_pattern(c.name, column)), None)
         else:
             declared = self.columns[column]
         kind = declared.type if declared else "text"
-        if kind not in FEEDS[field.type]:
-            need = DECLARE.get(field.type, "text")
+        if kind not in COMPATIBLE_COLUMN_TYPES[field.type]:
+            need = SUGGESTED_COLUMN_TYPES.get(field.type, "text")
             message = f"{field.name} is a {field.type}, but column {column} is {kind}"
             hint = f"declare it: columns: {{{column}: {{type: {need}}}}}"
             self.problems.add("column-type", message, where=where, hint=hint)
 
-    def known_column(self, name: str, where: str) -> None:
+    def check_column_name(self, name: str, where: str) -> None:
         """Columns may stay undeclared (they are text then), unless the mapping lists its columns strictly."""
         if not name:
-            self.wrong(where, "names no column", "write the column's name as in the file's header")
+            self.add_problem(where, "names no column", "write the column's name as in the file's header")
 
-    def flag(self, name: str, path: str, where: str) -> str | None:
+    def find_flag(self, name: str, path: str, where: str) -> str | None:
         """A flag chosen by name must be one that writes this very field."""
         candidates = {
             flag.name: flag.id
@@ -359,17 +367,17 @@ class RecordReader:
             if flag.kind not in ("switch", "none") and (path in flag.paths or path + "[]" in flag.paths)
         }
         if name not in candidates:
-            self.problems.unknown("unknown-flag", f'no flag "{name}" writes {path}', name, candidates, where=where)
+            self.problems.add_unknown("unknown-flag", f'no flag "{name}" writes {path}', name, candidates, where=where)
             return None
         return candidates[name]
 
-    def only(self, raw: Any, known: tuple[str, ...], shown: str) -> None:
+    def check_keys(self, raw: Any, keys: tuple[str, ...], label: str) -> None:
         for key in raw:
-            if key not in known:
-                where = f"{self.problems.place(raw, key)}, {shown}.{key}"
-                self.problems.unknown("unknown-key", f'"{key}" means nothing here', str(key), known, where=where)
+            if key not in keys:
+                where = f"{self.problems.location(raw, key)}, {label}.{key}"
+                self.problems.add_unknown("unknown-key", f'"{key}" means nothing here', str(key), keys, where=where)
 
-    def wrong(self, where: str, message: str, hint: str) -> Node | None:
+    def add_problem(self, where: str, message: str, hint: str) -> Node | None:
         """Note the problem; gives None, so that a reader can end with it."""
         self.problems.add("value", message, where=where, hint=hint)
         return None

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 #: What surrounds a cell without being part of it.
-SPACES = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"
+WHITESPACE = " \t\r\n\v\f\u00a0\u2007\u2009\u202f\ufeff\u200b"

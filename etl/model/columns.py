@@ -21,7 +21,7 @@ ITEM = "_item"
 
 #: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
 #: (the line there). Null where ROW says it; missing where nothing came so.
-CAME = "_came"
+ORIGIN = "_came"
 
 
 #: Columns of a rejections frame. `value` is the cell as text; never written to a log.
@@ -29,22 +29,22 @@ REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
 
 
 #: Column of *accepted*: the record was switched off by us because its source no longer had it.
-GONE = "_gone"
+DEACTIVATED = "_gone"
 
 
 #: Column of *accepted*, where it is needed: Connect took the record in part and did not say which.
-UNSURE = "_unsure"
+PARTIAL = "_unsure"
 
 
 #: Before the name of a column: whether its value is another feed's, see `etl.plan.changes.ownership`.
-THEIRS = "\x1ftheirs "
+OWNED_ELSEWHERE = "\x1ftheirs "
 
 
 NEW = "_new"
 
 
-_OLD = "\x1fold"
+_ACCEPTED_SUFFIX = "\x1fold"
 
 
 #: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.
-SAID = "_said "
+STATED = "_said "

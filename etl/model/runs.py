@@ -23,25 +23,25 @@ class RunState(StrEnum):
     PLANNED = "planned"  #: plan, chunks and payloads are on disk
     HELD = "held"  #: planned, waits for a person's yes
     SENDING = "sending"  #: at least one chunk has left or is about to
-    DONE = "done"  #: every chunk has ended, for better or worse
-    REFUSED = "refused"  #: the file as a whole could not be read or checked; nothing was sent
-    CARRIED = "carried"  #: nothing was sent: its records are owed to Norce, and go with a later run of the feed
+    COMPLETED = "done"  #: every chunk has ended, for better or worse
+    INVALID = "refused"  #: the file as a whole could not be read or checked; nothing was sent
+    MERGED = "carried"  #: nothing was sent: its records are owed to Norce, and go with a later run of the feed
     SUPERSEDED = "superseded"  #: a newer full file of the feed made this one pointless
     DISCARDED = "discarded"  #: held, and a person said no
 
     @property
     def is_final(self) -> bool:
-        return self in (*WORKED, RunState.REFUSED, RunState.SUPERSEDED, RunState.DISCARDED)
+        return self in (*PROCESSED_STATES, RunState.INVALID, RunState.SUPERSEDED, RunState.DISCARDED)
 
 
 #: What the run's file says has been taken in: sent, or owed.
-WORKED = (RunState.DONE, RunState.CARRIED)
+PROCESSED_STATES = (RunState.COMPLETED, RunState.MERGED)
 
 
 class ChunkState(StrEnum):
     """Life of one request."""
 
-    PLANNED = "planned"
+    READY = "planned"
     SENDING = "sending"  #: marked before the request leaves; after a crash: in doubt
     SUBMITTED = "submitted"  #: Connect gave a job id
     ACCEPTED = "accepted"  #: the job ended; all but the refused keys are accepted
@@ -66,7 +66,7 @@ class Chunk:
     digest: str  #: sha256 of the payload, hex
     records: int  #: elements of the array
     values: int  #: field values sent, keys not counted
-    state: ChunkState = ChunkState.PLANNED
+    state: ChunkState = ChunkState.READY
     origin: int = 0  #: number of the planned chunk these records belong to (itself unless split)
     first: int = 0  #: index within the origin's array of the first record here
     attempts: int = 0
@@ -95,10 +95,10 @@ class Chunk:
 class AcceptedRange:
     """Records of one planned chunk that Connect took: `indexes` of its array, except those of the refused keys."""
 
-    origin: int  #: number of the planned chunk
+    origin_chunk: int  #: number of the planned chunk
     indexes: tuple[int, ...]
-    refused: frozenset[str]  #: keys that Connect did not take when this origin was sent
-    partly: frozenset[str] = frozenset()  #: those of them that it took in part, without saying which
+    failed_keys: frozenset[str]  #: keys that Connect did not take when this origin was sent
+    partial_keys: frozenset[str] = frozenset()  #: those of them that it took in part, without saying which
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RecordError:
     """A record that Connect did not take, traced back to our key."""
 
     key: str  #: as in the `_key` column of what was sent
@@ -197,6 +197,6 @@ class Run:
         return self.kind not in ("undo", "owed")
 
     @property
-    def compares(self) -> bool:
+    def is_comparison(self) -> bool:
         """Whether it holds a file of the feed against what Norce has, so that its counts tell of that file."""
         return self.has_file and self.kind != "full"

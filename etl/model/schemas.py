@@ -6,10 +6,10 @@ from collections.abc import Mapping as Map
 
 import polars as pl
 
-from etl.model.columns import CAME
+from etl.model.columns import ORIGIN
 
 #: Schema of a rejections frame.
-REJECTIONS: Map[str, pl.DataType] = {
+REJECTION_SCHEMA: Map[str, pl.DataType] = {
     "row": pl.Int64(),
     "column": pl.String(),
     "code": pl.String(),
@@ -20,9 +20,9 @@ REJECTIONS: Map[str, pl.DataType] = {
 
 
 #: What CAME holds.
-ORIGIN = pl.Struct({"run": pl.String, "file": pl.String, "row": pl.Int64})
+ORIGIN_TYPE = pl.Struct({"run": pl.String, "file": pl.String, "row": pl.Int64})
 
 
-def nowhere() -> pl.Expr:
+def no_origin() -> pl.Expr:
     """CAME of records that no earlier file has brought."""
-    return pl.lit(None, dtype=ORIGIN).alias(CAME)
+    return pl.lit(None, dtype=ORIGIN_TYPE).alias(ORIGIN)

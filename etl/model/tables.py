@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import polars as pl
 
 from etl.model.columns import ROW
-from etl.parallel import Start, in_turn
+from etl.parallel import Submit, run_inline
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 #: Rows of a table that are worked on at a time.
-PIECE = 250_000
+ROWS_PER_PIECE = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SourceFile:
     path: Path  #: where the bytes are now
     name: str  #: name relative to the inbox, as it arrived, with forward slashes
     size: int
-    modified: float  #: seconds since the epoch
+    modified_at: float  #: seconds since the epoch
     digest: str  #: sha256 of the bytes, hex
 
 
@@ -51,7 +51,7 @@ class Dialect:
     trailer: str | None = None  #: pattern of the last line, may hold (?P<rows>\d+); a file without it is refused
 
     @property
-    def above(self) -> int:
+    def rows_before_data(self) -> int:
         """Lines, or sheet rows, before the data."""
         return self.header or self.skip
 
@@ -83,7 +83,7 @@ class Reading(Protocol):
     @property
     def rows(self) -> int: ...
 
-    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+    def frames(self, submit: Submit = run_inline) -> Iterator[pl.DataFrame]:
         """At least one frame of whole rows, in the order of the file; `start`: how pieces of it may be begun ahead."""
         ...
 
@@ -100,9 +100,9 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         return tuple(name for name in self.frame.columns if name != ROW)
 
-    def frames(self, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+    def frames(self, submit: Submit = run_inline) -> Iterator[pl.DataFrame]:
         """The rows in pieces, as a `Reading` gives them; they are there, so there is nothing to start."""
-        yield from self.frame.iter_slices(PIECE) if self.frame.height else (self.frame,)
+        yield from self.frame.iter_slices(ROWS_PER_PIECE) if self.frame.height else (self.frame,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class Records:
     """Rows in Connect's shape: KEY, ITEM, ROW and one typed column per leaf of the feed's layout, perhaps CAME."""
 
     frame: pl.DataFrame
-    rows: pl.Series  #: numbers of all source rows that are in it
+    row_numbers: pl.Series  #: numbers of all source rows that are in it
 
 
 #: Rejected rows in a workbook; above them a person looks for a pattern, not for cells.
-ANNOTATED = 5_000
+MAX_ANNOTATED_ROWS = 5_000

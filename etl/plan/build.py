@@ -11,47 +11,47 @@ from dataclasses import replace
 
 import polars as pl
 
-from etl.errors import Defect, FileRefused
+from etl.errors import InternalError, InvalidFileError
 from etl.mapping import layout_builder as arrange
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model import columns as columns_module
 from etl.model.columns import ITEM, KEY, ROW
 from etl.model.runs import Counts
-from etl.model.schemas import REJECTIONS
+from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records, Rejections, Table
-from etl.parallel import Start, in_turn
+from etl.parallel import Submit, run_inline
 from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import full_file as full_file_module
 from etl.plan.batches.batch import Batch
-from etl.plan.batches.full_file import full_file_possible, too_large
+from etl.plan.batches.full_file import can_use_full_file, scope_too_large_error
 from etl.plan.changes import absence, diff
 from etl.plan.changes import impact_analysis as weigh
 from etl.plan.changes import ownership as owners
 from etl.plan.changes import pending as carry
 from etl.plan.changes import previous_file as history
 from etl.plan.changes import selection as named
-from etl.plan.model import Plan, Terms
+from etl.plan.model import Plan, RequestLimits
 from etl.plan.rows import transform, validate
-from etl.plan.rows.read_records import Sifted, sift
+from etl.plan.rows.read_records import ReadResult, read_records
 from etl.report import rejections
 
 
-def make(
+def build_plan(
     reading: Reading,
     mapping: Mapping,
-    accepted: pl.DataFrame | pl.LazyFrame,
-    terms: Terms,
+    accepted_records: pl.DataFrame | pl.LazyFrame,
+    request_limits: RequestLimits,
     *,
-    full: bool = False,
-    known: Map[str, pl.Series] | None = None,
-    before: history.Before | None = None,
-    foreign: Map[str, pl.DataFrame] | None = None,
-    pending: pl.DataFrame | None = None,
-    only: Collection[str] = (),
-    owned: Map[str, pl.DataFrame] | None = None,
-    start: Start = in_turn,
+    send_all: bool = False,
+    reference_values: Map[str, pl.Series] | None = None,
+    previous_file: history.PreviousFile | None = None,
+    sibling_feeds: Map[str, pl.DataFrame] | None = None,
+    pending_records: pl.DataFrame | None = None,
+    selected_keys: Collection[str] = (),
+    owner_records: Map[str, pl.DataFrame] | None = None,
+    submit: Submit = run_inline,
 ) -> Plan:
     """The plan of a file.
 
@@ -62,183 +62,206 @@ def make(
     `start`: how work on pieces of the file is begun (`etl.thread_pool`); the plan does not depend on it.
     Raises FileRefused for a file that lacks columns, or a scope that no request holds.
     """
-    everything = full or bool(only)
-    columns = validate.columns(reading.columns, mapping)
-    layout = arrange.layout(mapping, columns.used)
-    waits = _waits(known or {})
-    owed = pending[KEY] if pending is not None else pl.Series(dtype=pl.String)
-    sifted = sift(
+    everything = send_all or bool(selected_keys)
+    columns = validate.resolve_columns(reading.columns, mapping)
+    layout = arrange.build_layout(mapping, columns.used)
+    waits = _blocked_condition(reference_values or {})
+    owed = pending_records[KEY] if pending_records is not None else pl.Series(dtype=pl.String)
+    sifted = read_records(
         reading,
         columns,
         mapping,
         layout,
-        accepted.lazy(),
-        everything=everything,
-        waits=waits,
-        pending=owed,
-        start=start,
+        accepted_records.lazy(),
+        send_all=everything,
+        is_blocked=waits,
+        pending_keys=owed,
+        submit=submit,
     )
-    _balance(reading, sifted)
+    _check_row_balance(reading, sifted)
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
-    records, held = _waiting(carry.under(sifted.records, pending, layout), waits)
-    waiting = held[next(iter(known))].cast(pl.String) if known else pl.Series(dtype=pl.String)
+    records, held = _split_blocked(carry.merge_pending(sifted.records, pending_records, layout), waits)
+    waiting = held[next(iter(reference_values))].cast(pl.String) if reference_values else pl.Series(dtype=pl.String)
     counts = replace(counts, waiting=waiting.len())
-    unsure = pl.concat([transform.pieces(reading.malformed), sifted.mentioned, waiting.rename("v")])
-    rejected = pl.concat([reading.malformed.frame, sifted.rejected])
-    was = sifted.accepted
-    if only:
-        records = named.only(records, only, mapping.feed)
+    unsure = pl.concat([transform.possible_keys(reading.malformed), sifted.keys_of_rejected_rows, waiting.rename("v")])
+    rejected = pl.concat([reading.malformed.frame, sifted.rejection_lines])
+    was = sifted.accepted_records
+    if selected_keys:
+        records = named.select_keys(records, selected_keys, mapping.feed)
         was = was.join(records.frame.select(KEY), on=KEY, how="semi", maintain_order="left")
         rejected = rejected.clear()
-    plan = _planned(
+    plan = _assemble_plan(
         records,
         layout,
         mapping,
         was,
-        terms,
+        request_limits,
         rejected,
         counts,
-        alive=sifted.alive,
-        lines=sifted.lines,
-        full=everything,
-        mentioned=unsure,
-        foreign=foreign,
-        part=bool(only),
-        owned=owned,
+        active=sifted.active,
+        row_keys=sifted.row_keys,
+        send_all=everything,
+        keys_of_rejected_rows=unsure,
+        sibling_feeds=sibling_feeds,
+        selection_only=bool(selected_keys),
+        owner_records=owner_records,
     )
-    counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.held.len())
-    plan = replace(plan, counts=counts, withheld=plan.withheld + sifted.withheld)
+    counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.unchanged_rows.len())
+    plan = replace(plan, counts=counts, suppressed=plan.suppressed + sifted.suppressed)
     excel = mapping.source.dialect.format == "excel" and plan.rejections.frame.height > 0
-    spoiled = rejections.spoiled(reading.frames(), plan.rejections.frame) if excel else None
+    spoiled = rejections.rejected_cells(reading.frames(), plan.rejections.frame) if excel else None
     kept = held if mapping.source.content == "changes" else None
     return replace(
         plan,
         columns=columns.used,
-        unused=columns.unused,
-        before=before,
-        spoiled=spoiled,
-        waiting=kept,
-        apart=carry.apart(sifted.records, pending, layout),
+        unused_columns=columns.unused,
+        previous_file=previous_file,
+        rejected_cells=spoiled,
+        blocked_records=kept,
+        flush_first=carry.must_flush_first(sifted.records, pending_records, layout),
     )
 
 
-def nothing(columns: Sequence[str]) -> Table:
+def empty_table(columns: Sequence[str]) -> Table:
     """A file with these columns and without rows: what is owed is all there is."""
     frame = pl.DataFrame(schema={ROW: pl.Int64, **dict.fromkeys(columns, pl.String)})
-    return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), 0)
+    return Table(frame, Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)), 0)
 
 
-def _waits(known: Map[str, pl.Series]) -> pl.Expr:
+def _blocked_condition(reference_values: Map[str, pl.Series]) -> pl.Expr:
     """Whether a record refers to what is not accepted yet.
 
     Connect ignores stock and prices of a product that it does not have, and does not say so
     (https://docs.norce.io/api-reference/connect/productservice/openapi/product/importonhands.md).
     """
     missing = pl.lit(False)
-    for field, values in known.items():
+    for field, values in reference_values.items():
         missing = missing | (pl.col(field).is_not_null() & ~pl.col(field).cast(pl.String).is_in(values.implode()))
     return missing
 
 
-def _waiting(records: Records, waits: pl.Expr) -> tuple[Records, pl.DataFrame]:
+def _split_blocked(records: Records, is_blocked: pl.Expr) -> tuple[Records, pl.DataFrame]:
     """Without the records that have to wait, and those."""
-    return Records(records.frame.filter(~waits), records.rows), records.frame.filter(waits)
+    return Records(records.frame.filter(~is_blocked), records.row_numbers), records.frame.filter(is_blocked)
 
 
-def again(
+def build_resend_plan(
     mapping: Mapping,
     columns: Sequence[str],
-    accepted: pl.DataFrame,
-    terms: Terms,
-    pending: pl.DataFrame | None = None,
-    only: Collection[str] = (),
-    owned: Map[str, pl.DataFrame] | None = None,
+    accepted_records: pl.DataFrame,
+    request_limits: RequestLimits,
+    pending_records: pl.DataFrame | None = None,
+    selected_keys: Collection[str] = (),
+    owner_records: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     """Everything that was accepted, sent again: the full feed of a source that only exports changes.
 
     `only`: the part numbers (or other keys) that are sent again; what is pending goes along in any case, because it is
     remembered by the newest run alone.
     """
-    layout = arrange.layout(mapping, columns)
-    alive = absence.missing(Records(accepted.clear(), pl.Series(dtype=pl.Int64)), accepted)
+    layout = arrange.build_layout(mapping, columns)
+    alive = absence.find_missing(Records(accepted_records.clear(), pl.Series(dtype=pl.Int64)), accepted_records)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
-    kinds = transform.empty(mapping, layout).schema
+    kinds = transform.empty_records(mapping, layout).schema
     frame = alive.select(
         KEY,
         ITEM,
         pl.lit(None, dtype=pl.Int64).alias(ROW),
         *((pl.col(name) if name in alive.columns else pl.lit(None, dtype=kinds[name]).alias(name)) for name in names),
     )
-    owed = pending if pending is not None else frame.clear()
-    if only:
-        found = named.only(
-            Records(pl.concat([frame.select(KEY), owed.select(KEY)]), pl.Series(dtype=pl.Int64)), only, mapping.feed
+    owed = pending_records if pending_records is not None else frame.clear()
+    if selected_keys:
+        found = named.select_keys(
+            Records(pl.concat([frame.select(KEY), owed.select(KEY)]), pl.Series(dtype=pl.Int64)),
+            selected_keys,
+            mapping.feed,
         )
         frame = frame.join(found.frame, on=KEY, how="semi", maintain_order="left")
-        accepted = accepted.join(
+        accepted_records = accepted_records.join(
             pl.concat([frame.select(KEY), owed.select(KEY)]), on=KEY, how="semi", maintain_order="left"
         )
     frame = frame.join(owed.select(KEY), on=KEY, how="anti", maintain_order="left")
-    records = carry.under(Records(frame, pl.Series(dtype=pl.Int64)), pending, layout)
-    nothing = pl.DataFrame(schema=REJECTIONS)
+    records = carry.merge_pending(Records(frame, pl.Series(dtype=pl.Int64)), pending_records, layout)
+    nothing = pl.DataFrame(schema=REJECTION_SCHEMA)
     counts = Counts(rows=frame.height)
-    return _planned(
-        records, layout, mapping, accepted, terms, nothing, counts, alive=alive.height, full=True, owned=owned
+    return _assemble_plan(
+        records,
+        layout,
+        mapping,
+        accepted_records,
+        request_limits,
+        nothing,
+        counts,
+        active=alive.height,
+        send_all=True,
+        owner_records=owner_records,
     )
 
 
-def _planned(
+def _assemble_plan(
     records: Records,
     layout: Layout,
     mapping: Mapping,
-    accepted: pl.DataFrame,
-    terms: Terms,
-    rejected: pl.DataFrame,
+    accepted_records: pl.DataFrame,
+    request_limits: RequestLimits,
+    rejection_lines: pl.DataFrame,
     counts: Counts,
     *,
-    alive: int,
-    full: bool,
-    lines: pl.DataFrame | None = None,
-    mentioned: pl.Series | None = None,
-    foreign: Map[str, pl.DataFrame] | None = None,
-    part: bool = False,
-    owned: Map[str, pl.DataFrame] | None = None,
+    active: int,
+    send_all: bool,
+    row_keys: pl.DataFrame | None = None,
+    keys_of_rejected_rows: pl.Series | None = None,
+    sibling_feeds: Map[str, pl.DataFrame] | None = None,
+    selection_only: bool = False,
+    owner_records: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
-    barred = owners.barred(layout, owned or {})
-    accepted = owners.ours(accepted, records.frame, barred)
-    whole = mapping.source.content == "full" and not part
-    sharing = owners.sharing(records.frame, full_file_module.scope_columns(layout), foreign or {})
-    full_file = full and not part and full_file_possible(mapping) and not sharing
+    barred = owners.find_owned_elsewhere(layout, owner_records or {})
+    accepted_records = owners.select_own_records(accepted_records, records.frame, barred)
+    whole = mapping.source.content == "full" and not selection_only
+    sharing = owners.find_sharing_feeds(records.frame, full_file_module.scope_columns(layout), sibling_feeds or {})
+    full_file = send_all and not selection_only and can_use_full_file(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(
-        records, accepted, layout, deactivate=deactivate, everything=full, mentioned=mentioned, barred=barred
+        records,
+        accepted_records,
+        layout,
+        deactivate=deactivate,
+        send_all=send_all,
+        keys_of_rejected_rows=keys_of_rejected_rows,
+        owned_elsewhere=barred,
     )
-    absent = absence.missing(records, accepted)
-    left = absence.missing(records, accepted, layout, mentioned)
-    limits = batch_module.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
-    off = full_file or (deactivate and layout.retiring is not None)
+    absent = absence.find_missing(records, accepted_records)
+    left = absence.find_missing(records, accepted_records, layout, keys_of_rejected_rows)
+    limits = batch_module.BatchLimits(
+        request_limits.max_records, request_limits.requests_per_minute, request_limits.packing
+    )
+    off = full_file or (deactivate and layout.deactivation_leaf is not None)
     lost = left if whole else left.clear()
-    effect = weigh.weigh(changes, accepted, layout, lost, alive=alive, off=off, by=mapping.guards.price_by)
+    effect = weigh.analyze_impact(
+        changes, accepted_records, layout, lost, active=active, deactivate=off, price_threshold=mapping.guards.price_by
+    )
     touched = pl.concat([changes.frame.select(KEY), *([left.select(KEY)] if full_file else [])])
-    replaced = accepted.join(touched, on=KEY, how="semi", maintain_order="left")
+    replaced = accepted_records.join(touched, on=KEY, how="semi", maintain_order="left")
     batches: list[Batch] = []
     if full_file:
         if absent.height > left.height:
-            raise FileRefused(
+            raise InvalidFileError(
                 "full-with-rejections",
                 f"{absent.height - left.height} records whose rows were rejected would be switched off",
                 where=mapping.feed,
                 hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
             )
-        scopes, changes = full_file_module.scopes(changes, layout, limits)
+        scopes, changes = full_file_module.make_scope_batches(changes, layout, limits)
         for batch in scopes:
-            if batch.records > terms.max_records:
-                raise too_large(mapping, batch.records, 0, terms.max_records, terms.max_bytes)
+            if batch.records > request_limits.max_records:
+                raise scope_too_large_error(
+                    mapping, batch.records, 0, request_limits.max_records, request_limits.max_bytes
+                )
         batches.extend(scopes)
-    more, hopeless = chunk.split(changes, layout, limits)
-    batches.extend(_later(more, 1) if batches else more)
-    uneven = chunk.uneven(hopeless, lines)
-    found = Rejections(pl.concat([rejected, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
+    more, hopeless = chunk.make_batches(changes, layout, limits)
+    batches.extend(_delay_batches(more, 1) if batches else more)
+    uneven = chunk.reject_inconsistent_lists(hopeless, row_keys)
+    found = Rejections(pl.concat([rejection_lines, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
     counts = replace(
         counts,
         rejected=found.rows,
@@ -250,34 +273,34 @@ def _planned(
     return Plan(
         mapping=mapping,
         layout=layout,
-        terms=terms,
+        request_limits=request_limits,
         counts=counts,
         rejections=found,
         batches=tuple(batches),
-        retired=left,
+        missing_records=left,
         impact=effect,
-        withheld=changes.withheld,
+        suppressed=changes.suppressed,
         cleared=changes.cleared,
         full_file=full_file,
-        sharing=sharing if full else (),
-        replaced=replaced,
+        scope_shared_with=sharing if send_all else (),
+        previous_records=replaced,
     )
 
 
-def _later(batches: list[Batch], waves: int) -> list[Batch]:
-    return [batch_module.delayed(batch, waves) for batch in batches]
+def _delay_batches(batches: list[Batch], waves: int) -> list[Batch]:
+    return [batch_module.delay_batch(batch, waves) for batch in batches]
 
 
-def _balance(reading: Reading, sifted: Sifted) -> None:
+def _check_row_balance(reading: Reading, read_result: ReadResult) -> None:
     """Every row of the file is in a record, or rejected, or left out on purpose. Raises Defect."""
-    read = sifted.read + reading.malformed.rows
+    read = read_result.rows_read + reading.malformed.rows
     if read != reading.rows:
-        raise Defect(f"the file has {reading.rows} rows, of which {read} were read")
-    good = sifted.read - sifted.skipped - sifted.unfit
-    if good != sifted.good:
-        raise Defect(f"{good} rows passed the checks, {sifted.good} went on")
-    ended = pl.concat([sifted.records.rows.cast(pl.UInt32), sifted.held])
-    both = ended.filter(ended.is_in(sifted.refused.implode()))
-    count = ended.n_unique() + sifted.refused.len() - both.n_unique()
+        raise InternalError(f"the file has {reading.rows} rows, of which {read} were read")
+    good = read_result.rows_read - read_result.skipped - read_result.invalid
+    if good != read_result.valid:
+        raise InternalError(f"{good} rows passed the checks, {read_result.valid} went on")
+    ended = pl.concat([read_result.records.row_numbers.cast(pl.UInt32), read_result.unchanged_rows])
+    both = ended.filter(ended.is_in(read_result.rejected_rows.implode()))
+    count = ended.n_unique() + read_result.rejected_rows.len() - both.n_unique()
     if count != good:
-        raise Defect(f"of {good} good rows {count} ended in a record or a rejection")
+        raise InternalError(f"of {good} good rows {count} ended in a record or a rejection")

@@ -18,7 +18,7 @@ from etl.plan.changes import previous_file as history
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RequestLimits:
     """What a plan depends on besides file, mapping and *accepted*."""
 
     account_id: int
@@ -34,36 +34,42 @@ class Plan:
 
     mapping: Mapping
     layout: Layout
-    terms: Terms
+    request_limits: RequestLimits
     counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
     rejections: Rejections
     batches: tuple[Batch, ...]
     impact: impact.Impact
-    retired: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
-    withheld: int
+    missing_records: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
+    suppressed: int
     cleared: int
     full_file: bool = False  #: a full feed under FullFile=true, which retires what the file lacks
-    sharing: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
+    scope_shared_with: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
     columns: tuple[str, ...] = ()  #: source columns in use
-    unused: tuple[str, ...] = ()  #: source columns that the mapping does not mention
-    before: history.Before | None = None
-    spoiled: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
-    replaced: pl.DataFrame | None = None  #: what Norce has of the records that this run changes, for `etl.plan.undo`
+    unused_columns: tuple[str, ...] = ()  #: source columns that the mapping does not mention
+    previous_file: history.PreviousFile | None = None
+    rejected_cells: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
+    previous_records: pl.DataFrame | None = (
+        None  #: what Norce has of the records that this run changes, for `etl.plan.undo`
+    )
     undoes: str | None = None  #: the run that it takes back
-    stuck: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
-    waiting: pl.DataFrame | None = None  #: of a file of changes: records held back, which no later file will repeat
-    apart: bool = (
+    irreversible: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
+    blocked_records: pl.DataFrame | None = (
+        None  #: of a file of changes: records held back, which no later file will repeat
+    )
+    flush_first: bool = (
         False  #: what earlier files still owe has to be sent before this one (`etl.plan.changes.pending.apart`)
     )
 
     @property
-    def verdicts(self) -> tuple[guards.Verdict, ...]:
+    def guard_results(self) -> tuple[guards.GuardResult, ...]:
         """What every guard says of it."""
-        facts = guards.Facts(self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.before)
-        return guards.judge(facts)
+        facts = guards.GuardInput(
+            self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.previous_file
+        )
+        return guards.evaluate(facts)
 
     @property
-    def doubts(self) -> tuple[str, ...]:
+    def hold_reasons(self) -> tuple[str, ...]:
         """Why the run has to wait for a person's yes; empty when it may go."""
         asked = (f"takes back run {self.undoes}: look at it first",) if self.undoes and self.batches else ()
-        return (*asked, *guards.reasons(self.verdicts))
+        return (*asked, *guards.hold_reasons(self.guard_results))

@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from etl.parallel import Start, in_order, in_turn
+from etl.parallel import Submit, ordered_results, run_inline
 from etl.plan.batches import batch as batch_module
 from etl.plan.batches import encode, full_file
 from etl.plan.batches.batch import Batch
-from etl.plan.batches.full_file import too_large
+from etl.plan.batches.full_file import scope_too_large_error
 from etl.plan.model import Plan
 
 
@@ -29,59 +29,64 @@ class Request:
     digest: str
     records: int
     values: int
-    exact: int  #: values of which it cannot be without; the others are sent again to save a request
-    merged: int
+    changed_values: int  #: values of which it cannot be without; the others are sent again to save a request
+    change_set_count: int
     bits: int
     frame: pl.DataFrame
-    retired: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
+    retired_records: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
 
 
-def requests(plan: Plan, start: Start = in_turn) -> Iterator[Request]:
+def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
     """The requests in the order in which they are sent; batches are cut where they are too large in bytes.
 
     `start`: how encoding the next ones is begun ahead.
     """
     number = 0
-    for cut in in_order((partial(_cut, plan, batch) for batch in plan.batches), start):
+    for cut in ordered_results((partial(_encode_batch, plan, batch) for batch in plan.batches), submit):
         for part, payload in cut:
             number += 1
-            values = exact = plan.layout.values(part.bits) * part.frame.height
-            if batch_module.VALUES in part.frame.columns:
-                values, exact = int(part.frame[batch_module.VALUES].sum()), int(part.frame[batch_module.CHANGED].sum())
+            values = exact = plan.layout.count_values(part.bits) * part.frame.height
+            if batch_module.VALUE_COUNT in part.frame.columns:
+                values, exact = (
+                    int(part.frame[batch_module.VALUE_COUNT].sum()),
+                    int(part.frame[batch_module.CHANGED_COUNT].sum()),
+                )
             yield Request(
                 number=number,
                 wave=part.wave,
-                header=encode.header(
+                header=encode.encode_header(
                     plan.layout,
                     part.bits,
-                    account_id=plan.terms.account_id,
+                    account_id=plan.request_limits.account_id,
                     supplier=plan.mapping.supplier,
-                    full_file=part.whole,
+                    full_file=part.full_file,
                 ),
                 payload=payload,
                 digest=hashlib.sha256(payload).hexdigest(),
                 records=part.records,
                 values=values,
-                exact=exact,
-                merged=part.merged,
+                changed_values=exact,
+                change_set_count=part.change_set_count,
                 bits=part.bits,
                 frame=part.frame,
-                retired=_retired(plan, part) if part.whole else None,
+                retired_records=_retired_by(plan, part) if part.full_file else None,
             )
 
 
-def _retired(plan: Plan, batch: Batch) -> pl.DataFrame:
+def _retired_by(plan: Plan, batch: Batch) -> pl.DataFrame:
     """What leaves its scope because this request, which holds the scope whole, does not name it."""
-    names = [name for name in full_file.scope_columns(plan.layout) if name in plan.retired.columns]
+    names = [name for name in full_file.scope_columns(plan.layout) if name in plan.missing_records.columns]
     if not names:
-        return plan.retired
-    return plan.retired.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
+        return plan.missing_records
+    return plan.missing_records.join(batch.frame.select(names).unique(), on=names, how="semi", maintain_order="left")
 
 
-def _cut(plan: Plan, batch: Batch) -> list[tuple[Batch, bytes]]:
-    payload = encode.payload(batch.frame, batch.bits, plan.layout)
-    if len(payload) <= plan.terms.max_bytes or batch.records == 1:
+def _encode_batch(plan: Plan, batch: Batch) -> list[tuple[Batch, bytes]]:
+    payload = encode.encode_payload(batch.frame, batch.bits, plan.layout)
+    if len(payload) <= plan.request_limits.max_bytes or batch.records == 1:
         return [(batch, payload)]
-    if batch.whole:
-        raise too_large(plan.mapping, batch.records, len(payload), plan.terms.max_records, plan.terms.max_bytes)
-    return [piece for half in batch_module.halves(batch) for piece in _cut(plan, half)]
+    if batch.full_file:
+        raise scope_too_large_error(
+            plan.mapping, batch.records, len(payload), plan.request_limits.max_records, plan.request_limits.max_bytes
+        )
+    return [piece for half in batch_module.halve_batch(batch) for piece in _encode_batch(plan, half)]

@@ -15,11 +15,11 @@ from typing import Any
 import polars as pl
 
 from etl.mapping import layout_builder as arrange
-from etl.mapping.layout import BITS, Layout, Leaf
+from etl.mapping.layout import WORD_BITS, Layout, Leaf
 from etl.mapping.model import Mapping
-from etl.model.columns import GONE, ITEM, KEY, ROW
+from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW
 from etl.model.runs import Counts
-from etl.model.schemas import REJECTIONS
+from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
 from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
@@ -28,239 +28,271 @@ from etl.plan.changes import absence, diff, impact
 from etl.plan.changes import impact_analysis as weigh
 from etl.plan.changes import ownership as owners
 from etl.plan.changes.diff import ChangeSet
-from etl.plan.model import Plan, Terms
+from etl.plan.model import Plan, RequestLimits
 from etl.plan.rows import transform
 
 #: How the names of columns begin that hold no field of the record: key, place, bits of what was sent.
-_OURS = "_"
+_INTERNAL_PREFIX = "_"
 
 #: Prefixes of columns: what the run wrote, whether it did, what was before, what Norce has now.
-_WROTE, _DID, _BEFORE, _NOW = "\x1fwrote ", "\x1fdid ", "\x1fbefore ", "\x1fnow "
+_SENT, _WAS_SENT, _PREVIOUS, _CURRENT = "\x1fwrote ", "\x1fdid ", "\x1fbefore ", "\x1fnow "
 
 
-def make(
+def build_reverse_plan(
     mapping: Mapping,
     columns: Sequence[str],
-    went: pl.DataFrame,
-    before: pl.DataFrame,
-    accepted: pl.DataFrame,
-    terms: Terms,
-    run: str,
-    owned: Map[str, pl.DataFrame] | None = None,
+    sent_records: pl.DataFrame,
+    previous_records: pl.DataFrame,
+    accepted_records: pl.DataFrame,
+    request_limits: RequestLimits,
+    run_id: str,
+    owner_records: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
     """`went`: what Norce took of the run, as it was sent; `before`: what it had of those records when the run was
     planned; `columns`: the source columns that the run used; `owned`: what feeds that this one yields to have had."""
-    layout = arrange.layout(mapping, columns)
-    kinds = {name: kind for name, kind in transform.empty(mapping, layout).schema.items() if not name.startswith(_OURS)}
-    table = _table(went, before, accepted, kinds)
-    fields = [_Field(name, kind, layout, table) for name, kind in kinds.items()]
+    layout = arrange.build_layout(mapping, columns)
+    kinds = {
+        name: kind
+        for name, kind in transform.empty_records(mapping, layout).schema.items()
+        if not name.startswith(_INTERNAL_PREFIX)
+    }
+    table = _join_states(sent_records, previous_records, accepted_records, kinds)
+    fields = [_FieldState(name, kind, layout, table) for name, kind in kinds.items()]
     for field in fields:
-        if field.element:
-            field.vanishes = pl.all_horizontal(f.old.is_null() for f in fields if f.element == field.element)
-    stuck = [*_no_longer_mapped(table, kinds), *(found for field in fields for found in field.stuck(table))]
-    had, was_off, is_off = pl.col("\x1fhad"), pl.col(_BEFORE + GONE), pl.col(_NOW + GONE)
-    values = table.filter(had & ((~was_off & (pl.col(_WROTE + GONE) | ~is_off)) | (was_off & ~is_off)))
+        if field.element_place:
+            field.vanishes = pl.all_horizontal(
+                f.previous.is_null() for f in fields if f.element_place == field.element_place
+            )
+    stuck = [*_find_unmapped(table, kinds), *(found for field in fields for found in field.irreversible(table))]
+    had, was_off, is_off = pl.col("\x1fhad"), pl.col(_PREVIOUS + DEACTIVATED), pl.col(_CURRENT + DEACTIVATED)
+    values = table.filter(had & ((~was_off & (pl.col(_SENT + DEACTIVATED) | ~is_off)) | (was_off & ~is_off)))
     off = table.filter(~is_off & (~had | was_off))
     desired, last = (
         values.select(
             KEY,
-            pl.col(_NOW + ITEM).alias(ITEM),
+            pl.col(_CURRENT + ITEM).alias(ITEM),
             pl.lit(None, dtype=pl.Int64).alias(ROW),
-            *(field.target(final=final).alias(field.name) for field in fields),
+            *(field.target_value(final=final).alias(field.name) for field in fields),
         )
         for final in (False, True)
     )
-    clearing = values.select(pl.any_horizontal([pl.lit(False), *(field.clears for field in fields)]).alias("c"))["c"]
-    emptied = _emptying(layout, [field for field in fields if values.filter(field.clears).height])
-    barred = owners.barred(layout, owned or {})
+    clearing = values.select(pl.any_horizontal([pl.lit(False), *(field.sends_null for field in fields)]).alias("c"))[
+        "c"
+    ]
+    emptied = _with_clearing_fields(layout, [field for field in fields if values.filter(field.sends_null).height])
+    barred = owners.find_owned_elsewhere(layout, owner_records or {})
     sets = [
-        _compared(desired.filter(~clearing), accepted, layout, barred),
-        _compared(desired.filter(clearing), accepted, emptied, barred),
-        _compared(last.filter(~values[_BEFORE + GONE]), desired, layout, barred),
+        _compare_desired(desired.filter(~clearing), accepted_records, layout, barred),
+        _compare_desired(desired.filter(clearing), accepted_records, emptied, barred),
+        _compare_desired(last.filter(~values[_PREVIOUS + DEACTIVATED]), desired, layout, barred),
     ]
     changes = replace(sets[0], frame=pl.concat([each.frame for each in sets]))
-    retired = accepted.join(off.select(KEY), on=KEY, how="semi", maintain_order="left")
-    if layout.retiring is not None:
-        sets.append(diff.compare(_none(desired), retired, layout, deactivate=True))
+    retired = accepted_records.join(off.select(KEY), on=KEY, how="semi", maintain_order="left")
+    if layout.deactivation_leaf is not None:
+        sets.append(diff.compare(_no_records(desired), retired, layout, deactivate=True))
     elif retired.height:
-        stuck.append(_stuck("", "the import cannot switch records off", off.filter(~had)))
-    stuck += [found for field in fields if (found := field.unsent(values, sets)) is not None]
-    limits = batch_module.Limits(terms.max_records, terms.requests_per_minute, terms.packing)
-    batches, uneven = _in_turn(sets, [layout, emptied, layout, layout], limits)
+        stuck.append(_irreversible_entry("", "the import cannot switch records off", off.filter(~had)))
+    stuck += [found for field in fields if (found := field.find_unsendable(values, sets)) is not None]
+    limits = batch_module.BatchLimits(
+        request_limits.max_records, request_limits.requests_per_minute, request_limits.packing
+    )
+    batches, uneven = _make_sequential_batches(sets, [layout, emptied, layout, layout], limits)
     if uneven.rows:
-        stuck.append(_uneven(uneven))
-    gone = sets[-1].gone if layout.retiring is not None else 0
-    alive = absence.missing(_none(desired), accepted).height
+        stuck.append(_unsendable_entry(uneven))
+    gone = sets[-1].deactivated if layout.deactivation_leaf is not None else 0
+    alive = absence.find_missing(_no_records(desired), accepted_records).height
     return Plan(
         mapping=mapping,
         layout=layout,
-        terms=terms,
+        request_limits=request_limits,
         counts=Counts(new=sum(s.new for s in sets), changed=sum(s.changed for s in sets), gone=gone),
-        rejections=Rejections(pl.DataFrame(schema=REJECTIONS)),
+        rejections=Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)),
         batches=batches,
-        impact=weigh.weigh(
+        impact=weigh.analyze_impact(
             changes,
-            accepted,
+            accepted_records,
             layout,
             retired if gone else retired.clear(),
-            off=True,
-            by=mapping.guards.price_by,
-            alive=alive,
+            deactivate=True,
+            price_threshold=mapping.guards.price_by,
+            active=alive,
         ),
-        retired=retired.clear(),
-        withheld=0,
+        missing_records=retired.clear(),
+        suppressed=0,
         cleared=sum(s.cleared for s in sets),
         columns=tuple(columns),
-        replaced=accepted.join(table.select(KEY), on=KEY, how="semi", maintain_order="left"),
-        undoes=run,
-        stuck=tuple(stuck),
+        previous_records=accepted_records.join(table.select(KEY), on=KEY, how="semi", maintain_order="left"),
+        undoes=run_id,
+        irreversible=tuple(stuck),
     )
 
 
-def _table(went: pl.DataFrame, before: pl.DataFrame, accepted: pl.DataFrame, kinds: dict[str, Any]) -> pl.DataFrame:
+def _join_states(
+    sent_records: pl.DataFrame, previous_records: pl.DataFrame, accepted_records: pl.DataFrame, dtypes: dict[str, Any]
+) -> pl.DataFrame:
     """One row for each record that Norce took and still has, with all that is known of it."""
-    names = [name for name in went.columns if not name.startswith(_OURS)]
+    names = [name for name in sent_records.columns if not name.startswith(_INTERNAL_PREFIX)]
 
     def did(name: str) -> pl.Expr:
         place = names.index(name)
-        return (pl.col(f"_m{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0).fill_null(False)
+        return (pl.col(f"_m{place // WORD_BITS}") & pl.lit(1 << place % WORD_BITS, dtype=pl.UInt64) != 0).fill_null(
+            False
+        )
 
-    wrote = went.group_by(KEY, maintain_order=True).agg(  # records of several passes
-        pl.col(GONE).fill_null(False).last().alias(_WROTE + GONE),
-        *(pl.col(name).filter(did(name)).last().alias(_WROTE + name) for name in names),
-        *(did(name).any().alias(_DID + name) for name in names),
+    wrote = sent_records.group_by(KEY, maintain_order=True).agg(  # records of several passes
+        pl.col(DEACTIVATED).fill_null(False).last().alias(_SENT + DEACTIVATED),
+        *(pl.col(name).filter(did(name)).last().alias(_SENT + name) for name in names),
+        *(did(name).any().alias(_WAS_SENT + name) for name in names),
     )
-    old = _with_gone(before).select(KEY, pl.lit(True).alias("\x1fhad"), pl.exclude(KEY, ITEM).name.prefix(_BEFORE))
-    now = _with_gone(accepted).select(KEY, pl.exclude(KEY).name.prefix(_NOW))
+    old = _ensure_deactivated_column(previous_records).select(
+        KEY, pl.lit(True).alias("\x1fhad"), pl.exclude(KEY, ITEM).name.prefix(_PREVIOUS)
+    )
+    now = _ensure_deactivated_column(accepted_records).select(KEY, pl.exclude(KEY).name.prefix(_CURRENT))
     table = wrote.join(now, on=KEY, how="inner", maintain_order="left").join(
         old, on=KEY, how="left", maintain_order="left"
     )
     lacking = [
         pl.lit(None, dtype=kind).alias(prefix + name)
-        for name, kind in kinds.items()
-        for prefix in (_WROTE, _BEFORE, _NOW)
+        for name, kind in dtypes.items()
+        for prefix in (_SENT, _PREVIOUS, _CURRENT)
         if prefix + name not in table.columns
     ]
-    lacking += [pl.lit(False).alias(_DID + name) for name in kinds if _DID + name not in table.columns]
+    lacking += [pl.lit(False).alias(_WAS_SENT + name) for name in dtypes if _WAS_SENT + name not in table.columns]
     return table.with_columns(
-        pl.col("\x1fhad").fill_null(False), pl.col(_BEFORE + GONE, _NOW + GONE).fill_null(False), *lacking
+        pl.col("\x1fhad").fill_null(False),
+        pl.col(_PREVIOUS + DEACTIVATED, _CURRENT + DEACTIVATED).fill_null(False),
+        *lacking,
     )
 
 
-def _with_gone(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame if GONE in frame.columns else frame.with_columns(pl.lit(False).alias(GONE))
+def _ensure_deactivated_column(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame if DEACTIVATED in frame.columns else frame.with_columns(pl.lit(False).alias(DEACTIVATED))
 
 
-class _Field:
+class _FieldState:
     """One column of the records: what it goes back to, and whether it can."""
 
-    def __init__(self, name: str, kind: Any, layout: Layout, table: pl.DataFrame) -> None:
+    def __init__(self, name: str, dtype: Any, layout: Layout, table: pl.DataFrame) -> None:
         self.name = name
-        self.kind = kind
+        self.dtype = dtype
         self.leaf = next(leaf for leaf in layout.leaves if leaf.column == name)
-        self.off = _off(self.leaf, layout)
-        self.clearable = _clearable(self.leaf)
-        self.now, self.old, wrote = (
-            pl.col(prefix + name).cast(kind, strict=False) for prefix in (_NOW, _BEFORE, _WROTE)
+        self.off_value = _off_value(self.leaf, layout)
+        self.clearable = _is_clearable(self.leaf)
+        self.current, self.previous, wrote = (
+            pl.col(prefix + name).cast(dtype, strict=False) for prefix in (_CURRENT, _PREVIOUS, _SENT)
         )
         switch = layout.operation.deactivation
-        if self.leaf is layout.retiring and switch is not None and switch.on is not None:
-            self.old = self.old.fill_null(pl.lit(switch.on))  # nothing was said of it: it was on
-        known = pl.col("\x1fhad") & pl.col(_DID + name)
-        self.ours = known & self.now.eq_missing(wrote) & self.now.ne_missing(self.old)
-        self.moved = known & self.now.ne_missing(wrote) & ~pl.col(_BEFORE + GONE) & ~pl.col(_NOW + GONE)
-        self.empties = self.ours & self.old.is_null()
-        self.clears = self.empties if self.clearable else pl.lit(False)
+        if self.leaf is layout.deactivation_leaf and switch is not None and switch.on_value is not None:
+            self.previous = self.previous.fill_null(pl.lit(switch.on_value))  # nothing was said of it: it was on
+        known = pl.col("\x1fhad") & pl.col(_WAS_SENT + name)
+        self.is_revertible = known & self.current.eq_missing(wrote) & self.current.ne_missing(self.previous)
+        self.has_changed_since = (
+            known & self.current.ne_missing(wrote) & ~pl.col(_PREVIOUS + DEACTIVATED) & ~pl.col(_CURRENT + DEACTIVATED)
+        )
+        self.becomes_empty = self.is_revertible & self.previous.is_null()
+        self.sends_null = self.becomes_empty if self.clearable else pl.lit(False)
         #: tells an element of a list apart that Connect merges: another value is another element
         whole = self.leaf.parent.startswith(self.leaf.bundle + "[")
-        self.element = self.leaf.parent if whole else ""  #: of a list that goes whole: without values it is left out
+        self.element_place = (
+            self.leaf.parent if whole else ""
+        )  #: of a list that goes whole: without values it is left out
         self.vanishes = pl.lit(False)
-        self.adds = self.leaf.anchor and not self.leaf.constant and self.leaf.parent.endswith("]") and not whole
-        self.lit = pl.any_horizontal(_lit(leaf) for leaf in layout.leaves if leaf.column == name)
+        self.adds_element = (
+            self.leaf.identifier and not self.leaf.constant and self.leaf.parent.endswith("]") and not whole
+        )
+        self.is_sent = pl.any_horizontal(_is_sent(leaf) for leaf in layout.leaves if leaf.column == name)
 
-    def target(self, *, final: bool) -> pl.Expr:
+    def target_value(self, *, final: bool) -> pl.Expr:
         """The value to go back to: the one before where the run's is still there and can be replaced.
 
         What is to be switched off in the end is so only in the `final` step: Connect takes no price for what is off.
         """
-        if self.leaf.silent:
-            return pl.lit(None, dtype=self.kind)
-        back = self.ours if self.clearable else self.ours & (self.old.is_not_null() | self.vanishes)
-        if self.off is not None and not final:
-            back = back & self.old.ne_missing(self.off)
-        return pl.when(back).then(self.old).otherwise(self.now)
+        if self.leaf.synthetic:
+            return pl.lit(None, dtype=self.dtype)
+        back = (
+            self.is_revertible if self.clearable else self.is_revertible & (self.previous.is_not_null() | self.vanishes)
+        )
+        if self.off_value is not None and not final:
+            back = back & self.previous.ne_missing(self.off_value)
+        return pl.when(back).then(self.previous).otherwise(self.current)
 
-    def stuck(self, table: pl.DataFrame) -> list[dict[str, Any]]:
+    def irreversible(self, table: pl.DataFrame) -> list[dict[str, Any]]:
         """What keeps the run's value, or a later one, and why."""
         found = []
-        if self.adds:
-            added = table.filter(self.ours)
+        if self.adds_element:
+            added = table.filter(self.is_revertible)
             if added.height:
                 reason = "the run has added an element to the list, and Connect keeps what is left out"
-                found.append(_stuck(self.leaf.parent, reason, added))
-        if not self.leaf.silent and not self.clearable:
-            left = table.filter(self.empties & ~self.vanishes)
+                found.append(_irreversible_entry(self.leaf.parent, reason, added))
+        if not self.leaf.synthetic and not self.clearable:
+            left = table.filter(self.becomes_empty & ~self.vanishes)
             if left.height:
-                found.append(_stuck(self.name, "it had no value before, and Connect cannot empty it", left))
-        later = table.filter(self.moved)
+                found.append(
+                    _irreversible_entry(self.name, "it had no value before, and Connect cannot empty it", left)
+                )
+        later = table.filter(self.has_changed_since)
         if later.height:
-            found.append(_stuck(self.name, "a later run has changed it since", later))
+            found.append(_irreversible_entry(self.name, "a later run has changed it since", later))
         return found
 
-    def unsent(self, values: pl.DataFrame, sets: Sequence[ChangeSet]) -> dict[str, Any] | None:
+    def find_unsendable(self, values: pl.DataFrame, change_sets: Sequence[ChangeSet]) -> dict[str, Any] | None:
         """Where the field was to go back and no request can carry it."""
-        wanted = values.filter(self.target(final=True).ne_missing(self.now) & ~pl.col(_BEFORE + GONE))
-        if self.leaf.silent or wanted.is_empty():
+        wanted = values.filter(
+            self.target_value(final=True).ne_missing(self.current) & ~pl.col(_PREVIOUS + DEACTIVATED)
+        )
+        if self.leaf.synthetic or wanted.is_empty():
             return None
-        carried = pl.concat([each.frame.filter(self.lit).select(KEY) for each in sets])
+        carried = pl.concat([each.frame.filter(self.is_sent).select(KEY) for each in change_sets])
         left = wanted.join(carried, on=KEY, how="anti", maintain_order="left")
         return (
-            _stuck(self.name, "Connect would not read it as the record is, or it is another feed's now", left)
+            _irreversible_entry(
+                self.name, "Connect would not read it as the record is, or it is another feed's now", left
+            )
             if left.height
             else None
         )
 
 
-def _off(leaf: Leaf, layout: Layout) -> object | None:
+def _off_value(leaf: Leaf, layout: Layout) -> object | None:
     """The value that switches something off, for leaves that do: the record's switch, and what a price forces on."""
-    if leaf is layout.retiring and layout.operation.deactivation is not None:
-        return layout.operation.deactivation.off
+    if leaf is layout.deactivation_leaf and layout.operation.deactivation is not None:
+        return layout.operation.deactivation.off_value
     for other in layout.leaves:
-        forced = layout.operation.flag(other.flag).forces if other.flag else None
+        forced = layout.operation.flag(other.flag_id).activates if other.flag_id else None
         if forced is not None and leaf.name == (f"{other.parent}.{forced}" if other.parent else forced):
             return False
     return None
 
 
-def _clearable(leaf: Leaf) -> bool:
+def _is_clearable(leaf: Leaf) -> bool:
     """Whether null empties the field in Norce, and nothing else needs it."""
-    must = leaf.field.required == "true" or leaf.key or leaf.anchor
+    must = leaf.field.required == "true" or leaf.key or leaf.identifier
     return leaf.field.clearable and not must and leaf.inner is None and leaf.value.own
 
 
-def _lit(leaf: Leaf) -> pl.Expr:
-    return pl.col(f"_c{leaf.index // BITS}") & pl.lit(1 << leaf.index % BITS, dtype=pl.UInt64) != 0
+def _is_sent(leaf: Leaf) -> pl.Expr:
+    return pl.col(f"_c{leaf.index // WORD_BITS}") & pl.lit(1 << leaf.index % WORD_BITS, dtype=pl.UInt64) != 0
 
 
-def _stuck(field: str, reason: str, rows: pl.DataFrame) -> dict[str, Any]:
-    keys = [impact.shown_key(key) for key in rows[KEY].head(impact.EXAMPLES)]
+def _irreversible_entry(field: str, reason: str, rows: pl.DataFrame) -> dict[str, Any]:
+    keys = [impact.display_key(key) for key in rows[KEY].head(impact.MAX_EXAMPLES)]
     return {"field": field, "reason": reason, "records": rows.height, "keys": keys}
 
 
-def _uneven(found: Rejections) -> dict[str, Any]:
-    keys = found.frame["value"].head(impact.EXAMPLES).to_list()
-    reason = str(found.frame["message"][0])
-    return {"field": "", "reason": reason, "records": found.frame.height, "keys": keys}
+def _unsendable_entry(rejections: Rejections) -> dict[str, Any]:
+    keys = rejections.frame["value"].head(impact.MAX_EXAMPLES).to_list()
+    reason = str(rejections.frame["message"][0])
+    return {"field": "", "reason": reason, "records": rejections.frame.height, "keys": keys}
 
 
-def _no_longer_mapped(table: pl.DataFrame, kinds: dict[str, Any]) -> list[dict[str, Any]]:
-    names = [name.removeprefix(_DID) for name in table.columns if name.startswith(_DID)]
-    left = [name for name in names if name not in kinds]
-    rows = [(name, table.filter(pl.col("\x1fhad") & pl.col(_DID + name))) for name in left]
-    return [_stuck(name, "the mapping no longer has it", found) for name, found in rows if found.height]
+def _find_unmapped(table: pl.DataFrame, dtypes: dict[str, Any]) -> list[dict[str, Any]]:
+    names = [name.removeprefix(_WAS_SENT) for name in table.columns if name.startswith(_WAS_SENT)]
+    left = [name for name in names if name not in dtypes]
+    rows = [(name, table.filter(pl.col("\x1fhad") & pl.col(_WAS_SENT + name))) for name in left]
+    return [_irreversible_entry(name, "the mapping no longer has it", found) for name, found in rows if found.height]
 
 
-def _emptying(layout: Layout, fields: Sequence[_Field]) -> Layout:
+def _with_clearing_fields(layout: Layout, fields: Sequence[_FieldState]) -> Layout:
     """The layout under which a missing value of these fields empties them."""
     indexes = {field.leaf.index for field in fields}
     return replace(
@@ -272,24 +304,26 @@ def _emptying(layout: Layout, fields: Sequence[_Field]) -> Layout:
     )
 
 
-def _compared(desired: pl.DataFrame, accepted: pl.DataFrame, layout: Layout, barred: pl.DataFrame | None) -> ChangeSet:
-    known = accepted.join(desired.select(KEY), on=KEY, how="semi", maintain_order="left")
-    return diff.compare(Records(desired, pl.Series(dtype=pl.Int64)), known, layout, barred=barred)
+def _compare_desired(
+    desired: pl.DataFrame, accepted_records: pl.DataFrame, layout: Layout, owned_elsewhere: pl.DataFrame | None
+) -> ChangeSet:
+    known = accepted_records.join(desired.select(KEY), on=KEY, how="semi", maintain_order="left")
+    return diff.compare(Records(desired, pl.Series(dtype=pl.Int64)), known, layout, owned_elsewhere=owned_elsewhere)
 
 
-def _none(desired: pl.DataFrame) -> Records:
+def _no_records(desired: pl.DataFrame) -> Records:
     return Records(desired.clear(), pl.Series(dtype=pl.Int64))
 
 
-def _in_turn(
-    sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: batch_module.Limits
+def _make_sequential_batches(
+    change_sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: batch_module.BatchLimits
 ) -> tuple[tuple[Batch, ...], Rejections]:
     """Each change set behind the jobs of the one before it: variants of one product may be in several."""
     batches: list[Batch] = []
-    rejected = [pl.DataFrame(schema=REJECTIONS)]
-    for changes, layout in zip(sets, layouts, strict=False):
+    rejected = [pl.DataFrame(schema=REJECTION_SCHEMA)]
+    for changes, layout in zip(change_sets, layouts, strict=False):
         waves = max((batch.wave for batch in batches), default=-1) + 1
-        more, hopeless = chunk.split(changes, layout, limits)
-        batches += [batch_module.delayed(batch, waves) for batch in more]
-        rejected.append(chunk.uneven(hopeless).frame)
+        more, hopeless = chunk.make_batches(changes, layout, limits)
+        batches += [batch_module.delay_batch(batch, waves) for batch in more]
+        rejected.append(chunk.reject_inconsistent_lists(hopeless).frame)
     return tuple(batches), Rejections(pl.concat(rejected))

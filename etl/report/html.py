@@ -15,18 +15,18 @@ from typing import Any
 from etl.report import summary
 
 #: Records that are shown of what Norce did not take.
-REFUSALS = 50
+MAX_RECORD_ERRORS = 50
 
 #: The classes of `etl.plan.changes.impact.CLASSES`, as they stand below the columns.
-_LABELS = (
+_CLASS_LABELS = (
     "< −50", "−50…−30", "−30…−20", "−20…−10", "−10…−5", "−5…0",
     "0…5", "5…10", "10…20", "20…30", "30…50", "> 50",
 )  # fmt: skip
 _WIDTH, _HEIGHT, _MARGIN = 940, 260, 32
-_DOWN, _UP = "#b42318", "#15803d"
+_DOWN_COLOUR, _UP_COLOUR = "#b42318", "#15803d"
 
 
-def html(report: dict[str, Any]) -> str:
+def render(report: dict[str, Any]) -> str:
     """The page for a report (`etl.report.run_report.report_json`)."""
     found = report.get("summary") or {}
     plan = report.get("plan", {})
@@ -43,7 +43,7 @@ def html(report: dict[str, Any]) -> str:
             summary=found,
             stuck=plan.get("stuck", []),
             rejections=report.get("rejections", []),
-            refusals=report.get("refusals", [])[:REFUSALS],
+            refusals=report.get("refusals", [])[:MAX_RECORD_ERRORS],
         )
     )
 
@@ -71,58 +71,60 @@ def headline(report: dict[str, Any]) -> str:
     return "Everything went through" if report["requests"] else "Nothing had changed"
 
 
-def _cards(report: dict[str, Any], found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    fields = found.get("fields", [])
+def _cards(report: dict[str, Any], impact_summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    fields = impact_summary.get("fields", [])
     prices = [field for field in fields if field["means"] == "price"]
     stock = [field for field in fields if field["means"] == "stock"]
     counts = [
         (sum(field["up"] for field in prices), "prices up", "up"),
         (sum(field["down"] for field in prices), "prices down", "down"),
-        (found.get("stock_zero", 0), "sold out", "down"),
-        (found.get("stock_back", 0), "back in stock", "up"),
+        (impact_summary.get("stock_zero", 0), "sold out", "down"),
+        (impact_summary.get("stock_back", 0), "back in stock", "up"),
         (sum(field["changed"] for field in stock), "stock levels changed", ""),
-        (found.get("new", 0), "new records", ""),
-        (found.get("back", 0), "records back", ""),
-        (found.get("gone", 0), "no longer in the file", ""),
-        (found.get("switched_off", 0), "switched off", "down"),
-        (found.get("switched_on", 0), "switched on", "up"),
-        (found.get("texts", 0), "texts changed", ""),
+        (impact_summary.get("new", 0), "new records", ""),
+        (impact_summary.get("back", 0), "records back", ""),
+        (impact_summary.get("gone", 0), "no longer in the file", ""),
+        (impact_summary.get("switched_off", 0), "switched off", "down"),
+        (impact_summary.get("switched_on", 0), "switched on", "up"),
+        (impact_summary.get("texts", 0), "texts changed", ""),
         (report["rejected"], "rows not good", "down"),
         (report["refused"], "not taken by Norce", "down"),
     ]
     for count, text, tone in counts:
         if count:
-            yield {"count": summary.number(count), "text": text, "tone": tone}
+            yield {"count": summary.format_number(count), "text": text, "tone": tone}
 
 
-def _plots(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _plots(impact_summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """For each price field that moves, how many prices move by how much."""
     from markupsafe import Markup
 
-    for field in found.get("fields", ()):
+    for field in impact_summary.get("fields", ()):
         if any(field["classes"]):
             yield {
-                "title": f"How far prices move: {summary.label(field['field'])}",
-                "svg": Markup(_columns(list(zip(_LABELS, field["classes"], strict=True)))),
-                "text": f"Records by the change of their price in percent. {_middle(field)}",
+                "title": f"How far prices move: {summary.field_label(field['field'])}",
+                "svg": Markup(_column_chart(list(zip(_CLASS_LABELS, field["classes"], strict=True)))),
+                "text": f"Records by the change of their price in percent. {_median_text(field)}",
             }
 
 
-def _middle(field: dict[str, Any]) -> str:
+def _median_text(field: dict[str, Any]) -> str:
     ways = [(field["median_up"], "up"), (field["median_down"], "down")]
     said = [f"half of those that go {way} do so by {abs(median):g} % or more" for median, way in ways if median]
     text = ", ".join(said)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _columns(data: list[tuple[str, int]]) -> str:
+def _column_chart(data: list[tuple[str, int]]) -> str:
     """A column chart as SVG: red for what falls, green for what rises."""
     import leather
 
-    first_up = _LABELS.index("0…5")
+    first_up = _CLASS_LABELS.index("0…5")
     chart = leather.Chart()
     chart.add_y_axis(name="records")
-    chart.add_columns(data, fill_color=lambda datum: _UP if _LABELS.index(datum.x) >= first_up else _DOWN)
+    chart.add_columns(
+        data, fill_color=lambda datum: _UP_COLOUR if _CLASS_LABELS.index(datum.x) >= first_up else _DOWN_COLOUR
+    )
     svg = str(chart.to_svg(width=_WIDTH, height=_HEIGHT))
     size = f'width="{_WIDTH}" height="{_HEIGHT}"'
     box = f"{_MARGIN} {_MARGIN} {_WIDTH - 2 * _MARGIN} {_HEIGHT - 2 * _MARGIN}"
@@ -135,9 +137,9 @@ def _template() -> Any:
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "clean": summary.printable,
-        "label": summary.label,
-        "number": summary.number,
-        "percent": summary.percent,
+        "clean": summary.format_cell,
+        "label": summary.field_label,
+        "number": summary.format_number,
+        "percent": summary.format_percent,
     }
     return environment.from_string(resources.files("etl.report").joinpath("page.html").read_text(encoding="utf-8"))

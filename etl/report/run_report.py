@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from etl.model.runs import Chunk, ChunkState, Counts, Refusal, Run, RunState
+from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState
 
 #: Files whose names are shown of those whose records went with a run.
-CARRIED = 10
+MERGED_FILES_SHOWN = 10
 
 
 def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 
 def report_json(
-    run: Run, chunks: Sequence[Chunk], refusals: Sequence[Refusal], facts: dict[str, Any]
+    run: Run, chunks: Sequence[Chunk], record_errors: Sequence[RecordError], facts: dict[str, Any]
 ) -> dict[str, Any]:
     """The whole report: the run, what was remarkable about the plan, what we rejected, and what Connect refused."""
     made = run_json(run, chunks)
@@ -59,14 +59,14 @@ def report_json(
     made["rejections"] = facts.get("rejections", [])
     made["refusals"] = [
         {
-            "key": shown(refusal.key),
+            "key": display_key(refusal.key),
             "file": refusal.source_file or run.file,
             "run": refusal.source_run or run.id,
             "row": refusal.source_row,
             "severity": refusal.severity,
             "message": refusal.message,
         }
-        for refusal in refusals
+        for refusal in record_errors
     ]
     made["failures"] = [
         {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}
@@ -76,7 +76,7 @@ def report_json(
     return made
 
 
-def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal]) -> Counts:
+def final_counts(counts: Counts, chunks: Iterable[Chunk], record_errors: Sequence[RecordError]) -> Counts:
     """The counts of a run at its end: what was really sent and taken."""
     from dataclasses import replace
 
@@ -86,36 +86,36 @@ def totals(counts: Counts, chunks: Iterable[Chunk], refusals: Sequence[Refusal])
         requests=sum(chunk.attempts for chunk in went),
         records_sent=sum(chunk.records for chunk in went),
         values_sent=sum(chunk.values for chunk in went),
-        refused=len(refusals),
+        refused=len(record_errors),
     )
 
 
-def shown(key: str) -> str:
+def display_key(key: str) -> str:
     """A key for people's eyes."""
     return key.replace("\x1f", " / ")
 
 
-def carried(run: Run, taken: Sequence[Run]) -> Iterable[str]:
+def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:
     """What a run's records went with, and which runs' records went with it, in words."""
-    if run.state is RunState.CARRIED:
+    if run.state is RunState.MERGED:
         yield (
             f"carried into the next file: its records went with run {run.carried_into}"
             if run.carried_into
             else "carried into the next file: its records go with the feed's next run"
         )
-    if taken:
-        files = ", ".join(other.file for other in taken[:CARRIED])
-        more = f" and {len(taken) - CARRIED} more" if len(taken) > CARRIED else ""
+    if merged_runs:
+        files = ", ".join(other.file for other in merged_runs[:MERGED_FILES_SHOWN])
+        more = f" and {len(merged_runs) - MERGED_FILES_SHOWN} more" if len(merged_runs) > MERGED_FILES_SHOWN else ""
         yield f"what had been carried went with it: the records of {files}{more}"
 
 
-def place(refusal: Refusal) -> str:
+def describe_row(record_error: RecordError) -> str:
     """Where a refused record is, in words: its row in the run's file, or in the earlier file that brought it."""
-    row = f"row {refusal.source_row}" if refusal.source_row else "no row"
-    return f"{refusal.source_file}, {row}" if refusal.source_file else row
+    row = f"row {record_error.source_row}" if record_error.source_row else "no row"
+    return f"{record_error.source_file}, {row}" if record_error.source_file else row
 
 
-def rejected_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
+def rejection_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
     """Groups of `etl.report.rejections` in words."""
     for group in groups:
         rows = [str(row) for row in group["rows"] if row is not None]

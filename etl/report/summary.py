@@ -8,7 +8,7 @@ from typing import Any
 from etl import terminal
 
 #: Signs of a cell that are shown at most; terminals cut further.
-LONGEST = 200
+MAX_CELL_LENGTH = 200
 
 
 def lines(summary: dict[str, Any]) -> Iterator[str]:
@@ -16,7 +16,7 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
     for field in summary.get("fields", ()):
         if field["means"] in ("price", "cost"):
             word = "prices" if field["means"] == "price" else "costs"
-            yield f"{word:8}{label(field['field'])}: {_moves(field)}"
+            yield f"{word:8}{field_label(field['field'])}: {_price_changes(field)}"
     stock = [(summary.get("stock_zero", 0), "to zero"), (summary.get("stock_back", 0), "back in stock")]
     fields = [field for field in summary.get("fields", ()) if field["means"] == "stock"]
     stock += [(sum(field["up"] for field in fields), "up"), (sum(field["down"] for field in fields), "down")]
@@ -36,55 +36,55 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
     for field in summary.get("fields", ()):
         if field["means"] is None:
             cleared = f" ({field['cleared']} cleared)" if field["cleared"] else ""
-            yield f"fields  {label(field['field'])}: {field['changed']} changed{cleared}"
+            yield f"fields  {field_label(field['field'])}: {field['changed']} changed{cleared}"
 
 
-def _moves(field: dict[str, Any]) -> str:
+def _price_changes(field: dict[str, Any]) -> str:
     found = []
     for way in ("up", "down"):
         if field[way]:
             median = field[f"median_{way}"]
-            found.append(f"{field[way]} {way} ({percent(median)} in the middle)")
+            found.append(f"{field[way]} {way} ({format_percent(median)} in the middle)")
     others = field["changed"] - field["up"] - field["down"]
     if others:
         found.append(f"{others} for the first time" if field["filled"] >= others else f"{others} from or to nothing")
     return ", ".join(found)
 
 
-def number(value: int) -> str:
+def format_number(value: int) -> str:
     """`11 332`."""
     return f"{value:,}".replace(",", " ")
 
 
-def percent(value: float | None) -> str:
+def format_percent(value: float | None) -> str:
     """`+4.2 %`; nothing for what is no number."""
     if value is None:
         return ""
     return f"{value:+.1f} %".replace(".0 %", " %").replace("-", "−")
 
 
-def label(field: str) -> str:
+def field_label(field: str) -> str:
     """A field as people look for it: the end of its path, and the code of the element it is in."""
     parts = field.replace("[]", "").split(".")
     return ".".join(parts[-2:]) if len(parts) > 1 and "[" in parts[-2] else parts[-1]
 
 
-def rows(examples: Iterable[dict[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+def example_rows(examples: Iterable[dict[str, Any]]) -> list[tuple[str, str, str, str, str]]:
     """Key, field, before, after and change of each example, fit for a terminal."""
     return [
         (
-            printable(one["key"]),
-            printable(label(one["field"])),
-            printable(one["before"]),
-            printable(one["after"]),
-            percent(one["percent"]),
+            format_cell(one["key"]),
+            format_cell(field_label(one["field"])),
+            format_cell(one["before"]),
+            format_cell(one["after"]),
+            format_percent(one["percent"]),
         )
         for one in examples
     ]
 
 
-def printable(cell: str | None) -> str:
+def format_cell(cell: str | None) -> str:
     """A cell on one line, without signs that a terminal would act on; a dash for no value."""
     if cell is None:
         return "–"
-    return terminal.printable(cell[:LONGEST].replace("\n", "⏎").replace("\t", " "))
+    return terminal.printable(cell[:MAX_CELL_LENGTH].replace("\n", "⏎").replace("\t", " "))

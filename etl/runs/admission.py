@@ -20,10 +20,10 @@ from types import MappingProxyType
 from etl.model.runs import Run, RunState
 
 #: Imports that go before others when both have something to send.
-URGENT = frozenset({"Product/ImportOnhands", "Product/ImportSkuPriceLists"})
+URGENT_OPERATIONS = frozenset({"Product/ImportOnhands", "Product/ImportSkuPriceLists"})
 
 #: Imports, and those whose new records they need: what names an unknown record is ignored.
-BUILDS_ON: Mapping[str, frozenset[str]] = {
+OPERATION_PREREQUISITES: Mapping[str, frozenset[str]] = {
     "Supplier/ImportProducts": frozenset({"Product/ImportPriceLists"}),
     "Product/ImportProducts": frozenset({"Product/ImportPriceLists"}),
     "Product/ImportOnhands": frozenset({"Product/ImportProducts"}),
@@ -35,24 +35,26 @@ BUILDS_ON: Mapping[str, frozenset[str]] = {
 }
 
 #: Imports that write to each other's records, as if they were one.
-_AS_ONE = {"Customer/ImportCustomers": "Customer/ImportCompanies"}
+_SHARED_KEY_SPACES = {"Customer/ImportCustomers": "Customer/ImportCompanies"}
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class Admission:
     """What may go, and what waits."""
 
-    free: tuple[Run, ...]  #: in their order
-    given_up: tuple[tuple[Run, Run], ...] = ()  #: free although the second one, on which it builds, has not ended
+    runs: tuple[Run, ...]  #: in their order
+    dropped_dependencies: tuple[
+        tuple[Run, Run], ...
+    ] = ()  #: free although the second one, on which it builds, has not ended
 
 
-def open_up(
+def admit(
     runs: Iterable[Run],
-    needs: Mapping[str, Collection[str]],
-    blocked: Collection[str],
-    slow: Collection[str],
-    beside: Mapping[str, Collection[str]] = MappingProxyType({}),
-) -> Lanes:
+    prerequisites: Mapping[str, Collection[str]],
+    stalled_run_ids: Collection[str],
+    slow_run_ids: Collection[str],
+    also_writes: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Admission:
     """`runs`: what is open, in the order of work, what has begun first; `needs`: for each feed those it is declared to
     come after; `blocked`: runs that cannot go on now; `slow`: runs with a job that has been running for long;
     `beside`: for each feed other imports whose records it writes."""
@@ -60,35 +62,42 @@ def open_up(
     given_up: list[tuple[Run, Run]] = []
     before: dict[str, bool] = {}  # feeds and imports of the runs so far: whether one of them is stuck
     creating: dict[str, list[Run]] = defaultdict(list)  # by import
-    stuck = {*blocked, *slow}
+    stuck = {*stalled_run_ids, *slow_run_ids}
     for run in runs:
-        own = (run.feed, *(space(operation) for operation in (run.operation, *beside.get(run.feed, ()))))
-        tied = [before[name] for name in (*own, *needs.get(run.feed, ())) if name in before]
-        base = BUILDS_ON.get(run.operation, ()) if run.state is RunState.CLAIMED else ()
+        own = (run.feed, *(key_space(operation) for operation in (run.operation, *also_writes.get(run.feed, ()))))
+        tied = [before[name] for name in (*own, *prerequisites.get(run.feed, ())) if name in before]
+        base = OPERATION_PREREQUISITES.get(run.operation, ()) if run.state is RunState.CLAIMED else ()
         ground = [other for operation in base for other in creating[operation]]
         if any(tied):
             stuck.add(run.id)
-        if not tied and run.id not in blocked and all(other.id in stuck for other in ground):
+        if not tied and run.id not in stalled_run_ids and all(other.id in stuck for other in ground):
             free.append(run)
             given_up += [(run, other) for other in ground]
         for name in own:
             before[name] = before.get(name, False) or run.id in stuck
-        if _may_create(run):
+        if _may_create_records(run):
             creating[run.operation].append(run)
-    return Lanes(tuple(free), tuple(given_up))
+    return Admission(tuple(free), tuple(given_up))
 
 
-def space(operation: str) -> str:
+def key_space(operation: str) -> str:
     """Runs of one space may hold the same keys."""
-    return _AS_ONE.get(operation, operation)
+    return _SHARED_KEY_SPACES.get(operation, operation)
 
 
-def operations(operation: str) -> frozenset[str]:
+def operations_sharing_keys(operation: str) -> frozenset[str]:
     """The imports that may hold the same keys."""
     return frozenset(
-        {operation, *(other for other in (*_AS_ONE, *_AS_ONE.values()) if space(other) == space(operation))}
+        {
+            operation,
+            *(
+                other
+                for other in (*_SHARED_KEY_SPACES, *_SHARED_KEY_SPACES.values())
+                if key_space(other) == key_space(operation)
+            ),
+        }
     )
 
 
-def _may_create(run: Run) -> bool:
+def _may_create_records(run: Run) -> bool:
     return run.state is RunState.CLAIMED or run.counts.new > 0

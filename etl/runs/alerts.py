@@ -14,89 +14,107 @@ from zoneinfo import ZoneInfo
 
 from etl.mapping import expectations as expect
 from etl.model.runs import Run
-from etl.state.ledger.alerts import Board, Expected, Notice
+from etl.state.ledger.alerts import AlertStore, Expectation, Alert
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
     from etl.mapping.model import Mapping
 
 #: Ended and open runs of a feed that are looked at.
-_RUNS = 200
+_RUN_LOOKBACK = 200
 
 #: How the names of notices begin that are worked out from the ledger, and of those that whoever works finds.
-_KINDS = ("late:", "unchanged:")
-_FOUND = "waits:"
+_DERIVED_PREFIXES = ("late:", "unchanged:")
+_NOT_READY_PREFIX = "waits:"
 
 #: How long a file may wait for what it lacks before somebody should know.
-PATIENCE = timedelta(hours=1)
+NOT_READY_TIMEOUT = timedelta(hours=1)
 
 
 def refresh(
     ledger: Ledger,
     mappings: Iterable[Mapping],
     now: datetime,
-    tell: Callable[..., None],
-    waiting: Iterable[tuple[str, str, float]] = (),
+    emit: Callable[..., None],
+    files_not_ready: Iterable[tuple[str, str, float]] = (),
 ) -> None:
     """Take in what the mappings expect, and tell what has begun and what has ended.
 
     `waiting`: files in the inbox that lack something, what it is, and since when (epoch seconds).
     """
-    board = Board(ledger.database)
-    board.expect({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
-    found = {notice.name: notice for notice in _worked_out(ledger, board, now)}
-    for name, reason, since in waiting:
+    board = AlertStore(ledger.database)
+    board.save_expectations({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
+    found = {notice.name: notice for notice in _derive_alerts(ledger, board, now)}
+    for name, reason, since in files_not_ready:
         moment = datetime.fromtimestamp(since, UTC)
-        if now - moment >= PATIENCE:
-            sentence = f"{name} has been in the inbox since {_shown(moment, ZoneInfo('UTC'))}: {reason}"
-            found[_FOUND + name] = Notice(_FOUND + name, sentence, moment)
-    for old in board.notices():
-        if old.name.startswith((*_KINDS, _FOUND)) and old.name not in found and board.drop(old.name):
-            tell("notice_ended", notice=old.name)
+        if now - moment >= NOT_READY_TIMEOUT:
+            sentence = f"{name} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {reason}"
+            found[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, sentence, moment)
+    for old in board.list_alerts():
+        if (
+            old.name.startswith((*_DERIVED_PREFIXES, _NOT_READY_PREFIX))
+            and old.name not in found
+            and board.resolve_alert(old.name)
+        ):
+            emit("notice_ended", notice=old.name)
     for notice in found.values():
-        if board.put(notice):
-            tell("notice_begun", notice=notice.name, sentence=notice.sentence)
+        if board.raise_alert(notice):
+            emit("notice_begun", notice=notice.name, sentence=notice.message)
 
 
-def standing(ledger: Ledger, now: datetime) -> list[Notice]:
+def find_active(ledger: Ledger, now: datetime) -> list[Alert]:
     """All that hold now; changes nothing."""
-    board = Board(ledger.database)
-    kept = {notice.name: notice for notice in board.notices()}
-    others = [notice for notice in kept.values() if not notice.name.startswith(_KINDS)]
-    return [*(kept.get(notice.name, notice) for notice in _worked_out(ledger, board, now)), *others]
+    board = AlertStore(ledger.database)
+    kept = {notice.name: notice for notice in board.list_alerts()}
+    others = [notice for notice in kept.values() if not notice.name.startswith(_DERIVED_PREFIXES)]
+    return [*(kept.get(notice.name, notice) for notice in _derive_alerts(ledger, board, now)), *others]
 
 
-def _worked_out(ledger: Ledger, board: Board, now: datetime) -> list[Notice]:
+def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Alert]:
     found = []
-    for one in board.expected():
-        files = [run for run in ledger.runs(_RUNS, one.feed) if run.kind == "file" and run.started is not None]
-        found += [notice for notice in (_late(one, files, now), _unchanged(one, files, now)) if notice is not None]
+    for one in store.list_expectations():
+        files = [
+            run for run in ledger.list_runs(_RUN_LOOKBACK, one.feed) if run.kind == "file" and run.started is not None
+        ]
+        found += [
+            notice for notice in (_late_alert(one, files, now), _unchanged_alert(one, files, now)) if notice is not None
+        ]
     return found
 
 
-def _late(one: Expected, files: list[Run], now: datetime) -> Notice | None:
-    if one.arrives is None:
+def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
+    if expectation.arrives is None:
         return None
-    expected = expect.parse(one.arrives)
-    missed = expect.late(expected, one.since, [run.started for run in files if run.started is not None], now)
+    expected = expect.parse_expectation(expectation.arrives)
+    missed = expect.find_overdue(
+        expected, expectation.since, [run.started for run in file_runs if run.started is not None], now
+    )
     if missed is None:
         return None
     zone = ZoneInfo(expected.zone)
-    last = f"the last one came {_shown(missed.last, zone)}" if missed.last else "none has come yet"
-    sentence = f"{one.feed}: the file due {_shown(missed.due, zone)} is not here ({one.arrives}); {last}"
-    return Notice(f"late:{one.feed}:{missed.due:%Y-%m-%dT%H:%MZ}", sentence, missed.due)
+    last = (
+        f"the last one came {_format_time(missed.last_arrival, zone)}" if missed.last_arrival else "none has come yet"
+    )
+    sentence = (
+        f"{expectation.feed}: the file due {_format_time(missed.due, zone)} is not here ({expectation.arrives}); {last}"
+    )
+    return Alert(f"late:{expectation.feed}:{missed.due:%Y-%m-%dT%H:%MZ}", sentence, missed.due)
 
 
-def _unchanged(one: Expected, files: list[Run], now: datetime) -> Notice | None:
-    if one.changes is None:
+def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
+    if expectation.changes is None:
         return None
-    came = [(run.started, run.digest) for run in files if run.started is not None]
-    since = expect.unchanged(expect.pause(one.changes), came, now)
+    came = [(run.started, run.digest) for run in file_runs if run.started is not None]
+    since = expect.unchanged_since(expect.parse_max_gap(expectation.changes), came, now)
     if since is None:
         return None
-    sentence = f"{one.feed}: the same content has come again and again since {_shown(since, ZoneInfo('UTC'))}"
-    return Notice(f"unchanged:{one.feed}:{since:%Y-%m-%dT%H:%MZ}", f"{sentence} (a change: {one.changes})", since)
+    sentence = (
+        f"{expectation.feed}: the same content has come again and again since {_format_time(since, ZoneInfo('UTC'))}"
+    )
+    return Alert(
+        f"unchanged:{expectation.feed}:{since:%Y-%m-%dT%H:%MZ}", f"{sentence} (a change: {expectation.changes})", since
+    )
 
 
-def _shown(moment: datetime, zone: ZoneInfo) -> str:
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} {zone.key}"
+def _format_time(time: datetime, zone: ZoneInfo) -> str:
+    return f"{time.astimezone(zone):%Y-%m-%d %H:%M} {zone.key}"

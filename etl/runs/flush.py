@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from etl.ingest import intake
 from etl.mapping.model import Mapping
-from etl.model.runs import WORKED, Run, RunState
+from etl.model.runs import PROCESSED_STATES, Run, RunState
 from etl.plan.changes import pending as carry
 from etl.state.ledger.facade import Ledger
 
@@ -22,37 +22,39 @@ if TYPE_CHECKING:
 
 #: So many files are carried one after the other, for so many seconds and up to so many records; then what has come
 #: together is sent, however many files wait.
-MOST_FILES, MOST_SECONDS, MOST_RECORDS = 100, 300.0, 250_000
+MAX_MERGED_FILES, MAX_MERGE_SECONDS, MAX_MERGED_RECORDS = 100, 300.0, 250_000
 
 #: Runs of a feed that are looked through.
-_RUNS = 1000
+_RUN_LOOKBACK = 1000
 
 
-def may_be_carried(ledger: Ledger, run: Run, plan: Plan, now: datetime) -> bool:
+def may_merge(ledger: Ledger, run: Run, plan: Plan, now: datetime) -> bool:
     """Whether the records of a file may be left to a newer one that waits."""
-    if run.kind != "file" or plan.mapping.source.content != "changes" or plan.doubts:
+    if run.kind != "file" or plan.mapping.source.content != "changes" or plan.hold_reasons:
         return False
-    if not carry.can_wait(plan.layout):
+    if not carry.can_merge(plan.layout):
         return False
-    before = ledger.carried(run.feed)
+    before = ledger.runs_awaiting_merge(run.feed)
     began = min((other.ended for other in before if other.ended is not None), default=now)
-    if len(before) >= MOST_FILES or not 0 <= (now - began).total_seconds() < MOST_SECONDS:
+    if len(before) >= MAX_MERGED_FILES or not 0 <= (now - began).total_seconds() < MAX_MERGE_SECONDS:
         return False
-    return 0 < sum(batch.records for batch in plan.batches) <= MOST_RECORDS
+    return 0 < sum(batch.records for batch in plan.batches) <= MAX_MERGED_RECORDS
 
 
-def is_due(ledger: Ledger, mapping: Mapping, *, alone: bool = False) -> bool:
+def needs_flush(ledger: Ledger, mapping: Mapping, *, only_if_idle: bool = False) -> bool:
     """Whether something has been carried and no run under way takes it along; `alone`: nor may a file that waits.
 
     Not once more when its own run was refused or discarded: it goes with the next file then, or with `etl retry`.
     """
-    carried = ledger.carried(mapping.feed) if mapping.source.content == "changes" else ()
+    carried = ledger.runs_awaiting_merge(mapping.feed) if mapping.source.content == "changes" else ()
     if not carried:
         return False
-    under_way = [run for run in ledger.open_runs() if run.feed == mapping.feed]
-    if (alone and under_way) or any(run.kind != "file" or run.state is not RunState.CLAIMED for run in under_way):
+    under_way = [run for run in ledger.list_open_runs() if run.feed == mapping.feed]
+    if (only_if_idle and under_way) or any(
+        run.kind != "file" or run.state is not RunState.CLAIMED for run in under_way
+    ):
         return False
-    for run in ledger.runs(_RUNS, mapping.feed):
+    for run in ledger.list_runs(_RUN_LOOKBACK, mapping.feed):
         if run.id == carried[-1].id:
             return True
         if run.kind == "owed":
@@ -60,11 +62,11 @@ def is_due(ledger: Ledger, mapping: Mapping, *, alone: bool = False) -> bool:
     return True
 
 
-def opened(ledger: Ledger, mapping: Mapping) -> Run:
+def open_flush_run(ledger: Ledger, mapping: Mapping) -> Run:
     """A new run that sends what the feed owes; it is called after the newest file that was worked."""
-    newest = next(iter(ledger.runs(1, mapping.feed, *WORKED)), None)
+    newest = next(iter(ledger.list_runs(1, mapping.feed, *PROCESSED_STATES)), None)
     run = Run(
-        id=f"{intake.new_id()}-owed-{mapping.feed}",
+        id=f"{intake.new_run_prefix()}-owed-{mapping.feed}",
         feed=mapping.feed,
         operation=mapping.operation.id,
         file=newest.file if newest is not None else "",

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from etl import filesystem as durable
 from etl.model.runs import Chunk, Run
-from etl.parallel import Start, in_turn
+from etl.parallel import Submit, run_inline
 
 if TYPE_CHECKING:
     from etl.plan.model import Plan
-from etl.state.files.run_folder import BEFORE, path
+from etl.state.files.run_folder import PREVIOUS_FILE, folder_path
 
 
-def store(
-    state: Path, run: Run, plan: Plan, moves: int, carried: Run | None = None, start: Start = in_turn
+def freeze_plan(
+    state: Path, run: Run, plan: Plan, revision: int, merge_target: Run | None = None, submit: Submit = run_inline
 ) -> tuple[list[Chunk], dict[str, Any]]:
     """Everything that sending needs, synced before the ledger hears of it.
 
@@ -28,24 +28,33 @@ def store(
     import polars as pl
 
     from etl.plan.changes import impact
-    from etl.plan.requests import requests
+    from etl.plan.requests import make_requests
     from etl.report import rejections
     from etl.state.snapshots import accepted
 
-    folder = path(state, run.id)
+    folder = folder_path(state, run.id)
     durable.make_folder(folder)
-    for name in (accepted.sent_path(state, run.id).name, BEFORE, "rejections.csv", "rejections.xlsx"):
+    for name in (accepted.sent_records_path(state, run.id).name, PREVIOUS_FILE, "rejections.csv", "rejections.xlsx"):
         (folder / name).unlink(missing_ok=True)  # of a plan that a crash has left: this one may lack them
     chunks: list[Chunk] = []
     parts: list[Callable[[], pl.DataFrame]] = []
-    for number, batch in enumerate(plan.batches, 1) if carried is not None else ():
-        parts.append(start(partial(accepted.sent, batch.frame, batch.bits, number, plan.layout)))
-    for request in requests(plan, start) if carried is None else ():
+    for number, batch in enumerate(plan.batches, 1) if merge_target is not None else ():
+        parts.append(submit(partial(accepted.build_sent_records, batch.frame, batch.bits, number, plan.layout)))
+    for request in make_requests(plan, submit) if merge_target is None else ():
         parts.append(
-            start(partial(accepted.sent, request.frame, request.bits, request.number, plan.layout, request.retired))
+            submit(
+                partial(
+                    accepted.build_sent_records,
+                    request.frame,
+                    request.bits,
+                    request.number,
+                    plan.layout,
+                    request.retired_records,
+                )
+            )
         )
         payload = folder / f"{request.number:05}.json"
-        durable.write(payload, request.payload)
+        durable.write_atomically(payload, request.payload)
         chunks.append(
             Chunk(
                 run=run.id,
@@ -60,34 +69,34 @@ def store(
                 origin=request.number,
             )
         )
-    if plan.waiting is not None and plan.waiting.height:
-        parts.append(partial(accepted.waiting, plan.waiting, plan.layout))
+    if plan.blocked_records is not None and plan.blocked_records.height:
+        parts.append(partial(accepted.build_blocked_records, plan.blocked_records, plan.layout))
     if parts:
         sent = pl.concat((part() for part in parts), how="diagonal")
-        accepted.write(accepted.sent_path(state, run.id), sent)
-    if plan.replaced is not None and plan.replaced.height:
-        accepted.write(folder / BEFORE, plan.replaced)
+        accepted.write_parquet(accepted.sent_records_path(state, run.id), sent)
+    if plan.previous_records is not None and plan.previous_records.height:
+        accepted.write_parquet(folder / PREVIOUS_FILE, plan.previous_records)
     rejected = plan.rejections.frame
     if rejected.height:
-        durable.write(folder / "rejections.csv", rejections.csv(rejected))
-        if plan.spoiled is not None:
-            durable.write(folder / "rejections.xlsx", rejections.workbook(plan.spoiled, rejected))
+        durable.write_atomically(folder / "rejections.csv", rejections.to_csv(rejected))
+        if plan.rejected_cells is not None:
+            durable.write_atomically(folder / "rejections.xlsx", rejections.to_workbook(plan.rejected_cells, rejected))
     made = {
-        "withheld": plan.withheld,
+        "withheld": plan.suppressed,
         "cleared": plan.cleared,
-        "doubts": list(plan.doubts),
-        "guards": [verdict.shown() for verdict in plan.verdicts],
-        "summary": impact.summary(plan.impact),
+        "doubts": list(plan.hold_reasons),
+        "guards": [verdict.to_json() for verdict in plan.guard_results],
+        "summary": impact.impact_to_json(plan.impact),
         "full_file": plan.full_file,
-        "sharing": list(plan.sharing),
-        "moves": moves,
+        "sharing": list(plan.scope_shared_with),
+        "moves": revision,
         "undoes": plan.undoes,
-        "stuck": list(plan.stuck),
-        "carried": {"run": carried.id, "file": carried.file} if carried is not None else None,
-        "merged": sum(batch.merged - 1 for batch in plan.batches),
+        "stuck": list(plan.irreversible),
+        "carried": {"run": merge_target.id, "file": merge_target.file} if merge_target is not None else None,
+        "merged": sum(batch.change_set_count - 1 for batch in plan.batches),
         "columns": list(plan.columns),
-        "unused_columns": list(plan.unused),
-        "rejections": rejections.grouped(rejected),
+        "unused_columns": list(plan.unused_columns),
+        "rejections": rejections.group_rejections(rejected),
     }
-    durable.write(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
+    durable.write_atomically(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
     return chunks, {key: made[key] for key in ("withheld", "cleared", "merged")}

@@ -17,33 +17,33 @@ from typing import Protocol
 from etl.apply import job_matching as settle
 from etl.apply import job_outcome as verdict
 from etl.apply import scheduler as schedule
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, StateError, UsageError
+from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError, UsageError
 from etl.model.runs import Chunk, Job
 from etl.runs import admission as lanes
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.jobs import Restart
+from etl.state.ledger.jobs import JobRestart
 
 #: A restarted job that Connect does not know so many seconds later has ended long ago.
-FORGOTTEN = 86_400.0
+JOB_EXPIRY_SECONDS = 86_400.0
 
 
-class Service(Protocol):
+class JobClient(Protocol):
     """What is needed of `connect.Connect`."""
 
-    def job(self, job_id: int) -> Job: ...
+    def get_job(self, job_id: int) -> Job: ...
 
-    def jobs(self) -> tuple[Job, ...]: ...
+    def list_jobs(self) -> tuple[Job, ...]: ...
 
-    def restart(self, job_id: int) -> int: ...
+    def restart_job(self, job_id: int) -> int: ...
 
 
-def begin(ledger: Ledger, connect: Service, job_id: int, now: float) -> Restart:
+def begin_restart(ledger: Ledger, client: JobClient, job_id: int, now: float) -> JobRestart:
     """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknown it may be running."""
-    chunk = ledger.chunk_of(job_id)
+    chunk = ledger.find_chunk_by_job(job_id)
     if chunk is None:
         raise UsageError("job-unknown", f"no run has a job {job_id}", hint="`etl show RUN --json` lists a run's jobs")
-    _refuse_outdated(ledger, chunk)
-    job = connect.job(job_id)
+    _check_job_is_current(ledger, chunk)
+    job = client.get_job(job_id)
     if not job.finished or job.status not in (verdict.SUCCEEDED, verdict.FAILED):
         raise UsageError(
             "job-not-restartable",
@@ -51,49 +51,51 @@ def begin(ledger: Ledger, connect: Service, job_id: int, now: float) -> Restart:
             where=chunk.run,
             hint=f"Connect restarts jobs that have succeeded or failed; `etl rerun {chunk.run}` sends what is missing",
         )
-    made = Restart(job_id, chunk.operation, chunk.records, now)
-    ledger.restarted(made)
+    made = JobRestart(job_id, chunk.operation, chunk.records, now)
+    ledger.save_restart(made)
     try:
-        made = replace(made, again=connect.restart(job_id))
-    except (ConnectRefused, ConnectUnreachable):  # not OutcomeUnknown: it may be running
-        ledger.restarted(replace(made, over=True))
+        made = replace(made, new_job=client.restart_job(job_id))
+    except (ConnectHttpError, ConnectUnreachableError):  # not OutcomeUnknown: it may be running
+        ledger.save_restart(replace(made, ended=True))
         raise
-    ledger.restarted(made)
+    ledger.save_restart(made)
     return made
 
 
-def follow(
-    ledger: Ledger, connect: Service, made: Restart, stop: threading.Event, polls: int | None = None
+def wait_for_job(
+    ledger: Ledger, client: JobClient, restart: JobRestart, shutdown: threading.Event, max_polls: int | None = None
 ) -> Job | None:
     """The job when it has ended; None when stopped, or after so many questions. Raises ConnectError."""
-    for asked in itertools.count() if polls is None else range(polls):
-        job = _ended(ledger, connect, made)
+    for asked in itertools.count() if max_polls is None else range(max_polls):
+        job = _find_ended_job(ledger, client, restart)
         if job is not None:
-            ledger.restarted(replace(made, over=True))
+            ledger.save_restart(replace(restart, ended=True))
             return job
-        if stop.wait(schedule.poll_pause(asked)):
+        if shutdown.wait(schedule.poll_delay(asked)):
             break
     return None
 
 
-def unfinished(ledger: Ledger, connect: Service, stop: threading.Event, tell: Callable[..., None]) -> frozenset[str]:
+def find_busy_key_spaces(
+    ledger: Ledger, client: JobClient, shutdown: threading.Event, emit: Callable[..., None]
+) -> frozenset[str]:
     """The key spaces of restarted jobs that have not ended; each is waited for until it counts as slow."""
     found = set()
-    for made in ledger.restarts():
-        if not made.over:
-            tell("restart_awaited", job=made.again or made.job)
+    for made in ledger.list_restarts():
+        if not made.ended:
+            emit("restart_awaited", job=made.new_job or made.job)
             try:
-                job = follow(ledger, connect, made, stop, schedule.SLOW)
+                job = wait_for_job(ledger, client, made, shutdown, schedule.SLOW_POLLS)
             except ConnectError:
                 job = None
             if job is None:
-                found.add(lanes.space(made.operation))
+                found.add(lanes.key_space(made.operation))
     return frozenset(found)
 
 
-def _refuse_outdated(ledger: Ledger, chunk: Chunk) -> None:
+def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
     """A payload of yesterday over values of today would be a step back."""
-    newer = ledger.newer_than(chunk, lanes.operations(chunk.operation))
+    newer = ledger.find_newer_chunk(chunk, lanes.operations_sharing_keys(chunk.operation))
     if newer is not None:
         raise StateError(
             "job-outdated",
@@ -103,18 +105,18 @@ def _refuse_outdated(ledger: Ledger, chunk: Chunk) -> None:
         )
 
 
-def _ended(ledger: Ledger, connect: Service, made: Restart) -> Job | None:
+def _find_ended_job(ledger: Ledger, client: JobClient, restart: JobRestart) -> Job | None:
     """The job, once nothing of it can be running any more."""
-    if made.again is not None:
+    if restart.new_job is not None:
         try:
-            job = connect.job(made.again)
-        except ConnectRefused as error:
-            if error.code != "connect-job-unknown" or time.time() - made.since < FORGOTTEN:
+            job = client.get_job(restart.new_job)
+        except ConnectHttpError as error:
+            if error.code != "connect-job-unknown" or time.time() - restart.since < JOB_EXPIRY_SECONDS:
                 raise
-            job = Job(made.again, None, finished=True)
+            job = Job(restart.new_job, None, finished=True)
         return job if job.finished else None
-    jobs = connect.jobs()
-    like = Chunk("", 0, 1, made.operation, {}, ledger.state, "", made.records, 0, sent_at=made.since)
-    perhaps = settle.fitting(like, jobs, ledger.jobs_known([job.id for job in jobs]))
-    old = connect.job(made.job)
+    jobs = client.list_jobs()
+    like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
+    perhaps = settle.candidate_jobs(like, jobs, ledger.find_own_jobs([job.id for job in jobs]))
+    old = client.get_job(restart.job)
     return old if all(job.finished for job in (old, *perhaps)) else None

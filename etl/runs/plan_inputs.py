@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from etl.config.settings import Settings
 from etl.mapping.model import Mapping
-from etl.model.runs import WORKED
-from etl.plan.changes.previous_file import Before
+from etl.model.runs import PROCESSED_STATES
+from etl.plan.changes.previous_file import PreviousFile
 from etl.state import compaction as compact
 from etl.state.files.archive import archived_file
 from etl.state.ledger.facade import Ledger
@@ -17,54 +17,54 @@ if TYPE_CHECKING:
     pass
 
 
-def terms(settings: Settings, account_id: int, too_large: int | None = None) -> Any:
+def make_request_limits(settings: Settings, account_id: int, size_limit: int | None = None) -> Any:
     """The plan's terms out of the settings; `too_large` is the largest body worth trying that a 413 has taught."""
-    from etl.plan.model import Terms
+    from etl.plan.model import RequestLimits
 
     limits = settings.limits
-    return Terms(
+    return RequestLimits(
         account_id=account_id,
         max_records=limits.max_records,
-        max_bytes=min(limits.max_bytes, too_large or limits.max_bytes),
+        max_bytes=min(limits.max_bytes, size_limit or limits.max_bytes),
         requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),
         packing=limits.packing,
     )
 
 
-def pending_of(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
+def load_pending_records(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
     """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
     return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
 
 
-def owned_by(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+def load_owner_records(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
     """What the feeds that this one yields to have had accepted."""
     return {feed: compact.read_accepted(ledger, state, feed) for feed in mapping.yields}
 
 
-def known_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
+def load_reference_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
     """For each field with a reference: the values that are accepted in the feed it refers to, as text."""
     import polars as pl
 
-    from etl.model.columns import GONE
+    from etl.model.columns import DEACTIVATED
 
     known: dict[str, pl.Series] = {}
     for field, (feed, target) in mapping.references.items():
         records = compact.scan_accepted(ledger, state, feed)
         columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
-        alive = records.filter(~pl.col(GONE).fill_null(False)).select(columns).collect(engine="streaming")
+        alive = records.filter(~pl.col(DEACTIVATED).fill_null(False)).select(columns).collect(engine="streaming")
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
         known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
     return known
 
 
-def file_before(ledger: Ledger, mapping: Mapping, path: Path) -> Before | None:
+def load_previous_file(ledger: Ledger, mapping: Mapping, path: Path) -> PreviousFile | None:
     """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    worked = ledger.runs(200, mapping.feed, *WORKED)
-    newest = next((run for run in worked if run.compares), None)
+    worked = ledger.list_runs(200, mapping.feed, *PROCESSED_STATES)
+    newest = next((run for run in worked if run.is_comparison), None)
     if newest is None:
         return None
     kept = archived_file(newest)
     if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
-        return Before(newest.id, newest.counts.rows, gone=newest.counts.gone)
+        return PreviousFile(newest.id, newest.counts.rows, gone=newest.counts.gone)
     sizes = kept.stat().st_size, path.stat().st_size
-    return Before(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
+    return PreviousFile(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)

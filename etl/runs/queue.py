@@ -13,158 +13,167 @@ from dataclasses import dataclass
 
 from etl.ingest import scan
 from etl.mapping import file_order as order
-from etl.mapping.file_order import Time
+from etl.mapping.file_order import FileTime
 from etl.mapping.model import Mapping
-from etl.model.runs import WORKED, Run, RunState
+from etl.model.runs import PROCESSED_STATES, Run, RunState
 from etl.state.ledger.facade import Ledger
 
 #: How many ended runs of a feed are looked at for the newest time in a file's name.
-REMEMBERED = 200
+RUN_LOOKBACK = 200
 
 #: A feed's place in the order of work.
 Rank = tuple[int, int, str]
 
 
-class Waiting:
+class RunQueue:
     """Every run that has not ended."""
 
     def __init__(self, ledger: Ledger, mappings: Map[str, Mapping], ranks: Map[str, Rank]) -> None:
         self._ledger = ledger
-        self._mappings = mappings
+        self._mappings_by_feed = mappings
         self._ranks = ranks
-        self._feeds: dict[str, dict[str, Run]] = defaultdict(dict)
-        self._candidates: dict[str, Candidate] = {}
-        self._newest: dict[str, tuple[order.Time, str] | None] = {}
-        self._queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
-        for run in ledger.open_runs():
-            self.put(run)
+        self._runs_by_feed: dict[str, dict[str, Run]] = defaultdict(dict)
+        self._queue_entries: dict[str, QueueEntry] = {}
+        self._newest_file_times: dict[str, tuple[order.FileTime, str] | None] = {}
+        self._feed_queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
+        for run in ledger.list_open_runs():
+            self.update(run)
 
-    def put(self, run: Run) -> None:
+    def update(self, run: Run) -> None:
         """A run as it is now: new, changed or ended."""
-        self._queues.pop(run.feed, None)
-        self._candidates.pop(run.id, None)
-        if run.state in WORKED:
-            self._newest.pop(run.feed, None)
+        self._feed_queues.pop(run.feed, None)
+        self._queue_entries.pop(run.id, None)
+        if run.state in PROCESSED_STATES:
+            self._newest_file_times.pop(run.feed, None)
         if run.state.is_final:
-            self._feeds[run.feed].pop(run.id, None)
+            self._runs_by_feed[run.feed].pop(run.id, None)
         else:
-            self._feeds[run.feed][run.id] = run
+            self._runs_by_feed[run.feed][run.id] = run
 
-    def work(self) -> list[Run]:
+    def ordered_runs(self) -> list[Run]:
         """What to work, in order."""
         found: list[tuple[tuple[bool, Rank, int], Run]] = []
-        for feed in self._feeds:
+        for feed in self._runs_by_feed:
             rank = self._ranks.get(feed, (0, 0, feed))
-            work, _ = self._queue(feed)
-            found += [((not _begun(run), rank, place), run) for place, run in enumerate(work)]
+            work, _ = self._feed_queue(feed)
+            found += [((not _has_started(run), rank, place), run) for place, run in enumerate(work)]
         return [run for _, run in sorted(found, key=lambda item: item[0])]
 
-    def overtaken(self) -> list[tuple[Run, str]]:
+    def superseded_runs(self) -> list[tuple[Run, str]]:
         """What never to work, each with the reason."""
-        return [found for feed in self._feeds for found in self._queue(feed)[1]]
+        return [found for feed in self._runs_by_feed for found in self._feed_queue(feed)[1]]
 
-    def held(self) -> list[Run]:
+    def held_runs(self) -> list[Run]:
         """What waits for a person."""
-        return [run for runs in self._feeds.values() for run in runs.values() if run.state is RunState.HELD]
+        return [run for runs in self._runs_by_feed.values() for run in runs.values() if run.state is RunState.HELD]
 
-    def _queue(self, feed: str) -> tuple[list[Run], list[tuple[Run, str]]]:
-        if feed not in self._queues:
-            runs = self._feeds[feed]
-            mapping = self._mappings.get(feed)
+    def _feed_queue(self, feed: str) -> tuple[list[Run], list[tuple[Run, str]]]:
+        if feed not in self._feed_queues:
+            runs = self._runs_by_feed[feed]
+            mapping = self._mappings_by_feed.get(feed)
             if mapping is None:  # cannot be planned; whoever works it says so
-                self._queues[feed] = [run for run in runs.values() if run.state is not RunState.HELD], []
+                self._feed_queues[feed] = [run for run in runs.values() if run.state is not RunState.HELD], []
             else:
-                ranked = queue(
-                    [self._candidate(run, mapping) for run in runs.values()],
+                ranked = order_runs(
+                    [self._queue_entry(run, mapping) for run in runs.values()],
                     mapping.source.content == "full",
-                    self._newest_of(mapping, runs),
+                    self._newest_file_time(mapping, runs),
                 )
-                work = [runs[run] for run in ranked.work]
-                self._queues[feed] = work, [(runs[run], reason) for run, reason in ranked.overtaken]
-        return self._queues[feed]
+                work = [runs[run] for run in ranked.run_ids]
+                self._feed_queues[feed] = work, [(runs[run], reason) for run, reason in ranked.superseded]
+        return self._feed_queues[feed]
 
-    def _candidate(self, run: Run, mapping: Mapping) -> Candidate:
-        if run.id not in self._candidates:
-            arrival = scan.scan_time(run.claimed) if run.claimed is not None else 0.0
-            self._candidates[run.id] = Candidate(
-                run=run.id,
-                time=order.time_of(mapping.source.order, run.file),
+    def _queue_entry(self, run: Run, mapping: Mapping) -> QueueEntry:
+        if run.id not in self._queue_entries:
+            arrival = scan.modification_time(run.claimed) if run.claimed is not None else 0.0
+            self._queue_entries[run.id] = QueueEntry(
+                run_id=run.id,
+                file_time=order.parse_file_time(mapping.source.order, run.file),
                 arrival=(arrival, run.file),
                 kind=run.kind,
-                begun=_begun(run),
-                held=run.state is RunState.HELD,
+                has_started=_has_started(run),
+                is_held=run.state is RunState.HELD,
             )
-        return self._candidates[run.id]
+        return self._queue_entries[run.id]
 
-    def _newest_of(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[order.Time, str] | None:
+    def _newest_file_time(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[order.FileTime, str] | None:
         """The newest file of the feed, by its name, that was worked or has been begun."""
         pattern = mapping.source.order
         if pattern is None:
             return None
-        if mapping.feed not in self._newest:
-            worked = self._ledger.runs(REMEMBERED, mapping.feed, *WORKED)
-            self._newest[mapping.feed] = order.newest_of((order.time_of(pattern, run.file), run.file) for run in worked)
-        begun = [(order.time_of(pattern, run.file), run.file) for run in runs.values() if _begun(run)]
-        known = self._newest[mapping.feed]
-        return order.newest_of([*begun, *([known] if known is not None else [])])
+        if mapping.feed not in self._newest_file_times:
+            worked = self._ledger.list_runs(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
+            self._newest_file_times[mapping.feed] = order.find_newest(
+                (order.parse_file_time(pattern, run.file), run.file) for run in worked
+            )
+        begun = [(order.parse_file_time(pattern, run.file), run.file) for run in runs.values() if _has_started(run)]
+        known = self._newest_file_times[mapping.feed]
+        return order.find_newest([*begun, *([known] if known is not None else [])])
 
 
-def _begun(run: Run) -> bool:
+def _has_started(run: Run) -> bool:
     return run.state in (RunState.PLANNED, RunState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class QueueEntry:
     """A run that waits, as far as order is concerned."""
 
-    run: str
-    time: Time | None  #: what its name says
+    run_id: str
+    file_time: FileTime | None  #: what its name says
     arrival: tuple[float, str]  #: modification time and name
     kind: str = "file"  #: "full" and "rerun" were asked for: never overtaken
-    begun: bool = False  #: planned or beyond: has to come to its end
-    held: bool = False
+    has_started: bool = False  #: planned or beyond: has to come to its end
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class FeedQueue:
     """What is to be done with a feed's open runs."""
 
-    work: tuple[str, ...]  #: runs in their order
-    overtaken: tuple[tuple[str, str], ...]  #: runs never to be worked, each with the reason as a sentence
+    run_ids: tuple[str, ...]  #: runs in their order
+    superseded: tuple[tuple[str, str], ...]  #: runs never to be worked, each with the reason as a sentence
 
 
-def queue(candidates: Sequence[Candidate], whole: bool, newest: tuple[Time, str] | None) -> Queue:
+def order_runs(entries: Sequence[QueueEntry], full_files: bool, newest_file: tuple[FileTime, str] | None) -> FeedQueue:
     """`whole`: the feed's files hold everything. `newest`: the highest time among files worked, and its file."""
-    waiting = sorted(candidates, key=_place)
+    waiting = sorted(entries, key=_queue_key)
     overtaken: dict[str, str] = {}
     for candidate in waiting:
-        if _may_go(candidate) and newest is not None and candidate.time is not None and candidate.time < newest[0]:
-            overtaken[candidate.run] = f"older than {newest[1]}, which has been worked; `etl rerun` it to go back to it"
-    files = [one for one in waiting if one.kind == "file" and one.run not in overtaken]
-    lead = max(files, key=_age) if whole and files else None
-    if lead is not None and lead.begun:  # not before: should it be refused, the next newest is worked
+        if (
+            _is_queued_file(candidate)
+            and newest_file is not None
+            and candidate.file_time is not None
+            and candidate.file_time < newest_file[0]
+        ):
+            overtaken[candidate.run_id] = (
+                f"older than {newest_file[1]}, which has been worked; `etl rerun` it to go back to it"
+            )
+    files = [one for one in waiting if one.kind == "file" and one.run_id not in overtaken]
+    lead = max(files, key=_age_key) if full_files and files else None
+    if lead is not None and lead.has_started:  # not before: should it be refused, the next newest is worked
         for one in waiting:
-            if one is not lead and _age(one) < _age(lead) and (_may_go(one) or one.held):
-                overtaken[one.run] = f"overtaken by {lead.arrival[1]}, which holds everything and is newer"
+            if one is not lead and _age_key(one) < _age_key(lead) and (_is_queued_file(one) or one.is_held):
+                overtaken[one.run_id] = f"overtaken by {lead.arrival[1]}, which holds everything and is newer"
     work: list[str] = []
     for candidate in waiting:
-        if candidate.run in overtaken or (lead is not None and candidate is not lead and _may_go(candidate)):
+        if candidate.run_id in overtaken or (lead is not None and candidate is not lead and _is_queued_file(candidate)):
             continue
-        if candidate.held:
-            if not whole:  # what comes after it would be overwritten once somebody says yes
+        if candidate.is_held:
+            if not full_files:  # what comes after it would be overwritten once somebody says yes
                 break
             continue
-        work.append(candidate.run)
-    return Queue(tuple(work), tuple(overtaken.items()))
+        work.append(candidate.run_id)
+    return FeedQueue(tuple(work), tuple(overtaken.items()))
 
 
-def _may_go(candidate: Candidate) -> bool:
-    return candidate.kind == "file" and not candidate.begun and not candidate.held
+def _is_queued_file(entry: QueueEntry) -> bool:
+    return entry.kind == "file" and not entry.has_started and not entry.is_held
 
 
-def _age(candidate: Candidate) -> tuple[bool, Time, tuple[float, str]]:
-    return candidate.time is not None, candidate.time or (), candidate.arrival
+def _age_key(entry: QueueEntry) -> tuple[bool, FileTime, tuple[float, str]]:
+    return entry.file_time is not None, entry.file_time or (), entry.arrival
 
 
-def _place(candidate: Candidate) -> tuple[bool, bool, bool, Time, tuple[float, str]]:
-    return not candidate.begun, candidate.kind == "file", *_age(candidate)
+def _queue_key(entry: QueueEntry) -> tuple[bool, bool, bool, FileTime, tuple[float, str]]:
+    return not entry.has_started, entry.kind == "file", *_age_key(entry)

@@ -4,10 +4,19 @@ It is stricter than Norce is known to be, and driven by the contract's data, so 
 docs/sandbox.md has the rules and where they are a guess.
 """
 
-from etl.sandbox.asgi import app
+from etl.sandbox.asgi import make_app
 from etl.sandbox.core import Sandbox
 from etl.sandbox.faults import Fault
-from etl.sandbox.server import Running, running, serve
-from etl.sandbox.settings import Events, Settings
+from etl.sandbox.server import RunningSandbox, run_in_thread, serve
+from etl.sandbox.settings import EventSettings, SandboxSettings
 
-__all__ = ["Events", "Fault", "Running", "Sandbox", "Settings", "app", "running", "serve"]
+__all__ = [
+    "EventSettings",
+    "Fault",
+    "RunningSandbox",
+    "Sandbox",
+    "SandboxSettings",
+    "make_app",
+    "run_in_thread",
+    "serve",
+]

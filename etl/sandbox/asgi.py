@@ -17,12 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from etl.sandbox import control_api as control
 from etl.sandbox.core import Sandbox
-from etl.sandbox.http import Answer, Call
+from etl.sandbox.http import ApiResponse, ApiRequest
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class _App(Starlette):
+class _SandboxApp(Starlette):
     """Keeps hold of the connection's transport, which Starlette itself hides."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,64 +30,64 @@ class _App(Starlette):
         await super().__call__(scope, receive, send)
 
 
-def app(sandbox: Sandbox) -> Starlette:
+def make_app(sandbox: Sandbox) -> Starlette:
     """The sandbox as an ASGI application."""
 
     async def connect(request: Request) -> Response:
-        call = await _call(request)
-        given = await run_in_threadpool(sandbox.answer, call)
+        call = await _read_request(request)
+        given = await run_in_threadpool(sandbox.respond, call)
         if given.delay:
-            await _pause(sandbox, given.delay)
+            await _sleep(sandbox, given.delay)
         if given.reset or given.hang:
-            return _Silent(sandbox, given)
+            return _NoResponse(sandbox, given)
         return Response(given.body, given.status, dict(given.headers), given.content_type)
 
-    routes = [*control.routes(sandbox), Route("/{path:path}", connect, methods=_METHODS)]
-    return _App(routes=routes)
+    routes = [*control.control_routes(sandbox), Route("/{path:path}", connect, methods=_METHODS)]
+    return _SandboxApp(routes=routes)
 
 
-async def _call(request: Request) -> Call:
+async def _read_request(request: Request) -> ApiRequest:
     peer = request.client.host if request.client else ""
     body = await request.body()
-    return Call(request.method, request.url.path, dict(request.query_params), dict(request.headers), body, peer)
+    return ApiRequest(request.method, request.url.path, dict(request.query_params), dict(request.headers), body, peer)
 
 
-async def _pause(sandbox: Sandbox, seconds: float) -> None:
+async def _sleep(sandbox: Sandbox, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while loop.time() < until and not sandbox.closing:
         await asyncio.sleep(min(0.02, seconds))
 
 
-class _Silent(Response):
+class _NoResponse(Response):
     """No answer: the connection is reset, or stays open and quiet until the client gives up."""
 
-    def __init__(self, sandbox: Sandbox, given: Answer) -> None:
+    def __init__(self, sandbox: Sandbox, response: ApiResponse) -> None:
         super().__init__()
         self._sandbox = sandbox
-        self._given = given
+        self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = scope.get("sandbox.transport")
-        if self._given.reset and transport is not None:
-            _reset(transport)
-        gone = asyncio.ensure_future(_disconnected(receive))
+        if self._response.reset and transport is not None:
+            _reset_connection(transport)
+        gone = asyncio.ensure_future(_wait_for_disconnect(receive))
         while not gone.done() and not self._sandbox.closing:
             await asyncio.wait({gone}, timeout=0.02)
         if not gone.done():
             gone.cancel()
             if transport is not None:
                 transport.abort()
-                await _disconnected(receive)
+                await _wait_for_disconnect(receive)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     message: MutableMapping[str, Any] = {"type": ""}
     while message["type"] != "http.disconnect":
         message = await receive()
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def _reset_connection(transport: asyncio.Transport) -> None:
     """Close with RST: the client gets an error, not an end of file."""
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is not None:

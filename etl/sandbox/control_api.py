@@ -14,10 +14,10 @@ from etl.sandbox import faults
 from etl.sandbox import http as wire
 from etl.sandbox.core import Sandbox
 
-_LOCAL = ("127.0.0.1", "::1", "localhost", "testclient")
+_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "testclient")
 
 
-def routes(sandbox: Sandbox) -> list[Route]:
+def control_routes(sandbox: Sandbox) -> list[Route]:
     """The control endpoints."""
 
     def catalogue(request: Request, _: bytes) -> Any:
@@ -25,7 +25,7 @@ def routes(sandbox: Sandbox) -> list[Route]:
         return sandbox.catalogue() if operation is None else sandbox.records(operation)
 
     def requests(_: Request, __: bytes) -> Any:
-        return [seen.as_json() for seen in sandbox.requests()]
+        return [seen.to_json() for seen in sandbox.requests()]
 
     def jobs(_: Request, __: bytes) -> Any:
         return sandbox.jobs()
@@ -35,17 +35,17 @@ def routes(sandbox: Sandbox) -> list[Route]:
 
     def faulty(request: Request, body: bytes) -> Any:
         if request.method == "POST":
-            return sandbox.inject(faults.from_json(wire.load(body))).as_json()
+            return sandbox.inject(faults.parse_fault(wire.decode_json(body))).to_json()
         if request.method == "DELETE":
             sandbox.faults.clear()
-        return [fault.as_json() for fault in sandbox.faults.all()]
+        return [fault.to_json() for fault in sandbox.faults.all()]
 
     def edit(_: Request, body: bytes) -> Any:
-        sandbox.admin_edit(**wire.load(body))
+        sandbox.admin_edit(**wire.decode_json(body))
         return {}
 
     def settle(_: Request, __: bytes) -> Any:
-        sandbox.settle()
+        sandbox.finish_jobs()
         return {}
 
     def reset(_: Request, __: bytes) -> Any:
@@ -53,26 +53,26 @@ def routes(sandbox: Sandbox) -> list[Route]:
         return {}
 
     return [
-        _route("catalogue", catalogue, "GET"),
-        _route("requests", requests, "GET"),
-        _route("jobs", jobs, "GET"),
-        _route("audit", audit, "GET"),
-        _route("faults", faulty, "GET", "POST", "DELETE"),
-        _route("edit", edit, "POST"),
-        _route("settle", settle, "POST"),
-        _route("reset", reset, "POST"),
+        _make_route("catalogue", catalogue, "GET"),
+        _make_route("requests", requests, "GET"),
+        _make_route("jobs", jobs, "GET"),
+        _make_route("audit", audit, "GET"),
+        _make_route("faults", faulty, "GET", "POST", "DELETE"),
+        _make_route("edit", edit, "POST"),
+        _make_route("settle", settle, "POST"),
+        _make_route("reset", reset, "POST"),
     ]
 
 
-def _route(name: str, act: Callable[[Request, bytes], Any], *methods: str) -> Route:
+def _make_route(name: str, handler: Callable[[Request, bytes], Any], *methods: str) -> Route:
     async def endpoint(request: Request) -> Response:
-        if request.client is None or request.client.host not in _LOCAL:
-            return Response(wire.dump({"error": "this machine only"}), 403, media_type="application/json")
+        if request.client is None or request.client.host not in _LOCAL_HOSTS:
+            return Response(wire.encode_json({"error": "this machine only"}), 403, media_type="application/json")
         body = await request.body()
         try:
-            given = await run_in_threadpool(act, request, body)
+            given = await run_in_threadpool(handler, request, body)
         except (ValueError, TypeError, KeyError) as error:
-            return Response(wire.dump({"error": str(error)}), 400, media_type="application/json")
-        return Response(wire.dump(given), media_type="application/json")
+            return Response(wire.encode_json({"error": str(error)}), 400, media_type="application/json")
+        return Response(wire.encode_json(given), media_type="application/json")
 
     return Route(f"/_sandbox/{name}", endpoint, methods=list(methods))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from email.utils import formatdate
 from typing import Any, Literal, get_args
 
-HttpKind = Literal[
+HttpFaultKind = Literal[
     "rate_limit",  # 429; retry_after seconds, retry_after_date true for the HTTP date form, neither for none
     "unauthorized",  # every token is revoked, then 401
     "status",  # any other answer: 403, 500, 502, 503 ...
@@ -20,7 +20,7 @@ HttpKind = Literal[
     "html",  # 200 with a web page
     "truncated",  # taken in, the answer's JSON is cut in half
 ]
-JobKind = Literal[
+JobFaultKind = Literal[
     "job_failed",  # ends with status 3, nothing imported
     "job_stuck",  # never ends
     "job_slow",  # takes `delay` seconds longer
@@ -31,9 +31,9 @@ JobKind = Literal[
     "empty_log",
     "shuffled_log",
 ]
-HTTP_KINDS: frozenset[str] = frozenset(get_args(HttpKind))
-JOB_KINDS: frozenset[str] = frozenset(get_args(JobKind))
-_IMPORT_ONLY = JOB_KINDS | {"too_large"}
+HTTP_KINDS: frozenset[str] = frozenset(get_args(HttpFaultKind))
+JOB_KINDS: frozenset[str] = frozenset(get_args(JobFaultKind))
+_IMPORT_FAULT_KINDS = JOB_KINDS | {"too_large"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Fault:
     `times`: None = once, or for as long as `seconds` lasts; 0 = until it is cleared.
     """
 
-    kind: HttpKind | JobKind
+    kind: HttpFaultKind | JobFaultKind
     path: str = ""
     times: int | None = None
     after: int = 0  #: matching requests that are spared first
@@ -70,7 +70,7 @@ class Fault:
             self.times = 1 if self.seconds is None else 0
         self.keys, self.drop = tuple(self.keys), tuple(self.drop)
 
-    def headers(self, now: float) -> dict[str, str]:
+    def retry_headers(self, now: float) -> dict[str, str]:
         """Retry-After, in the form asked for."""
         if self.retry_after is None:
             return {}
@@ -78,15 +78,15 @@ class Fault:
             return {"Retry-After": formatdate(now + self.retry_after, usegmt=True)}
         return {"Retry-After": f"{self.retry_after:g}"}
 
-    def concerns(self, key: str) -> bool:
+    def matches_key(self, key: str) -> bool:
         """Whether `keys` names this record: by its whole key, by one part of it, or all with `*`."""
         return any(wanted == "*" or wanted == key or wanted in key.split("|") for wanted in self.keys)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Faults:
+class FaultList:
     """What is waiting to go wrong, in the order it was injected."""
 
     def __init__(self) -> None:
@@ -110,32 +110,34 @@ class Faults:
     def all(self) -> list[Fault]:
         return list(self._faults)
 
-    def strike(self, path: str, items: int | None, now: float, body: bytes = b"") -> Fault | None:
+    def match_request(self, path: str, items: int | None, now: float, body: bytes = b"") -> Fault | None:
         """The HTTP fault that hits this request, if any; at most one does."""
-        for fault in self._matching(HTTP_KINDS, path, items, now):
+        for fault in self._find_matching(HTTP_KINDS, path, items, now):
             if fault.keys and not any(f'"{key}"'.encode() in body for key in fault.keys):
                 continue
             if fault.kind == "too_large" and (items or 0) <= fault.above:
                 continue
             if fault.kind == "unauthorized" and path.endswith("/token"):
                 continue
-            if self._use(fault):
+            if self._count_use(fault):
                 return fault
         return None
 
-    def for_job(self, path: str, now: float) -> list[Fault]:
+    def take_for_job(self, path: str, now: float) -> list[Fault]:
         """All job faults that a new job takes with it."""
-        return [fault for fault in self._matching(JOB_KINDS, path, 1, now) if self._use(fault)]
+        return [fault for fault in self._find_matching(JOB_KINDS, path, 1, now) if self._count_use(fault)]
 
-    def _matching(self, kinds: frozenset[str], path: str, items: int | None, now: float) -> list[Fault]:
+    def _find_matching(self, kinds: frozenset[str], path: str, items: int | None, now: float) -> list[Fault]:
         self._faults = [f for f in self._faults if f.seconds is None or now < f.since + f.seconds]
         return [
             fault
             for fault in self._faults
-            if fault.kind in kinds and fault.path in path and (items is not None or fault.kind not in _IMPORT_ONLY)
+            if fault.kind in kinds
+            and fault.path in path
+            and (items is not None or fault.kind not in _IMPORT_FAULT_KINDS)
         ]
 
-    def _use(self, fault: Fault) -> bool:
+    def _count_use(self, fault: Fault) -> bool:
         fault.used += 1
         if fault.used <= fault.after:
             return False
@@ -144,7 +146,7 @@ class Faults:
         return True
 
 
-def from_json(raw: Mapping[str, Any]) -> Fault:
+def parse_fault(raw: Mapping[str, Any]) -> Fault:
     """A fault as the control endpoint takes it; ValueError for words it does not know."""
     known = {item.name for item in fields(Fault)} - {"id", "since", "used"}
     unknown = _sorted(set(raw) - known)

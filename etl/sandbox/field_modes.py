@@ -14,84 +14,86 @@ from typing import Any, Literal
 from etl.contract import spec as api
 from etl.contract.spec import Contract, Field, Flag, Operation
 
-Mode = Literal["value", "create_only", "limited_update", "open", "off"]
-_WRITING: tuple[Mode, ...] = ("value", "create_only", "limited_update")
+FieldMode = Literal["value", "create_only", "limited_update", "open", "off"]
+_WRITE_MODES: tuple[FieldMode, ...] = ("value", "create_only", "limited_update")
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class FieldNode:
     """One field at one place of the record."""
 
     path: str
     field: Field
     flags: tuple[Flag, ...]  #: that write it; empty for open fields
-    identity: (
+    is_identifying: (
         bool  #: (part of) a key of the record or of its row, or on the way to one: read for matching, listed or not
     )
-    children: Mapping[str, Node]
-    governed: bool  #: some field below has a flag of its own
+    children: Mapping[str, FieldNode]
+    has_flagged_children: bool  #: some field below has a flag of its own
 
 
 @cache
-def tree(operation_id: str) -> Mapping[str, Node]:
+def field_tree(operation_id: str) -> Mapping[str, FieldNode]:
     """The fields of the operation's record by name."""
-    contract = api.load()
+    contract = api.load_contract()
     operation = contract.operations[operation_id]
-    return _nodes(contract, operation, operation.item, "", _identity(operation))
+    return _build_nodes(contract, operation, operation.item_schema, "", _identifying_paths(operation))
 
 
-def _identity(operation: Operation) -> frozenset[str]:
+def _identifying_paths(operation: Operation) -> frozenset[str]:
     paths = set(operation.key.paths)
-    if operation.key.row:  # a nested key: the record can also be found by what creates it, and by its cluster
-        paths.update(path for path in operation.create_needs if not path.endswith((".Status", ".Type")))
-        paths.update(operation.full_file.needs)
+    if operation.key.list_path:  # a nested key: the record can also be found by what creates it, and by its cluster
+        paths.update(path for path in operation.required_on_create if not path.endswith((".Status", ".Type")))
+        paths.update(operation.full_file.required_fields)
     for path in tuple(paths):
         parts = path.split(".")
         paths.update(".".join(parts[:count]).removesuffix("[]") for count in range(1, len(parts)))
     return frozenset(paths)
 
 
-def _nodes(
+def _build_nodes(
     contract: Contract,
     operation: Operation,
     schema: str,
     prefix: str,
-    identity: frozenset[str],
+    identifying_paths: frozenset[str],
     row_key: tuple[str, ...] = (),
-) -> dict[str, Node]:
+) -> dict[str, FieldNode]:
     nodes = {}
     for name, field in contract.schemas[schema].items():
         path = prefix + name
         below = f"{path}[]." if field.is_list else f"{path}."
         children = (
-            _nodes(contract, operation, str(field.of), below, identity, field.row_key)
-            if field.of in contract.schemas
+            _build_nodes(contract, operation, str(field.inner_type), below, identifying_paths, field.row_key)
+            if field.inner_type in contract.schemas
             else {}
         )
-        flags = tuple(flag for flag in operation.flags if flag.kind in _WRITING and path in flag.paths)
-        governed = any(child.flags or child.governed for child in children.values())
-        nodes[name] = Node(path, field, flags, path in identity or name in row_key, children, governed)
+        flags = tuple(flag for flag in operation.flags if flag.kind in _WRITE_MODES and path in flag.paths)
+        governed = any(child.flags or child.has_flagged_children for child in children.values())
+        nodes[name] = FieldNode(path, field, flags, path in identifying_paths or name in row_key, children, governed)
     return nodes
 
 
 @lru_cache(maxsize=512)
-def modes(operation_id: str, listed: frozenset[str]) -> Mapping[str, Mode]:
+def field_modes(operation_id: str, flag_ids: frozenset[str]) -> Mapping[str, FieldMode]:
     """How every path is treated under these flags."""
-    found: dict[str, Mode] = {}
-    _modes(tree(operation_id), listed, False, found)
+    found: dict[str, FieldMode] = {}
+    _fill_modes(field_tree(operation_id), flag_ids, False, found)
     return found
 
 
-def _modes(nodes: Mapping[str, Node], listed: frozenset[str], closed: bool, found: dict[str, Mode]) -> None:
+def _fill_modes(
+    nodes: Mapping[str, FieldNode], flag_ids: frozenset[str], is_off: bool, result: dict[str, FieldMode]
+) -> None:
     for node in nodes.values():
-        mode: Mode = "open"
-        if closed:
+        mode: FieldMode = "open"
+        if is_off:
             mode = "off"
         elif node.flags:
-            kinds: set[str] = {flag.kind for flag in node.flags if flag.id in listed}
-            mode = next((kind for kind in _WRITING if kind in kinds), "off")
-        found[node.path] = mode
-        _modes(node.children, listed, mode == "off", found)
+            kinds: set[str] = {flag.kind for flag in node.flags if flag.id in flag_ids}
+            mode = next((kind for kind in _WRITE_MODES if kind in kinds), "off")
+        result[node.path] = mode
+        _fill_modes(node.children, flag_ids, mode == "off", result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +104,23 @@ class Mismatch:
     path: str
 
 
-def mismatches(item: Mapping[str, Any], nodes: Mapping[str, Node], mode: Mapping[str, Mode]) -> Iterator[Mismatch]:
+def find_mismatches(
+    item: Mapping[str, Any], nodes: Mapping[str, FieldNode], modes: Mapping[str, FieldMode]
+) -> Iterator[Mismatch]:
     """Listed fields that the item lacks, and fields that it carries though nothing lists them."""
     for name, node in nodes.items():
         if name not in item:
-            if mode[node.path] in _WRITING:
+            if modes[node.path] in _WRITE_MODES:
                 yield Mismatch("listed_but_absent", node.path)
             continue
-        if mode[node.path] == "off" and not node.identity:
+        if modes[node.path] == "off" and not node.is_identifying:
             yield Mismatch("unlisted", node.path)
             continue
-        if node.field.companion and item.get(node.field.companion) is None and item[name] is not None:
+        if node.field.read_with and item.get(node.field.read_with) is None and item[name] is not None:
             yield Mismatch("unlisted", node.path)
         value = item[name]
         if not node.children or value is None:
             continue
         for row in value if isinstance(value, list) else (value,):
             if isinstance(row, dict):
-                yield from mismatches(row, node.children, mode)
+                yield from find_mismatches(row, node.children, modes)

@@ -11,38 +11,40 @@ from typing import Any
 
 from etl.contract.spec import Operation
 from etl.sandbox import payload_validation as payload
-from etl.sandbox.header import Header
-from etl.sandbox.record_merge import Record
+from etl.sandbox.header import RequestHeader
+from etl.sandbox.record_merge import StoredRecord
 
 Items = Sequence[Mapping[str, Any]]
 
 
-def absent(
-    operation: Operation, header: Header, items: Items, held: Mapping[str, Record]
-) -> Iterator[tuple[str, Record]]:
+def deactivate_absent(
+    operation: Operation, header: RequestHeader, items: Items, stored: Mapping[str, StoredRecord]
+) -> Iterator[tuple[str, StoredRecord]]:
     """The records that change, already changed."""
     if operation.key.header_fields:
-        yield from _supplier(header, items, held)
+        yield from _deactivate_supplier_records(header, items, stored)
         return
     scope = operation.full_file.scope or ()
     mentioned = {tuple(item.get(name) for name in scope) for item in items}
-    kept = {key for item in items for key in payload.keys(item, operation, header.supplier_id)}
+    kept = {key for item in items for key in payload.item_keys(item, operation, header.supplier_id)}
     resets = [
-        path for flag in operation.flags if flag.name == "FullfileResetInheritance" and header.lists(flag)
-        for path in flag.affects
+        path for flag in operation.flags if flag.name == "FullfileResetInheritance" and header.has_flag(flag)
+        for path in flag.affected_paths
     ]  # fmt: skip
-    for key, record in held.items():
+    for key, record in stored.items():
         if key not in kept and tuple(record.data.get(name) for name in scope) in mentioned:
             record.data["IsActive"] = False
             record.data.update(dict.fromkeys(resets))
             yield key, record
 
 
-def _supplier(header: Header, items: Items, held: Mapping[str, Record]) -> Iterator[tuple[str, Record]]:
+def _deactivate_supplier_records(
+    header: RequestHeader, items: Items, stored: Mapping[str, StoredRecord]
+) -> Iterator[tuple[str, StoredRecord]]:
     """Categories that nobody mentions go off; so do places and lists that only other products mention."""
     sent = {item["SupplierPartNo"]: item for item in items}
     categories = {item.get("CategoryCode") for item in items}
-    for key, record in held.items():
+    for key, record in stored.items():
         data = record.data
         if data.get("SupplierId") != header.supplier_id:
             continue
@@ -55,12 +57,12 @@ def _supplier(header: Header, items: Items, held: Mapping[str, Record]) -> Itera
         item = sent.get(data["SupplierPartNo"])
         if item is not None:
             for rows, code in (("OnHand", "WarehouseCode"), ("PriceList", "PriceListCode")):
-                changed |= _switch_off(data, item, items, rows, code)
+                changed |= _deactivate_rows(data, item, items, rows, code)
         if changed:
             yield key, record
 
 
-def _switch_off(data: dict[str, Any], item: Mapping[str, Any], items: Items, rows: str, code: str) -> bool:
+def _deactivate_rows(data: dict[str, Any], item: Mapping[str, Any], items: Items, rows: str, code: str) -> bool:
     everywhere = {row.get(code) for other in items for row in other.get(rows) or ()}
     here = {row.get(code) for row in item.get(rows) or ()}
     changed = False

@@ -13,11 +13,11 @@ from typing import Any
 from etl.contract.spec import Flag, FlagArray, Operation
 
 #: Known to the API, but nothing a client of this program should send.
-_REFUSED = ("JobId", "StorageName", "SerializationType")
+_FORBIDDEN_PROPERTIES = ("JobId", "StorageName", "SerializationType")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RequestHeader:
     """What a request says it wants done."""
 
     account_id: int
@@ -25,11 +25,11 @@ class Header:
     supplier_id: int | None
     flags: frozenset[str]  #: "Array.Flag"
 
-    def lists(self, flag: Flag) -> bool:
+    def has_flag(self, flag: Flag) -> bool:
         return flag.id in self.flags
 
 
-class HeaderRefused(Exception):
+class InvalidHeader(Exception):
     """The header cannot be used; `messages` has every reason."""
 
     def __init__(self, messages: list[str]) -> None:
@@ -37,59 +37,59 @@ class HeaderRefused(Exception):
         self.messages = messages
 
 
-def parse(text: str | None, operation: Operation) -> Header:
+def parse_header(text: str | None, operation: Operation) -> RequestHeader:
     """The header in `text`; HeaderRefused with all problems at once."""
     if text is None:
-        raise HeaderRefused(["X-StormConnect-Header is missing"])
+        raise InvalidHeader(["X-StormConnect-Header is missing"])
     try:
         raw = json.loads(text)
     except ValueError as error:
-        raise HeaderRefused([f"X-StormConnect-Header is not JSON: {error}"]) from None
+        raise InvalidHeader([f"X-StormConnect-Header is not JSON: {error}"]) from None
     if not isinstance(raw, dict):
-        raise HeaderRefused(["X-StormConnect-Header is not a JSON object"])
+        raise InvalidHeader(["X-StormConnect-Header is not a JSON object"])
     flags: set[str] = set()
-    problems = list(_properties(raw, operation))
+    problems = list(_check_properties(raw, operation))
     for array in operation.arrays.values():
-        problems += _array(raw, array, flags)
-    problems += _gates(operation, flags)
+        problems += _check_array(raw, array, flags)
+    problems += _check_enabling_flags(operation, flags)
     if problems:
-        raise HeaderRefused(problems)
-    return Header(raw["AccountId"], raw.get("FullFile", False), raw.get("SupplierId"), frozenset(flags))
+        raise InvalidHeader(problems)
+    return RequestHeader(raw["AccountId"], raw.get("FullFile", False), raw.get("SupplierId"), frozenset(flags))
 
 
-def _is_id(value: object) -> bool:
+def _is_positive_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _properties(raw: dict[str, Any], operation: Operation) -> Iterator[str]:
+def _check_properties(raw: dict[str, Any], operation: Operation) -> Iterator[str]:
     known = {"AccountId", "FullFile", *operation.key.header_fields, *operation.arrays}
     for name in raw:
-        if name in _REFUSED:
+        if name in _FORBIDDEN_PROPERTIES:
             yield f"{name} must not be sent"
-        elif name == "FullFile" and not operation.full_file.supported:
+        elif name == "FullFile" and not operation.full_file.is_supported:
             yield f"{operation.id} has no FullFile"
         elif name not in known:
             yield f"unknown header property {name}"
-    if not _is_id(raw.get("AccountId")):
+    if not _is_positive_integer(raw.get("AccountId")):
         yield "AccountId is required, a positive integer"
-    if operation.full_file.supported and not isinstance(raw.get("FullFile"), bool):
+    if operation.full_file.is_supported and not isinstance(raw.get("FullFile"), bool):
         yield "FullFile is required, true or false"
     for name in operation.key.header_fields:
-        if not _is_id(raw.get(name)):
+        if not _is_positive_integer(raw.get(name)):
             yield f"{name} is required, a positive integer"
 
 
-def _array(raw: dict[str, Any], array: FlagArray, flags: set[str]) -> Iterator[str]:
+def _check_array(raw: dict[str, Any], array: FlagArray, flags: set[str]) -> Iterator[str]:
     listed = raw.get(array.name)
     if listed is None:
-        if array.always or array.name in raw:
+        if array.always_sent or array.name in raw:
             yield f"{array.name} is required, an array"
         return
     if not isinstance(listed, list):
         yield f"{array.name} is not an array"
         return
-    if array.together_with and array.together_with not in raw:
-        yield f"{array.name} goes together with {array.together_with}"
+    if array.sent_with and array.sent_with not in raw:
+        yield f"{array.name} goes together with {array.sent_with}"
     numbers = {flag.number: flag for flag in array.flags.values()}
     for entry in listed:
         flag = array.flags.get(entry) if isinstance(entry, str) else None
@@ -105,7 +105,7 @@ def _array(raw: dict[str, Any], array: FlagArray, flags: set[str]) -> Iterator[s
             flags.add(flag.id)
 
 
-def _gates(operation: Operation, flags: set[str]) -> Iterator[str]:
+def _check_enabling_flags(operation: Operation, flags: set[str]) -> Iterator[str]:
     for flag in operation.flags:
-        if flag.id in flags and flag.gates and not flags.intersection(flag.gates):
-            yield f"{flag.id} needs {' or '.join(flag.gates)}"
+        if flag.id in flags and flag.enabling_flags and not flags.intersection(flag.enabling_flags):
+            yield f"{flag.id} needs {' or '.join(flag.enabling_flags)}"

@@ -15,12 +15,12 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
-def dump(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """JSON bytes; decimals stay numbers."""
     return _encoder.encode(value)
 
 
-def load(body: bytes) -> Any:
+def decode_json(body: bytes) -> Any:
     """Strict JSON with decimals in place of floats; ValueError when it is not JSON."""
     try:
         return _decoder.decode(body)
@@ -29,7 +29,7 @@ def load(body: bytes) -> Any:
 
 
 @dataclass(frozen=True)
-class Call:
+class ApiRequest:
     """One request. Header names are in lower case."""
 
     method: str
@@ -42,11 +42,11 @@ class Call:
     @cached_property
     def payload(self) -> Any:
         """The body as JSON, read once; ValueError when it is not JSON."""
-        return load(self.body)
+        return decode_json(self.body)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """What goes back, or how it fails to."""
 
     status: int
@@ -58,17 +58,17 @@ class Answer:
     hang: bool = False  #: nothing is ever sent
 
 
-def answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, dump(value), headers=headers or {})
+def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> ApiResponse:
+    return ApiResponse(status, encode_json(value), headers=headers or {})
 
 
-def refusal(status: int, *messages: str, headers: Mapping[str, str] | None = None) -> Answer:
+def error_response(status: int, *messages: str, headers: Mapping[str, str] | None = None) -> ApiResponse:
     """Norce does not document its error bodies; ours lists messages."""
-    return answer(status, {"StatusCode": str(status), "Messages": list(messages)}, headers)
+    return json_response(status, {"StatusCode": str(status), "Messages": list(messages)}, headers)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LoggedRequest:
     """One request as it was recorded, whatever became of it."""
 
     time: float
@@ -83,9 +83,9 @@ class Seen:
     job: int | None = None
     fault: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def digest(body: bytes) -> str:
+def body_digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()

@@ -12,64 +12,66 @@ from typing import Any
 
 import msgspec
 
-from etl.sandbox.catalogue import ERROR, INFORMATION, Line, Outcome
+from etl.sandbox.catalogue import ERROR, INFORMATION, LogLine, ImportOutcome
 from etl.sandbox.faults import Fault
-from etl.sandbox.header import Header
-from etl.sandbox.settings import Settings
+from etl.sandbox.header import RequestHeader
+from etl.sandbox.settings import SandboxSettings
 
 INITIALIZED, SUCCEEDED, FAILED, VALIDATION_FAILED, VALIDATING, QUEUED = 1, 2, 3, 4, 5, 6
-_CUT = 60
+_IMPORTED_ROW_CHARACTERS = 60
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(slots=True)
-class Job:
+class ImportJob:
     """One accepted import."""
 
     id: int
-    operation: str
-    header: Header
+    operation_id: str
+    header: RequestHeader
     items: list[Any]
     failures: dict[int, list[str]]
-    submitted: float
-    validating: float  #: when it leaves the queue
-    running: float
-    finish: float
-    effects: list[Fault] = field(default_factory=list)
-    ended: int | None = None  #: final status once it was applied
-    outcome: Outcome = field(default_factory=Outcome)
+    submitted_at: float
+    validating_at: float  #: when it leaves the queue
+    running_at: float
+    finish_at: float
+    faults: list[Fault] = field(default_factory=list)
+    final_status: int | None = None  #: final status once it was applied
+    outcome: ImportOutcome = field(default_factory=ImportOutcome)
 
-    def has(self, kind: str) -> bool:
-        return any(fault.kind == kind for fault in self.effects)
+    def has_fault(self, kind: str) -> bool:
+        return any(fault.kind == kind for fault in self.faults)
 
     def status(self, now: float) -> int:
-        if self.ended is not None:
-            return self.ended
-        if now < self.validating:
+        if self.final_status is not None:
+            return self.final_status
+        if now < self.validating_at:
             return QUEUED
-        return VALIDATING if now < self.running else INITIALIZED
+        return VALIDATING if now < self.running_at else INITIALIZED
 
 
-def schedule(settings: Settings, chance: random.Random | None, now: float) -> tuple[float, float, float]:
+def job_times(settings: SandboxSettings, rng: random.Random | None, now: float) -> tuple[float, float, float]:
     """When a job submitted now is validated, runs and ends. With a seed, durations differ and jobs overtake."""
-    factor = chance.uniform(0.2, 3.0) if chance else 1.0
+    factor = rng.uniform(0.2, 3.0) if rng else 1.0
     validating = now + settings.queued_seconds * factor
     running = validating + settings.validating_seconds * factor
     return validating, running, running + settings.running_seconds * factor
 
 
-def due(jobs: list[Job], chance: random.Random | None, now: float | None) -> list[Job]:
+def due_jobs(jobs: list[ImportJob], rng: random.Random | None, now: float | None) -> list[ImportJob]:
     """Jobs to apply, in the order to apply them; None stands for the end of time."""
     ready = [
-        job for job in jobs if job.ended is None and not job.has("job_stuck") and (now is None or job.finish <= now)
+        job
+        for job in jobs
+        if job.final_status is None and not job.has_fault("job_stuck") and (now is None or job.finish_at <= now)
     ]
-    ready.sort(key=lambda job: (job.finish, job.id))
-    if chance and now is None:
-        chance.shuffle(ready)
+    ready.sort(key=lambda job: (job.finish_at, job.id))
+    if rng and now is None:
+        rng.shuffle(ready)
     return ready
 
 
-def summary(job: Job) -> dict[str, Any]:
+def validation_summary(job: ImportJob) -> dict[str, Any]:
     """The ValidationSummary of the answer to an import."""
     return {
         "NrOfItemsInTotal": len(job.items),
@@ -78,11 +80,11 @@ def summary(job: Job) -> dict[str, Any]:
     }
 
 
-def shown(job: Job, now: float) -> dict[str, Any]:
+def job_dto(job: ImportJob, now: float) -> dict[str, Any]:
     """The JobDto."""
     status = job.status(now)
-    finished = job.ended is not None
-    until = job.finish if finished else now
+    finished = job.final_status is not None
+    until = job.finish_at if finished else now
     return {
         "JobId": job.id,
         "StatusId": status,
@@ -92,47 +94,47 @@ def shown(job: Job, now: float) -> dict[str, Any]:
         "Insert": job.outcome.insert,
         "Updates": job.outcome.updates,
         "Fail": job.outcome.fail,
-        "Start": stamp(job.submitted),
-        "Stop": stamp(job.finish) if finished else None,
-        "LastUpdated": stamp(until),
-        "RunTime": _span(max(until - job.submitted, 0.0)),
+        "Start": job_timestamp(job.submitted_at),
+        "Stop": job_timestamp(job.finish_at) if finished else None,
+        "LastUpdated": job_timestamp(until),
+        "RunTime": _run_time(max(until - job.submitted_at, 0.0)),
     }
 
 
-def log(job: Job, settings: Settings, now: float) -> list[dict[str, Any]]:
+def job_log(job: ImportJob, settings: SandboxSettings, now: float) -> list[dict[str, Any]]:
     """The JobLogDto rows: a start, what happened, an end."""
-    if job.has("empty_log"):
+    if job.has_fault("empty_log"):
         return []
     rows = []
-    if job.ended is not None or now >= job.running:
-        rows.append(_row(Line(INFORMATION, f"Import {job.operation} started"), job.running, settings))
-    if job.ended is not None:
-        rows += [_row(line, job.finish, settings) for line in job.outcome.lines]
-        end = Line(
-            INFORMATION if job.ended == SUCCEEDED else ERROR,
+    if job.final_status is not None or now >= job.running_at:
+        rows.append(_log_row(LogLine(INFORMATION, f"Import {job.operation_id} started"), job.running_at, settings))
+    if job.final_status is not None:
+        rows += [_log_row(line, job.finish_at, settings) for line in job.outcome.lines]
+        end = LogLine(
+            INFORMATION if job.final_status == SUCCEEDED else ERROR,
             f"Import finished: {len(job.items)} in total, {job.outcome.fail} failed",
         )
-        rows.append(_row(end, job.finish, settings))
-    if job.has("shuffled_log"):
+        rows.append(_log_row(end, job.finish_at, settings))
+    if job.has_fault("shuffled_log"):
         random.Random(job.id).shuffle(rows)
     return rows
 
 
-def _row(line: Line, when: float, settings: Settings) -> dict[str, Any]:
+def _log_row(line: LogLine, when: float, settings: SandboxSettings) -> dict[str, Any]:
     text = None
     if line.item is not None and settings.imported_row != "null":
         text = _encode(line.item).decode()
         if settings.imported_row == "cut":
-            text = text[:_CUT]
-    return {"SeverityId": line.severity, "Message": line.message, "TimeStamp": stamp(when), "ImportedRow": text}
+            text = text[:_IMPORTED_ROW_CHARACTERS]
+    return {"SeverityId": line.severity, "Message": line.message, "TimeStamp": job_timestamp(when), "ImportedRow": text}
 
 
-def stamp(when: float) -> str:
+def job_timestamp(when: float) -> str:
     """A moment as the Job service writes it: no zone."""
     return datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def _span(seconds: float) -> str:
+def _run_time(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours:02d}:{minutes:02d}:{rest:010.7f}"

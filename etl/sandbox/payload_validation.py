@@ -15,16 +15,16 @@ _DATETIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,7})?)?(Z|[+-]\d
 _DECIMALS = 4  # docs.norce.io/user-portal/pricing/importing-price-lists
 
 
-def check(
-    items: list[Any], contract: Contract, operation: Operation, full_file: bool, supplier: int | None
+def validate_items(
+    items: list[Any], contract: Contract, operation: Operation, full_file: bool, supplier_id: int | None
 ) -> dict[int, list[str]]:
     """What is wrong, by position of the item; sound items do not appear."""
     failures: dict[int, list[str]] = {}
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
-        problems = list(_item(item, contract, operation, full_file))
+        problems = list(_item_problems(item, contract, operation, full_file))
         if not problems:
-            for key in keys(item, operation, supplier):
+            for key in item_keys(item, operation, supplier_id):
                 first = seen.setdefault(key, index)
                 if first != index:
                     problems.append(f"same key as item {first}: {key}")
@@ -33,27 +33,27 @@ def check(
     return failures
 
 
-def keys(item: Any, operation: Operation, supplier: int | None = None) -> list[str]:
+def item_keys(item: Any, operation: Operation, supplier_id: int | None = None) -> list[str]:
     """The keys of one item as text, parts joined by `|`; nothing where the item is too broken to tell."""
     if not isinstance(item, dict):
         return []
     key = operation.key
-    if key.row:
-        return [text for text, _ in part_numbers(item)]
+    if key.list_path:
+        return [text for text, _ in variants_by_part_number(item)]
     if key.match == "first_of":
         given = next((item[name] for name in key.fields if item.get(name) not in (None, "", 0)), None)
         return [] if given is None else [str(given)]
     values = [item.get(name, (key.defaults or {}).get(name)) for name in key.fields]
     if any(value is None for value in values):
         return []
-    return ["|".join(str(value) for value in ([supplier] if key.header_fields else []) + values)]
+    return ["|".join(str(value) for value in ([supplier_id] if key.header_fields else []) + values)]
 
 
-def part_numbers(item: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def variants_by_part_number(item: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Each variant of a product under its part number, else under manufacturer and the manufacturer's number."""
     found: list[tuple[str, Mapping[str, Any]]] = []
-    for variant in _rows(item.get("Variants")):
-        part_no = next((sku["PartNo"] for sku in _rows(variant.get("Skus")) if sku.get("PartNo")), None)
+    for variant in _object_rows(item.get("Variants")):
+        part_no = next((sku["PartNo"] for sku in _object_rows(variant.get("Skus")) if sku.get("PartNo")), None)
         if part_no is None and item.get("ManufacturerCode") and variant.get("ManufacturerPartNo"):
             part_no = f"{item['ManufacturerCode']}|{variant['ManufacturerPartNo']}"
         if part_no is not None:
@@ -61,144 +61,146 @@ def part_numbers(item: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
     return found
 
 
-def _rows(value: Any) -> list[dict[str, Any]]:
+def _object_rows(value: Any) -> list[dict[str, Any]]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
-def _item(item: Any, contract: Contract, operation: Operation, full_file: bool) -> Iterator[str]:
+def _item_problems(item: Any, contract: Contract, operation: Operation, full_file: bool) -> Iterator[str]:
     if not isinstance(item, dict):
         yield "not a JSON object"
         return
-    by_manufacturer = bool(operation.key.row) and bool(item.get("ManufacturerCode"))
-    yield from _object(item, contract, operation.item, "", by_manufacturer)
-    if operation.key.match == "first_of" or operation.key.row:
-        if not keys(item, operation):
+    by_manufacturer = bool(operation.key.list_path) and bool(item.get("ManufacturerCode"))
+    yield from _object_problems(item, contract, operation.item_schema, "", by_manufacturer)
+    if operation.key.match == "first_of" or operation.key.list_path:
+        if not item_keys(item, operation):
             yield f"no key: one of {', '.join(operation.key.paths)} is needed"
     else:
         for name in operation.key.fields:
             if item.get(name) == "":
                 yield f"{name}: a key must not be empty"
     if full_file:
-        for name in operation.full_file.needs:
+        for name in operation.full_file.required_fields:
             if not item.get(name):
                 yield f"{name}: required with FullFile"
-    if operation.key.row:
-        yield from _product(item)
+    if operation.key.list_path:
+        yield from _product_problems(item)
 
 
-def _product(item: Mapping[str, Any]) -> Iterator[str]:
+def _product_problems(item: Mapping[str, Any]) -> Iterator[str]:
     """Rules of docs.norce.io/…/product/importproducts: one SKU per variant, a Code for several variants."""
-    variants = _rows(item.get("Variants"))
+    variants = _object_rows(item.get("Variants"))
     if len(variants) > 1 and not item.get("Code"):
         yield "Code: required with several variants"
     for position, variant in enumerate(variants):
-        if len(_rows(variant.get("Skus"))) > 1:
+        if len(_object_rows(variant.get("Skus"))) > 1:
             yield f"Variants[{position}].Skus: only one SKU per variant"
 
 
-def _object(
-    value: Mapping[str, Any], contract: Contract, schema: str, at: str, by_manufacturer: bool = False
+def _object_problems(
+    value: Mapping[str, Any], contract: Contract, schema: str, path: str, by_manufacturer: bool = False
 ) -> Iterator[str]:
     fields = contract.schemas[schema]
     for name, given in value.items():
         field = fields.get(name)
         if field is None:
-            yield f"{at}{name}: unknown field"
+            yield f"{path}{name}: unknown field"
         elif given is None:
-            if not field.nullable and field.empty is None:
-                yield f"{at}{name}: must not be null"
+            if not field.nullable and field.null_effect is None:
+                yield f"{path}{name}: must not be null"
         else:
-            yield from _value(given, field, contract, f"{at}{name}", by_manufacturer)
+            yield from _value_problems(given, field, contract, f"{path}{name}", by_manufacturer)
     for name, field in fields.items():
         if field.required == "true" and value.get(name) is None:
             if schema == "Product.Sku" and by_manufacturer:
                 continue  # manufacturer and its number may stand in for the part number on updates
-            yield f"{at}{name}: required"
+            yield f"{path}{name}: required"
 
 
-def _value(given: Any, field: Field, contract: Contract, at: str, by_manufacturer: bool) -> Iterator[str]:
+def _value_problems(value: Any, field: Field, contract: Contract, path: str, by_manufacturer: bool) -> Iterator[str]:
     if field.type == "array":
-        if not isinstance(given, list):
-            yield f"{at}: not an array"
+        if not isinstance(value, list):
+            yield f"{path}: not an array"
             return
-        for position, row in enumerate(given):
-            if field.of in contract.schemas:
-                yield from _nested(row, str(field.of), contract, f"{at}[{position}]", by_manufacturer)
+        for position, row in enumerate(value):
+            if field.inner_type in contract.schemas:
+                yield from _nested_problems(
+                    row, str(field.inner_type), contract, f"{path}[{position}]", by_manufacturer
+                )
             elif not isinstance(row, str):
-                yield f"{at}[{position}]: not a string"
+                yield f"{path}[{position}]: not a string"
     elif field.type == "object":
-        yield from _nested(given, str(field.of), contract, at, by_manufacturer)
+        yield from _nested_problems(value, str(field.inner_type), contract, path, by_manufacturer)
     else:
-        problem = _scalar(given, field, contract)
+        problem = _scalar_problem(value, field, contract)
         if problem:
-            yield f"{at}: {problem}"
+            yield f"{path}: {problem}"
 
 
-def _nested(given: Any, schema: str, contract: Contract, at: str, by_manufacturer: bool) -> Iterator[str]:
-    if isinstance(given, dict):
-        yield from _object(given, contract, schema, f"{at}.", by_manufacturer)
+def _nested_problems(value: Any, schema: str, contract: Contract, path: str, by_manufacturer: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from _object_problems(value, contract, schema, f"{path}.", by_manufacturer)
     else:
-        yield f"{at}: not an object"
+        yield f"{path}: not an object"
 
 
-def _scalar(given: Any, field: Field, contract: Contract) -> str | None:
+def _scalar_problem(value: Any, field: Field, contract: Contract) -> str | None:
     kind = field.type
     if kind == "boolean":
-        return None if isinstance(given, bool) else "not a boolean"
+        return None if isinstance(value, bool) else "not a boolean"
     if kind == "integer":
-        return _integer(given)
+        return _integer_problem(value)
     if kind == "number":
-        return _number(given)
+        return _number_problem(value)
     if kind == "enum":
-        return _enum(given, field, contract)
-    if not isinstance(given, str):
+        return _enum_problem(value, field, contract)
+    if not isinstance(value, str):
         return "not a string"
-    if field.max_length is not None and len(given) > field.max_length:
+    if field.max_length is not None and len(value) > field.max_length:
         return f"longer than {field.max_length}"
     if kind == "datetime":
-        return _datetime(given)
+        return _datetime_problem(value)
     if kind == "uuid":
-        return _uuid(given)
-    if kind == "uri" and not given.startswith(("http://", "https://")):
+        return _uuid_problem(value)
+    if kind == "uri" and not value.startswith(("http://", "https://")):
         return "not a web address"
     return None
 
 
-def _integer(given: Any) -> str | None:
-    if not isinstance(given, int) or isinstance(given, bool):
+def _integer_problem(value: Any) -> str | None:
+    if not isinstance(value, int) or isinstance(value, bool):
         return "not an integer"
-    return None if -(2**31) <= given < 2**31 else "integer out of range"
+    return None if -(2**31) <= value < 2**31 else "integer out of range"
 
 
-def _number(given: Any) -> str | None:
-    if isinstance(given, bool) or not isinstance(given, int | Decimal):
+def _number_problem(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return "not a number"
-    if isinstance(given, int) or not isinstance(exponent := given.normalize().as_tuple().exponent, int):
+    if isinstance(value, int) or not isinstance(exponent := value.normalize().as_tuple().exponent, int):
         return None
     return None if exponent >= -_DECIMALS else f"more than {_DECIMALS} decimals"
 
 
-def _enum(given: Any, field: Field, contract: Contract) -> str | None:
-    members = contract.enums[str(field.of)]
-    if field.wire == "name":
-        return None if isinstance(given, str) and given in members else f"not a name of {field.of}"
-    if isinstance(given, int) and not isinstance(given, bool) and given in members.values():
+def _enum_problem(value: Any, field: Field, contract: Contract) -> str | None:
+    members = contract.enums[str(field.inner_type)]
+    if field.wire_type == "name":
+        return None if isinstance(value, str) and value in members else f"not a name of {field.inner_type}"
+    if isinstance(value, int) and not isinstance(value, bool) and value in members.values():
         return None
-    return f"not an integer of {field.of}"
+    return f"not an integer of {field.inner_type}"
 
 
-def _datetime(given: str) -> str | None:
-    if _DATETIME.fullmatch(given):
+def _datetime_problem(value: str) -> str | None:
+    if _DATETIME.fullmatch(value):
         try:
-            datetime.fromisoformat(given)
+            datetime.fromisoformat(value)
         except ValueError:
             return "not a date"
         return None
     return "not an ISO 8601 date"
 
 
-def _uuid(given: str) -> str | None:
+def _uuid_problem(value: str) -> str | None:
     try:
-        return None if str(UUID(given)) == given.lower() else "not a GUID"
+        return None if str(UUID(value)) == value.lower() else "not a GUID"
     except ValueError:
         return "not a GUID"

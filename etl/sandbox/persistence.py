@@ -12,57 +12,60 @@ from typing import Any
 import msgspec
 
 from etl.errors import StateError
-from etl.sandbox.jobs import Job
-from etl.sandbox.record_merge import Record
+from etl.sandbox.jobs import ImportJob
+from etl.sandbox.record_merge import StoredRecord
 
-_TABLES = """
+_SCHEMA = """
 create table if not exists records (operation text, key text, body blob, primary key (operation, key));
 create table if not exists jobs (id integer primary key, body blob);
 create table if not exists tokens (token text primary key, until real);
 """
 _UPSERT = "insert into records values (?, ?, ?) on conflict do update set body = excluded.body"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_record = msgspec.json.Decoder(Record, float_hook=Decimal).decode
-_job = msgspec.json.Decoder(Job, float_hook=Decimal).decode
+_decode_record = msgspec.json.Decoder(StoredRecord, float_hook=Decimal).decode
+_decode_job = msgspec.json.Decoder(ImportJob, float_hook=Decimal).decode
 
 
-class Keep:
+class FolderStore:
     """One SQLite file; every write is one transaction."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "sandbox.sqlite"
+        self._path = folder / "sandbox.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._open() as db:
-                db.executescript(_TABLES)
+                db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise StateError(
                 "sandbox-state-unusable",
                 f"the sandbox cannot keep its state: {error}",
-                where=str(self._file),
+                where=str(self._path),
                 hint="choose another folder, or delete this one to start afresh",
             ) from error
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._file)) as db:
+        with closing(sqlite3.connect(self._path)) as db:
             db.execute("pragma journal_mode=wal")
             db.execute("pragma synchronous=normal")
             with db:
                 yield db
 
-    def load(self) -> tuple[dict[str, dict[str, Record]], dict[int, Job], dict[str, float]]:
+    def load(self) -> tuple[dict[str, dict[str, StoredRecord]], dict[int, ImportJob], dict[str, float]]:
         """Everything that was saved."""
-        records: dict[str, dict[str, Record]] = {}
+        records: dict[str, dict[str, StoredRecord]] = {}
         with self._open() as db:
             for operation, key, body in db.execute("select operation, key, body from records order by rowid"):
-                records.setdefault(operation, {})[key] = _record(body)
-            jobs = {number: _job(body) for number, body in db.execute("select id, body from jobs order by id")}
+                records.setdefault(operation, {})[key] = _decode_record(body)
+            jobs = {number: _decode_job(body) for number, body in db.execute("select id, body from jobs order by id")}
             tokens = dict(db.execute("select token, until from tokens").fetchall())
         return records, jobs, tokens
 
     def save(
-        self, records: Iterable[tuple[str, str, Record | None]], jobs: Iterable[Job], tokens: dict[str, float]
+        self,
+        records: Iterable[tuple[str, str, StoredRecord | None]],
+        jobs: Iterable[ImportJob],
+        tokens: dict[str, float],
     ) -> None:
         """Write what changed; a record of None is gone."""
         with self._open() as db:

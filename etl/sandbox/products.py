@@ -14,166 +14,177 @@ from etl.sandbox import catalogue
 from etl.sandbox import field_modes as fields
 from etl.sandbox import payload_validation as payload
 from etl.sandbox import record_merge as records
-from etl.sandbox.catalogue import WARNING, Catalogue, Items, Line, Outcome
-from etl.sandbox.header import Header
-from etl.sandbox.record_merge import Record
+from etl.sandbox.catalogue import WARNING, Catalogue, Items, LogLine, ImportOutcome
+from etl.sandbox.header import RequestHeader
+from etl.sandbox.record_merge import StoredRecord
 
-_ID = "Product/ImportProducts"
+_OPERATION_ID = "Product/ImportProducts"
 Variant = dict[str, Any]
 
 
-def apply(store: Catalogue, operation: Operation, header: Header, items: Items, mentioned: Items) -> Outcome:
+def import_products(
+    store: Catalogue, operation: Operation, header: RequestHeader, items: Items, all_items: Items
+) -> ImportOutcome:
     """Import products; with FullFile, variants left out of a named cluster leave it."""
-    work = _Products(store, operation, header, Outcome())
+    work = _ProductImport(store, operation, header, ImportOutcome())
     for item in items:
-        work.take(item)
+        work.import_item(item)
     if header.full_file:
-        work.retire(mentioned)
+        work.split_absent_variants(all_items)
     return work.outcome
 
 
-def by_part(store: Catalogue) -> Iterator[tuple[str, dict[str, Any]]]:
+def products_by_part_number(store: Catalogue) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every variant as a product of its own, under its part number."""
-    for record in store.of(_ID).values():
+    for record in store.records_of(_OPERATION_ID).values():
         for variant in record.data["Variants"]:
-            yield _part_no(variant), {**record.data, "Variants": [variant]}
+            yield _part_number(variant), {**record.data, "Variants": [variant]}
 
 
-def _part_no(variant: Mapping[str, Any]) -> str:
+def _part_number(variant: Mapping[str, Any]) -> str:
     return str(next((sku.get("PartNo") for sku in variant.get("Skus") or []), variant.get("ManufacturerPartNo")))
 
 
-class _Products:
-    def __init__(self, store: Catalogue, operation: Operation, header: Header, outcome: Outcome) -> None:
+class _ProductImport:
+    def __init__(self, store: Catalogue, operation: Operation, header: RequestHeader, outcome: ImportOutcome) -> None:
         self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
-        self.mode = fields.modes(operation.id, header.flags)
-        self.switches = records.switches(operation, header)
-        nodes = fields.tree(operation.id)
+        self.modes = fields.field_modes(operation.id, header.flags)
+        self.switches = records.read_switches(operation, header)
+        nodes = fields.field_tree(operation.id)
         self.variant_nodes = nodes["Variants"].children
         self.product_nodes = {name: node for name, node in nodes.items() if name != "Variants"}
-        self.held = store.of(_ID)
-        self.parts: dict[str, tuple[str, Variant]] = {}
-        self.makers: dict[tuple[Any, Any], tuple[str, Variant]] = {}
-        self.codes: dict[str, str] = {}
-        for key, record in self.held.items():
-            self._index(key, record)
+        self.clusters = store.records_of(_OPERATION_ID)
+        self.variants_by_part_number: dict[str, tuple[str, Variant]] = {}
+        self.variants_by_manufacturer: dict[tuple[Any, Any], tuple[str, Variant]] = {}
+        self.cluster_keys_by_code: dict[str, str] = {}
+        for key, record in self.clusters.items():
+            self._index_record(key, record)
 
-    def _index(self, key: str, record: Record) -> None:
+    def _index_record(self, key: str, record: StoredRecord) -> None:
         if record.data.get("Code"):
-            self.codes[record.data["Code"]] = key
+            self.cluster_keys_by_code[record.data["Code"]] = key
         for variant in record.data["Variants"]:
-            self.parts[_part_no(variant)] = (key, variant)
+            self.variants_by_part_number[_part_number(variant)] = (key, variant)
             if variant.get("ManufacturerPartNo"):
-                self.makers[record.data.get("ManufacturerCode"), variant["ManufacturerPartNo"]] = (key, variant)
+                self.variants_by_manufacturer[record.data.get("ManufacturerCode"), variant["ManufacturerPartNo"]] = (
+                    key,
+                    variant,
+                )
 
-    def take(self, item: Mapping[str, Any]) -> None:
-        named = payload.part_numbers(item)
-        found = [self._find(item, part_no, variant) for part_no, variant in named]
+    def import_item(self, item: Mapping[str, Any]) -> None:
+        named = payload.variants_by_part_number(item)
+        found = [self._find_variant(item, part_no, variant) for part_no, variant in named]
         for (part_no, variant), known in zip(named, found, strict=True):
-            problem = self._lacking(item, variant) if known is None else self._clash(known[1], variant)
+            problem = self._missing_fields(item, variant) if known is None else self._number_conflict(known[1], variant)
             if problem:
-                self.outcome.refuse(f"{part_no}: {problem}", item)
+                self.outcome.add_failure(f"{part_no}: {problem}", item)
                 return
-        key, created = self._cluster(item, named[0][0], [known for known in found if known])
-        record = self.held.get(key) or Record({**records.create(self.product_nodes), "Variants": []})
-        work = records.Writing(self.mode, self.header, record, self.store.settings.create_only, self.switches)
-        records.write(record.data, item, self.product_nodes, work, "", created)
+        key, created = self._choose_cluster(item, named[0][0], [known for known in found if known])
+        record = self.clusters.get(key) or StoredRecord({**records.new_row(self.product_nodes), "Variants": []})
+        work = records.RecordWrite(self.modes, self.header, record, self.store.settings.create_only, self.switches)
+        records.write_fields(record.data, item, self.product_nodes, work, "", created)
         if item.get("Code") and "Code" not in record.data:
             record.data["Code"] = item["Code"]
         if created and "ManufacturerCode" not in record.data:
             record.data["ManufacturerCode"] = item.get("ManufacturerCode")
         for (part_no, variant), known in zip(named, found, strict=True):
-            self._variant(record, key, part_no, variant, known, work)
-        self.store.put(_ID, key, record)
-        self._index(key, record)
+            self._write_variant(record, key, part_no, variant, known, work)
+        self.store.put(_OPERATION_ID, key, record)
+        self._index_record(key, record)
         self.outcome.insert += work.inserts
         self.outcome.updates += work.updates
 
-    def _find(self, item: Mapping[str, Any], part_no: str, variant: Mapping[str, Any]) -> tuple[str, Variant] | None:
-        return self.parts.get(part_no) or self.makers.get(
+    def _find_variant(
+        self, item: Mapping[str, Any], part_no: str, variant: Mapping[str, Any]
+    ) -> tuple[str, Variant] | None:
+        return self.variants_by_part_number.get(part_no) or self.variants_by_manufacturer.get(
             (item.get("ManufacturerCode"), variant.get("ManufacturerPartNo"))
         )
 
-    def _lacking(self, item: Mapping[str, Any], variant: Mapping[str, Any]) -> str | None:
+    def _missing_fields(self, item: Mapping[str, Any], variant: Mapping[str, Any]) -> str | None:
         sku: Mapping[str, Any] = next(iter(variant.get("Skus") or []), {})
-        lacking = catalogue.missing(self.operation, item, self.mode)
-        for path in self.operation.create_needs:
+        lacking = catalogue.missing_fields(self.operation, item, self.modes)
+        for path in self.operation.required_on_create:
             if "[]" in path:
                 row = sku if "Skus[]" in path else variant
-                if row.get(path.rpartition(".")[2]) in (None, "") or self.mode[path] == "off":
+                if row.get(path.rpartition(".")[2]) in (None, "") or self.modes[path] == "off":
                     lacking.append(path)
         return f"cannot be created without {', '.join(lacking)}" if lacking else None
 
-    def _clash(self, stored: Variant, variant: Mapping[str, Any]) -> str | None:
+    def _number_conflict(self, stored: Variant, variant: Mapping[str, Any]) -> str | None:
         """Neither number changes after creation (docs.norce.io/user-portal/pim/product-import-columns)."""
         part_no = next((sku.get("PartNo") for sku in variant.get("Skus") or []), None)
-        if part_no and part_no != _part_no(stored):
-            return f"its ManufacturerPartNo belongs to {_part_no(stored)}"
+        if part_no and part_no != _part_number(stored):
+            return f"its ManufacturerPartNo belongs to {_part_number(stored)}"
         return None
 
-    def _cluster(self, item: Mapping[str, Any], part_no: str, found: list[tuple[str, Variant]]) -> tuple[str, bool]:
+    def _choose_cluster(
+        self, item: Mapping[str, Any], part_no: str, stored_variants: list[tuple[str, Variant]]
+    ) -> tuple[str, bool]:
         code = item.get("Code")
-        if code and code in self.codes:
-            return self.codes[code], False
-        if found:
-            key = found[0][0]
-            held = self.held[key].data
-            moving = [variant for where, variant in found if where == key]
-            if not code or (self.mode["Code"] != "off" and len(moving) == len(held["Variants"])):
+        if code and code in self.cluster_keys_by_code:
+            return self.cluster_keys_by_code[code], False
+        if stored_variants:
+            key = stored_variants[0][0]
+            held = self.clusters[key].data
+            moving = [variant for where, variant in stored_variants if where == key]
+            if not code or (self.modes["Code"] != "off" and len(moving) == len(held["Variants"])):
                 if code:
-                    self.codes.pop(held.get("Code") or "", None)
+                    self.cluster_keys_by_code.pop(held.get("Code") or "", None)
                 return key, False
-            if self.mode["Code"] == "off":
+            if self.modes["Code"] == "off":
                 return key, False
         return (f"code:{code}" if code else f"part:{part_no}"), True
 
-    def _variant(
+    def _write_variant(
         self,
-        record: Record,
+        record: StoredRecord,
         key: str,
         part_no: str,
         variant: Mapping[str, Any],
-        known: tuple[str, Variant] | None,
-        work: records.Writing,
+        stored_variant: tuple[str, Variant] | None,
+        work: records.RecordWrite,
     ) -> None:
-        stored: Variant = records.create(self.variant_nodes) if known is None else known[1]
-        if known is not None and known[0] != key:
-            self._leave(known[0], stored)
-        if known is None or known[0] != key:
+        stored: Variant = records.new_row(self.variant_nodes) if stored_variant is None else stored_variant[1]
+        if stored_variant is not None and stored_variant[0] != key:
+            self._remove_from_cluster(stored_variant[0], stored)
+        if stored_variant is None or stored_variant[0] != key:
             record.data["Variants"].append(stored)
         number = stored.get("ManufacturerPartNo")
         if number and variant.get("ManufacturerPartNo") not in (None, number):
             message = f"{part_no}: ManufacturerPartNo cannot change from {number}"
-            self.outcome.lines.append(Line(WARNING, message, variant))
+            self.outcome.lines.append(LogLine(WARNING, message, variant))
             variant = {**variant, "ManufacturerPartNo": number}
-        if self.mode["Variants"] == "off":
+        if self.modes["Variants"] == "off":
             return
-        records.write(stored, variant, self.variant_nodes, work, f"Variants[{part_no}].", known is None)
+        records.write_fields(stored, variant, self.variant_nodes, work, f"Variants[{part_no}].", stored_variant is None)
 
-    def _leave(self, key: str, variant: Variant) -> None:
-        old = self.held[key]
+    def _remove_from_cluster(self, key: str, variant: Variant) -> None:
+        old = self.clusters[key]
         old.data["Variants"] = [other for other in old.data["Variants"] if other is not variant]
         if old.data["Variants"]:
-            self.store.put(_ID, key, old)
+            self.store.put(_OPERATION_ID, key, old)
         else:
-            self.store.drop(_ID, key)
+            self.store.remove(_OPERATION_ID, key)
 
-    def retire(self, items: Items) -> None:
+    def split_absent_variants(self, items: Items) -> None:
         """Each left-out variant becomes a cluster of its own, with a copy of what they shared."""
         sent: dict[str, set[str]] = {}
         for item in items:
             if item.get("Code"):
-                sent.setdefault(item["Code"], set()).update(part_no for part_no, _ in payload.part_numbers(item))
+                sent.setdefault(item["Code"], set()).update(
+                    part_no for part_no, _ in payload.variants_by_part_number(item)
+                )
         for code, part_nos in sent.items():
-            key = self.codes.get(code)
-            if key is None or key not in self.held:
+            key = self.cluster_keys_by_code.get(code)
+            if key is None or key not in self.clusters:
                 continue
-            record = self.held[key]
+            record = self.clusters[key]
             for variant in list(record.data["Variants"]):
-                part_no, maker = _part_no(variant), variant.get("ManufacturerPartNo")
+                part_no, maker = _part_number(variant), variant.get("ManufacturerPartNo")
                 if part_no in part_nos or f"{record.data.get('ManufacturerCode')}|{maker}" in part_nos:
                     continue
                 alone = {name: value for name, value in record.data.items() if name != "Code"}
-                self._leave(key, variant)
-                self.store.put(_ID, f"part:{part_no}", Record({**alone, "Variants": [variant]}))
+                self._remove_from_cluster(key, variant)
+                self.store.put(_OPERATION_ID, f"part:{part_no}", StoredRecord({**alone, "Variants": [variant]}))
                 self.outcome.updates += 1

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import deque
 
 
-class Window:
+class RollingLimit:
     """At most `limit` requests in any `seconds`; a refused request does not count."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit = limit
         self._seconds = seconds
-        self._taken: dict[str, deque[float]] = {}
+        self._request_times: dict[str, deque[float]] = {}
 
-    def take(self, who: str, now: float) -> float:
+    def acquire(self, client: str, now: float) -> float:
         """0 when the request may pass, else the seconds until the next one may."""
-        taken = self._taken.setdefault(who, deque())
+        taken = self._request_times.setdefault(client, deque())
         while taken and taken[0] <= now - self._seconds:
             taken.popleft()
         if len(taken) < self._limit:
@@ -24,7 +24,7 @@ class Window:
         return max(taken[0] + self._seconds - now, 0.001) if taken else self._seconds
 
 
-class Bucket:
+class RefillingLimit:
     """`burst` at once, refilled with `rate` per second."""
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -32,18 +32,18 @@ class Bucket:
         self._burst = burst
         self._levels: dict[str, tuple[float, float]] = {}
 
-    def take(self, who: str, now: float) -> float:
+    def acquire(self, client: str, now: float) -> float:
         """0 when the request may pass, else the seconds until the next one may."""
-        level, since = self._levels.get(who, (float(self._burst), now))
+        level, since = self._levels.get(client, (float(self._burst), now))
         level = min(float(self._burst), level + max(now - since, 0.0) * self._rate)
         if level >= 1:
-            self._levels[who] = (level - 1, now)
+            self._levels[client] = (level - 1, now)
             return 0.0
-        self._levels[who] = (level, now)
+        self._levels[client] = (level, now)
         return (1 - level) / self._rate
 
 
-def most_in_window(times: list[float], seconds: float) -> int:
+def max_in_window(times: list[float], seconds: float) -> int:
     """The largest number of these moments that lie within any window of that length."""
     ordered, most, first = sorted(times), 0, 0
     for last, moment in enumerate(ordered):

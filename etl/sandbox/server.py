@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import uvicorn
 
 from etl.sandbox import webhook_events as events
-from etl.sandbox.asgi import app
+from etl.sandbox.asgi import make_app
 from etl.sandbox.core import Sandbox
-from etl.sandbox.settings import Settings
+from etl.sandbox.settings import SandboxSettings
 
 _HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningSandbox:
     """A sandbox that answers."""
 
     url: str
@@ -29,32 +29,34 @@ class Running:
 
 def serve(sandbox: Sandbox, port: int, host: str = _HOST) -> None:
     """Answer until a signal comes; prints nothing."""
-    with events.telling(sandbox, sandbox.settings.events):
-        uvicorn.Server(_config(sandbox, host, port)).run()
+    with events.post_job_events(sandbox, sandbox.settings.events):
+        uvicorn.Server(_server_config(sandbox, host, port)).run()
 
 
 @contextlib.contextmanager
-def running(settings: Settings | None = None, port: int = 0, sandbox: Sandbox | None = None) -> Iterator[Running]:
+def run_in_thread(
+    settings: SandboxSettings | None = None, port: int = 0, sandbox: Sandbox | None = None
+) -> Iterator[RunningSandbox]:
     """Answer from a daemon thread, on a free port unless one is given."""
     sandbox = sandbox or Sandbox(settings)
     sandbox.closing = False
     with socket.create_server((_HOST, port)) as listening:
-        server = uvicorn.Server(_config(sandbox, _HOST, port))
+        server = uvicorn.Server(_server_config(sandbox, _HOST, port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="sandbox", daemon=True)
         thread.start()
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
         try:
-            with events.telling(sandbox, sandbox.settings.events):
-                yield Running(url, url + sandbox.contract.token_path, sandbox)
+            with events.post_job_events(sandbox, sandbox.settings.events):
+                yield RunningSandbox(url, url + sandbox.contract.token_path, sandbox)
         finally:
             sandbox.closing = True
             server.should_exit = True
             thread.join()
 
 
-def _config(sandbox: Sandbox, host: str, port: int) -> uvicorn.Config:
+def _server_config(sandbox: Sandbox, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
-        app(sandbox),
+        make_app(sandbox),
         host=host,
         port=port,
         log_config=None,

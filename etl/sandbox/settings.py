@@ -10,17 +10,17 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Events:
+class EventSettings:
     """Where JobCompletedEvent goes."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)  #: static ones, as they are set in Admin
     client: int = 1  #: ClientId
-    pace: float = 1.0  #: the contract's pauses between repeated posts are multiplied by it
+    pause_factor: float = 1.0  #: the contract's pauses between repeated posts are multiplied by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class SandboxSettings:
     """Defaults are strict and quick; every undocumented reading is a switch."""
 
     client_id: str = "sandbox"
@@ -49,6 +49,6 @@ class Settings:
     shuffle_seed: int | None = None  #: unfinished jobs then overtake each other, repeatably
     retention_days: int = 14
 
-    events: Events | None = None
+    events: EventSettings | None = None
     state: Path | None = None  #: folder that keeps the state over restarts
     clock: Callable[[], float] = time.time

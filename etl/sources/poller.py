@@ -16,28 +16,30 @@ from etl import cron as timetable
 from etl.config import secrets
 from etl.config.settings import Settings
 from etl.errors import EtlError
-from etl.state.ledger.alerts import Board, Notice
+from etl.state.ledger.alerts import AlertStore, Alert
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.fetched_files import Memory
+from etl.state.ledger.fetched_files import FetchedFiles
 
 if TYPE_CHECKING:
-    from etl.sources.fetcher import Round
+    from etl.sources.fetcher import FetchResult
 
 #: Seconds between two looks at the timetables.
-_LOOK = 5.0
+_CHECK_INTERVAL = 5.0
 
 
 @contextmanager
-def beside(settings: Settings, ledger: Ledger, stop: threading.Event, tell: Callable[..., None]) -> Iterator[None]:
+def poll_in_background(
+    settings: Settings, ledger: Ledger, shutdown: threading.Event, emit: Callable[..., None]
+) -> Iterator[None]:
     """A thread that visits servers by their timetables for as long as the block lasts."""
     over = threading.Event()
 
     def keep() -> None:
-        while not (stop.is_set() or over.is_set()):
+        while not (shutdown.is_set() or over.is_set()):
             for name in settings.fetch:
-                if not (stop.is_set() or over.is_set()) and _is_due(settings, name, ledger):
-                    _try(settings, name, ledger, tell, lambda: stop.is_set() or over.is_set())
-            over.wait(_LOOK)
+                if not (shutdown.is_set() or over.is_set()) and _is_poll_due(settings, name, ledger):
+                    _poll_and_report(settings, name, ledger, emit, lambda: shutdown.is_set() or over.is_set())
+            over.wait(_CHECK_INTERVAL)
 
     thread = threading.Thread(target=keep, name="fetch", daemon=True)
     if settings.fetch:
@@ -50,33 +52,35 @@ def beside(settings: Settings, ledger: Ledger, stop: threading.Event, tell: Call
             thread.join(timeout=10)
 
 
-def _is_due(settings: Settings, name: str, ledger: Ledger) -> bool:
-    last = Memory(ledger.database, name).last_round()
-    return last is None or timetable.due(settings.fetch[name].schedule, last, datetime.now(UTC))
+def _is_poll_due(settings: Settings, name: str, ledger: Ledger) -> bool:
+    last = FetchedFiles(ledger.database, name).last_poll_time()
+    return last is None or timetable.is_due(settings.fetch[name].schedule, last, datetime.now(UTC))
 
 
-def _try(settings: Settings, name: str, ledger: Ledger, tell: Callable[..., None], stopped: Callable[[], bool]) -> None:
+def _poll_and_report(
+    settings: Settings, name: str, ledger: Ledger, emit: Callable[..., None], is_stopped: Callable[[], bool]
+) -> None:
     try:
-        _visit(settings, name, ledger, tell, stopped)
+        _poll_source(settings, name, ledger, emit, is_stopped)
     except EtlError as error:
-        tell("fetch_failed", source=name, code=error.code, reason=error.message, hint=error.hint)
+        emit("fetch_failed", source=name, code=error.code, reason=error.message, hint=error.hint)
 
 
-def _visit(
-    settings: Settings, name: str, ledger: Ledger, tell: Callable[..., None], stopped: Callable[[], bool]
-) -> Round | None:
-    from etl.sources.fetcher import Fetch
+def _poll_source(
+    settings: Settings, name: str, ledger: Ledger, emit: Callable[..., None], is_stopped: Callable[[], bool]
+) -> FetchResult | None:
+    from etl.sources.fetcher import Fetcher
 
-    memory, board = Memory(ledger.database, name), Board(ledger.database)
+    memory, board = FetchedFiles(ledger.database, name), AlertStore(ledger.database)
     try:
-        secret = secrets.fetch_secret(name, settings.fetch[name])
-        source = Fetch(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.was_taken, tell)
-        made = source.round(stopped)
+        secret = secrets.load_fetch_secret(name, settings.fetch[name])
+        source = Fetcher(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.has_run_since, emit)
+        made = source.poll(is_stopped)
     except EtlError as error:
         sentence = f"nothing comes from {name}: {error.message} ({error.code})"
-        board.put(Notice(f"fetch:{name}", sentence, datetime.now(UTC)))
+        board.raise_alert(Alert(f"fetch:{name}", sentence, datetime.now(UTC)))
         raise
     finally:
-        memory.asked(datetime.now(UTC))
-    board.drop(f"fetch:{name}")
+        memory.save_poll_time(datetime.now(UTC))
+    board.resolve_alert(f"fetch:{name}")
     return made

@@ -24,14 +24,14 @@ from etl.errors import FetchError
 T = TypeVar("T")
 
 #: Bytes of one read: it grows on quick lines, so that many packets are on their way, and shrinks on slow ones.
-_LEAST, _MOST = 32 * 1024, 4 * 1024 * 1024
+_MIN_READ_BYTES, _MAX_READ_BYTES = 32 * 1024, 4 * 1024 * 1024
 
 #: The most that is read of a file of checksums.
-_TEXT = 1024 * 1024
+_MAX_TEXT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class RemoteFile:
     """A file on the server, told apart from earlier and later ones of its name by size and time."""
 
     modified: int  #: seconds; SFTP has no finer ones
@@ -43,30 +43,30 @@ class Entry:
         return posixpath.basename(self.path)
 
 
-class Remote:
+class SftpClient:
     """One connection."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, patience: float) -> None:
+    def __init__(self, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, timeout: float) -> None:
         self._connection = connection
         self._sftp = sftp
-        self._patience = patience
+        self._timeout = timeout
 
-    async def listing(self, folder: str) -> list[Entry]:
+    async def list_files(self, folder: str) -> list[RemoteFile]:
         """The regular files of a folder."""
         found = []
-        with _translated(folder):
-            async with asyncio.timeout(self._patience):
+        with _translate_errors(folder):
+            async with asyncio.timeout(self._timeout):
                 async for item in self._sftp.scandir(folder):
                     name, kind = str(item.filename), item.attrs.type
                     regular = (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN)
-                    if kind in regular and _is_harmless(name):
-                        found.append(_entry(posixpath.join(folder, name), item.attrs))
+                    if kind in regular and _is_safe_name(name):
+                        found.append(_to_remote_file(posixpath.join(folder, name), item.attrs))
         return sorted(found)
 
-    async def look(self, path: str) -> Entry | None:
+    async def stat(self, path: str) -> RemoteFile | None:
         """A file as it is now; None when there is none."""
         try:
-            return _entry(path, await self._wait(self._sftp.stat(path), path))
+            return _to_remote_file(path, await self._with_timeout(self._sftp.stat(path), path))
         except FetchError as error:
             if error.code == "fetch-not-there":
                 return None
@@ -74,35 +74,41 @@ class Remote:
 
     async def read(self, path: str, offset: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset` to `end`, in pieces; ends early where the file does."""
-        file = await self._wait(self._sftp.open(path, "rb", encoding=None), path)
-        size = _LEAST
+        file = await self._with_timeout(self._sftp.open(path, "rb", encoding=None), path)
+        size = _MIN_READ_BYTES
         try:
             while offset < end:
                 began = time.monotonic()
-                piece: bytes = await self._wait(file.read(min(size, end - offset), offset), path)
+                piece: bytes = await self._with_timeout(file.read(min(size, end - offset), offset), path)
                 if not piece:
                     return
                 yield piece
                 offset += len(piece)
                 took = time.monotonic() - began
-                size = min(_MOST, size * 2) if took < 1 else max(_LEAST, size // 2) if took > 5 else size
+                size = (
+                    min(_MAX_READ_BYTES, size * 2)
+                    if took < 1
+                    else max(_MIN_READ_BYTES, size // 2)
+                    if took > 5
+                    else size
+                )
         finally:
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(1):
                     await file.close()
 
-    async def text(self, path: str) -> str | None:
+    async def read_text(self, path: str) -> str | None:
         """A small file, such as one of checksums; None when there is none."""
-        found = await self.look(path)
+        found = await self.stat(path)
         if found is None:
             return None
-        pieces = [piece async for piece in self.read(path, 0, min(found.size, _TEXT))]
+        pieces = [piece async for piece in self.read(path, 0, min(found.size, _MAX_TEXT_BYTES))]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     async def checksum(self, path: str) -> str | None:
         """SHA-256 as the server's own `sha256sum` says; None where it has none to offer."""
         try:
-            async with asyncio.timeout(max(self._patience, 600)):
+            async with asyncio.timeout(max(self._timeout, 600)):
                 done = await self._connection.run(f"sha256sum -- {shlex.quote(path)}", stdin=asyncssh.DEVNULL)
         except (asyncssh.Error, OSError, TimeoutError):
             return None
@@ -111,32 +117,32 @@ class Remote:
 
     async def remove(self, path: str) -> None:
         """Gone already is fine."""
-        with contextlib.suppress(_NotThere):
-            await self._wait(self._sftp.remove(path), path)
+        with contextlib.suppress(_RemoteFileMissing):
+            await self._with_timeout(self._sftp.remove(path), path)
 
     async def move(self, path: str, target: str) -> None:
         """Never over a file that is there: the target then gets another name. Gone already is fine."""
-        with contextlib.suppress(_NotThere):
-            found = await self.look(target)
-            await self._wait(self._sftp.rename(path, f"{target}.{time.time_ns()}" if found else target), path)
+        with contextlib.suppress(_RemoteFileMissing):
+            found = await self.stat(target)
+            await self._with_timeout(self._sftp.rename(path, f"{target}.{time.time_ns()}" if found else target), path)
 
-    async def _wait(self, what: Awaitable[T], path: str) -> T:
-        with _translated(path):
-            async with asyncio.timeout(self._patience):
-                return await what
+    async def _with_timeout(self, awaitable: Awaitable[T], path: str) -> T:
+        with _translate_errors(path):
+            async with asyncio.timeout(self._timeout):
+                return await awaitable
 
 
-class _NotThere(FetchError):
+class _RemoteFileMissing(FetchError):
     """The server has no such file."""
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: FetchSettings, secret: Secret | None) -> AsyncIterator[Remote]:
+async def open_client(settings: FetchSettings, secret: Secret | None) -> AsyncIterator[SftpClient]:
     """A connection to the server of `[fetch.NAME]`. Raises FetchError."""
     where = f"{settings.user}@{settings.host}:{settings.port}"
     options: dict[str, Any] = {"client_keys": None, "password": secret.reveal() if secret else None}
     if settings.key is not None:
-        options = {"client_keys": [_key(settings, secret)], "password": None}
+        options = {"client_keys": [_load_key(settings, secret)], "password": None}
     if not settings.known_hosts.is_file():
         raise FetchError(
             "fetch-known-hosts",
@@ -145,7 +151,7 @@ async def opened(settings: FetchSettings, secret: Secret | None) -> AsyncIterato
             hint=f"`ssh-keyscan -p {settings.port} {settings.host}`, compare the fingerprint with the supplier's word, "
             "and keep the line there",
         )
-    with _translated(where):
+    with _translate_errors(where):
         async with asyncio.timeout(settings.timeout_seconds):
             connection = await asyncssh.connect(
                 settings.host,
@@ -160,12 +166,12 @@ async def opened(settings: FetchSettings, secret: Secret | None) -> AsyncIterato
             )
             sftp = await connection.start_sftp_client(path_errors="surrogateescape")
     try:
-        yield Remote(connection, sftp, settings.timeout_seconds)
+        yield SftpClient(connection, sftp, settings.timeout_seconds)
     finally:
         connection.abort()
 
 
-def _key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey:
+def _load_key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey:
     try:
         return asyncssh.read_private_key(str(settings.key), secret.reveal() if secret else None)
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -178,24 +184,24 @@ def _key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey:
         ) from error
 
 
-def _entry(path: str, attrs: asyncssh.SFTPAttrs) -> Entry:
-    return Entry(int(attrs.mtime or 0), path, int(attrs.size or 0))
+def _to_remote_file(path: str, attrs: asyncssh.SFTPAttrs) -> RemoteFile:
+    return RemoteFile(int(attrs.mtime or 0), path, int(attrs.size or 0))
 
 
-def _is_harmless(name: str) -> bool:
+def _is_safe_name(name: str) -> bool:
     """Names of one piece that a terminal, a log and a file system can bear."""
     return name not in (".", "..") and "/" not in name and name.isprintable() and len(name.encode()) <= 200
 
 
 @contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
+def _translate_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (asyncssh.Error, OSError) as error:
-        raise _refused(error, where) from error
+        raise _to_fetch_error(error, where) from error
 
 
-def _refused(error: Exception, where: str) -> FetchError:
+def _to_fetch_error(error: Exception, where: str) -> FetchError:
     """What the library says, as something that somebody can act on."""
     if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
         isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
@@ -214,7 +220,9 @@ def _refused(error: Exception, where: str) -> FetchError:
             hint="check user, key or password with the supplier",
         )
     if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
-        return _NotThere("fetch-not-there", "the server has no such file or folder", where=where, hint="check `folder`")
+        return _RemoteFileMissing(
+            "fetch-not-there", "the server has no such file or folder", where=where, hint="check `folder`"
+        )
     if isinstance(error, asyncssh.SFTPPermissionDenied):
         return FetchError(
             "fetch-denied",

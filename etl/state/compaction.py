@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl import filesystem as durable
-from etl.model.runs import WORKED, RunState
+from etl.model.runs import PROCESSED_STATES, RunState
 from etl.state.files import checksums as witness
 from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
@@ -27,7 +27,7 @@ def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
 
     Raises StateError when a file of it is damaged.
     """
-    witness.check(ledger, files_of(ledger, state, feed))
+    witness.check_files(ledger, snapshot_files(ledger, state, feed))
     return accepted.scan(state, feed, ledger.generation(feed), ledger.overlays(feed))
 
 
@@ -36,68 +36,72 @@ def read_accepted(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     return scan_accepted(ledger, state, feed).collect()
 
 
-def files_of(ledger: Ledger, state: Path, feed: str) -> list[Path]:
+def snapshot_files(ledger: Ledger, state: Path, feed: str) -> list[Path]:
     """The files that what Norce has from a feed is read from."""
     generation = ledger.generation(feed)
     base = [] if generation is None else [accepted.base_path(state, feed, generation)]
     owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
-    sent = [accepted.sent_path(state, run) for run, found in ledger.unmerged(feed) if found in WORKED]
-    overlays = {accepted.sent_path(state, overlay.run) for overlay in ledger.overlays(feed)}
-    needed = [path for path in owed if path.exists() or ledger.digest_of(path) is not None]
+    sent = [
+        accepted.sent_records_path(state, run)
+        for run, found in ledger.uncompacted_runs(feed)
+        if found in PROCESSED_STATES
+    ]
+    overlays = {accepted.sent_records_path(state, overlay.run) for overlay in ledger.overlays(feed)}
+    needed = [path for path in owed if path.exists() or ledger.find_digest(path) is not None]
     return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
 
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     """What a feed of changes has said and Norce has not taken yet."""
-    worked = [run for run, ended in ledger.unmerged(feed) if ended in WORKED]
-    last = ledger.run(worked[-1]) if worked else None
+    worked = [run for run, ended in ledger.uncompacted_runs(feed) if ended in PROCESSED_STATES]
+    last = ledger.find_run(worked[-1]) if worked else None
     return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
 
 
-def owes(ledger: Ledger, state: Path, feed: str) -> bool:
+def has_pending(ledger: Ledger, state: Path, feed: str) -> bool:
     """Whether a feed of changes whose runs have ended still has something for Norce."""
     generation = ledger.generation(feed)
     return generation is not None and accepted.pending_path(state, feed, generation).exists()
 
 
-def runs_of(ledger: Ledger, state: Path, feed: str, *, changes: bool) -> None:
+def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: bool) -> None:
     """Merge a feed's ended runs; not while one is open that has had something accepted. Raises StateError."""
-    unmerged = ledger.unmerged(feed)
+    unmerged = ledger.uncompacted_runs(feed)
     overlays = ledger.overlays(feed)
     ended = [run for run, found in unmerged if found.is_final]
     if not ended or any(overlay.run not in ended for overlay in overlays):
         return
-    witness.check(ledger, files_of(ledger, state, feed))
+    witness.check_files(ledger, snapshot_files(ledger, state, feed))
     before = name = ledger.generation(feed)
-    pending = read_pending(ledger, state, feed) if changes else None
+    pending = read_pending(ledger, state, feed) if is_changes_feed else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
     if overlays or owed or (pending is not None and pending.height):
         if before is not None and not overlays:
-            name = accepted.again(state, feed, ended[-1], before)
+            name = accepted.link_base(state, feed, ended[-1], before)
         else:
-            name = accepted.compact(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
+            name = accepted.write_base(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
         if pending is not None and pending.height:
-            accepted.write(accepted.pending_path(state, feed, name), pending)
+            accepted.write_parquet(accepted.pending_path(state, feed, name), pending)
         written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))
-        witness.note(ledger, [path for path in written if path.exists()])
-    ledger.compacted(feed, name, ended)
+        witness.save_digests(ledger, [path for path in written if path.exists()])
+    ledger.replace_base(feed, name, ended)
     for run in ended:
-        forget(state, run)
+        delete_run_folder(state, run)
     if before is not None and before != name:
         for path in (accepted.base_path(state, feed, before), accepted.pending_path(state, feed, before)):
             path.unlink(missing_ok=True)
 
 
-def forget(state: Path, run: str) -> None:
+def delete_run_folder(state: Path, run: str) -> None:
     """What a run kept on disk while it was open."""
-    shutil.rmtree(run_folder.path(state, run), ignore_errors=True)
+    shutil.rmtree(run_folder.folder_path(state, run), ignore_errors=True)
 
 
-def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
+def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
     """Remove folders of runs that are part of a base, bases that do not count, and half-written files."""
-    needed = {run.id for run in ledger.open_runs()}
+    needed = {run.id for run in ledger.list_open_runs()}
     for feed in sorted({*feeds, *(folder.name for folder in (state / "accepted").glob("*"))}):
-        needed |= {run for run, ended in ledger.unmerged(feed) if ended in (*WORKED, *_OPEN)}
+        needed |= {run for run, ended in ledger.uncompacted_runs(feed) if ended in (*PROCESSED_STATES, *_OPEN_STATES)}
         generation = ledger.generation(feed)
         counts = set()
         if generation is not None:
@@ -107,16 +111,16 @@ def sweep(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
                 path.unlink(missing_ok=True)
     for folder in (state / "runs").glob("*"):
         if folder.name not in needed:
-            forget(state, folder.name)
-    durable.forget_halves(state / "claimed")
-    forget_digests(ledger, state)
+            delete_run_folder(state, folder.name)
+    durable.delete_temp_files(state / "claimed")
+    remove_stale_checksums(ledger, state)
 
 
-def forget_digests(ledger: Ledger, state: Path) -> None:
+def remove_stale_checksums(ledger: Ledger, state: Path) -> None:
     """Of files that are gone, unless they belong to a base that counts: those are missed."""
     feeds = {folder.name: ledger.generation(folder.name) for folder in (state / "accepted").glob("*")}
     bases = [(feed, generation) for feed, generation in feeds.items() if generation is not None]
-    ledger.forget_digests([accepted.pending_path(state, feed, generation) for feed, generation in bases])
+    ledger.delete_digests([accepted.pending_path(state, feed, generation) for feed, generation in bases])
 
 
-_OPEN = tuple(found for found in RunState if not found.is_final)
+_OPEN_STATES = tuple(found for found in RunState if not found.is_final)

@@ -25,9 +25,9 @@ from pathlib import Path
 import polars as pl
 
 from etl import formats
-from etl.errors import FileRefused
-from etl.formats.excel.sheet import Unreadable
-from etl.formats.excel.workbook import Request, assemble, open_sheet
+from etl.errors import InvalidFileError
+from etl.formats.excel.sheet import WorkbookError
+from etl.formats.excel.workbook import WorkbookRequest, write_table, open_sheet
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
 from tests.integration.formats import pollution
@@ -43,9 +43,9 @@ Reader = Callable[[Path], Shape]
 
 def ours(path: Path) -> Shape:
     """Detection, then the reader; rows that it rejects are missing, which is said."""
-    table = formats.read(path, formats.detect(path).dialect)
+    table = formats.read_table(path, formats.detect_dialect(path).dialect)
     if table.malformed.rows:
-        raise FileRefused("rows", f"{table.malformed.rows} rows rejected", hint="")
+        raise InvalidFileError("rows", f"{table.malformed.rows} rows rejected", hint="")
     return list(table.columns), table.frame.drop(ROW).rows()
 
 
@@ -123,7 +123,9 @@ def gold() -> None:
     for line in listed("B_"):
         if line["gold"]:
             path = SAMPLES / line["path"]
-            table = formats.read(path, replace(formats.detect(path).dialect, header=1, skip=0, columns=()))
+            table = formats.read_table(
+                path, replace(formats.detect_dialect(path).dialect, header=1, skip=0, columns=())
+            )
             rows = [{key: cell or "" for key, cell in row.items()} for row in table.frame.drop(ROW).to_dicts()]
             found["equal" if rows == json.loads((SAMPLES / line["gold"]).read_text("utf-8")) else "different"] += 1
     print(f"\ngold: {counted(found.elements())}")
@@ -139,10 +141,10 @@ def messy(kind: str) -> None:
         try:
             bad = workbook_here(path) if kind == "C_" else text_here(path)
             found["rows rejected by name" if bad else "read whole"] += 1
-        except Unreadable as error:
+        except WorkbookError as error:
             found["refused"] += 1
             refused["workbook-encrypted" if str(error) == "encrypted" else "workbook-unreadable"] += 1
-        except FileRefused as error:
+        except InvalidFileError as error:
             found["refused"] += 1
             refused[error.code] += 1
         slowest = max(slowest, time.perf_counter() - start)
@@ -153,7 +155,7 @@ def messy(kind: str) -> None:
 
 def text_here(path: Path) -> int:
     """Number of rejected rows."""
-    table = formats.read(path, formats.detect(path).dialect)
+    table = formats.read_table(path, formats.detect_dialect(path).dialect)
     assert table.rows == table.frame.height + table.malformed.rows, path
     return table.malformed.rows
 
@@ -162,13 +164,15 @@ def workbook_here(path: Path) -> int:
     """The same for a workbook, without the bounded process, which costs half a second each."""
     draft = Dialect(format="excel", header=0)
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(str(path), path.name, folder, draft, formats.Limits())
+        request = WorkbookRequest(str(path), path.name, folder, draft, formats.ReadLimits())
         sheet = open_sheet(request)
         if not sheet.rows:
-            raise FileRefused("file-empty", "nothing on the first sheet", where=path.name, hint="")
+            raise InvalidFileError("file-empty", "nothing on the first sheet", where=path.name, hint="")
         width = max(col for cells in sheet.rows.values() for col in cells)
         names = tuple(f"column {at}" for at in range(1, width + 1))
-        answer = assemble(sheet, Request(str(path), path.name, folder, replace(draft, columns=names), formats.Limits()))
+        answer = write_table(
+            sheet, WorkbookRequest(str(path), path.name, folder, replace(draft, columns=names), formats.ReadLimits())
+        )
         bad = pl.read_ipc(Path(folder, "malformed"))["row"].n_unique()
         assert answer.rows == pl.read_ipc(Path(folder, "frame")).height + bad, path
         return bad
@@ -201,8 +205,8 @@ def polluted(files: int) -> None:
 
 def of_ours(path: Path, made: pollution.Polluted) -> str:
     try:
-        found = pollution.verdict(made, formats.read(path, formats.detect(path).dialect))
-    except FileRefused as error:
+        found = pollution.verdict(made, formats.read_table(path, formats.detect_dialect(path).dialect))
+    except InvalidFileError as error:
         found = pollution.verdict(made, error)
     word = found.partition(":")[0].lower()
     return word if word in ("right", "wrong", "refused") else "rows rejected by name"

@@ -54,7 +54,7 @@ def seed(feed: str, path: str, state: str) -> None:
 
     from etl import formats
     from etl.mapping import layout_builder as arrange
-    from etl.model.columns import GONE, ROW
+    from etl.model.columns import DEACTIVATED, ROW
     from etl.plan.rows import transform, validate
     from etl.state.files import checksums as witness
     from etl.state.ledger.facade import Ledger
@@ -63,30 +63,32 @@ def seed(feed: str, path: str, state: str) -> None:
     mapping = mapping_of(feed)
     folder = Path(state)
     (folder / "accepted" / feed).mkdir(parents=True)
-    with formats.reading(Path(path), mapping.source.dialect) as reading:
-        columns = validate.columns(reading.columns, mapping)
-        layout = arrange.layout(mapping, columns.used)
+    with formats.open_table(Path(path), mapping.source.dialect) as reading:
+        columns = validate.resolve_columns(reading.columns, mapping)
+        layout = arrange.build_layout(mapping, columns.used)
         parts = []
         for frame in reading.frames():
-            made, _ = transform.rows(validate.check(frame, columns, mapping).frame, mapping, layout)
+            made, _ = transform.evaluate_rows(validate.validate_rows(frame, columns, mapping).frame, mapping, layout)
             parts += made
-    records = transform.records(pl.concat(parts), layout)[0].frame
-    name = accepted.compact(folder, feed, "seed", records.drop(ROW).with_columns(pl.lit(False).alias(GONE)).lazy())
+    records = transform.build_records(pl.concat(parts), layout)[0].frame
+    name = accepted.write_base(
+        folder, feed, "seed", records.drop(ROW).with_columns(pl.lit(False).alias(DEACTIVATED)).lazy()
+    )
     with Ledger.open(folder) as ledger:
-        ledger.compacted(feed, name, [])
-        witness.note(ledger, [accepted.base_path(folder, feed, name)])
+        ledger.replace_base(feed, name, [])
+        witness.save_digests(ledger, [accepted.base_path(folder, feed, name)])
 
 
 def plan(feed: str, folder: str) -> None:
     """From the file in the inbox to the plan on disk and in the ledger."""
-    from etl.config.settings import Paths, Settings
-    from etl.runs.lifecycle import Pipeline
+    from etl.config.settings import PathSettings, Settings
+    from etl.runs.lifecycle import RunLifecycle
     from etl.state.ledger.facade import Ledger
 
     root = Path(folder)
-    settings = Settings(paths=Paths(inbox=root / "inbox", mappings=root, state=root / "var"))
+    settings = Settings(paths=PathSettings(inbox=root / "inbox", mappings=root, state=root / "var"))
     with Ledger.open(root / "var") as ledger:
-        pipeline = Pipeline(settings, 1, ledger, [mapping_of(feed)], lambda *_args, **_facts: None)
+        pipeline = RunLifecycle(settings, 1, ledger, [mapping_of(feed)], lambda *_args, **_facts: None)
         for path in sorted((root / "inbox").iterdir()):
             for run in pipeline.intake.claim(path.name):
                 made = pipeline.plan(run)
@@ -106,7 +108,7 @@ def update(state: str, rows: str) -> None:
     base = next(Path(state, "accepted", "prices").glob("*.parquet"))
     sent = pl.scan_parquet(base).head(int(rows)).collect()
     start = time.perf_counter()
-    accepted.write(base.with_name("sent.parquet"), sent)
+    accepted.write_parquet(base.with_name("sent.parquet"), sent)
     print(time.perf_counter() - start)
     base.with_name("sent.parquet").unlink()
 
@@ -168,7 +170,7 @@ def mapping_of(feed: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "feed.yaml")
         path.write_text(exports.MAPPINGS[feed], encoding="utf-8")
-        return mapping_file.read(path)
+        return mapping_file.load_mapping(path)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import math
 import random
 
 from etl.plan.batches import batching as chunk
-from etl.plan.model import Terms
+from etl.plan.model import RequestLimits
 from tests.support.builders import Outcome, mapping, run, table
 
 TEXTS = mapping(
@@ -62,16 +62,16 @@ def plans() -> tuple[Outcome, Outcome]:
     """The second day's plan for each way of packing, with its requests."""
     before, after = days()
     first = run(TEXTS, table(before)).accepted
-    budget = run(TEXTS, table(after), first, Terms(account_id=7))
-    strict = run(TEXTS, table(after), first, Terms(account_id=7, packing="strict"))
+    budget = run(TEXTS, table(after), first, RequestLimits(account_id=7))
+    strict = run(TEXTS, table(after), first, RequestLimits(account_id=7, packing="strict"))
     return budget, strict
 
 
 def main() -> None:
     """Print the table of docs/ARCHITECTURE.md."""
     budget, strict = plans()
-    exact = sum(sent.request.exact for sent in budget.sent)
-    requests = chunk.apart(budget.plan.batches, budget.plan.terms.max_records)
+    exact = sum(sent.request.changed_values for sent in budget.sent)
+    requests = chunk.unmerged_request_count(budget.plan.batches, budget.plan.request_limits.max_records)
     print("| packing | requests | minutes | values | of what changed |")
     print("|---|---|---|---|---|")
     print(f"| none: each set apart | {requests} | {math.ceil(requests / MINUTE)} | {exact:,} | 1.00 |")

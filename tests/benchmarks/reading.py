@@ -69,16 +69,16 @@ def main() -> None:
         size = plain.stat().st_size / 1e6
         print(f"{rows:,} rows, {size:.0f} MB, best of {ROUNDS}; ratio: median of as many turns with polars")
         line("polars.read_csv, all text", polars)
-        line("ours, utf-8", lambda: formats.read(plain, dialect))
-        line("ours, windows-1252", lambda: formats.read(page, western))
+        line("ours, utf-8", lambda: formats.read_table(plain, dialect))
+        line("ours, windows-1252", lambda: formats.read_table(page, western))
         line("polars.read_csv, encoding='cp1252'", lambda: _polars_page(page))
-        line("ours, one quoted column", lambda: formats.read(quoted, dialect))
-        line("ours, tolerant reader", lambda: delimited.read_tolerantly(plain, dialect, formats.Limits()), 1)
+        line("ours, one quoted column", lambda: formats.read_table(quoted, dialect))
+        line("ours, tolerant reader", lambda: delimited.read_tolerantly(plain, dialect, formats.ReadLimits()), 1)
         line("csv.reader, rows only", lambda: _csv(plain), 1)
         if importlib.util.find_spec("duckdb"):
             line("DuckDB read_csv, all text, into a table", lambda: _duckdb(plain))
         line("clevercsv.reader, rows only (a tenth, x 10)", lambda: _clevercsv(plain, rows // 10), 1, 10)
-        line("detection", lambda: formats.detect(plain))
+        line("detection", lambda: formats.detect_dialect(plain))
 
 
 def _polars_page(path: Path) -> pl.DataFrame:

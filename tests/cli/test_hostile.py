@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from openpyxl import load_workbook
 
-from etl.sandbox import Fault, Settings, running
+from etl.sandbox import Fault, SandboxSettings, run_in_thread
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, Shop, stock
 
@@ -29,7 +29,7 @@ EVIL = "\x1b[31mred\x1b]0,title\x07\x9b2J\u202egnp.exe\r"
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A shop whose commands run in this process."""
-    with running(Settings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
+    with run_in_thread(SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
         opened = Near(tmp_path / "shop", live)
         opened.mapping(STOCK_MAPPING)
         yield opened

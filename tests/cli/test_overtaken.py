@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from etl.model.runs import Run
-from etl.runs.lifecycle import Pipeline
-from etl.sandbox import Settings, running
+from etl.runs.lifecycle import RunLifecycle
+from etl.sandbox import SandboxSettings, run_in_thread
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock
 
@@ -19,7 +19,7 @@ from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock
 @pytest.fixture
 def near(tmp_path: Path) -> Iterator[Near]:
     """A shop whose commands run in this process."""
-    with running(Settings(client_secret=SECRET)) as live:
+    with run_in_thread(SandboxSettings(client_secret=SECRET)) as live:
         opened = Near(tmp_path / "shop", live)
         opened.mapping(STOCK_MAPPING)
         yield opened
@@ -34,11 +34,11 @@ def test_an_older_file_that_could_not_be_filed_away_never_comes_back(
     for moment, path in ((1_700_000_000, older), (1_700_000_060, newer)):
         os.utime(path, (moment, moment))
 
-    def refuse(self: Pipeline, run: Run, reason: str) -> Run:
+    def refuse(self: RunLifecycle, run: Run, reason: str) -> Run:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "supersede", refuse)
+        patch.setattr(RunLifecycle, "supersede", refuse)
         failed = near.once()
     assert failed.status == 1
     assert "error[state-" in failed.err

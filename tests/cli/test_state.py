@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.sandbox import Fault, Settings, running
+from etl.sandbox import Fault, SandboxSettings, run_in_thread
 from tests.migrations import unpack
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK_MAPPING, Shop, stock, until
@@ -22,7 +22,7 @@ DAY2 = stock(("A1", "4"), ("A2", "6"), ("A3", "7"))
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A shop whose commands run in this process."""
-    with running(Settings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
+    with run_in_thread(SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
         opened = Near(tmp_path / "shop", live)
         opened.mapping(STOCK_MAPPING)
         yield opened

@@ -7,7 +7,7 @@ import io
 import os
 from datetime import UTC, datetime, timedelta
 
-from etl.state.ledger.alerts import Board
+from etl.state.ledger.alerts import AlertStore
 from etl.state.ledger.facade import Ledger
 from tests.support.shop import STOCK_MAPPING, Shop, stock
 
@@ -49,7 +49,9 @@ def test_a_refused_file_comes_back_as_a_sentence(shop: Shop) -> None:
 def test_a_late_file_shows_in_status(shop: Shop) -> None:
     """`etl status --strict` ends with 1 while it is late, whoever asks, and with 0 when it has come."""
     with Ledger.open(shop.state) as ledger:  # the mapping has been there since yesterday
-        Board(ledger.database).expect({"stock": ("every 5 hours", None)}, datetime.now(UTC) - timedelta(days=1))
+        AlertStore(ledger.database).save_expectations(
+            {"stock": ("every 5 hours", None)}, datetime.now(UTC) - timedelta(days=1)
+        )
     shop.mapping(STOCK_MAPPING + 'expect: "every 5 hours"\n')
     quiet = shop.once()
     assert quiet.status == 0

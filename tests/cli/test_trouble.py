@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from etl.sandbox import Fault, Settings, running
+from etl.sandbox import Fault, SandboxSettings, run_in_thread
 from tests.support.shop import PRICES, SECRET, STOCK, Done, Shop, free_port, stock, stop, until
 
 PRICES_MAPPING = """
@@ -62,7 +62,7 @@ def test_unreachable_server(shop: Shop) -> None:
     stop(waiting)
     assert shop.finish(waiting).status in (5, 130)
     assert shop.claimed() == ["stock.csv"]
-    with running(Settings(client_secret=SECRET), port=port) as live:
+    with run_in_thread(SandboxSettings(client_secret=SECRET), port=port) as live:
         shop.live = live
         file_ran(shop, shop.once(), {"A1"})
 

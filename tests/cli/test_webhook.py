@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from etl.sandbox import Events, Settings, running
+from etl.sandbox import EventSettings, SandboxSettings, run_in_thread
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, Shop, free_port, stock, stop, until
 
 TOKEN = "correct-horse-battery-staple"
@@ -13,9 +13,9 @@ TOKEN = "correct-horse-battery-staple"
 def test_run_listens_where_the_settings_say_so(tmp_path: Path) -> None:
     """Without a usable token nothing starts; with it `run` listens and never shows it."""
     port = free_port()
-    events = Events(url=f"http://127.0.0.1:{port}/job-completed", headers={"x-etl-token": TOKEN})
-    quick = Settings(client_secret=SECRET, requests=1000, token_burst=1000, events=events)
-    with running(quick) as live:
+    events = EventSettings(url=f"http://127.0.0.1:{port}/job-completed", headers={"x-etl-token": TOKEN})
+    quick = SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000, events=events)
+    with run_in_thread(quick) as live:
         shop = Shop(tmp_path / "shop", live)
         shop.mapping(STOCK_MAPPING)
         with (shop.root / "etl.toml").open("a", encoding="utf-8") as file:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etl.contract.spec import Operation
-from etl.sandbox import Sandbox, Settings
-from etl.sandbox.http import Call, dump, load
+from etl.sandbox import Sandbox, SandboxSettings
+from etl.sandbox.http import ApiRequest, encode_json, decode_json
 from tests.contract import every, strict
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build
@@ -42,23 +42,23 @@ class Client:
     """Posts to a sandbox without a socket and waits for each job."""
 
     def __init__(self) -> None:
-        self.sandbox = Sandbox(Settings(requests=100_000))
+        self.sandbox = Sandbox(SandboxSettings(requests=100_000))
         body = b"grant_type=client_credentials&client_id=sandbox&client_secret=sandbox&scope=playground"
-        call = Call("POST", CONTRACT.token_path, headers={"content-type": FORM}, body=body)
-        self.token = load(self.sandbox.answer(call).body)["access_token"]
+        call = ApiRequest("POST", CONTRACT.token_path, headers={"content-type": FORM}, body=body)
+        self.token = decode_json(self.sandbox.respond(call).body)["access_token"]
 
     def call(self, method: str, path: str, body: bytes = b"", header: str = "", **query: str) -> Any:
         headers = {"authorization": f"Bearer {self.token}", "application-id": "1", "content-type": "application/json"}
         headers["x-stormconnect-header"] = header
-        answer = self.sandbox.answer(Call(method, CONTRACT.prefix + path, query, headers, body))
-        return answer.status, load(answer.body)
+        answer = self.sandbox.respond(ApiRequest(method, CONTRACT.path_prefix + path, query, headers, body))
+        return answer.status, decode_json(answer.body)
 
     def send(self, operation: Operation, header: dict[str, Any], payload: bytes) -> list[str]:
         """What the sandbox has against a request: refusals, rows that failed, every line of the log that is no news."""
-        status, answer = self.call("POST", operation.id, payload, dump(header).decode())
+        status, answer = self.call("POST", operation.id, payload, encode_json(header).decode())
         if status != 200:
             return list(answer["Messages"])
-        self.sandbox.settle()
+        self.sandbox.finish_jobs()
         _, job = self.call("GET", "Job/Get", id=answer["JobId"])
         _, log = self.call("GET", "Job/GetLog", id=answer["JobId"])
         found = [row["Message"] for row in log if row["SeverityId"] != 1] + answer["ValidationSummary"]["Messages"]
@@ -72,7 +72,7 @@ def reach(operation: Operation, way: Way) -> Reached:
     client = Client()
     reached = Reached(wrong=[f"rejected: {code}" for code in outcome.codes])
     for sent in outcome.sent:
-        second = strict.Request(operation.id, dump(sent.request.header).decode(), sent.request.payload)
+        second = strict.Request(operation.id, encode_json(sent.request.header).decode(), sent.request.payload)
         wrong = client.send(operation, sent.request.header, sent.request.payload) + second.problems()
         reached.wrong += wrong
         if not wrong:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from etl.contract import spec as contracts
 from etl.contract.spec import Field, Flag, Operation
 
-CONTRACT = contracts.load()
+CONTRACT = contracts.load_contract()
 Style = Literal["rows", "columns", "split"]
 
 #: Kinds of fields to the column types that feed them, and cells for the first and second record.
@@ -77,7 +77,7 @@ def ways(operation: Operation) -> list[Way]:
         found.append(Way(switches=switches))
     if guards:
         found.append(Way(switches=guards))
-    if operation.full_file.supported:
+    if operation.full_file.is_supported:
         found.append(Way(switches=tuple(name for name in switches if "Cleanup" not in name), full=True))
     kept: dict[str, Way] = {}
     for way in found:
@@ -88,7 +88,7 @@ def ways(operation: Operation) -> list[Way]:
 def make(operation: Operation, way: Way, without: tuple[str, ...] = ()) -> Made:
     """The mapping of one way, except for fields with these names."""
     writer = _Writer(operation, way, without)
-    record = writer.fields(operation.item, "", 0, None)
+    record = writer.fields(operation.item_schema, "", 0, None)
     columns = {name: {"type": kind} for name, (kind, _, _) in writer.columns.items()}
     mapping: dict[str, Any] = {
         "feed": "every",
@@ -103,7 +103,7 @@ def make(operation: Operation, way: Way, without: tuple[str, ...] = ()) -> Made:
     if way.switches:
         mapping["switches"] = list(way.switches)
     rows = [{name: cells[number] for name, (_, *cells) in writer.columns.items()} for number in (0, 1)]
-    ruling = {path for flag in operation.flags for path in flag.paths if flag.overrules}
+    ruling = {path for flag in operation.flags for path in flag.paths if flag.overrides}
     if not without:
         rows[1] |= dict.fromkeys(ruling, "")  # what it overrules can be sent without it only
     return Made(mapping, rows, writer.chosen)
@@ -118,11 +118,11 @@ def paths(operation: Operation) -> Iterator[str]:
                 continue
             path = f"{prefix}{name}{'[]' if field.is_list else ''}"
             if CONTRACT.fields_of(field):
-                yield from inside(str(field.of), path + ".")
+                yield from inside(str(field.inner_type), path + ".")
             else:
                 yield path
 
-    return inside(operation.item, "")
+    return inside(operation.item_schema, "")
 
 
 class _Writer:
@@ -130,7 +130,7 @@ class _Writer:
         self.operation, self.way, self.without = operation, way, without
         self.columns: dict[str, tuple[str, str, str]] = {}
         self.chosen: set[str] = set()
-        row = operation.key.row
+        row = operation.key.list_path
         self.key_lists = {".".join(row.split(".")[: i + 1]) for i in range(row.count(".") + 1)} if row else set()
 
     def fields(self, schema: str, prefix: str, depth: int, inner: str | None, without: str = "") -> dict[str, Any]:
@@ -143,7 +143,7 @@ class _Writer:
             if field.is_list:
                 made[name] = self.list(field, path + "[]", depth + 1, inner)
             elif field.type == "object":
-                made[name] = self.flagged(self.fields(str(field.of), path + ".", depth, inner), path)
+                made[name] = self.flagged(self.fields(str(field.inner_type), path + ".", depth, inner), path)
             else:
                 made[name] = self.scalar(field, path, inner)
         return made
@@ -151,11 +151,11 @@ class _Writer:
     def list(self, field: Field, path: str, depth: int, inner: str | None) -> Any:
         plain = not CONTRACT.fields_of(field)
         if path in self.key_lists:
-            element = self.fields(str(field.of), path + ".", depth - 1, inner)
+            element = self.fields(str(field.inner_type), path + ".", depth - 1, inner)
             return {"rows": element} if "[]." not in path else [element]
         style = self.way.style if depth == self.way.depth and inner is None else None
         if plain:
-            scalar = Field(field.name, str(field.of), nullable=True)
+            scalar = Field(field.name, str(field.inner_type), nullable=True)
             if style == "split":
                 return {"split": self.column(path, scalar, "a|b")}
             if style == "rows":
@@ -166,21 +166,21 @@ class _Writer:
         below = path + "."
         if style == "split":
             code, codes = self.code(field)
-            each = {**self.fields(str(field.of), below, depth, "split"), code: "{item}"}
+            each = {**self.fields(str(field.inner_type), below, depth, "split"), code: "{item}"}
             cell = self.column(path, Field("", "string"), "|".join(codes))
             return self.flagged({"split": cell, "each": each}, path[:-2])
         if style == "rows":
-            return self.flagged({"rows": self.fields(str(field.of), below, depth, "rows")}, path[:-2])
+            return self.flagged({"rows": self.fields(str(field.inner_type), below, depth, "rows")}, path[:-2])
         if style == "columns":
             code, codes = self.code(field)
             for name in codes:
                 self.column(f"{path}_{name}", Field("", "string"))
-            each = {**self.fields(str(field.of), below, depth, "columns"), code: "{1}"}
+            each = {**self.fields(str(field.inner_type), below, depth, "columns"), code: "{1}"}
             return self.flagged({"columns": f"{path}_*", "each": each}, path[:-2])
         keyed = len(field.row_key) == 1 and "." not in field.row_key[0] and field.row_key[0]
         if not keyed:
-            return [self.fields(str(field.of), below, depth, inner)]
-        element = self.fields(str(field.of), below, depth, inner, without=keyed)
+            return [self.fields(str(field.inner_type), below, depth, inner)]
+        element = self.fields(str(field.inner_type), below, depth, inner, without=keyed)
         key = CONTRACT.fields_of(field)[keyed]
         codes = self.codes(key)
         many = codes if inner is None and element else codes[:1]
@@ -194,14 +194,14 @@ class _Writer:
         return name, self.codes(inside[name])
 
     def codes(self, field: Field) -> list[str]:
-        return list(CONTRACT.enums[str(field.of)])[:2] if field.type == "enum" else ["K1", "K2"]
+        return list(CONTRACT.enums[str(field.inner_type)])[:2] if field.type == "enum" else ["K1", "K2"]
 
     def scalar(self, field: Field, path: str, inner: str | None) -> Any:
         made: dict[str, Any]
         if inner == "split":
             kind, cell = field.type, KINDS.get(field.type, ("", "", ""))[1]
             if kind == "enum":
-                cell = next(iter(CONTRACT.enums[str(field.of)]))
+                cell = next(iter(CONTRACT.enums[str(field.inner_type)]))
             made = {"value": cell[: field.max_length]}
         else:
             made = {"column": self.column(path, field)}
@@ -210,7 +210,7 @@ class _Writer:
     def column(self, path: str, field: Field, cell: str | None = None) -> str:
         """A source column named by the path of what it feeds."""
         if field.type == "enum":
-            names = list(CONTRACT.enums[str(field.of)])
+            names = list(CONTRACT.enums[str(field.inner_type)])
             spec = ("text", names[0], names[-1])
         else:
             spec = KINDS[field.type]
@@ -239,9 +239,14 @@ def named(operation: Operation, path: str) -> list[Flag]:
 
 def identities(operation: Operation, made: Made) -> set[str]:
     """Columns that tell records or list elements apart, or that can be set only once or not on their own."""
-    records = {*operation.key.paths, *operation.full_file.needs, "ManufacturerCode", "Variants[].ManufacturerPartNo"}
+    records = {
+        *operation.key.paths,
+        *operation.full_file.required_fields,
+        "ManufacturerCode",
+        "Variants[].ManufacturerPartNo",
+    }
     for flag in operation.flags:
-        records |= {path.rpartition(".")[0] + f".{flag.forces}" for path in flag.paths if flag.forces}
+        records |= {path.rpartition(".")[0] + f".{flag.activates}" for path in flag.paths if flag.activates}
     records = {path.lstrip(".") for path in records}
     found = set()
     for column in made.mapping["columns"]:
@@ -255,7 +260,7 @@ def identities(operation: Operation, made: Made) -> set[str]:
 def one_change_each(operation: Operation, made: Made) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """As many records as there are columns to change, on one day and on the next, each with its own cell changed."""
     fixed = identities(operation, made)
-    own = {*operation.key.paths, *operation.full_file.needs, "Variants[].ManufacturerPartNo"}
+    own = {*operation.key.paths, *operation.full_file.required_fields, "Variants[].ManufacturerPartNo"}
     before, after = [], []
     for number, column in enumerate(name for name in made.mapping["columns"] if name not in fixed):
         row = {name: f"{cell}{number}" if name in own else cell for name, cell in made.rows[0].items()}

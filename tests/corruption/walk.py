@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.apply import scheduler as schedule
-from etl.sandbox import Fault, Settings, running
+from etl.sandbox import Fault, SandboxSettings, run_in_thread
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock, until
 
@@ -214,16 +214,16 @@ def variants(on: Workshop, count: int, seed: int) -> Iterator[tuple[str, str, st
 @contextmanager
 def workshop(root: Path) -> Iterator[Workshop]:
     """A shop with its sandbox; pauses between questions are short."""
-    before = schedule.LEAST, schedule.MOST
-    schedule.LEAST = schedule.MOST = 0.02
+    before = schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY
+    schedule.MIN_POLL_DELAY = schedule.MAX_POLL_DELAY = 0.02
     try:
-        with running(Settings(client_secret=SECRET, requests=100_000, token_requests=100_000)) as live:
+        with run_in_thread(SandboxSettings(client_secret=SECRET, requests=100_000, token_requests=100_000)) as live:
             on = Workshop(root, live)
             yield on
             on.shop.said.clear()
             on.shop.close()
     finally:
-        schedule.LEAST, schedule.MOST = before
+        schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY = before
 
 
 def walk(count: int, seed: int, share: int, shares: int) -> tuple[Counter[str], list[str]]:

@@ -284,8 +284,8 @@ def live(order: dict[str, Any]) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["etl", *order["words"]]
-    schedule.FIRST, schedule.LEAST, schedule.MOST = 0.01, 0.01, 0.05
-    breaker.FIRST_PAUSE, breaker.LONGEST_PAUSE = 0.02, 0.1
+    schedule.FIRST_POLL_DELAY, schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY = 0.01, 0.01, 0.05
+    breaker.FIRST_PAUSE, breaker.MAX_PAUSE = 0.02, 0.1
     effects = Effects(order)
     install(effects)
     status = 0
@@ -304,7 +304,7 @@ def live(order: dict[str, Any]) -> None:
 
 def serve() -> None:
     """One line in, one process, one line out."""
-    contract.load()
+    contract.load_contract()
     log.logger()
     pandera.backends.polars.register.register_polars_backends()
     transports.create_ssl_context = cache(transports.create_ssl_context)  # read once, and not needed on loopback

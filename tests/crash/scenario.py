@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.model.columns import KEY
-from etl.model.runs import WORKED, RunState
-from etl.sandbox import Fault, Running, Settings, running
+from etl.model.runs import PROCESSED_STATES, RunState
+from etl.sandbox import Fault, RunningSandbox, SandboxSettings, run_in_thread
 from etl.sandbox import payload_validation as payloads
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
@@ -113,7 +113,7 @@ class Life:
 class Theatre:
     """One sandbox, one launcher, and a stage that can be set as it was after day one."""
 
-    def __init__(self, root: Path, live: Running) -> None:
+    def __init__(self, root: Path, live: RunningSandbox) -> None:
         self.root, self.live = root.resolve(), live
         self.template, self.stage = self.root / "template", self.root / "stage"
         self.launcher = subprocess.Popen(
@@ -160,7 +160,9 @@ class Theatre:
             os.utime(stage / "inbox" / name, (1_000_000 + number, 1_000_000 + number))
         stage.rename(self.template)
         sandbox = self.live.sandbox
-        self._kept = copy.deepcopy((sandbox.store.records, sandbox._jobs, sandbox._last_job, sandbox.tokens.live))
+        self._kept = copy.deepcopy(
+            (sandbox.store.records, sandbox._jobs, sandbox._last_job_id, sandbox.tokens.expiry_times)
+        )
 
     def reset(self) -> None:
         """Day two begins."""
@@ -168,9 +170,9 @@ class Theatre:
         shutil.copytree(self.template, self.stage)
         sandbox = self.live.sandbox
         with sandbox._lock:
-            sandbox._start()
+            sandbox._initialize()
             records, jobs, last, tokens = copy.deepcopy(self._kept)
-            sandbox.store.records, sandbox._last_job, sandbox.tokens.live = records, last, tokens
+            sandbox.store.records, sandbox._last_job_id, sandbox.tokens.expiry_times = records, last, tokens
             sandbox._jobs.update(jobs)
         sandbox.inject(copy.deepcopy(REFUSED))
 
@@ -194,16 +196,16 @@ class Theatre:
     def outcome(self) -> Outcome:
         """What is there now."""
         sandbox = self.live.sandbox
-        sandbox.settle()
+        sandbox.finish_jobs()
         state = self.stage / "var"
         catalogue = {operation: sandbox.records(operation) for operation in FEEDS.values()}
         with Ledger.open(state) as ledger:
-            runs = ledger.runs(1000)
+            runs = ledger.list_runs(1000)
             confirmed = {}
             for feed in FEEDS:
                 frame = accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
                 confirmed[feed] = sorted(json.dumps(row, default=str, sort_keys=True) for row in frame.to_dicts())
-            refused = sorted({(run.feed, item.key) for run in runs for item in ledger.refusals(run.id)})
+            refused = sorted({(run.feed, item.key) for run in runs for item in ledger.list_record_errors(run.id)})
         archived = []
         for path in (state / "archive").rglob("*.csv"):
             if path.name != "rejections.csv":
@@ -216,14 +218,16 @@ class Theatre:
         ]
         # As sets: a start sends again what Norce still refuses, so a day with more starts has more runs of one file.
         # What is carried is taken for done: a start may come between a file and the next one.
-        made = sorted({(run.feed, run.file, "done" if run.state in WORKED else run.state.value) for run in runs})
+        made = sorted(
+            {(run.feed, run.file, "done" if run.state in PROCESSED_STATES else run.state.value) for run in runs}
+        )
         return Outcome(catalogue, confirmed, made, refused, sorted(set(archived)), left)
 
     def promises(self) -> None:
         """What must hold whatever happened: asserted after every recovery."""
         state = self.stage / "var"
         with Ledger.open(state) as ledger:
-            assert ledger.open_runs() == (), "a run is still open"
+            assert ledger.list_open_runs() == (), "a run is still open"
             for feed, operation in FEEDS.items():
                 frame = accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
                 generation = ledger.generation(feed)
@@ -232,10 +236,10 @@ class Theatre:
                 stored = {key.split("|")[0] for key in self.live.sandbox.records(operation)}
                 keys = {str(key).split("\x1f")[0] for key in frame[KEY]}
                 assert keys <= stored, f"{feed}: accepted {sorted(keys - stored)}, which the sandbox never took"
-            for run in ledger.runs(1000):
-                if run.state in (*WORKED, RunState.SUPERSEDED, RunState.REFUSED):
+            for run in ledger.list_runs(1000):
+                if run.state in (*PROCESSED_STATES, RunState.SUPERSEDED, RunState.INVALID):
                     assert run.archive is not None
-                    assert run.state is not RunState.CARRIED or run.carried_into is not None, f"{run.id} was not sent"
+                    assert run.state is not RunState.MERGED or run.carried_into is not None, f"{run.id} was not sent"
                     kept = (run.archive / Path(run.file).name).exists()
                     assert kept or not run.has_file, f"{run.id} has no file in its archive"
                     assert json.loads((run.archive / "report.json").read_bytes())["run"] == run.id
@@ -247,10 +251,16 @@ class Theatre:
         new = [job for number, job in sandbox._jobs.items() if number > self._kept[2]]
         operations = sandbox.contract.operations
         for one, other in itertools.combinations(new, 2):
-            if one.operation != other.operation or other.submitted >= one.finish or one.submitted >= other.finish:
+            if (
+                one.operation_id != other.operation_id
+                or other.submitted_at >= one.finish_at
+                or one.submitted_at >= other.finish_at
+            ):
                 continue
-            operation = operations[one.operation]
-            keys = [{key for item in job.items for key in payloads.keys(item, operation, None)} for job in (one, other)]
+            operation = operations[one.operation_id]
+            keys = [
+                {key for item in job.items for key in payloads.item_keys(item, operation, None)} for job in (one, other)
+            ]
             assert not keys[0] & keys[1], f"{sorted(keys[0] & keys[1])} in jobs {one.id} and {other.id} at once"
 
     def sends(self) -> Counter[str]:
@@ -261,7 +271,7 @@ class Theatre:
 @contextlib.contextmanager
 def theatre(root: Path) -> Iterator[Theatre]:
     """Set up and torn down."""
-    with running(Settings(requests=100_000, token_requests=10_000, token_burst=10_000)) as live:
+    with run_in_thread(SandboxSettings(requests=100_000, token_requests=10_000, token_burst=10_000)) as live:
         made = Theatre(root, live)
         try:
             yield made

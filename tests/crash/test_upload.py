@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from etl.config.secrets import Secret
-from etl.connect.client import Connect
-from etl.sandbox import Fault, Running, Settings, running
+from etl.connect.client import ConnectClient
+from etl.sandbox import Fault, RunningSandbox, SandboxSettings, run_in_thread
 from tests.support.stage import STOCK, Stage, parts
 
 
@@ -59,11 +59,11 @@ class FragileTransport(httpx.HTTPTransport):
         return response
 
 
-def fragile(state: Path, live: Running, blow: Blow) -> Stage:
+def fragile(state: Path, live: RunningSandbox, blow: Blow) -> Stage:
     """A stage whose effects pass the blow's points."""
     on = Stage(state, live.sandbox, live.url, unfinished=2, per_seconds=0.6)
     on.connect.close()
-    on.connect = Connect(
+    on.connect = ConnectClient(
         on.settings, Secret("sandbox"), on.gate, on.ledger, timeout=httpx.Timeout(2), transport=FragileTransport(blow)
     )
     whole = on.ledger.database.write
@@ -79,7 +79,9 @@ def fragile(state: Path, live: Running, blow: Blow) -> Stage:
     return on
 
 
-def attempt(state: Path, live: Running, keys: dict[tuple[str, int], list[str]], at: int | None) -> tuple[bool, int]:
+def attempt(
+    state: Path, live: RunningSandbox, keys: dict[tuple[str, int], list[str]], at: int | None
+) -> tuple[bool, int]:
     """One life of a process: whether it came to the end, and how many points it passed."""
     blow = Blow(None)
     on = fragile(state, live, blow)
@@ -94,7 +96,7 @@ def attempt(state: Path, live: Running, keys: dict[tuple[str, int], list[str]], 
         on.close()
 
 
-def begin(state: Path, live: Running) -> dict[tuple[str, int], list[str]]:
+def begin(state: Path, live: RunningSandbox) -> dict[tuple[str, int], list[str]]:
     """A planned run: three chunks, one record refused by name, one found by halving."""
     live.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0002",), times=0))
     live.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0005",), name_row=False, times=0))
@@ -104,15 +106,15 @@ def begin(state: Path, live: Running) -> dict[tuple[str, int], list[str]]:
     return on.keys
 
 
-def check(state: Path, live: Running, keys: dict[tuple[str, int], list[str]]) -> None:
+def check(state: Path, live: RunningSandbox, keys: dict[tuple[str, int], list[str]]) -> None:
     """The oracle: ledger and sandbox as after an undisturbed run."""
     on = Stage(state, live.sandbox, live.url)
     on.keys = keys
     expected = set(parts(1, 7)) - {"P-0002", "P-0005"}
     try:
         assert on.accepted() == on.stored() == expected
-        assert {item.key for item in on.ledger.refusals("r1")} == {"P-0002", "P-0005"}
-        assert on.ledger.chunks("r1", unfinished=True) == ()
+        assert {item.key for item in on.ledger.list_record_errors("r1")} == {"P-0002", "P-0005"}
+        assert on.ledger.list_chunks("r1", unfinished=True) == ()
     finally:
         on.close()
 
@@ -121,7 +123,7 @@ def converge(folder: Path, blows: list[int]) -> int:
     """Run with a blow at each of these points in turn, then undisturbed; the points of the first life."""
     folder.mkdir()
     passed = 0
-    with running(Settings(requests=10_000)) as live:
+    with run_in_thread(SandboxSettings(requests=10_000)) as live:
         keys = begin(folder, live)
         for life, at in enumerate([*blows, None]):
             done, count = attempt(folder, live, keys, at)

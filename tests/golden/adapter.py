@@ -21,18 +21,18 @@ import polars as pl
 from etl import formats
 from etl.cli import cases
 from etl.cli import init as draft
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.ingest import routing
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
-from etl.model.columns import CAME, GONE, ITEM, KEY, ROW
+from etl.model.columns import ORIGIN, DEACTIVATED, ITEM, KEY, ROW
 from etl.model.runs import AcceptedRange, Overlay
-from etl.model.schemas import ORIGIN, REJECTIONS
+from etl.model.schemas import ORIGIN_TYPE, REJECTION_SCHEMA
 from etl.model.tables import Dialect, Rejections, Table
 from etl.plan import build as plan
 from etl.plan import undo
-from etl.plan.model import Plan, Terms
-from etl.plan.requests import requests
+from etl.plan.model import Plan, RequestLimits
+from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted as records_at_norce
 from tests.contract import every
 from tests.integration.formats.test_drafts import EXPORTS
@@ -43,10 +43,10 @@ Row = Map[str, str | None]
 
 #: Limits under which plans are made: the usual ones, and so small ones that requests are merged and cut.
 LIMITS = {
-    "usual": Terms(account_id=7),
-    "small": Terms(account_id=7, max_records=40, max_bytes=6_000, requests_per_minute=2),
-    "apart": Terms(account_id=7, max_records=40, requests_per_minute=10_000),
-    "strict": Terms(account_id=7, requests_per_minute=1, packing="strict"),
+    "usual": RequestLimits(account_id=7),
+    "small": RequestLimits(account_id=7, max_records=40, max_bytes=6_000, requests_per_minute=2),
+    "apart": RequestLimits(account_id=7, max_records=40, requests_per_minute=10_000),
+    "strict": RequestLimits(account_id=7, requests_per_minute=1, packing="strict"),
 }
 
 
@@ -65,7 +65,7 @@ class Feed:
     def __init__(self, mapping: Mapping, limits: str = "usual") -> None:
         self.mapping = mapping
         self.limits = LIMITS[limits]
-        self.accepted = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+        self.accepted = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, DEACTIVATED: pl.Boolean})
         self.pending: pl.DataFrame | None = None
         self.columns: Sequence[str] = ()
         self.last: Sent | None = None
@@ -103,19 +103,19 @@ class Feed:
 
     def flush(self) -> Golden:
         """The plan without a file of what Norce has not accepted yet; Norce takes nothing of it."""
-        return _shown(lambda: self._made(plan.nothing(self.columns)))
+        return _shown(lambda: self._made(plan.empty_table(self.columns)))
 
     def undo(self) -> Golden:
         """The plan that reverts the last file that sent anything; Norce takes nothing of it."""
-        if self.last is None or self.last.taken is None or self.last.plan.replaced is None:
+        if self.last is None or self.last.taken is None or self.last.plan.previous_records is None:
             return {"refused": "nothing to revert"}
         last = self.last
         return _shown(
-            lambda: undo.make(
+            lambda: undo.build_reverse_plan(
                 self.mapping,
                 last.plan.columns,
                 last.taken,
-                last.plan.replaced,
+                last.plan.previous_records,
                 self.accepted,
                 self.limits,
                 "the last",
@@ -124,7 +124,7 @@ class Feed:
 
     def known(self, field: str) -> dict[str, pl.Series]:
         """What Norce has accepted of this feed, for another one that refers to it."""
-        return {field: self.accepted.filter(~pl.col(GONE).fill_null(False))[field].cast(pl.String).rename("v")}
+        return {field: self.accepted.filter(~pl.col(DEACTIVATED).fill_null(False))[field].cast(pl.String).rename("v")}
 
     def others(self) -> dict[str, pl.DataFrame]:
         """What Norce has accepted of this feed, for another one of the same import."""
@@ -139,48 +139,56 @@ class Feed:
         try:
             table = _read(source, self.mapping.source.dialect) if isinstance(source, Path) else _table(source)
             return self._made(table, **others)
-        except FileRefused as error:
+        except InvalidFileError as error:
             return error.code
 
     def _made(self, reading: Any, **others: Any) -> Plan:
-        return plan.make(reading, self.mapping, self.accepted, self.limits, pending=self.pending, **others)
+        return plan.build_plan(
+            reading, self.mapping, self.accepted, self.limits, pending_records=self.pending, **others
+        )
 
     def _again(self, only: Collection[str] = ()) -> Plan:
-        return plan.again(self.mapping, self.columns, self.accepted, self.limits, self.pending, only)
+        return plan.build_resend_plan(self.mapping, self.columns, self.accepted, self.limits, self.pending, only)
 
     def _take(self, made: Plan, *, half: bool) -> None:
         parts, ranges = [], []
-        for request in requests(made):
+        for request in make_requests(made):
             parts.append(
-                records_at_norce.sent(request.frame, request.bits, request.number, made.layout, request.retired)
+                records_at_norce.build_sent_records(
+                    request.frame, request.bits, request.number, made.layout, request.retired_records
+                )
             )
             ranges.append(
                 AcceptedRange(request.number, tuple(range(0, request.records, 2 if half else 1)), frozenset())
             )
-        if made.waiting is not None and made.waiting.height:
-            parts.append(records_at_norce.waiting(made.waiting, made.layout))
+        if made.blocked_records is not None and made.blocked_records.height:
+            parts.append(records_at_norce.build_blocked_records(made.blocked_records, made.layout))
         self.columns, self.pending = made.columns, None
         if not parts:
             return
         frame, overlay = pl.concat(parts, how="diagonal"), Overlay("run", tuple(ranges))
-        taken = records_at_norce.taken(frame, overlay)
+        taken = records_at_norce.select_accepted(frame, overlay)
         before = self.accepted
-        self.accepted = records_at_norce.lay_over(before.lazy(), taken).collect()
+        self.accepted = records_at_norce.overlay_records(before.lazy(), taken).collect()
         self.last = Sent(made, frame, taken)
-        left = records_at_norce.not_taken(frame, overlay)
+        left = records_at_norce.select_unaccepted(frame, overlay)
         if self.brings_changes and left.height:
             known = self.accepted.join(left.select(KEY), on=KEY, how="semi", maintain_order="left")
             origin = pl.struct(
                 pl.lit("run").alias("run"), pl.lit("file.csv").alias("file"), pl.col(ROW).cast(pl.Int64).alias("row")
             )
-            came = left.select(KEY, origin.cast(ORIGIN).alias(CAME)).unique(KEY, keep="last", maintain_order=True)
-            self.pending = records_at_norce.owed(known, left).join(came, on=KEY, how="left", maintain_order="left")
+            came = left.select(KEY, origin.cast(ORIGIN_TYPE).alias(ORIGIN)).unique(
+                KEY, keep="last", maintain_order=True
+            )
+            self.pending = records_at_norce.build_pending_records(known, left).join(
+                came, on=KEY, how="left", maintain_order="left"
+            )
 
 
 def _shown(planned: Any) -> Golden:
     try:
         made = planned()
-    except FileRefused as error:
+    except InvalidFileError as error:
         return {"refused": error.code}
     return {"refused": made} if isinstance(made, str) else _golden(made)
 
@@ -189,19 +197,19 @@ def _golden(made: Plan) -> Golden:
     """The golden form of a plan: counts, then the requests in their order."""
     listed = []
     try:
-        for request in requests(made):
+        for request in make_requests(made):
             line = {
                 "wave": request.wave,
                 "method": made.mapping.operation.id,
-                "header": {"AccountId": made.terms.account_id, **request.header},  # as the client sends it
+                "header": {"AccountId": made.request_limits.account_id, **request.header},  # as the client sends it
                 "records": request.records,
                 "values": request.values,
                 "sha256": hashlib.sha256(request.payload).hexdigest(),
             }
-            if request.retired is not None and request.retired.height:
-                line["switched_off"] = request.retired.height
+            if request.retired_records is not None and request.retired_records.height:
+                line["switched_off"] = request.retired_records.height
             listed.append(line)
-    except FileRefused as error:
+    except InvalidFileError as error:
         return {"refused": error.code}
     counts = made.counts
     numbers = {
@@ -213,10 +221,10 @@ def _golden(made: Plan) -> Golden:
         "changed": counts.changed,
         "gone": counts.gone,
         "waiting": counts.waiting,
-        "withheld": made.withheld,
+        "withheld": made.suppressed,
         "cleared": made.cleared,
-        "questions": len(made.doubts),
-        "irreversible": sum(found["records"] for found in made.stuck),
+        "questions": len(made.hold_reasons),
+        "irreversible": sum(found["records"] for found in made.irreversible),
         "requests": len(listed),
         "records": sum(line["records"] for line in listed),
         "values": sum(line["values"] for line in listed),
@@ -241,7 +249,7 @@ def _rejected(made: Plan) -> str:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, dialect: Dialect) -> Table:
-    return formats.read(path, dialect)
+    return formats.read_table(path, dialect)
 
 
 def _table(rows: Iterable[Row]) -> Table:
@@ -251,40 +259,40 @@ def _table(rows: Iterable[Row]) -> Table:
         {ROW: list(range(2, len(cells) + 2)), **{name: [row.get(name) or None for row in cells] for name in names}},
         schema={ROW: pl.Int64, **dict.fromkeys(names, pl.String)},
     )
-    return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), frame.height)
+    return Table(frame, Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)), frame.height)
 
 
 def mapping(source: Path | str) -> Mapping:
     """A mapping from its file, or from its text."""
     if isinstance(source, Path):
-        return mapping_file.read(source)
+        return mapping_file.load_mapping(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feed.yaml"
         path.write_text(source, encoding="utf-8")
-        return mapping_file.read(path)
+        return mapping_file.load_mapping(path)
 
 
 def mappings(folder: Path) -> list[Mapping]:
     """All mappings of a folder, which have no mistakes."""
-    found, problems = mapping_file.read_all(folder)
+    found, problems = mapping_file.load_mappings(folder)
     assert not problems
     return sorted(found, key=lambda each: each.feed)
 
 
 def belongs(name: str, feed: Mapping) -> bool:
     """Whether a file of this name, below the inbox, is one of the feed."""
-    return bool(routing.routes(name, [feed]))
+    return bool(routing.match_mappings(name, [feed]))
 
 
 def case_folders(feed: Mapping) -> list[Path]:
     """The folders with cases of a feed, by name."""
-    return cases.folders(feed)
+    return cases.case_folders(feed)
 
 
 def drafted(path: Path) -> Mapping:
     """The mapping that `etl init` drafts for a real export, with its gaps filled."""
     _, filled = EXPORTS[path.name] or ("", {})
-    text = draft.text_of(path, None)
+    text = draft.draft_mapping(path, None)
     for field, value in filled.items():
         text = re.sub(rf"# TODO {field}: .*", f"{field}: {value}", text)
     return mapping(text)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl.model.runs import RunState
-from etl.sandbox import Settings
-from etl.state.ledger.database import AMONG
+from etl.sandbox import SandboxSettings
+from etl.state.ledger.database import IN_JSON
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.meta import FINAL_RUN
+from etl.state.ledger.meta import FINAL_RUN_STATES
 from tests.support.shop import SECRET, STOCK, Shop, open_shop, until
 
 MAPPING = """
@@ -60,7 +60,7 @@ class Stormed:
 
 def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
     """Files of one full feed while `etl run` is stopped by SIGSTOP."""
-    quick = Settings(client_secret=SECRET, requests=100_000, token_requests=10_000, token_burst=10_000)
+    quick = SandboxSettings(client_secret=SECRET, requests=100_000, token_requests=10_000, token_burst=10_000)
     with open_shop(root, quick) as shop:
         shop.settings(requests=5000)
         shop.mapping(MAPPING)
@@ -81,7 +81,7 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
             seconds = time.monotonic() - begun
             process.send_signal(signal.SIGTERM)
             assert shop.finish(process).status == 0
-            runs = ledger.runs(files + 10)
+            runs = ledger.list_runs(files + 10)
         shop.sandbox.settle()
         archived = len(_filed(shop)) - 1
         return Stormed(
@@ -108,7 +108,7 @@ def _filed(shop: Shop) -> list[Path]:
 
 def _ended(ledger: Ledger) -> int:
     with ledger.database.read() as db:
-        return int(db.value(f"SELECT count(*) FROM runs WHERE state {AMONG}", FINAL_RUN))
+        return int(db.scalar(f"SELECT count(*) FROM runs WHERE state {IN_JSON}", FINAL_RUN_STATES))
 
 
 def main() -> int:

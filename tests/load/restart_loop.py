@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl.model.runs import ChunkState
-from etl.sandbox import Settings
+from etl.sandbox import SandboxSettings
 from etl.state.ledger.facade import Ledger
 from tests.support.shop import SECRET, STOCK, Shop, open_shop, until
 
@@ -70,7 +70,7 @@ def bounce(root: Path, files: int, rows: int, blows: int, seed: int = 1) -> Boun
     """`blows`: so many of each kind, in random order and at random moments."""
     chance = random.Random(seed)
     begun = time.monotonic()
-    quick = Settings(client_secret=SECRET, requests=100_000, token_requests=10_000, token_burst=10_000)
+    quick = SandboxSettings(client_secret=SECRET, requests=100_000, token_requests=10_000, token_burst=10_000)
     with open_shop(root, quick) as shop:
         shop.settings(requests=5000, max_records=SIZE)
         shop.mapping(MAPPING)
@@ -129,8 +129,8 @@ def _in_doubt(shop: Shop) -> int:
     with Ledger.open(shop.state) as ledger:
         return sum(
             chunk.records
-            for run in ledger.open_runs()
-            for chunk in ledger.chunks(run.id)
+            for run in ledger.list_open_runs()
+            for chunk in ledger.list_chunks(run.id)
             if chunk.state is ChunkState.SENDING
         )
 

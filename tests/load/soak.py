@@ -83,15 +83,15 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     with (
         contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), world.wired(), telling(world.clock)
     ):  # fmt: skip
-        work.run(config.load(root / "etl.toml"), verbose=False)
+        work.run(config.load_settings(root / "etl.toml"), verbose=False)
     with world.ledger() as ledger:
-        ended = sum(run.state.is_final for run in ledger.runs(files + 10))
+        ended = sum(run.state.is_final for run in ledger.list_runs(files + 10))
         agrees = all(
             world.stored(feed) == {part: plain(value) for part, value in values.items()}
             for feed, values in said.items()
         )
         with ledger.database.read() as db:
-            sends = int(db.value("select count(*) from sends"))
+            sends = int(db.scalar("select count(*) from sends"))
     state = root / "var"
     kept = sum(path.is_file() and "archive" not in path.parts for path in state.rglob("*"))
     growth = max(memory[2:]) - memory[2] if len(memory) > 2 else 0.0

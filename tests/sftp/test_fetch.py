@@ -16,9 +16,9 @@ from etl.config.secrets import Secret
 from etl.errors import EtlError, FetchError
 from etl.ingest import scan
 from etl.sources import fetcher as fetch
-from etl.sources.fetcher import Fetch, Round
+from etl.sources.fetcher import Fetcher, FetchResult
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.fetched_files import Fetched, Memory
+from etl.state.ledger.fetched_files import FetchedFile, FetchedFiles
 from tests.sftp.conftest import CAMPAIGN
 from tests.sftp.servers import PASSWORD, Server, Wire, free_port, running
 
@@ -29,10 +29,10 @@ class Crash(BaseException):
     """The process ends here."""
 
 
-class Fragile(Memory):
+class Fragile(FetchedFiles):
     """A memory whose process dies before or after one of its steps."""
 
-    def __init__(self, memory: Memory, step: int, *, before: bool) -> None:
+    def __init__(self, memory: FetchedFiles, step: int, *, before: bool) -> None:
         super().__init__(memory._database, memory._source)
         self._left, self._before = step, before
 
@@ -42,20 +42,20 @@ class Fragile(Memory):
             if self._left < 0:
                 raise Crash
 
-    def whole(self, path: str, size: int, modified: int, digest: str) -> Fetched:
+    def whole(self, path: str, size: int, modified: int, digest: str) -> FetchedFile:
         self._dies(True)
-        made = super().whole(path, size, modified, digest)
+        made = super().save_verified(path, size, modified, digest)
         self._dies(False)
         return made
 
-    def arrived(self, file: Fetched) -> None:
+    def arrived(self, file: FetchedFile) -> None:
         self._dies(True)
-        super().arrived(file)
+        super().mark_delivered(file)
         self._dies(False)
 
-    def forget(self, files: Iterable[Fetched]) -> None:
+    def forget(self, files: Iterable[FetchedFile]) -> None:
         self._dies(True)
-        super().forget(files)
+        super().delete(files)
         self._dies(False)
 
 
@@ -75,7 +75,7 @@ class Side:
         *,
         event: int | None = None,
         step: tuple[int, bool] | None = None,
-    ) -> Round:
+    ) -> FetchResult:
         """One round in a process of its own, as it were; it dies at an event, or before or after a step, of a
         number."""
         left = event
@@ -90,11 +90,11 @@ class Side:
                     raise Crash
 
         with Ledger.open(self.state) as ledger:
-            memory = Memory(ledger.database, "acme")
+            memory = FetchedFiles(ledger.database, "acme")
             if step is not None:
                 memory = Fragile(memory, step[0], before=step[1])
             hidden = Secret(secret) if secret else None
-            made = Fetch("acme", settings, hidden, self.inbox, memory, ledger.was_taken, tell).round()
+            made = Fetcher("acme", settings, hidden, self.inbox, memory, ledger.has_run_since, tell).poll()
         assert made is not None
         return made
 
@@ -139,12 +139,12 @@ def test_new_files_come_once_and_whole(server: Server, side: Side) -> None:
     put(server, "notes.txt", b"x")
     (server.root / "folder.csv").mkdir()
     settings = server.settings(files="*.csv")
-    assert side.visit(settings).arrived == ("acme/a.csv", "acme/b.csv")
+    assert side.visit(settings).fetched_names == ("acme/a.csv", "acme/b.csv")
     side.take()
-    assert side.visit(settings).arrived == ()
+    assert side.visit(settings).fetched_names == ()
     put(server, "a.csv", b"2", modified=1_600_000_000)
     made = side.visit(settings)
-    assert (made.arrived, made.known) == (("acme/a.csv",), 2)
+    assert (made.fetched_names, made.fetched_before) == (("acme/a.csv",), 2)
     side.take()
     assert side.arrivals == [("acme/a.csv", b"1"), ("acme/b.csv", BIG), ("acme/a.csv", b"2")]
     assert side.left == []
@@ -156,7 +156,7 @@ def test_names_that_do_harm_are_not_seen(server: Server, side: Side) -> None:
     put(server, "b\x1b[2J.csv", b"2")
     (server.root / os.fsdecode(b"c\xff.csv")).write_bytes(b"3")
     (server.root / "d.csv").symlink_to(server.root / "a.csv")
-    assert side.visit(server.settings()).arrived == ("acme/a.csv",)
+    assert side.visit(server.settings()).fetched_names == ("acme/a.csv",)
 
 
 @pytest.mark.parametrize("after", ["delete", "move"])
@@ -167,7 +167,7 @@ def test_what_has_come_is_cleared_away_on_the_server(server: Server, side: Side,
     settings = server.settings(files="*.csv", after=after, move_to="taken", into="")
     for _ in range(2):
         put(server, "a.csv", b"1")
-        assert side.visit(settings).arrived == ("a.csv",)
+        assert side.visit(settings).fetched_names == ("a.csv",)
         side.take()
         assert not (server.root / "a.csv").exists()
     kept = {path.read_bytes() for path in (server.root / "taken").iterdir()}
@@ -181,10 +181,10 @@ def test_a_name_that_still_waits_in_the_inbox_is_not_covered(server: Server, sid
     side.visit(settings)
     put(server, "a.csv", b"2", modified=2)
     made = side.visit(settings)
-    assert made.arrived == ()
-    assert "still in the inbox" in dict(made.waiting)["a.csv"]
+    assert made.fetched_names == ()
+    assert "still in the inbox" in dict(made.not_ready)["a.csv"]
     side.take()
-    assert side.visit(settings).arrived == ("acme/a.csv",)
+    assert side.visit(settings).fetched_names == ("acme/a.csv",)
     side.take()
     assert [data for _, data in side.arrivals] == [b"1", b"2"]
 
@@ -193,7 +193,7 @@ def test_a_password_opens_too(tmp_path: Path, side: Side) -> None:
     """Where there is no key."""
     with running("asyncssh", tmp_path / "server") as server:
         put(server, "a.csv", b"1")
-        assert side.visit(server.settings(key=None), PASSWORD).arrived == ("acme/a.csv",)
+        assert side.visit(server.settings(key=None), PASSWORD).fetched_names == ("acme/a.csv",)
         assert code_of(side, server.settings(key=None), "wrong") == "fetch-credentials"
 
 
@@ -201,20 +201,20 @@ def test_files_of_checksums_are_held_to(server: Server, side: Side) -> None:
     """A file waits for its checksum, and one with another is not taken."""
     settings = server.settings(files="*.csv", checksum="{name}.sha256")
     put(server, "a.csv", b"1")
-    assert dict(side.visit(settings).waiting) == {"a.csv": "its file of checksums is not there yet"}
+    assert dict(side.visit(settings).not_ready) == {"a.csv": "its file of checksums is not there yet"}
     put(server, "a.csv.sha256", f"{'0' * 64}  a.csv\n".encode())
     put(server, "b.csv", b"2", modified=1_700_000_001)
     put(server, "b.csv.sha256", f"{hashlib.sha256(b'2').hexdigest()}  b.csv\n".encode())
     assert code_of(side, settings) == "fetch-checksum"
     assert side.left == ["b.csv"]  # the other file is none the worse for it
     put(server, "a.csv.sha256", f"{hashlib.sha256(b'1').hexdigest()}  a.csv\n".encode())
-    assert side.visit(settings).arrived == ("acme/a.csv",)
+    assert side.visit(settings).fetched_names == ("acme/a.csv",)
 
 
 def test_the_servers_own_checksum_is_asked_where_it_has_one(server: Server, side: Side) -> None:
     """A server with a shell says it, another does not; the file comes either way."""
     put(server, "a b'c.csv", b"1")
-    assert side.visit(server.settings(checksum="server")).arrived == ("acme/a b'c.csv",)
+    assert side.visit(server.settings(checksum="server")).fetched_names == ("acme/a b'c.csv",)
 
 
 def test_what_is_wrong_is_said(server: Server, side: Side, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_what_is_wrong_is_said(server: Server, side: Side, tmp_path: Path) -> No
     moved = tmp_path / "moved_hosts"
     moved.write_text(server.known_hosts.read_text().replace(str(server.port), str(port)))
     assert code_of(side, server.settings(port=port, known_hosts=moved)) == "fetch-unreachable"
-    assert side.visit(server.settings()).arrived == ("acme/a.csv",)
+    assert side.visit(server.settings()).fetched_names == ("acme/a.csv",)
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_a_server_that_falls_silent_is_given_up(any_server: Server, side: Side, 
     wire.silent.set()
     assert code_of(side, through(any_server, wire, timeout_seconds=0.3)) == "fetch-stalled"
     wire.silent.clear()
-    assert side.visit(through(any_server, wire)).arrived == ("acme/a.csv",)
+    assert side.visit(through(any_server, wire)).fetched_names == ("acme/a.csv",)
 
 
 def test_a_file_that_has_no_room_is_not_begun(server: Server, side: Side) -> None:
@@ -339,9 +339,9 @@ def test_a_file_that_changes_while_it_comes_is_not_taken(server: Server, side: S
     put(server, "a.csv", BIG)
     side.meanwhile = lambda: put(server, "a.csv", BIG + b"more", modified=1_700_000_009)
     made = side.visit(server.settings())
-    assert made.arrived == ()
-    assert "changed on the server" in dict(made.waiting)["a.csv"]
+    assert made.fetched_names == ()
+    assert "changed on the server" in dict(made.not_ready)["a.csv"]
     side.meanwhile = lambda: None
-    assert side.visit(server.settings()).arrived == ("acme/a.csv",)
+    assert side.visit(server.settings()).fetched_names == ("acme/a.csv",)
     side.take()
     assert side.arrivals == [("acme/a.csv", BIG + b"more")]

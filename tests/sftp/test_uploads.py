@@ -17,8 +17,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from etl.config.settings import Paths, Settings
-from etl.errors import FileRefused
+from etl.config.settings import PathSettings, Settings
+from etl.errors import InvalidFileError
 from etl.ingest import claims as inbox
 from etl.ingest import scan
 from etl.ingest.intake import Intake
@@ -38,10 +38,10 @@ class Box:
 
     def __init__(self, folder: Path, state: Path, mappings: list[Mapping], ledger: Ledger) -> None:
         self.folder, self.state, self.ledger = folder, state, ledger
-        settings = Settings(paths=Paths(inbox=folder, state=state))
+        settings = Settings(paths=PathSettings(inbox=folder, state=state))
         self.intake = Intake(settings, ledger, mappings, lambda *_, **__: None)
         self.now = 0.0
-        self.snapshot: scan.Snapshot = {}
+        self.snapshot: scan.Observations = {}
         self.reading: list[tuple[Run, bytes]] = []
         self.used: list[tuple[str, bytes]] = []
         self.detected = 0
@@ -50,9 +50,9 @@ class Box:
         """So many seconds later."""
         self.now += seconds
         self._use()
-        self.snapshot, ready = scan.settled(self.snapshot, scan.scan(self.folder), self.now, SETTLE)
+        self.snapshot, ready = scan.find_stable(self.snapshot, scan.scan(self.folder), self.now, SETTLE)
         for name in sorted(ready):
-            for run in self.intake.claim(name, self.snapshot[name].look):
+            for run in self.intake.claim(name, self.snapshot[name].file_stat):
                 assert run.claimed is not None
                 self.reading.append((run, run.claimed.read_bytes()))
 
@@ -60,15 +60,15 @@ class Box:
         for run, content in self.reading:
             assert run.claimed is not None
             try:
-                self.intake.check_still(run)
-            except FileRefused:
+                self.intake.check_unmodified(run)
+            except InvalidFileError:
                 self.detected += 1
-                self.ledger.close(run.id, RunState.REFUSED)
-                assert self.intake.gone_on(run)
+                self.ledger.close_run(run.id, RunState.INVALID)
+                assert self.intake.return_if_modified(run)
                 continue
             self.used.append((run.file, content))
-            self.ledger.close(run.id, RunState.DONE)
-            inbox.archive(run.claimed, self.state / "archive" / run.id, self.state)
+            self.ledger.close_run(run.id, RunState.COMPLETED)
+            inbox.archive_file(run.claimed, self.state / "archive" / run.id, self.state)
         self.reading = []
 
 
@@ -148,7 +148,7 @@ def mappings(folder: Path) -> list[Mapping]:
         text = STOCK_MAPPING.replace("feed: stock", f"feed: {feed}").replace("stock*.csv", f"{feed}/*.csv")
         path = folder / f"{feed}.yaml"
         path.write_text(text.replace("content: full", f"content: full\n  {line}"))
-        found.append(mapping_file.read(path))
+        found.append(mapping_file.load_mapping(path))
     return found
 
 

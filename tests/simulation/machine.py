@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from etl.cli import run as work
-from etl.config.settings import load
-from etl.errors import Exit, StateError
-from etl.model.runs import WORKED, ChunkState, Run, RunState
+from etl.config.settings import load_settings
+from etl.errors import ExitStatus, StateError
+from etl.model.runs import PROCESSED_STATES, ChunkState, Run, RunState
 from etl.sandbox import Fault
 from etl.state.ledger.facade import Ledger
 from tests.simulation.simulator import GONE, OPERATION, Dropped, World, plain
@@ -170,7 +170,7 @@ class Days(RuleBasedStateMachine):
         self.world.grow()
         with self.world.in_use():
             before, asked = self.world.places(), len(self.world.asked)
-            assert self.world.live() is Exit.CANNOT_GO_ON, self.world.said
+            assert self.world.live() is ExitStatus.CANNOT_CONTINUE, self.world.said
             assert "state-in-use" in self.world.said
             assert "process 4711" in self.world.said
             assert (self.world.places(), len(self.world.asked)) == (before, asked)
@@ -184,7 +184,7 @@ class Days(RuleBasedStateMachine):
         twin = self.world.twin()
         try:
             before = len(self.world.asked)
-            if twin.live() is Exit.OK:
+            if twin.live() is ExitStatus.OK:
                 self.world.live()
                 mine, other = (
                     sorted((one.path, one.digest) for one in asked if one.keys)
@@ -216,19 +216,21 @@ class Days(RuleBasedStateMachine):
     def every_row_ends_somewhere(self, ledger: Ledger, accepted: dict[str, dict[str, str]]) -> None:
         """P1: what the newest worked file of a feed says, of changes all of them, is accepted or known not to be."""
         for feed in OPERATION:
-            runs = ledger.runs(1000, feed)
+            runs = ledger.list_runs(1000, feed)
             for run in runs:
-                if run.state in WORKED:
+                if run.state in PROCESSED_STATES:
                     counts = run.counts
                     ended = counts.rejected + counts.skipped + counts.unchanged + counts.new + counts.changed
                     assert ended + counts.waiting >= counts.rows, (run.id, counts)
-            newest = next((run for run in runs if run.state is RunState.DONE), None)
-            if newest is None or any(not run.state.is_final for run in runs) or ledger.carried(feed):
+            newest = next((run for run in runs if run.state is RunState.COMPLETED), None)
+            if newest is None or any(not run.state.is_final for run in runs) or ledger.runs_awaiting_merge(feed):
                 continue
-            refused = {refusal.key.split("\x1f")[0] for refusal in ledger.refusals(newest.id)}
-            failed = any(chunk.state is ChunkState.FAILED for chunk in ledger.chunks(newest.id))
+            refused = {refusal.key.split("\x1f")[0] for refusal in ledger.list_record_errors(newest.id)}
+            failed = any(chunk.state is ChunkState.FAILED for chunk in ledger.list_chunks(newest.id))
             known = accepted[feed]
-            for part, value in self._says(feed, [run for run in runs if run.state in WORKED and run.has_file]).items():
+            for part, value in self._says(
+                feed, [run for run in runs if run.state in PROCESSED_STATES and run.has_file]
+            ).items():
                 assert known.get(part) == value or part in refused or failed, (newest.id, part)
 
     def _says(self, feed: str, runs: list[Run]) -> dict[str, str]:
@@ -265,7 +267,7 @@ class Days(RuleBasedStateMachine):
 
     def the_limit_is_kept(self) -> None:
         """P6: at most 60 requests in any 60 seconds of Connect's clock, and so never a 429 that nobody injected."""
-        assert self.world.sandbox.most_in_window(60) <= 60
+        assert self.world.sandbox.max_requests_in_window(60) <= 60
         assert not [seen for seen in self.world.sandbox.requests() if seen.status == 429 and seen.fault is None]
 
     def newer_values_stay(self) -> None:
@@ -288,15 +290,17 @@ class Days(RuleBasedStateMachine):
 
     def no_key_is_in_two_unfinished_jobs(self) -> None:
         """Connect promises no order between jobs."""
-        jobs = sorted(self.world.sandbox._jobs.values(), key=lambda job: job.submitted)
+        jobs = sorted(self.world.sandbox._jobs.values(), key=lambda job: job.submitted_at)
         for number, one in enumerate(jobs):
-            end = self.world.clock.server() if one.ended is None else one.finish
+            end = self.world.clock.server() if one.final_status is None else one.finish_at
             for other in jobs[number + 1 :]:
-                if other.submitted >= end:
+                if other.submitted_at >= end:
                     break
-                if one.operation == other.operation and one.items != other.items:  # the same once more harms nobody
+                if (
+                    one.operation_id == other.operation_id and one.items != other.items
+                ):  # the same once more harms nobody
                     keys = [{item["PartNo"] for item in job.items} for job in (one, other)]
-                    told = [(job.id, job.items, job.submitted, job.finish, job.ended) for job in jobs]
+                    told = [(job.id, job.items, job.submitted_at, job.finish_at, job.final_status) for job in jobs]
                     assert not keys[0] & keys[1], f"{keys[0] & keys[1]} in jobs {one.id} and {other.id} at once: {told}"
 
     # -- where it ends ----------------------------------------------------------------------------------------------
@@ -317,8 +321,8 @@ class Days(RuleBasedStateMachine):
         with self.world.ledger() as ledger:
             stored = {feed: self.world.stored(feed) for feed in OPERATION}
             known = {feed: self.world.accepted(ledger, feed) for feed in OPERATION}
-            assert ledger.open_runs() == ()
-            assert [run for feed in OPERATION for run in ledger.carried(feed)] == []
+            assert ledger.list_open_runs() == ()
+            assert [run for feed in OPERATION for run in ledger.runs_awaiting_merge(feed)] == []
         note(f"stored {stored}, accepted {known}")
         if newest is not None:
             for part, held in stored["stock"].items():
@@ -336,18 +340,18 @@ class Days(RuleBasedStateMachine):
             self.world.live()
             self._approve()
             with self.world.ledger() as ledger:
-                if not ledger.open_runs() and not list(self.world.inbox.iterdir()):
+                if not ledger.list_open_runs() and not list(self.world.inbox.iterdir()):
                     return
         raise AssertionError(f"does not come to an end: {self.world.said}")
 
     def _approve(self) -> None:
         with self.world.ledger() as ledger:
-            held = [run for run in ledger.runs(1000) if run.state is RunState.HELD]
+            held = [run for run in ledger.list_runs(1000) if run.state is RunState.HELD]
         self.world.lives += len(held)
         for run in held:
             with telling(self.world.clock):
                 try:
-                    work.discard(load(self.world.root / "etl.toml"), run.id)
+                    work.discard(load_settings(self.world.root / "etl.toml"), run.id)
                 except StateError as error:
                     raise AssertionError(str(error)) from error
 

@@ -30,13 +30,13 @@ from httpx._transports import default as transports
 
 from etl.cli import run as work
 from etl.config import settings as config
-from etl.errors import EtlError, Exit
+from etl.errors import EtlError, ExitStatus
 from etl.ingest import claims as inbox
 from etl.model.columns import KEY
 from etl.model.runs import ChunkState, Run, RunState
-from etl.sandbox import Sandbox, Settings
+from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox import payload_validation as payloads
-from etl.sandbox.http import Call
+from etl.sandbox.http import ApiRequest
 from etl.state.ledger.database import Connection, Database
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
@@ -144,7 +144,7 @@ class World:
         self.clock = Clock()
         self.inbox, self.state = root / "inbox", root / "var"
         self.sandbox = Sandbox(
-            Settings(
+            SandboxSettings(
                 clock=self.clock.server, queued_seconds=0.5, validating_seconds=0.5, running_seconds=2.0,
                 shuffle_seed=1, token_requests=60, **settings,
             )
@@ -209,7 +209,7 @@ class World:
         """The wall clock is set."""
         self.clock.offset += seconds
 
-    def live(self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE) -> Exit | None:
+    def live(self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE) -> ExitStatus | None:
         """One `etl once`; None when it died. `stop_after`: told seconds until SIGTERM."""
         blow = Blow(blow_at)
         self.lives += 1
@@ -223,7 +223,7 @@ class World:
                 stack.enter_context(self.wired(blow))
                 stack.enter_context(mock.patch.object(inbox, "_hints", _deaf))
                 stack.enter_context(telling(self.clock))
-                return work.once(config.load(self.root / "etl.toml"), as_json=True, verbose=False)
+                return work.once(config.load_settings(self.root / "etl.toml"), as_json=True, verbose=False)
         except Killed:
             return None
         except EtlError as error:
@@ -262,15 +262,15 @@ class World:
 
     def _exchange(self, request: httpx.Request, blow: Blow) -> httpx.Response:
         body = request.read()
-        call = Call(
+        call = ApiRequest(
             request.method, request.url.path, dict(request.url.params), dict(request.headers.items()), body
         )  # fmt: skip
         blow.point()
         trace = request.extensions.get("trace", lambda *_: None)
         trace("http11.send_request_body.complete", {})
         with self._lock:
-            given = self.sandbox.answer(call)
-            seen = self.sandbox.seen[-1]
+            given = self.sandbox.respond(call)
+            seen = self.sandbox.request_log[-1]
             job = given.status == 200 and given.content_type == "application/json" and seen.fault != "truncated"
             known = (job or given.status in REFUSALS) and not given.reset and not given.hang
             self.asked.append(Asked(call.path, seen.digest, self._keys(call), known))
@@ -288,11 +288,13 @@ class World:
         headers = {**given.headers, "Content-Type": given.content_type}
         return httpx.Response(given.status, headers=headers, content=given.body, request=request)
 
-    def _keys(self, call: Call) -> frozenset[str]:
-        operation = self.sandbox.contract.operations.get(call.path.removeprefix(self.sandbox.contract.prefix))
+    def _keys(self, call: ApiRequest) -> frozenset[str]:
+        operation = self.sandbox.contract.operations.get(call.path.removeprefix(self.sandbox.contract.path_prefix))
         if operation is None:
             return frozenset()
-        return frozenset(f"{operation.id} {key}" for item in call.payload for key in payloads.keys(item, operation))
+        return frozenset(
+            f"{operation.id} {key}" for item in call.payload for key in payloads.item_keys(item, operation)
+        )
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -307,17 +309,17 @@ class World:
     def forget(self) -> None:
         """What only tests keep: requests of long ago and the jobs they made."""
         sandbox = self.sandbox
-        sandbox.seen.clear()
+        sandbox.request_log.clear()
         self.asked.clear()
         self.dropped.clear()
-        for number in [number for number, job in sandbox._jobs.items() if job.ended is not None][:-20]:
+        for number in [number for number, job in sandbox._jobs.items() if job.final_status is not None][:-20]:
             del sandbox._jobs[number]
 
     def unstick(self) -> None:
         """Connect is itself again: nothing waits to go wrong, and what was stuck ends."""
         self.sandbox.faults.clear()
         for job in self.sandbox._jobs.values():
-            job.effects = [fault for fault in job.effects if fault.kind not in ("job_stuck", "job_slow")]
+            job.faults = [fault for fault in job.faults if fault.kind not in ("job_stuck", "job_slow")]
 
     def twin(self) -> World:
         """The same folder and the same Connect, elsewhere."""
@@ -329,10 +331,15 @@ class World:
         other.clock = Clock()
         other.clock.passed, other.clock.offset = self.clock.passed, self.clock.offset
         other.sandbox = Sandbox(replace(self.sandbox.settings, clock=other.clock.server))
-        kept = (self.sandbox.store.records, self.sandbox._jobs, self.sandbox._last_job, self.sandbox.tokens.live)
+        kept = (
+            self.sandbox.store.records,
+            self.sandbox._jobs,
+            self.sandbox._last_job_id,
+            self.sandbox.tokens.expiry_times,
+        )
         records, jobs, last, tokens = copy.deepcopy((*kept,))
         other.sandbox.store.records, other.sandbox._jobs = records, jobs
-        other.sandbox._last_job, other.sandbox.tokens.live = last, tokens
+        other.sandbox._last_job_id, other.sandbox.tokens.expiry_times = last, tokens
         other.asked, other.growing = [], []
         return other
 
@@ -351,7 +358,7 @@ class World:
     def quiet(self) -> bool:
         """Whether there is nothing to do."""
         folders = (self.inbox, self.state / "claimed")
-        return all(job.ended is not None for job in self.sandbox._jobs.values()) and not any(
+        return all(job.final_status is not None for job in self.sandbox._jobs.values()) and not any(
             path.is_file() for folder in folders for path in folder.rglob("*")
         )
 
@@ -384,13 +391,15 @@ class World:
     def taken(self, feed: str) -> dict[str, list[str]]:
         """For each part the values that ended jobs have brought, in the order in which they did."""
         found: dict[str, list[str]] = defaultdict(list)
-        jobs = [job for job in self.sandbox._jobs.values() if job.ended == 2 and job.operation == OPERATION[feed]]
+        jobs = [
+            job for job in self.sandbox._jobs.values() if job.final_status == 2 and job.operation_id == OPERATION[feed]
+        ]
         operation = self.sandbox.contract.operations[OPERATION[feed]]
-        for job in sorted(jobs, key=lambda job: (job.finish, job.id)):
-            refused = [fault for fault in job.effects if fault.kind == "refuse"]
+        for job in sorted(jobs, key=lambda job: (job.finish_at, job.id)):
+            refused = [fault for fault in job.faults if fault.kind == "refuse"]
             for index, item in enumerate(job.items):
-                (key,) = payloads.keys(item, operation)
-                if index in job.failures or any(fault.concerns(key) for fault in refused):
+                (key,) = payloads.item_keys(item, operation)
+                if index in job.failures or any(fault.matches_key(key) for fault in refused):
                     continue
                 if item.get("IsActive") is False:
                     found[item["PartNo"]].append(GONE)

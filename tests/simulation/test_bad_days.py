@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import Exit
+from etl.errors import ExitStatus
 from etl.model.runs import RunState
 from etl.sandbox import Fault
 from tests.simulation.simulator import World
@@ -31,9 +31,9 @@ def agreed(world: World, expected: dict[str, str] | None = None) -> None:
     """Nothing is open, and file, Norce and accepted say the same."""
     wanted = FIRST if expected is None else expected
     with world.ledger() as ledger:
-        assert ledger.open_runs() == (), world.said
+        assert ledger.list_open_runs() == (), world.said
         assert world.accepted(ledger, "stock") == world.stored("stock") == wanted
-    assert world.sandbox.most_in_window(60) <= 60
+    assert world.sandbox.max_requests_in_window(60) <= 60
 
 
 def took(world: World, life: Callable[[], object]) -> float:
@@ -79,7 +79,7 @@ IMPORT = "ImportOnhands"
 def test_one_life_is_enough(tmp_path: Path, fault: Fault) -> None:
     """What passes by itself is waited for: the command ends well, and everything agrees."""
     world = day(tmp_path, fault)
-    assert world.live() is Exit.OK, world.said
+    assert world.live() is ExitStatus.OK, world.said
     agreed(world)
 
 
@@ -88,7 +88,7 @@ def test_retry_after_is_kept_to_the_second(tmp_path: Path, dated: bool, least: f
     """Nothing is asked of Connect before the named time, given in seconds or as a date, and little time is lost."""
     world = day(tmp_path, Fault(kind="rate_limit", path=IMPORT, retry_after=45, retry_after_date=dated))
     world.settings(unfinished=1)  # what is on its way already cannot be called back
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     seen = [one for one in world.sandbox.requests() if "token" not in one.path]
     limited = next(number for number, one in enumerate(seen) if one.status == 429)
     pause = seen[limited + 1].time - seen[limited].time
@@ -100,7 +100,7 @@ def test_429_without_a_time_waits_longer_each_time(tmp_path: Path) -> None:
     """Ten seconds, then twenty, then forty, and the first answer forgets them."""
     world = day(tmp_path, Fault(kind="rate_limit", path=IMPORT, times=3))
     world.settings(unfinished=1)
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     times = [one.time for one in world.sandbox.requests() if one.status == 429]
     after = next(one.time for one in world.sandbox.requests() if one.time > times[-1])
     assert times[1] - times[0] >= 10
@@ -117,11 +117,11 @@ def test_minutes_of_errors_leave_the_run_open_and_the_next_start_goes_on(tmp_pat
     assert 100 <= passed <= 400
     assert "error[" in world.said
     with world.ledger() as ledger:
-        assert len(ledger.open_runs()) == 1
+        assert len(ledger.list_open_runs()) == 1
     asked = len(world.asked)
     assert asked < 40  # the breaker: not a request for each second
     world.clock.advance(600)
-    assert world.live() is Exit.OK, world.said
+    assert world.live() is ExitStatus.OK, world.said
     agreed(world)
 
 
@@ -155,24 +155,24 @@ def test_nothing_stands_still_when_the_clock_is_set_back(tmp_path: Path, fault: 
 def test_forbidden_stops_before_everything_and_goes_on_once_allowed(tmp_path: Path) -> None:
     """403 concerns every request: one is enough to know, nothing is lost, and the file stays claimed."""
     world = day(tmp_path, Fault(kind="status", status=403, path=IMPORT, times=0))
-    assert world.live() is Exit.CONNECT
+    assert world.live() is ExitStatus.CONNECT_ERROR
     assert "connect-forbidden" in world.said
     assert world.stored("stock") == {}
     world.unstick()
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
 
 
 def test_413_is_cut_and_not_met_again(tmp_path: Path) -> None:
     """The chunk is halved, the size is remembered, and the next file is planned below it."""
     world = day(tmp_path, max_bytes=160)  # one record fits, two do not
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
     refused = sum(one.status == 413 for one in world.sandbox.requests())
     assert refused > 0
     more = {**FIRST, **{f"P{number}": "2" for number in range(5, 9)}}
     world.drop(world.file("stock", dict(more)))
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world, more)
     assert sum(one.status == 413 for one in world.sandbox.requests()) == refused
 
@@ -180,13 +180,13 @@ def test_413_is_cut_and_not_met_again(tmp_path: Path) -> None:
 def test_a_job_that_is_stuck_is_left_when_stopped_and_found_again(tmp_path: Path) -> None:
     """A day long it is asked for seldom; stopped, the run stays open, and ends with the job."""
     world = day(tmp_path, Fault(kind="job_stuck"))
-    assert world.live(stop_after=20 * HOUR) is Exit.INTERRUPTED
+    assert world.live(stop_after=20 * HOUR) is ExitStatus.INTERRUPTED
     polls = sum("Job/" in one.path for one in world.sandbox.requests())
     assert polls < 20 * 60 / 2  # not each second of it
     with world.ledger() as ledger:
-        assert [run.state for run in ledger.open_runs()] == [RunState.SENDING]
+        assert [run.state for run in ledger.list_open_runs()] == [RunState.SENDING]
     world.unstick()
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
 
 
@@ -196,7 +196,7 @@ def test_statuses_five_and_six_are_not_an_end(tmp_path: Path) -> None:
     settings = world.sandbox.settings
     object.__setattr__(settings, "queued_seconds", 90.0)
     object.__setattr__(settings, "validating_seconds", 90.0)
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
 
 
@@ -207,35 +207,35 @@ def test_a_bad_record_stands_alone_in_the_end(tmp_path: Path, kind: str, importe
     """Named or not, with its row cut off or missing, in the log or in the validation: it alone is not accepted."""
     fault = Fault(kind=kind, keys=("P3",), times=0, name_row=name_row)  # type: ignore[arg-type]
     world = day(tmp_path, fault, Fault(kind="shuffled_log", times=0), imported_row=imported_row)
-    assert world.live() is Exit.CONNECT
+    assert world.live() is ExitStatus.CONNECT_ERROR
     agreed(world, {part: value for part, value in FIRST.items() if part != "P3"})
     with world.ledger() as ledger:
-        (run,) = ledger.runs()
-        assert [refusal.key.split("\x1f")[0] for refusal in ledger.refusals(run.id)] == ["P3"]
+        (run,) = ledger.list_runs()
+        assert [refusal.key.split("\x1f")[0] for refusal in ledger.list_record_errors(run.id)] == ["P3"]
     assert run.archive is not None
     report = json.loads((run.archive / "report.json").read_bytes())
     assert report["refused"] == 1
     world.unstick()
     world.drop(world.file("stock", dict(FIRST)))
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
 
 
 def test_a_validation_failure_without_a_word_is_halved(tmp_path: Path) -> None:
     """An empty log and a job that failed validation: halves, until the bad record stands alone."""
     world = day(tmp_path, Fault(kind="invalid", keys=("P3",), times=0, message="x"), Fault(kind="empty_log", times=0))
-    assert world.live() is Exit.CONNECT
+    assert world.live() is ExitStatus.CONNECT_ERROR
     agreed(world, {part: value for part, value in FIRST.items() if part != "P3"})
 
 
 def test_a_job_that_always_fails_is_given_up_and_comes_again(tmp_path: Path) -> None:
     """Repeated once, then failed: nothing of it is accepted, and the same file later brings it."""
     world = day(tmp_path, Fault(kind="job_failed", times=0))
-    assert world.live() is Exit.CONNECT
+    assert world.live() is ExitStatus.CONNECT_ERROR
     agreed(world, {})
     world.unstick()
     world.drop(world.file("stock", dict(FIRST)))
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world)
 
 
@@ -260,9 +260,9 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
         Fault(kind="job_slow", path=IMPORT, times=2, delay=2 * HOUR),
     )
     world.settings(unfinished=2)  # so that the two requests of two records are the first
-    assert world.live(stop_after=HOUR) is Exit.INTERRUPTED
+    assert world.live(stop_after=HOUR) is ExitStatus.INTERRUPTED
     world.drop(world.file("stock", dict.fromkeys(FIRST, "9")))
-    assert world.live() is Exit.OK, world.said
+    assert world.live() is ExitStatus.OK, world.said
     agreed(world, dict.fromkeys(FIRST, "9"))
     jobs = [job for job in world.sandbox.jobs() if job["Operation"].endswith(IMPORT)]
     began = min(datetime.fromisoformat(job["Start"]) for job in jobs)
@@ -275,16 +275,16 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
 def test_a_record_that_was_taken_in_part_goes_again_whatever_comes_next(tmp_path: Path) -> None:
     """A warning leaves open which values Norce has: the old value is sent again, and what has gone is switched off."""
     world = day(tmp_path)
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     warned = Fault(kind="warn", keys=("P1", "P9"), message="part of the record was dropped")
     world.sandbox.inject(warned)
     world.drop(world.file("stock", {**FIRST, "P1": "2", "P9": "2"}))
-    assert world.live() is Exit.CONNECT
+    assert world.live() is ExitStatus.CONNECT_ERROR
     assert world.stored("stock") == {**FIRST, "P1": "2", "P9": "2"}
     world.drop(world.file("stock", dict(FIRST)))
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     agreed(world, {**FIRST, "P9": "gone"})
     world.drop(world.file("stock", dict(FIRST)))
     asked = len(world.asked)
-    assert world.live() is Exit.OK
+    assert world.live() is ExitStatus.OK
     assert len(world.asked) == asked

@@ -19,14 +19,14 @@ import polars as pl
 from etl.contract.spec import Flag
 from etl.mapping import load as mapping_file
 from etl.mapping.layout import Layout
-from etl.mapping.layout_builder import layout as build
+from etl.mapping.layout_builder import build_layout as build
 from etl.mapping.model import Mapping
-from etl.model.columns import GONE, ITEM, KEY, ROW, UNSURE
-from etl.model.schemas import REJECTIONS
+from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW, PARTIAL
+from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections, Table
 from etl.plan import build as planner
-from etl.plan.model import Plan, Terms
-from etl.plan.requests import Request, requests
+from etl.plan.model import Plan, RequestLimits
+from etl.plan.requests import Request, make_requests
 from etl.plan.rows import transform, validate
 from etl.sandbox import field_modes as fields
 from etl.sandbox import header
@@ -35,7 +35,7 @@ from etl.sandbox import payload_validation as payload
 from etl.state.snapshots import accepted as kept
 from tests.contract import strict
 
-TERMS = Terms(account_id=7)
+TERMS = RequestLimits(account_id=7)
 
 PRICES = """
 feed: prices
@@ -59,7 +59,7 @@ def mapping(text: str) -> Mapping:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feed.yaml"
         path.write_text(textwrap.dedent(text), encoding="utf-8")
-        return mapping_file.read(path)
+        return mapping_file.load_mapping(path)
 
 
 def table(source: str | Iterable[Map[str, str | None]], delimiter: str = ",") -> Table:
@@ -76,20 +76,20 @@ def table(source: str | Iterable[Map[str, str | None]], delimiter: str = ",") ->
         {ROW: list(range(2, len(rows) + 2)), **{name: [row.get(name) for row in rows] for name in names}},
         schema={ROW: pl.Int64, **dict.fromkeys(names, pl.String)},
     )
-    return Table(frame, Rejections(pl.DataFrame(schema=REJECTIONS)), frame.height)
+    return Table(frame, Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)), frame.height)
 
 
 def records(feed: Mapping, file: Table) -> tuple[Records, Layout]:
     """The records of a file whose rows are good, and their layout."""
-    columns = validate.columns(file.columns, feed)
+    columns = validate.resolve_columns(file.columns, feed)
     shape = build(feed, columns.used)
-    parts, _ = transform.rows(validate.check(file.frame, columns, feed).frame, feed, shape)
-    return transform.records(pl.concat(parts), shape)[0], shape
+    parts, _ = transform.evaluate_rows(validate.validate_rows(file.frame, columns, feed).frame, feed, shape)
+    return transform.build_records(pl.concat(parts), shape)[0], shape
 
 
 def nothing() -> pl.DataFrame:
     """*accepted* of a feed that has never run."""
-    return pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, GONE: pl.Boolean})
+    return pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String, DEACTIVATED: pl.Boolean})
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,13 @@ def run(
     mapping: Mapping,
     table: Table,
     accepted: pl.DataFrame | None = None,
-    terms: Terms = TERMS,
+    terms: RequestLimits = TERMS,
     *,
     full: bool = False,
 ) -> Outcome:
     """Plan a file, encode all requests, and lay what they carry over *accepted*."""
     before = nothing() if accepted is None else accepted
-    made = planner.make(table, mapping, before, terms, full=full)
+    made = planner.build_plan(table, mapping, before, terms, send_all=full)
     return carried(made, before)
 
 
@@ -142,14 +142,16 @@ def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
     """What a plan sends, and *accepted* after it."""
     after = before
     sent: list[Sent] = []
-    for request in requests(plan):
-        sent.append(Sent(request, flag_names(plan.layout, request), wire.load(request.payload)))
-        patch = kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired)
-        after = kept.lay_over(after.lazy(), patch).collect()
+    for request in make_requests(plan):
+        sent.append(Sent(request, flag_names(plan.layout, request), wire.decode_json(request.payload)))
+        patch = kept.build_sent_records(
+            request.frame, request.bits, request.number, plan.layout, request.retired_records
+        )
+        after = kept.overlay_records(after.lazy(), patch).collect()
     return Outcome(plan, sent, after)
 
 
-def days(mapping: Mapping, *files: str | Table, terms: Terms = TERMS) -> list[Outcome]:
+def days(mapping: Mapping, *files: str | Table, terms: RequestLimits = TERMS) -> list[Outcome]:
     """One file after the other, each taken by Connect before the next."""
     made: list[Outcome] = []
     accepted = nothing()
@@ -176,25 +178,25 @@ def complaints(outcome: Outcome) -> list[str]:
     found: list[str] = []
     for sent in outcome.sent:
         place = f"request {sent.request.number}: "
-        second = strict.Request(operation.id, wire.dump(sent.request.header).decode(), sent.request.payload)
+        second = strict.Request(operation.id, wire.encode_json(sent.request.header).decode(), sent.request.payload)
         found += [place + message for message in second.problems()]
         try:
-            asked = header.parse(wire.dump(sent.request.header).decode(), operation)
-        except header.HeaderRefused as refused:
+            asked = header.parse_header(wire.encode_json(sent.request.header).decode(), operation)
+        except header.InvalidHeader as refused:
             found += [place + message for message in refused.messages]
             continue
-        bad = payload.check(sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id)
+        bad = payload.validate_items(sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id)
         found += [place + message for messages in bad.values() for message in messages]
-        mode, nodes = fields.modes(operation.id, asked.flags), fields.tree(operation.id)
+        mode, nodes = fields.field_modes(operation.id, asked.flags), fields.field_tree(operation.id)
         for record in sent.records:
-            found += [f"{place}{miss.kind} {miss.path}" for miss in fields.mismatches(record, nodes, mode)]
+            found += [f"{place}{miss.kind} {miss.path}" for miss in fields.find_mismatches(record, nodes, mode)]
     return found
 
 
 def planner_contract() -> Any:
     from etl.contract import spec as contract
 
-    return contract.load()
+    return contract.load_contract()
 
 
 def leaves(outcome: Outcome) -> dict[str, dict[str, Any]]:
@@ -213,11 +215,12 @@ def plain(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def from_json(rows: list[dict[str, Any]], mapping: Mapping, columns: tuple[str, ...]) -> pl.DataFrame:
     """*accepted* from flat rows: leaf name to value, besides `_key`, `_item` (the key unless given) and `_gone`."""
     layout = build(mapping, columns)
-    kinds = transform.empty(mapping, layout).schema
-    made = [{ITEM: row[KEY], GONE: False, **row} for row in rows]
+    kinds = transform.empty_records(mapping, layout).schema
+    made = [{ITEM: row[KEY], DEACTIVATED: False, **row} for row in rows]
     names = list(dict.fromkeys(name for row in made for name in row))
     schema = {
-        name: {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean(), UNSURE: pl.Boolean()}.get(name) or kinds[name]
+        name: {KEY: pl.String(), ITEM: pl.String(), DEACTIVATED: pl.Boolean(), PARTIAL: pl.Boolean()}.get(name)
+        or kinds[name]
         for name in names
     }
     exact = [{name: exactly(row.get(name), schema[name]) for name in names} for row in made]

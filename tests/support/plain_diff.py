@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import GONE, KEY
+from etl.model.columns import DEACTIVATED, KEY
 
 Row = dict[str, Any]
 
@@ -62,10 +62,10 @@ class Naive:
 
     def record(self, row: Row, old: Row | None, told: Told) -> None:
         """One row of the file, laid into `told`."""
-        back = old is not None and bool(old[GONE])
+        back = old is not None and bool(old[DEACTIVATED])
         new = old is None or back
-        switch = self.layout.retiring
-        if back and switch is not None and switch.silent:
+        switch = self.layout.deactivation_leaf
+        if back and switch is not None and switch.synthetic:
             row = {**row, switch.name: True}
         row = self.kept(row, old or {})
         able = {leaf.name: leaf for leaf in self.layout.leaves if self.able(leaf, row, new=new, back=back)}
@@ -83,10 +83,10 @@ class Naive:
         if leaf.key and self.layout.operation.key.match == "all":
             return False  # it goes along with everything
         inside = self.inside(leaf.parent)
-        content = [one for one in inside if not (one.anchor and one.parent == leaf.parent)]
-        if leaf.constant and leaf.anchor and content:
+        content = [one for one in inside if not (one.identifier and one.parent == leaf.parent)]
+        if leaf.constant and leaf.identifier and content:
             return False  # the code of an element that holds more than its code
-        if leaf.anchor and not leaf.key and content and not any(one.name in able for one in content):
+        if leaf.identifier and not leaf.key and content and not any(one.name in able for one in content):
             return False  # an element of which nothing but its code can be said
         lost = old is not None and any(self.is_lost(one, row, old) for one in self.bundles[leaf.bundle])
         differs = leaf.name not in self.known or value(leaf, row) != value(leaf, old)
@@ -99,8 +99,8 @@ class Naive:
             if given is None or leaf.value.empty == "clear":
                 return given is not None
             there = [element[leaf.inner] is not None for element in given]
-            return all(there) if leaf.must or self.layout.speaks(leaf) else any(there)
-        if leaf.value.empty != "clear" and (given is None or (leaf.field.empty == "ignored" and given == 0)):
+            return all(there) if leaf.required or self.layout.has_own_flag(leaf) else any(there)
+        if leaf.value.empty != "clear" and (given is None or (leaf.field.null_effect == "ignored" and given == 0)):
             return False
         if any(row[switch.column] is False for switch in self.wakes(leaf)):
             return False
@@ -108,13 +108,13 @@ class Naive:
 
     def wakes(self, leaf: Leaf) -> list[Leaf]:
         """The switch beside a leaf that Connect would turn on with it."""
-        sibling = self.layout.operation.flag(leaf.flag).forces if leaf.flag else None
-        return [one for one in self.beside(leaf) if one.field.name == sibling and not one.silent]
+        sibling = self.layout.operation.flag(leaf.flag_id).activates if leaf.flag_id else None
+        return [one for one in self.beside(leaf) if one.field.name == sibling and not one.synthetic]
 
     def rivals(self, leaf: Leaf) -> list[Leaf]:
         """The leaves beside it that leave nothing of it, where they have a value."""
-        flagged = ((one, self.layout.operation.flag(one.flag)) for one in self.beside(leaf) if one.flag)
-        return [one for one, flag in flagged if leaf.field.name in flag.overrules]
+        flagged = ((one, self.layout.operation.flag(one.flag_id)) for one in self.beside(leaf) if one.flag_id)
+        return [one for one, flag in flagged if leaf.field.name in flag.overrides]
 
     def beside(self, leaf: Leaf) -> list[Leaf]:
         trunk = leaf.name.removesuffix(leaf.field.name)
@@ -124,7 +124,7 @@ class Naive:
     def doubtful(self) -> list[Leaf]:
         """Leaves whose values may be left unsent for what Connect would make of them."""
         plain = [leaf for leaf in self.layout.leaves if leaf.inner is None]
-        return [one for one in plain if one.field.empty == "ignored" or self.wakes(one) or self.rivals(one)]
+        return [one for one in plain if one.field.null_effect == "ignored" or self.wakes(one) or self.rivals(one)]
 
     def able(self, leaf: Leaf, row: Row, *, new: bool, back: bool) -> bool:
         """Whether a leaf can be sent: it says something, it is ours to say, and everything that it needs is there."""
@@ -132,12 +132,12 @@ class Naive:
             return False
         if not all(self.is_there(place, row) for place in leaf.parents):
             return False
-        if leaf.field.companion is not None:
-            trunk = leaf.name.removesuffix(leaf.field.name) + leaf.field.companion
+        if leaf.field.read_with is not None:
+            trunk = leaf.name.removesuffix(leaf.field.name) + leaf.field.read_with
             others = [one for one in self.layout.leaves if one.name == trunk or one.name.startswith(f"{trunk}[")]
             if not any(self.says(one, row) for one in others):
                 return False
-        alone = leaf.anchor and leaf.bundle == leaf.name
+        alone = leaf.identifier and leaf.bundle == leaf.name
         columns = {one.column for one in self.bundles[leaf.bundle]}
         return leaf.key or alone or not columns & set(self.theirs.get(row[KEY], ()))
 
@@ -146,7 +146,7 @@ class Naive:
         if not self.is_given(place, row):
             return False
         tokens = self.tokens(place)
-        needed = [one for one in tokens if one.must or one.tells == place]
+        needed = [one for one in tokens if one.required or one.identifies_list == place]
         if needed:
             return all(one.constant or self.says(one, row) for one in needed)
         return not tokens or any(one.constant or self.says(one, row) for one in tokens)
@@ -177,10 +177,12 @@ class Naive:
 
     def retired(self, old: Row) -> Change:
         """A record that is gone: its switch, and what Connect needs to find it."""
-        switch = self.layout.retiring
+        switch = self.layout.deactivation_leaf
         assert switch is not None
-        tokens = [leaf for leaf in self.layout.leaves if leaf.key or (leaf.anchor and leaf.parent in switch.parents)]
-        able = {switch.name, *(leaf.name for leaf in self.layout.of(self.layout.always))}
+        tokens = [
+            leaf for leaf in self.layout.leaves if leaf.key or (leaf.identifier and leaf.parent in switch.parents)
+        ]
+        able = {switch.name, *(leaf.name for leaf in self.layout.leaves_in(self.layout.always_sent))}
         able -= {leaf.name for leaf in tokens if old.get(leaf.column) is None}
         able |= {leaf.name for leaf in tokens if old.get(leaf.column) is not None}
         return Change(False, True, frozenset({switch.name}), frozenset(able))
@@ -198,8 +200,8 @@ class Naive:
 
     def tokens(self, place: str) -> list[Leaf]:
         """What tells an object or element apart."""
-        direct = [leaf for leaf in self.layout.leaves if leaf.parent == place and (leaf.anchor or leaf.key)]
-        return direct + [leaf for leaf in self.layout.leaves if leaf.tells == place]
+        direct = [leaf for leaf in self.layout.leaves if leaf.parent == place and (leaf.identifier or leaf.key)]
+        return direct + [leaf for leaf in self.layout.leaves if leaf.identifies_list == place]
 
 
 def value(leaf: Leaf, row: Row | None) -> Any:

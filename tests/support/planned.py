@@ -12,11 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from etl.config.settings import Paths, Settings
+from etl.config.settings import PathSettings, Settings
 from etl.connect.responses import Job, Submission
 from etl.mapping import load as mapping_file
 from etl.model.runs import Run, RunState
-from etl.runs.lifecycle import Pipeline
+from etl.runs.lifecycle import RunLifecycle
 from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
 
@@ -25,12 +25,12 @@ EXPORTS = REPOSITORY / "etl" / "demo" / "data"
 
 
 def main(folder: Path) -> None:
-    mappings, problems = mapping_file.read_all(REPOSITORY / "mappings")
+    mappings, problems = mapping_file.load_mappings(REPOSITORY / "mappings")
     assert not problems
-    settings = Settings(paths=Paths(inbox=folder / "inbox", mappings=folder, state=folder / "state"))
+    settings = Settings(paths=PathSettings(inbox=folder / "inbox", mappings=folder, state=folder / "state"))
     settings.paths.state.mkdir(parents=True)
     with Ledger.open(settings.paths.state, target="nobody") as ledger:
-        pipeline = Pipeline(settings, 7, ledger, mappings, lambda event, **facts: None)
+        pipeline = RunLifecycle(settings, 7, ledger, mappings, lambda event, **facts: None)
         made: list[Run] = []
         for day in ("day1", "day2"):
             shutil.copytree(EXPORTS / day, settings.paths.inbox, dirs_exist_ok=True)
@@ -43,24 +43,24 @@ def main(folder: Path) -> None:
             planned(pipeline, ledger, pipeline.undo(run))
 
 
-def planned(pipeline: Pipeline, ledger: Ledger, run: Run) -> Run:
+def planned(pipeline: RunLifecycle, ledger: Ledger, run: Run) -> Run:
     """Plan a run, print what came of it, and let Norce take all of it."""
     run = pipeline.plan(run)
-    folder = run_folder.path(ledger.state, run.id)
+    folder = run_folder.folder_path(ledger.state_folder, run.id)
     kept = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".parquet")}
     facts = (folder / "plan.json").read_text(encoding="utf-8")
     kept["plan.json"] = facts.replace(json.loads(facts)["undoes"] or "-", "the run that is taken back")
     chunks = [
         (chunk.number, chunk.wave, json.dumps(chunk.header), digest(chunk.payload), chunk.records, chunk.values)
-        for chunk in ledger.chunks(run.id)
+        for chunk in ledger.list_chunks(run.id)
     ]
     print(json.dumps([run.feed, run.kind, run.state, chunks, kept]))
     if run.state is RunState.HELD:
-        ledger.release(run.id)
-    for number, chunk in enumerate(ledger.chunks(run.id), 1):
-        sent = ledger.submitted(ledger.sending(chunk), Submission(number))
-        ledger.accept(ledger.polled(sent, Job(number, 2, True)))
-    return pipeline.finish(run)
+        ledger.release_run(run.id)
+    for number, chunk in enumerate(ledger.list_chunks(run.id), 1):
+        sent = ledger.save_submission(ledger.mark_sending(chunk), Submission(number))
+        ledger.accept(ledger.save_poll(sent, Job(number, 2, True)))
+    return pipeline.complete(run)
 
 
 def digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from etl.contract.spec import Contract, Field, Operation
 from etl.mapping.model import Mapping
 from tests.support.builders import mapping
 
-CONTRACT: Contract = contracts.load()
+CONTRACT: Contract = contracts.load_contract()
 OPERATIONS = sorted(CONTRACT.operations)
 
 #: Cells by field type; texts that could upset JSON, CSV or our own separators are among them.
@@ -66,7 +66,7 @@ class _Draft:
         kind = TYPES.get(inner.type, "text")
         self.columns[name] = {"type": kind}
         if inner.type == "enum":
-            values = values or list(CONTRACT.enums[str(inner.of)])[:3]
+            values = values or list(CONTRACT.enums[str(inner.inner_type)])[:3]
         limit = inner.max_length or 1000
         self.cells[name] = [cell for cell in values or CELLS[inner.type] if len(cell) <= limit]
         return name
@@ -87,7 +87,7 @@ class _Draft:
             if not path and relation in made and delta in CONTRACT.schemas[schema]:
                 made[delta] = {"value": True}
         for name in list(made):
-            companion = CONTRACT.schemas[schema][name].companion
+            companion = CONTRACT.schemas[schema][name].read_with
             if companion is not None and companion not in made:
                 del made[name]
         return made
@@ -95,13 +95,13 @@ class _Draft:
     def must(self, path: str, name: str, inner: Field, schema: str) -> bool:
         key = self.operation.key
         if path in key.paths:
-            return key.match == "all" or path == key.paths[1] or path in self.operation.create_needs
+            return key.match == "all" or path == key.paths[1] or path in self.operation.required_on_create
         on_the_way = any(known.startswith((path + "[]", path + ".")) for known in key.paths)
-        return on_the_way or inner.always or inner.required == "true" or path in self.operation.create_needs
+        return on_the_way or inner.always_sent or inner.required == "true" or path in self.operation.required_on_create
 
     def value(self, path: str, inner: Field, must: bool) -> Any:
         if inner.type == "object":
-            return self.fields(str(inner.of), path) or None
+            return self.fields(str(inner.inner_type), path) or None
         if inner.is_list:
             return self.list(path + "[]", inner, must)
         if path in self.operation.key.paths:
@@ -114,7 +114,7 @@ class _Draft:
         name = self.column(inner)
         if choice == 1 and not must and self.alone(path):
             return {"column": name, "own": False}
-        if choice in (2, 3) and not must and inner.nullable and inner.empty not in ("ignored", "no_change"):
+        if choice in (2, 3) and not must and inner.nullable and inner.null_effect not in ("ignored", "no_change"):
             return {"column": name, "empty": "clear"}
         if choice == 4 and not inner.max_length and inner.type in ("string", "boolean", "integer"):
             return {"column": name, "default": {"string": "none", "boolean": False, "integer": 0}[inner.type]}
@@ -150,7 +150,7 @@ class _Draft:
         if kind == "keyed":
             made = {}
             for text in ("sv-SE", "en-GB")[: self.draw(st.integers(1, 2))]:
-                made[text] = self.fields(str(inner.of), path, frozenset({code}))
+                made[text] = self.fields(str(inner.inner_type), path, frozenset({code}))
             return made
         if kind == "split":
             name = self.column(Field("x", "string"), values=["a", "a|b", "b|a|a", " a | c "])
@@ -167,12 +167,12 @@ class _Draft:
             return {"columns": stem + "*", "each": {code: "{1}", texts[0]: "{cell}"}}
         if kind == "rows":
             self.inside_rows = True
-            made = self.fields(str(inner.of), path)
+            made = self.fields(str(inner.inner_type), path)
             if inner.row_key and inner.row_key[0] not in made and inside[inner.row_key[0]].type == "string":
                 made[inner.row_key[0]] = self.column(inside[inner.row_key[0]])
             self.inside_rows = False
             return {"rows": made} if made else None
-        made_list = [self.fields(str(inner.of), path) for _ in range(self.draw(st.integers(1, 2)))]
+        made_list = [self.fields(str(inner.inner_type), path) for _ in range(self.draw(st.integers(1, 2)))]
         return [one for one in made_list if one] or None
 
     keyed_below: bool = False
@@ -180,10 +180,10 @@ class _Draft:
     def key_list(self, path: str, inner: Field) -> Any:
         if path == "Variants[]" and self.rich:
             self.keyed_below = True
-            made = self.fields(str(inner.of), path)
+            made = self.fields(str(inner.inner_type), path)
             self.keyed_below = False
             return {"rows": made}
-        return [self.fields(str(inner.of), path)]
+        return [self.fields(str(inner.inner_type), path)]
 
 
 @st.composite
@@ -191,7 +191,7 @@ def feeds(draw: st.DrawFn, operation_id: str, *, rich: bool = True) -> Feed:
     """A mapping that `etl check` accepts."""
     operation = CONTRACT.operations[operation_id]
     draft = _Draft(draw, operation, rich)
-    record = draft.fields(operation.item, "")
+    record = draft.fields(operation.item_schema, "")
     raw: dict[str, Any] = {
         "feed": "drawn",
         "operation": operation_id,

@@ -27,7 +27,7 @@ class Near(Shop):
         finally:
             os.chdir(here)
             structlog.reset_defaults()
-            log._before_first = None
+            log._deferred_setup = None
         self.said += [found.stdout, found.stderr]
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from etl.sandbox import Running, Settings, running
+from etl.sandbox import RunningSandbox, SandboxSettings, run_in_thread
 
 ETL = Path(sys.executable).parent / "etl"
 SECRET = "hush-4711-never-shown"
@@ -54,7 +54,7 @@ class Done:
 class Shop:
     """One folder. Everything the command says is kept, for the search at the end for what must not be there."""
 
-    def __init__(self, root: Path, live: Running | None) -> None:
+    def __init__(self, root: Path, live: RunningSandbox | None) -> None:
         self.root, self.live = root, live
         self.inbox, self.mappings = root / "inbox", root / "mappings"
         self.state = root / "var" if live else root / "var" / "sandbox"
@@ -191,9 +191,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def open_shop(root: Path, settings: Settings | None = None) -> Iterator[Shop]:
+def open_shop(root: Path, settings: SandboxSettings | None = None) -> Iterator[Shop]:
     """A shop with a sandbox in this process."""
-    with running(settings or Settings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
+    with run_in_thread(settings or SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
         shop = Shop(root, live)
         try:
             yield shop

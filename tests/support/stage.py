@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 
 from etl.apply import sender as upload
-from etl.apply.job_log import TracedRecord
+from etl.apply.job_log import RecordIdentity
 from etl.config.secrets import Secret
-from etl.config.settings import ConnectSettings, Limits
-from etl.connect.client import Connect
-from etl.connect.job_events import Tidings
-from etl.connect.rate_limiter import Gate
+from etl.config.settings import ConnectSettings, LimitSettings
+from etl.connect.client import ConnectClient
+from etl.connect.job_events import JobEvents
+from etl.connect.rate_limiter import RateLimiter
 from etl.model.runs import Chunk, Counts, Run, RunState
-from etl.sandbox import Sandbox, Settings, running
-from etl.shutdown import Stop
+from etl.sandbox import Sandbox, SandboxSettings, run_in_thread
+from etl.shutdown import ShutdownEvent
 from etl.state.ledger.facade import Ledger
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
@@ -41,30 +41,30 @@ class Stage:
 
     def __init__(self, state: Path, sandbox: Sandbox, url: str, secret: str = "sandbox", **limits: Any) -> None:
         self.state, self.sandbox = state, sandbox
-        self.limits = Limits(**{"requests": 1000, "per_seconds": 6.0, **limits})
+        self.limits = LimitSettings(**{"requests": 1000, "per_seconds": 6.0, **limits})
         self.settings = ConnectSettings(
             base_url=url, scope="playground", application_id=7, account_id=11, client_id="sandbox"
         )
         self.ledger = Ledger.open(state, target=self.settings.target)
-        self.stop = Stop()
-        self.tidings, self.poll_scale = Tidings(), 0.02
-        self.gate = Gate(
+        self.stop = ShutdownEvent()
+        self.tidings, self.poll_scale = JobEvents(), 0.02
+        self.gate = RateLimiter(
             self.ledger.database,
             limit=self.limits.requests,
             per_seconds=self.limits.per_seconds,
-            lanes={"token": 50},
-            stopped=self.stop.is_set,
+            lane_limits={"token": 50},
+            is_stopped=self.stop.is_set,
             sleep=self.stop.wait,
         )
         timeout = httpx.Timeout(0.5)
-        self.connect = Connect(self.settings, Secret(secret), self.gate, self.ledger, timeout=timeout)
+        self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger, timeout=timeout)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.keys: dict[tuple[str, int], list[str]] = {}
         self.urgent: set[str] = set()
 
     def close(self) -> None:
         self.connect.close()
-        self.ledger.shut()
+        self.ledger.close()
 
     def plan(
         self, *chunks: Sequence[str], run: str = "r1", feed: str = "stock", value: int = 5, operation: str = STOCK
@@ -89,11 +89,11 @@ class Stage:
             digest = hashlib.sha256(data).hexdigest()
             header, size = HEADERS[operation], len(rows)
             made.append(Chunk(run, number, 1, operation, header, payload, digest, size, size, origin=number))
-        self.ledger.planned(run, Counts(rows=sum(map(len, chunks))), made)
+        self.ledger.save_plan(run, Counts(rows=sum(map(len, chunks))), made)
 
-    def records_of(self, chunk: Chunk) -> list[TracedRecord]:
+    def records_of(self, chunk: Chunk) -> list[RecordIdentity]:
         keys = self.keys[chunk.run, chunk.origin]
-        return [TracedRecord(keys[index], (keys[index], "W1", "L1"), index + 2) for index in chunk.indexes]
+        return [RecordIdentity(keys[index], (keys[index], "W1", "L1"), index + 2) for index in chunk.indexes]
 
     def go(self, *runs: str, patience: float | None = 5.0) -> bool:
         """Carry runs out side by side (r1 when none is named); quick questions. False when stopped before the end."""
@@ -102,27 +102,27 @@ class Stage:
             for run in sorted(left):
                 flight.add(run, urgent=run in self.urgent)
             while left and not self.stop.is_set():
-                flight.news.wait(0.05)
-                flight.news.clear()
-                for landing in flight.landed():
+                flight.result_ready.wait(0.05)
+                flight.result_ready.clear()
+                for landing in flight.take_finished():
                     if landing.error is not None:
                         raise landing.error
-                    left.remove(landing.run)
+                    left.remove(landing.run_id)
         return not left
 
-    def flight(self, patience: float | None = 5.0) -> upload.Flight:
+    def flight(self, patience: float | None = 5.0) -> upload.Sender:
         """Not started yet."""
-        return upload.Flight(
+        return upload.Sender(
             self.ledger,
             self.connect,
             self.limits,
             self.records_of,
             self.stop,
-            on_event=lambda name, **facts: self.events.append((name, facts)),
-            patience=patience,
+            emit=lambda name, **facts: self.events.append((name, facts)),
+            timeout=patience,
             rng=random.Random(1),
             poll_scale=self.poll_scale,
-            tidings=self.tidings,
+            job_events=self.tidings,
         )
 
     def stored(self, operation: str = STOCK) -> set[str]:
@@ -132,14 +132,14 @@ class Stage:
     def accepted(self, feed: str = "stock") -> set[str]:
         """Keys that the ledger counts as accepted."""
         return {
-            self.keys[overlay.run, part.origin][index]
+            self.keys[overlay.run, part.origin_chunk][index]
             for overlay in self.ledger.overlays(feed)
             for part in overlay.ranges
             for index in part.indexes
-        } - {key for overlay in self.ledger.overlays(feed) for part in overlay.ranges for key in part.refused}
+        } - {key for overlay in self.ledger.overlays(feed) for part in overlay.ranges for key in part.failed_keys}
 
     def states(self, run: str = "r1") -> list[str]:
-        return [chunk.state.value for chunk in self.ledger.chunks(run)]
+        return [chunk.state.value for chunk in self.ledger.list_chunks(run)]
 
     def posts(self) -> int:
         """Import requests that the sandbox saw."""
@@ -147,10 +147,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(state: Path, settings: Settings | None = None, **more: Any) -> Iterator[Stage]:
+def stage(state: Path, settings: SandboxSettings | None = None, **more: Any) -> Iterator[Stage]:
     """A stage with its sandbox running."""
-    quick = settings or Settings(requests=1000)
-    with running(quick) as live:
+    quick = settings or SandboxSettings(requests=1000)
+    with run_in_thread(quick) as live:
         built = Stage(state, live.sandbox, live.url, **more)
         try:
             yield built

@@ -7,7 +7,7 @@ import random
 import polars as pl
 
 from etl.mapping.layout import Leaf
-from etl.model.columns import GONE, ROW
+from etl.model.columns import DEACTIVATED, ROW
 from etl.model.tables import Records
 from tests.support.builders import mapping, records, table
 
@@ -181,12 +181,12 @@ class Case:
         self.records, self.layout = records(self.feed, self.file)
         known = records(self.feed, before)[0].frame.drop(ROW)
         off = [self.chance.random() < 0.2 for _ in range(known.height)]
-        self.accepted = known.with_columns(pl.Series(GONE, off, dtype=pl.Boolean))
+        self.accepted = known.with_columns(pl.Series(DEACTIVATED, off, dtype=pl.Boolean))
         self.rows = self.records.frame.to_dicts()
 
     def half(self) -> Records:
         """The first half of the file."""
-        return Records(self.records.frame.head(self.records.frame.height // 2), self.records.rows)
+        return Records(self.records.frame.head(self.records.frame.height // 2), self.records.row_numbers)
 
     def drawn_rows(self) -> list[Cells]:
         """Most of fifty keys in any order; some rows are followed by more of the same record or product."""

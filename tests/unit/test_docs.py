@@ -15,8 +15,8 @@ import pytest
 
 from etl.cli.main import main
 from etl.config import settings as config
-from etl.contract.spec import load
-from etl.errors import Exit
+from etl.contract.spec import load_contract
+from etl.errors import ExitStatus
 from etl.mapping import columns as mapping_columns
 from etl.mapping import load as mapping_file
 from etl.mapping import record as mapping_record
@@ -155,7 +155,7 @@ def test_common_options_and_statuses_are_described() -> None:
     for option in (name for parameter in main.params for name in parameter.opts if name.startswith("--")):
         assert option in document
     table = sections(document)["Exit statuses"]
-    assert {int(number) for number in re.findall(r"(?m)^\| (\d+) \|", table)} == set(Exit)
+    assert {int(number) for number in re.findall(r"(?m)^\| (\d+) \|", table)} == set(ExitStatus)
 
 
 def test_no_command_is_made_up() -> None:
@@ -207,7 +207,7 @@ def test_examples_of_mappings_are_right(feed: str, block: str, tmp_path: Path) -
         (tmp_path / name).write_text(table, encoding="utf-8")
     path = tmp_path / f"{feed}.yaml"
     path.write_text(block, encoding="utf-8")
-    assert mapping_file.read(path).feed == feed
+    assert mapping_file.load_mapping(path).feed == feed
 
 
 def test_examples_show_every_operation() -> None:
@@ -215,20 +215,20 @@ def test_examples_show_every_operation() -> None:
     feeds = [feed for feed, _ in examples()]
     assert len(feeds) == len(set(feeds))
     used = {operation for _, block in examples() for operation in re.findall(r"(?m)^operation: (\S+)", block)}
-    assert used == set(load().operations)
+    assert used == set(load_contract().operations)
 
 
 @pytest.mark.parametrize(
     ("title", "keys"),
     [
-        ("Keys of the file", mapping_file.KEYS),
+        ("Keys of the file", mapping_file.MAPPING_KEYS),
         ("source", mapping_file.SOURCE_KEYS),
         ("source", tuple(Dialect.__dataclass_fields__)),
-        ("columns", mapping_columns.KEYS),
+        ("columns", mapping_columns.COLUMN_KEYS),
         ("columns", get_args(ColumnType)),
         ("Values", mapping_record.VALUE_KEYS),
         ("Lists", mapping_record.LIST_KEYS),
-        ("Guards", guards.NAMES),
+        ("Guards", guards.GUARD_NAMES),
     ],
     ids=["file", "source", "dialect", "columns", "types", "values", "lists", "guards"],
 )

@@ -11,7 +11,7 @@ import pytest
 
 import etl
 from etl.model.runs import Run, RunState
-from etl.state.ledger.alerts import Board
+from etl.state.ledger.alerts import AlertStore
 from etl.state.ledger.facade import Ledger
 
 #: What is loaded where it is needed, and nowhere before.
@@ -36,7 +36,7 @@ def test_a_quick_command_loads_nothing_heavy(words: list[str], tmp_path: Path) -
     """Help, status and show answer without what reads files, speaks HTTP, logs, or knows mappings and the contract."""
     with Ledger.open(tmp_path / "var" / "sandbox") as ledger:
         ledger.open_run(RUN)
-        Board(ledger.database).expect({"prices": ("every 5 hours", "every 5 days")}, datetime.now(UTC))
+        AlertStore(ledger.database).save_expectations({"prices": ("every 5 hours", "every 5 days")}, datetime.now(UTC))
     tables = words[0] in ("status", "show") and "--json" not in words
     code = CODE.format(
         names=f"{HEAVY} polars ruamel.yaml etl.contract.spec etl.mapping.model {'' if tables else 'rich'}"

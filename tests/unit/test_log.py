@@ -17,13 +17,13 @@ from etl import log
 def _restored() -> Iterator[None]:
     yield
     structlog.reset_defaults()
-    log._before_first = None
+    log._deferred_setup = None
 
 
 def test_events_are_json_lines_without_secrets_or_cells() -> None:
     """Facts stay, secrets and cell values go, debug is silent unless asked for."""
     out = io.StringIO()
-    log.set_up(stream=out)
+    log.configure(stream=out)
     logger = log.logger(run="r1")
     logger.debug("not_shown")
     logger.info(
@@ -41,7 +41,7 @@ def test_events_are_json_lines_without_secrets_or_cells() -> None:
 def test_debug_may_show_values_but_no_secrets() -> None:
     """At debug a cell may be seen; a secret never."""
     out = io.StringIO()
-    log.set_up(stream=out, verbose=True)
+    log.configure(stream=out, verbose=True)
     log.logger().debug("row_read", value="cell", password="pw")
     assert "cell" in out.getvalue()
     assert '"pw"' not in out.getvalue()
@@ -49,17 +49,17 @@ def test_debug_may_show_values_but_no_secrets() -> None:
 
 def test_the_watching_library_is_quiet() -> None:
     """What watchdog has to say about events that come late does not reach stderr."""
-    log.set_up(stream=io.StringIO())
+    log.configure(stream=io.StringIO())
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("watchdog").handlers)
 
 
 def test_what_was_said_last_counts_from_the_next_line_on() -> None:
     """The process may be set up more than once, before its first line and after it."""
     outs = [io.StringIO() for _ in range(3)]
-    log.set_up(stream=outs[0])
-    log.set_up(stream=outs[1])
+    log.configure(stream=outs[0])
+    log.configure(stream=outs[1])
     log.logger().info("one_done")
-    log.set_up(stream=outs[2])
+    log.configure(stream=outs[2])
     log.logger().info("two_done")
     assert ["one_done" in out.getvalue() for out in outs] == [False, True, False]
     assert ["two_done" in out.getvalue() for out in outs] == [False, False, True]

@@ -30,7 +30,7 @@ def test_nothing_that_is_printed_acts(text: str) -> None:
 @given(ANY)
 def test_escaped_json_means_the_same(text: str) -> None:
     """A program that reads our JSON gets the text as it was."""
-    shown = terminal.escaped(json.dumps([text], ensure_ascii=False))
+    shown = terminal.escape_json(json.dumps([text], ensure_ascii=False))
     assert json.loads(shown) == [text]
     assert terminal.printable(shown) == shown
 
@@ -40,9 +40,9 @@ def test_streams_are_guarded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    terminal.guard()
-    terminal.guard()
+    terminal.sanitize_streams()
+    terminal.sanitize_streams()
     print("a\x1b[2Jb")
     assert out.getvalue() == "a\ufffd[2Jb\n"
-    assert terminal.behind(sys.stdout) is out
-    assert terminal.behind(out) is out
+    assert terminal.raw_stream(sys.stdout) is out
+    assert terminal.raw_stream(out) is out

@@ -14,57 +14,59 @@ from charset_normalizer import from_bytes
 from etl.formats.text import encoding_score as pages
 from etl.formats.text import lines as text
 
-ENOUGH = 0.5
-FEW = 20  #: bytes beyond ASCII that do not make an encoding sure
-CLOSE = 0.25  #: a page that is less worse than that, and reads other letters, is named
-LINES = re.compile(rb"[^\r\n]+")
+MIN_SCORE = 0.5
+FEW_BYTES = 20  #: bytes beyond ASCII that do not make an encoding sure
+CLOSE_SCORE = 0.25  #: a page that is less worse than that, and reads other letters, is named
+LINE = re.compile(rb"[^\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class EncodingGuess:
     """An encoding and why."""
 
     encoding: str
-    why: str
+    reason: str
 
 
-def guess(sample: bytes, whole: bool) -> Guess:
+def guess_encoding(sample: bytes, is_complete: bool) -> EncodingGuess:
     """`whole` tells that the sample is the file, so that a cut last character is a fault."""
-    mark = text.bom_of(sample)
+    mark = text.find_bom(sample)
     if mark:
         name = mark[1]
-        return Guess(name, f"encoding {name}: the file begins with its byte order mark")
-    wide = text.wide_of(sample)
+        return EncodingGuess(name, f"encoding {name}: the file begins with its byte order mark")
+    wide = text.guess_wide_codec(sample)
     if wide:
-        return Guess(wide, f"encoding {wide}: zero bytes at every other place")
+        return EncodingGuess(wide, f"encoding {wide}: zero bytes at every other place")
     if sample.isascii():
-        return Guess("utf-8", "encoding utf-8: only ASCII characters were seen, any encoding would do")
+        return EncodingGuess("utf-8", "encoding utf-8: only ASCII characters were seen, any encoding would do")
     try:
         beyond = len(sample) - len(sample.decode("utf-8"))
-        return Guess("utf-8", f"encoding utf-8: {beyond} bytes beyond ASCII, all of them valid")
+        return EncodingGuess("utf-8", f"encoding utf-8: {beyond} bytes beyond ASCII, all of them valid")
     except UnicodeDecodeError as error:
-        if not whole and error.start > len(sample) - 4:
-            return Guess("utf-8", "encoding utf-8: all bytes beyond ASCII are valid")
-    return _mixed(sample) or _page(sample)
+        if not is_complete and error.start > len(sample) - 4:
+            return EncodingGuess("utf-8", "encoding utf-8: all bytes beyond ASCII are valid")
+    return _guess_mixed(sample) or _guess_code_page(sample)
 
 
-def _mixed(sample: bytes) -> Guess | None:
+def _guess_mixed(sample: bytes) -> EncodingGuess | None:
     """Some lines in UTF-8 and some in a code page, which no single encoding reads."""
     valid: list[bytes] = []
     other: list[bytes] = []
-    for line in LINES.findall(sample):
+    for line in LINE.findall(sample):
         if not line.isascii():
-            (valid if _is_utf8(line) else other).append(line)
+            (valid if _is_utf8_line(line) else other).append(line)
     if not valid or not other:
         return None
-    page, merit = next(iter(pages.scores(b"\n".join(other)).items()))
-    right = pages.rate(b"\n".join(valid).decode())
-    if merit < ENOUGH or right < ENOUGH or pages.score(b"\n".join(valid), page) >= right:
+    page, merit = next(iter(pages.rank_code_pages(b"\n".join(other)).items()))
+    right = pages.score_text(b"\n".join(valid).decode())
+    if merit < MIN_SCORE or right < MIN_SCORE or pages.score_bytes(b"\n".join(valid), page) >= right:
         return None
-    return Guess(f"utf-8|{page}", f"encoding utf-8 in {len(valid)} lines and {page} in {len(other)}: read line by line")
+    return EncodingGuess(
+        f"utf-8|{page}", f"encoding utf-8 in {len(valid)} lines and {page} in {len(other)}: read line by line"
+    )
 
 
-def _is_utf8(line: bytes) -> bool:
+def _is_utf8_line(line: bytes) -> bool:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -72,21 +74,28 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _page(sample: bytes) -> Guess:
-    scores = pages.scores(sample)
+def _guess_code_page(sample: bytes) -> EncodingGuess:
+    scores = pages.rank_code_pages(sample)
     page = next(iter(scores))
     shown = ", ".join(f"{name} {scores[name]:.2f}" for name in list(scores)[:3])
-    if scores[page] < ENOUGH:
+    if scores[page] < MIN_SCORE:
         other = from_bytes(sample).best()
-        if other is not None and not text.is_single_byte(other.encoding):
-            return Guess(other.encoding, f"encoding {other.encoding}: charset-normalizer, no code page fits ({shown})")
+        if other is not None and not text.is_single_byte_codec(other.encoding):
+            return EncodingGuess(
+                other.encoding, f"encoding {other.encoding}: charset-normalizer, no code page fits ({shown})"
+            )
     why = f"encoding {page}: not UTF-8, and its characters stand best among their neighbours ({shown})"
-    few = sum(1 for byte in sample if byte > 127) < FEW
+    few = sum(1 for byte in sample if byte > 127) < FEW_BYTES
     close = few and next(
-        (name for name in scores if scores[page] - scores[name] < CLOSE and _differs(sample, page, name)), None
+        (
+            name
+            for name in scores
+            if scores[page] - scores[name] < CLOSE_SCORE and _reads_differently(sample, page, name)
+        ),
+        None,
     )
-    return Guess(page, f"{why}; {close} is nearly as likely: look at its accented letters" if close else why)
+    return EncodingGuess(page, f"{why}; {close} is nearly as likely: look at its accented letters" if close else why)
 
 
-def _differs(sample: bytes, page: str, other: str) -> bool:
+def _reads_differently(sample: bytes, page: str, other: str) -> bool:
     return sample.decode(page, "replace") != sample.decode(other, "replace")

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.model.columns import ROW
 
 #: Filled cells one below the other, as readers give them that work on many at once.
-CELLS = {"row": pl.Int64(), "col": pl.UInt16(), "text": pl.String()}
+CELL_SCHEMA = {"row": pl.Int64(), "col": pl.UInt16(), "text": pl.String()}
 
 
 @dataclass(frozen=True, slots=True)
-class Tab:
+class SheetEntry:
     """A sheet as the workbook lists it."""
 
     name: str
-    place: str  #: where its content is, in words of the format
+    part: str  #: where its content is, in words of the format
     visible: bool = True
 
 
@@ -27,16 +27,18 @@ class Sheet:
     """Filled cells only, rows and columns 1-based as on the sheet."""
 
     name: str
-    tabs: list[Tab] = field(default_factory=list)  #: all sheets of the workbook
+    entries: list[SheetEntry] = field(default_factory=list)  #: all sheets of the workbook
     rows: dict[int, dict[int, str]] = field(default_factory=dict)
     parts: list[pl.DataFrame] = field(default_factory=list)  #: of the schema CELLS: other rows than those in `rows`
-    faults: list[tuple[int, int, str]] = field(default_factory=list)  #: (row, column, what stands there)
-    merged: list[tuple[int, int, int, int]] = field(default_factory=list)  #: first row, first column, last row, last
-    counted: int | None = None  #: rows that hold something below the header, told by another reader
+    cell_errors: list[tuple[int, int, str]] = field(default_factory=list)  #: (row, column, what stands there)
+    merged_ranges: list[tuple[int, int, int, int]] = field(
+        default_factory=list
+    )  #: first row, first column, last row, last
+    row_count: int | None = None  #: rows that hold something below the header, told by another reader
 
-    def frame(self) -> pl.DataFrame:
+    def to_frame(self) -> pl.DataFrame:
         """All rows in order: ROW, and a column for every sheet column in use, called after its number; "" is a cell."""
-        cells = pl.concat([*self.parts, self._listed()])
+        cells = pl.concat([*self.parts, self._cell_frame()])
         if self.parts and self.rows:
             cells = cells.sort("row")
         numbers = cells["row"].unique().sort()
@@ -47,29 +49,29 @@ class Sheet:
             columns[str(place)] = column["text"]
         return pl.DataFrame(columns)
 
-    def _listed(self) -> pl.DataFrame:
+    def _cell_frame(self) -> pl.DataFrame:
         rows, columns, texts = list[int](), list[int](), list[str]()
         for row in sorted(self.rows):
             cells = self.rows[row]
             rows += [row] * len(cells)
             columns += cells.keys()
             texts += cells.values()
-        return pl.DataFrame({"row": rows, "col": columns, "text": texts}, schema=CELLS)
+        return pl.DataFrame({"row": rows, "col": columns, "text": texts}, schema=CELL_SCHEMA)
 
 
-def choose(tabs: list[Tab], wanted: str | None, where: str) -> Tab:
+def choose_sheet(entries: list[SheetEntry], name: str | None, where: str) -> SheetEntry:
     """The named sheet, hidden or not; without a name the first one that people see."""
-    for tab in tabs:
-        if tab.name == wanted or (wanted is None and tab.visible):
+    for tab in entries:
+        if tab.name == name or (name is None and tab.visible):
             return tab
-    shown = ", ".join(tab.name for tab in tabs if tab.visible) or "none that is visible"
-    raise FileRefused(
+    shown = ", ".join(tab.name for tab in entries if tab.visible) or "none that is visible"
+    raise InvalidFileError(
         "sheet-missing",
-        f"there is no sheet {wanted!r}; there are: {shown}" if wanted else "the workbook has no visible sheet",
+        f"there is no sheet {name!r}; there are: {shown}" if name else "the workbook has no visible sheet",
         where=where,
         hint="correct `sheet:` in the mapping; hidden sheets are read only when named there",
     )
 
 
-class Unreadable(Exception):
+class WorkbookError(Exception):
     """The workbook is damaged, or not what it seems; the text says how."""

@@ -18,54 +18,60 @@ import msgspec
 import polars as pl
 
 import etl
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats import errors as refusals
-from etl.formats.archives import DAMAGES, check_unpacked
-from etl.formats.excel.sheet import Sheet, Unreadable
-from etl.formats.limits import Limits
+from etl.formats.archives import ARCHIVE_ERRORS, check_unpacked_size
+from etl.formats.excel.sheet import Sheet, WorkbookError
+from etl.formats.limits import ReadLimits
 from etl.formats.text import header
-from etl.formats.text.csv_reader import Malformed, without_blanks
+from etl.formats.text.csv_reader import MalformedRows, drop_blank_rows
 from etl.model.columns import ROW
 from etl.model.tables import Dialect, Rejections, Table
 
-BIFF = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00", b"\x09\x08\x08\x00", b"\x09\x08\x10\x00")
+BIFF_SIGNATURES = (
+    b"\x09\x00\x04\x00",
+    b"\x09\x02\x06\x00",
+    b"\x09\x04\x06\x00",
+    b"\x09\x08\x08\x00",
+    b"\x09\x08\x10\x00",
+)
 SAMPLE_ROWS = 300  #: looked at in detection
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-class Request(msgspec.Struct, frozen=True):
+class WorkbookRequest(msgspec.Struct, frozen=True):
     """What the bounded process is asked for."""
 
     path: str
     name: str  #: for messages
     output: str  #: where the frames are written
     dialect: Dialect
-    limits: Limits
-    tabs: bool = False  #: only a look: sheets and first rows, for detection
+    limits: ReadLimits
+    only_sample: bool = False  #: only a look: sheets and first rows, for detection
 
 
-class Answer(msgspec.Struct):
+class WorkbookAnswer(msgspec.Struct):
     """What it says; the frames lie beside it."""
 
     rows: int = 0
-    refused: tuple[str, str, str, str] | None = None
+    error: tuple[str, str, str, str] | None = None
     sheet: str = ""
-    tabs: list[str] = []
+    sheet_names: list[str] = []
     sample: list[tuple[int, list[str]]] = []
 
 
-def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
+def read_workbook(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
     """One sheet of a workbook."""
     if path.stat().st_size == 0:
-        raise refusals.empty(path.name)
+        raise refusals.empty_file(path.name)
     with tempfile.TemporaryDirectory(prefix="etl-sheet-") as folder:
-        answer = ask(Request(str(path.absolute()), path.name, folder, dialect, limits))
+        answer = run_worker(WorkbookRequest(str(path.absolute()), path.name, folder, dialect, limits))
         frame = pl.read_ipc(Path(folder, "frame"))
         malformed = pl.read_ipc(Path(folder, "malformed"))
     return Table(frame, Rejections(malformed), answer.rows)
 
 
-def ask(request: Request) -> Answer:
+def run_worker(request: WorkbookRequest) -> WorkbookAnswer:
     """Runs the bounded process; whatever becomes of it, the file is read or refused."""
     root = str(Path(etl.__file__).resolve().parents[1])
     known = os.environ.get("PYTHONPATH")
@@ -84,199 +90,209 @@ def ask(request: Request) -> Answer:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _gave_up(request, "it took too long") from None
+        raise _unreadable_workbook(request, "it took too long") from None
     if done.returncode != 0:
-        raise _gave_up(request, _why(done.returncode, done.stderr))
-    answer = msgspec.json.decode(done.stdout, type=Answer)
-    if answer.refused:
-        code, message, where, hint = answer.refused
-        raise FileRefused(code, message, where=where, hint=hint)
+        raise _unreadable_workbook(request, _exit_reason(done.returncode, done.stderr))
+    answer = msgspec.json.decode(done.stdout, type=WorkbookAnswer)
+    if answer.error:
+        code, message, where, hint = answer.error
+        raise InvalidFileError(code, message, where=where, hint=hint)
     return answer
 
 
-def _why(status: int, stderr: bytes) -> str:
+def _exit_reason(status: int, stderr: bytes) -> str:
     if status in (-9, -24):
         return "it took more time or memory than it is given"
     last = stderr.decode(errors="replace").strip().splitlines()[-1:]
     return "it needs more memory than it is given" if b"MemoryError" in stderr else f"its reader gave up {last}"
 
 
-def _gave_up(request: Request, why: str) -> FileRefused:
-    return FileRefused(
+def _unreadable_workbook(request: WorkbookRequest, reason: str) -> InvalidFileError:
+    return InvalidFileError(
         "workbook-unreadable",
-        f"the workbook cannot be read: {why}",
+        f"the workbook cannot be read: {reason}",
         where=request.name,
         hint="open it in Excel or LibreOffice, save it as .xlsx, and drop that file",
     )
 
 
-def open_sheet(request: Request) -> Sheet:
+def open_sheet(request: WorkbookRequest) -> Sheet:
     """The sheet, by the reader that the first bytes ask for: names lie."""
     path, dialect, limits = Path(request.path), request.dialect, request.limits
     with path.open("rb") as raw:
         head = raw.read(4096)
     if head.startswith(b"PK"):
-        reader = _zipped(path, limits)
-    elif head.startswith(OLE) or head[:4] in BIFF:
+        reader = _zipped_kind(path, limits)
+    elif head.startswith(OLE_SIGNATURE) or head[:4] in BIFF_SIGNATURES:
         if "EncryptedPackage".encode("utf-16-le") in path.read_bytes():
-            raise Unreadable("encrypted")
+            raise WorkbookError("encrypted")
         reader = "xls"
     else:
         kind = "HTML or XML" if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<" else "no workbook"
-        raise Unreadable(f"by its first bytes it is {kind}")
+        raise WorkbookError(f"by its first bytes it is {kind}")
     if reader == "xls":
-        from etl.formats.excel.xls import read as reading
+        from etl.formats.excel.xls import read_sheet as reading
     elif reader == "xlsb":
-        from etl.formats.excel.xlsb import read as reading
+        from etl.formats.excel.xlsb import read_sheet as reading
     elif reader == "ods":
-        from etl.formats.excel.ods import read as reading
+        from etl.formats.excel.ods import read_sheet as reading
     else:
-        from etl.formats.excel.xlsx import read as reading
+        from etl.formats.excel.xlsx import read_sheet as reading
     try:
-        return reading(path, dialect.sheet, dialect.above, limits)
+        return reading(path, dialect.sheet, dialect.rows_before_data, limits)
     except (zipfile.BadZipFile, ValueError, OverflowError, UnicodeError) as error:
-        raise Unreadable(str(error)) from None
+        raise WorkbookError(str(error)) from None
 
 
-def _zipped(path: Path, limits: Limits) -> str:
+def _zipped_kind(path: Path, limits: ReadLimits) -> str:
     """Kind of a zipped workbook; refuses one that unpacks to more than it should."""
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except DAMAGES:
-        raise Unreadable("its archive is damaged or cut off") from None
+    except ARCHIVE_ERRORS:
+        raise WorkbookError("its archive is damaged or cut off") from None
     unpacked = sum(part.file_size for part in parts)
-    check_unpacked(path.name, unpacked, path.stat().st_size, limits)
+    check_unpacked_size(path.name, unpacked, path.stat().st_size, limits)
     names = {part.filename.replace("\\", "/").lower() for part in parts}
     if "xl/workbook.bin" in names:
         return "xlsb"
     if "content.xml" in names:
         return "ods"
     if not names & {"_rels/.rels", "xl/workbook.xml"}:
-        raise Unreadable("it is an archive without a workbook in it")
+        raise WorkbookError("it is an archive without a workbook in it")
     return "xlsx"
 
 
-def assemble(sheet: Sheet, request: Request) -> Answer:
+def write_table(sheet: Sheet, request: WorkbookRequest) -> WorkbookAnswer:
     """Header, columns and rows of the sheet, written as frames."""
     dialect, limits, where = request.dialect, request.limits, request.name
-    above = dialect.above
-    cells = sheet.frame()
+    above = dialect.rows_before_data
+    cells = sheet.to_frame()
     if not cells.height:
-        raise refusals.empty(where)
+        raise refusals.empty_file(where)
     last = int(cells[ROW][-1])
     if dialect.header and dialect.header not in cells[ROW]:
-        raise (refusals.no_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
-    announced = _trailer(cells, dialect, where)
-    faults = sheet.faults
+        raise (refusals.missing_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
+    announced = _announced_rows(cells, dialect, where)
+    faults = sheet.cell_errors
     if announced is not None:
         cells = cells.head(-1)
         faults = [fault for fault in faults if fault[0] != last]
-    place = _columns(cells, sheet.merged, dialect, where, limits)
-    malformed = Malformed()
+    place = _column_names(cells, sheet.merged_ranges, dialect, where, limits)
+    malformed = MalformedRows()
     bad = {row for row, _, _ in faults if row > above}
     for row, col, what in faults:
         if row > above:
-            malformed.add(row, *_fault(what, row, place.get(col, f"column {col}")), column=place.get(col))
+            malformed.add(row, *_describe_cell_error(what, row, place.get(col, f"column {col}")), column=place.get(col))
     if dialect.header and not dialect.columns and len(place) > 1:
-        again = _again(cells, _row(cells, dialect.header), above) - bad
+        again = _repeated_header_rows(cells, _row_cells(cells, dialect.header), above) - bad
         for row in again:
-            malformed.add(row, *refusals.header_again(row, ""))
+            malformed.add(row, *refusals.repeated_header(row, ""))
         bad |= again
     cells = cells.filter(pl.col(ROW) > above, ~pl.col(ROW).is_in(list(bad)))
     nothing = pl.lit(None, pl.String)
     used = (pl.col(str(col)) if str(col) in cells.columns else nothing for col in place)
     named = (text.alias(name) for text, name in zip(used, place.values(), strict=True))
-    frame = without_blanks(cells.select(ROW, *named))
+    frame = drop_blank_rows(cells.select(ROW, *named))
     frame.write_ipc(Path(request.output, "frame"))
-    malformed.frame().write_ipc(Path(request.output, "malformed"))
-    rows = frame.height + len(bad) if sheet.counted is None else sheet.counted - (announced is not None)
+    malformed.to_frame().write_ipc(Path(request.output, "malformed"))
+    rows = frame.height + len(bad) if sheet.row_count is None else sheet.row_count - (announced is not None)
     if announced and int(announced) != rows:
-        raise refusals.trailer_count(where, int(announced), rows)
-    return Answer(rows=rows, sheet=sheet.name)
+        raise refusals.wrong_trailer_count(where, int(announced), rows)
+    return WorkbookAnswer(rows=rows, sheet=sheet.name)
 
 
-def _columns(
-    cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], dialect: Dialect, where: str, limits: Limits
+def _column_names(
+    cells: pl.DataFrame,
+    merged_ranges: list[tuple[int, int, int, int]],
+    dialect: Dialect,
+    where: str,
+    limits: ReadLimits,
 ) -> dict[int, str]:
     """Names of the sheet's columns by place. Names of the mapping count from column A: what is empty moves nothing."""
-    below = cells.filter(pl.col(ROW) >= dialect.above).drop(ROW)
+    below = cells.filter(pl.col(ROW) >= dialect.rows_before_data).drop(ROW)
     used = [int(column.name) for column in below if column.null_count() < below.height]
     if dialect.columns:
-        names = header.unique(dialect.columns, where, dialect.header, limits.columns)
+        names = header.unique_names(dialect.columns, where, dialect.header, limits.columns)
         if used and used[-1] > len(names):
-            raise FileRefused(
+            raise InvalidFileError(
                 "columns-count",
                 f"the mapping names {len(names)} columns, the sheet has cells in column {used[-1]}",
                 where=where,
                 hint="give `columns:` one name per column of the sheet, column A first",
             )
         if dialect.header:
-            titles = _titles(cells, merged, dialect.header)
-            header.check_places(names, [titles.get(at, "") for at in range(1, len(names) + 1)], where, dialect.header)
+            titles = _header_cells(cells, merged_ranges, dialect.header)
+            header.check_column_order(
+                names, [titles.get(at, "") for at in range(1, len(names) + 1)], where, dialect.header
+            )
         return dict(enumerate(names, 1))
     if not dialect.header:
-        raise refusals.columns_missing(where)
-    titles = _titles(cells, merged, dialect.header)
+        raise refusals.missing_columns(where)
+    titles = _header_cells(cells, merged_ranges, dialect.header)
     named = [titles.get(col) or f"column {col}" for col in used]
-    return dict(zip(used, header.unique(named, where, dialect.header, limits.columns), strict=True))
+    return dict(zip(used, header.unique_names(named, where, dialect.header, limits.columns), strict=True))
 
 
-def _row(cells: pl.DataFrame, number: int) -> dict[int, str]:
+def _row_cells(cells: pl.DataFrame, number: int) -> dict[int, str]:
     """The filled cells of one row, by place."""
     found = cells.filter(pl.col(ROW) == number).drop(ROW).to_dicts()
     return {int(place): text for place, text in found[0].items() if text is not None} if found else {}
 
 
-def _again(cells: pl.DataFrame, titles: dict[int, str], above: int) -> set[int]:
+def _repeated_header_rows(cells: pl.DataFrame, header_cells: dict[int, str], above: int) -> set[int]:
     """Rows further down that hold what the header holds, and nothing else."""
-    same = [pl.col(name).eq_missing(pl.lit(titles.get(int(name)), pl.String)) for name in cells.columns if name != ROW]
+    same = [
+        pl.col(name).eq_missing(pl.lit(header_cells.get(int(name)), pl.String)) for name in cells.columns if name != ROW
+    ]
     return set(cells.filter(pl.col(ROW) > above, *same)[ROW])
 
 
-def _trailer(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | None:
+def _announced_rows(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | None:
     """The number that the last row announces where the mapping declares one, "" for none, None: no trailer."""
     if dialect.trailer is None:
         return None
     last = int(cells[ROW][-1])
-    text = " ".join(_row(cells, last).values())
-    found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.above else None
+    text = " ".join(_row_cells(cells, last).values())
+    found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.rows_before_data else None
     if found is None:
-        raise refusals.trailer_missing(where)
+        raise refusals.missing_trailer(where)
     return found.groupdict().get("rows") or ""
 
 
-def _titles(cells: pl.DataFrame, merged: list[tuple[int, int, int, int]], first: int) -> dict[int, str]:
+def _header_cells(
+    cells: pl.DataFrame, merged_ranges: list[tuple[int, int, int, int]], header_row: int
+) -> dict[int, str]:
     """Header cells; one that is merged with cells above it shows the text that stands there."""
-    titles = _row(cells, first)
+    titles = _row_cells(cells, header_row)
     above: dict[int, dict[int, str]] = {}
-    for top, left, bottom, _ in merged:
-        if top < first <= bottom and left not in titles:
+    for top, left, bottom, _ in merged_ranges:
+        if top < header_row <= bottom and left not in titles:
             if top not in above:
-                above[top] = _row(cells, top)
+                above[top] = _row_cells(cells, top)
             if left in above[top]:
                 titles[left] = above[top][left]
     return titles
 
 
-def _fault(what: str, row: int, column: str) -> tuple[str, str, str, str]:
-    if what.startswith("formula"):
+def _describe_cell_error(text: str, row: int, column: str) -> tuple[str, str, str, str]:
+    if text.startswith("formula"):
         message = f"{column} in row {row} is a formula whose result is not stored in the file"
-        return "excel-no-value", what, message, "open the workbook in Excel or LibreOffice and save it"
-    message = f"{column} in row {row} shows {what} instead of a value"
-    return "excel-error", what, message, "correct the formula or the number in the workbook"
+        return "excel-no-value", text, message, "open the workbook in Excel or LibreOffice and save it"
+    message = f"{column} in row {row} shows {text} instead of a value"
+    return "excel-error", text, message, "correct the formula or the number in the workbook"
 
 
-def detail(request: Request) -> Answer:
+def sample_sheet(request: WorkbookRequest) -> WorkbookAnswer:
     """The first rows of the first visible sheet that holds something, for detection."""
     sheet = open_sheet(request)
-    shown = [tab.name for tab in sheet.tabs if tab.visible]
+    shown = [tab.name for tab in sheet.entries if tab.visible]
     for name in shown:
         if sheet.rows or sheet.parts:
             break
         sheet = open_sheet(msgspec.structs.replace(request, dialect=replace(request.dialect, sheet=name)))
-    cells = sheet.frame().head(SAMPLE_ROWS)
-    rows = {row: _row(cells, row) for row in cells[ROW]}
+    cells = sheet.to_frame().head(SAMPLE_ROWS)
+    rows = {row: _row_cells(cells, row) for row in cells[ROW]}
     width = max((max(row, default=0) for row in rows.values()), default=0)
     sample = [(row, [at.get(col, "") for col in range(1, width + 1)]) for row, at in rows.items()]
-    return Answer(sheet=sheet.name, tabs=shown, sample=sample)
+    return WorkbookAnswer(sheet=sheet.name, sheet_names=shown, sample=sample)

@@ -12,41 +12,41 @@ import sys
 
 import msgspec
 
-from etl.errors import FileRefused
-from etl.formats.excel.sheet import Unreadable
-from etl.formats.excel.workbook import Answer, Request, assemble, detail, open_sheet
-from etl.formats.limits import Limits
+from etl.errors import InvalidFileError
+from etl.formats.excel.sheet import WorkbookError
+from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, write_table, sample_sheet, open_sheet
+from etl.formats.limits import ReadLimits
 
 
 def main() -> int:
     """Reads the request, bounds this process, answers."""
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    _bound(request.limits)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkbookRequest)
+    _limit_resources(request.limits)
     try:
-        answer = detail(request) if request.tabs else assemble(open_sheet(request), request)
-    except FileRefused as error:
-        answer = Answer(refused=(error.code, error.message, error.where or "", error.hint))
-    except Unreadable as error:
-        answer = Answer(refused=_unreadable(str(error), request.name))
+        answer = sample_sheet(request) if request.only_sample else write_table(open_sheet(request), request)
+    except InvalidFileError as error:
+        answer = WorkbookAnswer(error=(error.code, error.message, error.where or "", error.hint))
+    except WorkbookError as error:
+        answer = WorkbookAnswer(error=_error_answer(str(error), request.name))
     except (MemoryError, RecursionError):
-        answer = Answer(refused=_unreadable("it needs more memory than it is given", request.name))
+        answer = WorkbookAnswer(error=_error_answer("it needs more memory than it is given", request.name))
     sys.stdout.buffer.write(msgspec.json.encode(answer))
     return 0
 
 
-def _bound(limits: Limits) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+def _limit_resources(limits: ReadLimits) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     seconds = max(1, round(limits.seconds))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
-def _unreadable(why: str, name: str) -> tuple[str, str, str, str]:
-    if why == "encrypted":
+def _error_answer(reason: str, name: str) -> tuple[str, str, str, str]:
+    if reason == "encrypted":
         hint = "save it without a password, or export CSV"
         return "workbook-encrypted", "the workbook is protected by a password", name, hint
     return (
         "workbook-unreadable",
-        f"the workbook cannot be read: {why}",
+        f"the workbook cannot be read: {reason}",
         name,
         "open it in Excel or LibreOffice, save it as .xlsx, and drop that file",
     )

@@ -7,70 +7,72 @@ from pathlib import Path
 import xlrd
 
 from etl.formats.excel import cell_text as cells
-from etl.formats.excel.sheet import Sheet, Tab, Unreadable, choose
-from etl.formats.limits import Limits
+from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
+from etl.formats.limits import ReadLimits
 
 
-def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
+def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
     """One sheet."""
     try:
-        book = xlrd.open_workbook(str(path), formatting_info=True, on_demand=True, logfile=_Silent())
+        book = xlrd.open_workbook(str(path), formatting_info=True, on_demand=True, logfile=_NullStream())
     except Exception as error:  # its errors on damaged files are of every kind
         if "encrypted" in str(error).lower():
-            raise Unreadable("encrypted") from None
-        raise Unreadable(f"it is no .xls that can be read ({type(error).__name__})") from None
+            raise WorkbookError("encrypted") from None
+        raise WorkbookError(f"it is no .xls that can be read ({type(error).__name__})") from None
     try:
         tabs = [
-            Tab(name, str(place), visible=book._sheet_visibility[place] == 0)
+            SheetEntry(name, str(place), visible=book._sheet_visibility[place] == 0)
             for place, name in enumerate(book.sheet_names())
         ]
         if len(tabs) > limits.sheets:
-            raise Unreadable(f"it has {len(tabs)} sheets, more than {limits.sheets}")
-        tab = choose(tabs, wanted, path.name)
-        found = book.sheet_by_index(int(tab.place))
+            raise WorkbookError(f"it has {len(tabs)} sheets, more than {limits.sheets}")
+        tab = choose_sheet(tabs, sheet_name, path.name)
+        found = book.sheet_by_index(int(tab.part))
     except (IndexError, ValueError, TypeError, AssertionError, KeyError, xlrd.XLRDError) as error:
-        raise Unreadable(f"its sheet cannot be read ({type(error).__name__})") from None
+        raise WorkbookError(f"its sheet cannot be read ({type(error).__name__})") from None
     sheet = Sheet(tab.name, tabs)
-    sheet.merged = [(top + 1, left + 1, bottom, right) for top, bottom, left, right in found.merged_cells]
-    sheet.counted = 0
+    sheet.merged_ranges = [(top + 1, left + 1, bottom, right) for top, bottom, left, right in found.merged_cells]
+    sheet.row_count = 0
     for row in range(found.nrows):
         values, kinds = found.row_values(row), found.row_types(row)
         at: dict[int, str] = {}
         for col, (value, kind) in enumerate(zip(values, kinds, strict=True)):
             if kind in (xlrd.XL_CELL_EMPTY, xlrd.XL_CELL_BLANK) or value == "":
                 continue
-            text = _text(book, found, row, col, value, kind)
+            text = _cell_text(book, found, row, col, value, kind)
             if text is None:
-                text = cells.ERRORS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
-                sheet.faults.append((row + 1, col + 1, text))
+                text = cells.ERROR_TEXTS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
+                sheet.cell_errors.append((row + 1, col + 1, text))
             at[col + 1] = text
         if at:
             sheet.rows[row + 1] = at
-            sheet.counted += row + 1 > header
+            sheet.row_count += row + 1 > header
     return sheet
 
 
-def _text(book: xlrd.Book, found: xlrd.sheet.Sheet, row: int, col: int, value: object, kind: int) -> str | None:
+def _cell_text(
+    book: xlrd.Book, xls_sheet: xlrd.sheet.Sheet, row: int, col: int, value: object, kind: int
+) -> str | None:
     """The cell's text; None when it holds no value."""
     if kind == xlrd.XL_CELL_TEXT:
         return str(value)
     if kind == xlrd.XL_CELL_BOOLEAN:
-        return cells.boolean(bool(value))
+        return cells.boolean_text(bool(value))
     if kind in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE) and isinstance(value, float):
         try:
-            style = book.xf_list[found.cell_xf_index(row, col)]
+            style = book.xf_list[xls_sheet.cell_xf_index(row, col)]
             known = book.format_map.get(style.format_key)
-            code = known.format_str if known else cells.BUILTIN.get(style.format_key, "")
+            code = known.format_str if known else cells.BUILTIN_FORMATS.get(style.format_key, "")
         except (IndexError, xlrd.XLRDError):
             code = ""
         try:
-            return cells.number(value, code, book.datemode == 1)
+            return cells.number_text(value, code, book.datemode == 1)
         except (ValueError, ArithmeticError):
             return None
     return None
 
 
-class _Silent:
+class _NullStream:
     """xlrd writes its remarks on damaged files to a stream."""
 
     def write(self, _: str) -> None:

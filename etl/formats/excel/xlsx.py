@@ -16,35 +16,35 @@ import polars as pl
 
 from etl.formats.excel import cell_text as cells
 from etl.formats.excel import xlsx_strings, xml
-from etl.formats.excel.sheet import Sheet, Tab, Unreadable, choose
-from etl.formats.excel.xlsx_blocks import Splicer, Unproven
-from etl.formats.excel.xlsx_cells import Book, SheetParser
-from etl.formats.excel.xlsx_row_counter import RowCount
-from etl.formats.excel.xlsx_rows import Rows
-from etl.formats.limits import Limits
+from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
+from etl.formats.excel.xlsx_blocks import Splicer, PatternMismatch
+from etl.formats.excel.xlsx_cells import WorkbookData, SheetParser
+from etl.formats.excel.xlsx_row_counter import RowCounter
+from etl.formats.excel.xlsx_rows import RowBlocks
+from etl.formats.limits import ReadLimits
 
 
-def tabs(archive: zipfile.ZipFile) -> tuple[list[Tab], bool, str]:
+def read_sheet_list(archive: zipfile.ZipFile) -> tuple[list[SheetEntry], bool, str]:
     """Sheets, whether days count from 1904, and the folder of the workbook part."""
-    main = next((t for kind, t in relations(archive, "").values() if kind == "officeDocument"), "xl/workbook.xml")
-    targets = relations(archive, main)
-    found: list[Tab] = []
+    main = next((t for kind, t in read_relations(archive, "").values() if kind == "officeDocument"), "xl/workbook.xml")
+    targets = read_relations(archive, main)
+    found: list[SheetEntry] = []
     epoch = [False]
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name == "workbookPr":
             epoch[0] |= attributes.get("date1904", "0") in ("1", "true", "on")  # an extension repeats the element
         elif name == "sheet":
-            kind, target = targets.get(xml.attribute(attributes, "id") or "", ("", ""))
+            kind, target = targets.get(xml.find_attribute(attributes, "id") or "", ("", ""))
             if kind == "worksheet":
                 visible = attributes.get("state", "visible") == "visible"
-                found.append(Tab(attributes.get("name", ""), target, visible))
+                found.append(SheetEntry(attributes.get("name", ""), target, visible))
 
-    xml.parse(archive, main, start)
+    xml.parse_part(archive, main, start)
     return found, epoch[0], main
 
 
-def relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]:
+def read_relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]:
     """Relation id -> (last word of its type, path of the target)."""
     folder, name = posixpath.split(part)
     found: dict[str, tuple[str, str]] = {}
@@ -53,19 +53,22 @@ def relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]
         if tag == "Relationship" and attributes.get("TargetMode") != "External":
             target = attributes.get("Target", "").replace("\\", "/")
             path = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
-            found[attributes.get("Id", "")] = (attributes.get("Type", "").rsplit("/", 1)[-1], _member(archive, path))
+            found[attributes.get("Id", "")] = (
+                attributes.get("Type", "").rsplit("/", 1)[-1],
+                _member_name(archive, path),
+            )
 
-    xml.parse(archive, posixpath.join(folder, "_rels", f"{name}.rels"), start)
+    xml.parse_part(archive, posixpath.join(folder, "_rels", f"{name}.rels"), start)
     return found
 
 
-def _member(archive: zipfile.ZipFile, path: str) -> str:
+def _member_name(archive: zipfile.ZipFile, path: str) -> str:
     """The archive's spelling of a path: some writers use other capitals or back slashes."""
     names = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
     return names.get(path.lower(), path)
 
 
-def formats(archive: zipfile.ZipFile, part: str) -> list[str]:
+def read_number_formats(archive: zipfile.ZipFile, part: str) -> list[str]:
     """Number format of every cell style."""
     custom: dict[int, str] = {}
     styles: list[int] = []
@@ -82,54 +85,58 @@ def formats(archive: zipfile.ZipFile, part: str) -> list[str]:
     def end(name: str) -> None:
         inside[0] = inside[0] and name != "cellXfs"
 
-    xml.parse(archive, part, start, end)
-    return [custom.get(style, cells.BUILTIN.get(style, "")) for style in styles]
+    xml.parse_part(archive, part, start, end)
+    return [custom.get(style, cells.BUILTIN_FORMATS.get(style, "")) for style in styles]
 
 
-def read(path: Path, wanted: str | None, header: int, limits: Limits) -> Sheet:
+def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
     """One sheet."""
     with zipfile.ZipFile(path) as archive:
-        found, epoch, main = tabs(archive)
+        found, epoch, main = read_sheet_list(archive)
         if len(found) > limits.sheets:
-            raise Unreadable(f"it has {len(found)} sheets, more than {limits.sheets}")
-        tab = choose(found, wanted, path.name)
-        parts = dict(relations(archive, main).values())
-        styles = formats(archive, parts["styles"]) if "styles" in parts else []
+            raise WorkbookError(f"it has {len(found)} sheets, more than {limits.sheets}")
+        tab = choose_sheet(found, sheet_name, path.name)
+        parts = dict(read_relations(archive, main).values())
+        styles = read_number_formats(archive, parts["styles"]) if "styles" in parts else []
         texts = parts.get("sharedStrings")
-        shared = xlsx_strings.read(archive, texts, limits) if texts else pl.Series(dtype=pl.String)
-        book = Book(styles, shared, epoch)
-        with suppress(Unproven, Unreadable):
-            pieces = xml.chunks(archive, tab.place)
-            return at_once(pieces, Sheet(tab.name, found), tab.place, book, header, limits)
-        pieces = xml.chunks(archive, tab.place)
-        return in_turn(pieces, Sheet(tab.name, found), tab.place, book, header, limits)
+        shared = xlsx_strings.read_shared_texts(archive, texts, limits) if texts else pl.Series(dtype=pl.String)
+        book = WorkbookData(styles, shared, epoch)
+        with suppress(PatternMismatch, WorkbookError):
+            pieces = xml.read_chunks(archive, tab.part)
+            return parse_sheet_by_pattern(pieces, Sheet(tab.name, found), tab.part, book, header, limits)
+        pieces = xml.read_chunks(archive, tab.part)
+        return parse_sheet_by_expat(pieces, Sheet(tab.name, found), tab.part, book, header, limits)
 
 
-def at_once(pieces: Iterable[bytes], sheet: Sheet, part: str, book: Book, header: int, limits: Limits) -> Sheet:
+def parse_sheet_by_pattern(
+    pieces: Iterable[bytes], sheet: Sheet, part: str, book: WorkbookData, header: int, limits: ReadLimits
+) -> Sheet:
     """Cells by pattern; rows that do not fit by expat. Unproven or Unreadable when expat had better read all of it."""
-    count = RowCount(header, book.empties, limits.sheet_block)
-    rows = Rows(book, limits)
-    parser = SheetParser(sheet, book, limits).parser(part)
-    splicer = Splicer(parser, "sheetData", "row", rows.take, limits.sheet_block)
+    count = RowCounter(header, book.empty_texts, limits.sheet_block_bytes)
+    rows = RowBlocks(book, limits)
+    parser = SheetParser(sheet, book, limits).make_parser(part)
+    splicer = Splicer(parser, "sheetData", "row", rows.take_block, limits.sheet_block_bytes)
     for piece in pieces:
         count.feed(piece)
         splicer.feed(piece)
     splicer.close()
-    if rows.filled + len(sheet.rows) > limits.rows:
-        raise Unproven("many rows")
+    if rows.filled_count + len(sheet.rows) > limits.rows:
+        raise PatternMismatch("many rows")
     sheet.parts = rows.parts
-    sheet.faults += rows.faults
-    sheet.counted = count.close()
+    sheet.cell_errors += rows.cell_errors
+    sheet.row_count = count.close()
     return sheet
 
 
-def in_turn(pieces: Iterable[bytes], sheet: Sheet, part: str, book: Book, header: int, limits: Limits) -> Sheet:
+def parse_sheet_by_expat(
+    pieces: Iterable[bytes], sheet: Sheet, part: str, book: WorkbookData, header: int, limits: ReadLimits
+) -> Sheet:
     """All cells by expat, one after the other."""
-    count = RowCount(header, book.empties, limits.sheet_block)
-    parser = SheetParser(sheet, book, limits).parser(part)
+    count = RowCounter(header, book.empty_texts, limits.sheet_block_bytes)
+    parser = SheetParser(sheet, book, limits).make_parser(part)
     for piece in pieces:
         count.feed(piece)
         parser.feed(piece)
     parser.feed(b"", final=True)
-    sheet.counted = count.close()
+    sheet.row_count = count.close()
     return sheet

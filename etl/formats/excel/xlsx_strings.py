@@ -9,103 +9,103 @@ from contextlib import suppress
 import polars as pl
 
 from etl.formats.excel import xml
-from etl.formats.excel.sheet import Unreadable
-from etl.formats.excel.xlsx_blocks import SPACE, Splicer, Unproven, holds, plain_text
+from etl.formats.excel.sheet import WorkbookError
+from etl.formats.excel.xlsx_blocks import XML_SPACE, Splicer, PatternMismatch, contains_text, resolve_references
 from etl.formats.excel.xlsx_cells import unescape
-from etl.formats.limits import Limits
+from etl.formats.limits import ReadLimits
 
-PLAIN = r'^<t(?: xml:space="preserve")?>([^<]*)</t></si>[ \t\n]*$'
-ESCAPED = "_x[0-9A-Fa-f]{4}_"
+PLAIN_ITEM = r'^<t(?: xml:space="preserve")?>([^<]*)</t></si>[ \t\n]*$'
+ESCAPED_PATTERN = "_x[0-9A-Fa-f]{4}_"
 
 
-def read(archive: zipfile.ZipFile, part: str, limits: Limits) -> pl.Series:
+def read_shared_texts(archive: zipfile.ZipFile, part: str, limits: ReadLimits) -> pl.Series:
     """All texts, without the reading aids of East Asian text."""
-    with suppress(Unproven, Unreadable):
-        return at_once(xml.chunks(archive, part), part, limits)
-    return in_turn(xml.chunks(archive, part), part)
+    with suppress(PatternMismatch, WorkbookError):
+        return parse_texts_by_pattern(xml.read_chunks(archive, part), part, limits)
+    return parse_texts_by_expat(xml.read_chunks(archive, part), part)
 
 
-def at_once(pieces: Iterable[bytes], part: str, limits: Limits) -> pl.Series:
+def parse_texts_by_pattern(pieces: Iterable[bytes], part: str, limits: ReadLimits) -> pl.Series:
     """Plain texts by pattern, the others by expat; Unproven or Unreadable when expat had better read all of them."""
-    texts = _Texts()
-    splicer = Splicer(texts.parser(part), "sst", "si", texts.take, limits.sheet_block)
+    texts = _TextBlocks()
+    splicer = Splicer(texts.make_parser(part), "sst", "si", texts.take_block, limits.sheet_block_bytes)
     for piece in pieces:
         splicer.feed(piece)
     splicer.close()
-    return texts.series()
+    return texts.to_series()
 
 
-def in_turn(pieces: Iterable[bytes], part: str) -> pl.Series:
+def parse_texts_by_expat(pieces: Iterable[bytes], part: str) -> pl.Series:
     """All texts by expat."""
-    texts = _Texts()
-    parser = texts.parser(part)
+    texts = _TextBlocks()
+    parser = texts.make_parser(part)
     for piece in pieces:
         parser.feed(piece)
     parser.feed(b"", final=True)
-    return texts.series()
+    return texts.to_series()
 
 
-class _Texts:
+class _TextBlocks:
     """Texts that are written plainly come in blocks, the others through expat."""
 
     def __init__(self) -> None:
         self.parts: list[pl.Series] = []
-        self.found: list[str] = []  #: by expat, not yet in `parts`
-        self.waiting: tuple[pl.Series, pl.Series] | None = None
-        self.piece: list[str] = []
-        self.taking = self.aid = False
+        self.expat_texts: list[str] = []  #: by expat, not yet in `parts`
+        self.open_block: tuple[pl.Series, pl.Series] | None = None
+        self.text_parts: list[str] = []
+        self.in_text = self.in_phonetic = False
 
-    def parser(self, part: str) -> xml.Parser:
-        return xml.Parser(part, self.start, self.end, self.text)
+    def make_parser(self, part: str) -> xml.XmlParser:
+        return xml.XmlParser(part, self.start, self.end, self.text)
 
     def start(self, name: str, _: dict[str, str]) -> None:
         if name == "si":
-            self.piece.clear()
+            self.text_parts.clear()
         elif name == "t":
-            self.taking = not self.aid
+            self.in_text = not self.in_phonetic
         elif name == "rPh":
-            self.aid = True
+            self.in_phonetic = True
 
     def end(self, name: str) -> None:
         if name == "si":
-            self.found.append(unescape("".join(self.piece)))
+            self.expat_texts.append(unescape("".join(self.text_parts)))
         elif name == "t":
-            self.taking = False
+            self.in_text = False
         elif name == "rPh":
-            self.aid = False
+            self.in_phonetic = False
 
     def text(self, data: str) -> None:
-        if self.taking:
-            self.piece.append(data)
+        if self.in_text:
+            self.text_parts.append(data)
 
-    def take(self, block: pl.Series) -> list[str]:
+    def take_block(self, block: pl.Series) -> list[str]:
         """Texts with parts of their own formats, or reading aids, to be parsed by expat."""
-        self._put_away()
+        self._close_block()
         items = block.str.split("<si>").explode()
-        if items[0].strip(SPACE):
-            raise Unproven("something stands between texts")
+        if items[0].strip(XML_SPACE):
+            raise PatternMismatch("something stands between texts")
         items = items.slice(1)
-        texts = items.str.extract(PLAIN)
-        if holds(block, "&"):
-            texts = texts.to_frame().select(plain_text(pl.col("text"))).to_series()
-        if holds(block, "_x"):
-            places = texts.str.contains(ESCAPED).fill_null(False).arg_true()
+        texts = items.str.extract(PLAIN_ITEM)
+        if contains_text(block, "&"):
+            texts = texts.to_frame().select(resolve_references(pl.col("text"))).to_series()
+        if contains_text(block, "_x"):
+            places = texts.str.contains(ESCAPED_PATTERN).fill_null(False).arg_true()
             texts = texts.scatter(places, [unescape(text) for text in texts.gather(places)])
         missing = texts.is_null().arg_true()
-        self.waiting = texts, missing
+        self.open_block = texts, missing
         return ["<si>" + text for text in items.gather(missing)]
 
-    def _put_away(self) -> None:
+    def _close_block(self) -> None:
         """Puts what expat has found meanwhile into the places that were left for it."""
-        if self.waiting is not None:
-            texts, missing = self.waiting
-            if len(self.found) != missing.len():
-                raise Unproven("a text is more than one")
-            self.parts.append(texts.scatter(missing, self.found) if self.found else texts)
-            self.waiting = None
-            self.found = []
+        if self.open_block is not None:
+            texts, missing = self.open_block
+            if len(self.expat_texts) != missing.len():
+                raise PatternMismatch("a text is more than one")
+            self.parts.append(texts.scatter(missing, self.expat_texts) if self.expat_texts else texts)
+            self.open_block = None
+            self.expat_texts = []
 
-    def series(self) -> pl.Series:
+    def to_series(self) -> pl.Series:
         """The texts in their order, once all has been read."""
-        self._put_away()
-        return pl.concat([*self.parts, pl.Series("text", self.found, pl.String)])
+        self._close_block()
+        return pl.concat([*self.parts, pl.Series("text", self.expat_texts, pl.String)])

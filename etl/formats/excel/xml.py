@@ -6,43 +6,43 @@ import zipfile
 from collections.abc import Callable, Iterator
 from xml.parsers import expat
 
-from etl.formats.archives import DAMAGES
-from etl.formats.excel.sheet import Unreadable
+from etl.formats.archives import ARCHIVE_ERRORS
+from etl.formats.excel.sheet import WorkbookError
 
-CHUNK = 1 << 18
-Start = Callable[[str, dict[str, str]], None]
+READ_CHUNK = 1 << 18
+StartHandler = Callable[[str, dict[str, str]], None]
 
 
-def local(name: str) -> str:
+def local_name(name: str) -> str:
     """A tag without its prefix: writers differ in prefixes and namespaces (strict, transitional)."""
     return name.rsplit(":", 1)[-1]
 
 
-def chunks(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
+def read_chunks(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
     """A part's bytes, in pieces."""
     try:
         with archive.open(part) as stream:
-            while piece := stream.read(CHUNK):
+            while piece := stream.read(READ_CHUNK):
                 yield piece
     except KeyError:
-        raise Unreadable(f"its part {part} is missing") from None
-    except DAMAGES as error:
-        raise Unreadable(f"its part {part} is damaged: {error}") from None
+        raise WorkbookError(f"its part {part} is missing") from None
+    except ARCHIVE_ERRORS as error:
+        raise WorkbookError(f"its part {part} is damaged: {error}") from None
 
 
-class Parser:
+class XmlParser:
     """Calls back with plain tag names, and knows how deep it is."""
 
     def __init__(
         self,
         part: str,
-        start: Start,
+        start: StartHandler,
         end: Callable[[str], None] | None = None,
         text: Callable[[str], None] | None = None,
     ) -> None:
         self.part = part
         self.depth = 0  #: elements that are open
-        self.last = ""  #: tag that was opened, if nothing was closed since
+        self.last_tag = ""  #: tag that was opened, if nothing was closed since
         self.encoding: str | None = None  #: what the part declares
         self._parser = parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -50,12 +50,12 @@ class Parser:
 
         def on_start(name: str, attributes: dict[str, str]) -> None:
             self.depth += 1
-            self.last = names.get(name) or names.setdefault(name, local(name))
-            start(self.last, attributes)
+            self.last_tag = names.get(name) or names.setdefault(name, local_name(name))
+            start(self.last_tag, attributes)
 
         def on_end(name: str) -> None:
             self.depth -= 1
-            self.last = ""
+            self.last_tag = ""
             if end is not None:
                 end(names[name])
 
@@ -63,7 +63,7 @@ class Parser:
             self.encoding = encoding
 
         def forbid(*_: object) -> None:
-            raise Unreadable("it declares XML entities, which no honest workbook does")
+            raise WorkbookError("it declares XML entities, which no honest workbook does")
 
         parser.StartElementHandler = on_start
         parser.EndElementHandler = on_end
@@ -77,23 +77,23 @@ class Parser:
         try:
             self._parser.Parse(data, final)
         except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that nobody knows
-            raise Unreadable(f"its part {self.part} is no valid XML: {error}") from None
+            raise WorkbookError(f"its part {self.part} is no valid XML: {error}") from None
 
 
-def parse(
+def parse_part(
     archive: zipfile.ZipFile,
     part: str,
-    start: Start,
+    start: StartHandler,
     end: Callable[[str], None] | None = None,
     text: Callable[[str], None] | None = None,
 ) -> None:
     """A whole part."""
-    parser = Parser(part, start, end, text)
-    for piece in chunks(archive, part):
+    parser = XmlParser(part, start, end, text)
+    for piece in read_chunks(archive, part):
         parser.feed(piece)
     parser.feed(b"", final=True)
 
 
-def attribute(attributes: dict[str, str], name: str) -> str | None:
+def find_attribute(attributes: dict[str, str], name: str) -> str | None:
     """An attribute whatever its prefix."""
-    return next((value for key, value in attributes.items() if local(key) == name), None)
+    return next((value for key, value in attributes.items() if local_name(key) == name), None)

@@ -20,45 +20,45 @@ from typing import Any
 import polars as pl
 
 from etl.formats import errors as refusals
-from etl.formats.text.line_source import JOINT, Feed
-from etl.formats.text.lines import MARK
+from etl.formats.text.line_source import DELIMITER_PLACEHOLDER, LineSource
+from etl.formats.text.lines import BAD_BYTE
 from etl.model.columns import REJECTION_COLUMNS, ROW
 from etl.model.tables import Dialect
 
-BATCH = 50_000
-WATCH = 50  #: rows held back after unbalanced quotes
-EXCERPT = 200
+BLOCK_ROWS = 50_000
+WATCH_ROWS = 50  #: rows held back after unbalanced quotes
+EXCERPT_CHARACTERS = 200
 
 REJECTION_SCHEMA = {name: pl.Int64 if name == "row" else pl.String for name in REJECTION_COLUMNS}
 
 
 @dataclass(slots=True)
-class Malformed:
+class MalformedRows:
     """Rows whose cells could not be told apart; a million of them are kept as frames and not as objects."""
 
-    latest: list[tuple[int, str | None, str, str, str, str]] = field(default_factory=list)
+    buffer: list[tuple[int, str | None, str, str, str, str]] = field(default_factory=list)
     parts: list[pl.DataFrame] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: int, code: str, value: str, message: str, hint: str, *, column: str | None = None) -> None:
-        shown = value[:EXCERPT].replace(MARK, "�").replace(JOINT, "").rstrip("\r\n")
-        self.latest.append((row, column, code, shown.encode(errors="replace").decode(), message, hint))
+        shown = value[:EXCERPT_CHARACTERS].replace(BAD_BYTE, "�").replace(DELIMITER_PLACEHOLDER, "").rstrip("\r\n")
+        self.buffer.append((row, column, code, shown.encode(errors="replace").decode(), message, hint))
         self.counts[code] += 1
-        if len(self.latest) >= BATCH:
-            self._put_away()
+        if len(self.buffer) >= BLOCK_ROWS:
+            self._flush_buffer()
 
-    def _put_away(self) -> None:
-        columns = zip(*self.latest, strict=True) if self.latest else [()] * len(REJECTION_SCHEMA)
+    def _flush_buffer(self) -> None:
+        columns = zip(*self.buffer, strict=True) if self.buffer else [()] * len(REJECTION_SCHEMA)
         kinds = zip(REJECTION_SCHEMA.items(), columns, strict=True)
         self.parts.append(pl.DataFrame([pl.Series(name, cells, dtype=kind) for (name, kind), cells in kinds]))
-        self.latest.clear()
+        self.buffer.clear()
 
-    def frame(self) -> pl.DataFrame:
-        self._put_away()
+    def to_frame(self) -> pl.DataFrame:
+        self._flush_buffer()
         return pl.concat(self.parts).sort("row", maintain_order=True)
 
 
-def options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
+def csv_options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
     """What `csv.reader` has to know."""
     csv.field_size_limit(sys.maxsize)  # the feed bounds a whole record; csv's own default is 128 KiB
     return {
@@ -71,9 +71,9 @@ def options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
     }
 
 
-def unpadded(text: str, dialect: Dialect, delimiter: str, why: csv.Error) -> list[str]:
+def parse_padded(text: str, dialect: Dialect, delimiter: str, error: csv.Error) -> list[str]:
     """The cells, blanks included, when nothing else stands between closing quotes and delimiters; else none."""
-    if not dialect.quote or dialect.escape or delimiter == " " or "expected after" not in str(why):
+    if not dialect.quote or dialect.escape or delimiter == " " or "expected after" not in str(error):
         return []
     quote, mark, text = re.escape(dialect.quote), re.escape(delimiter), text.rstrip("\r\n")
     cell = re.compile(
@@ -89,111 +89,117 @@ def unpadded(text: str, dialect: Dialect, delimiter: str, why: csv.Error) -> lis
     return []
 
 
-def frame_of(numbers: list[int], rows: list[list[str]], names: tuple[str, ...]) -> pl.DataFrame:
+def make_frame(numbers: list[int], rows: list[list[str]], names: tuple[str, ...]) -> pl.DataFrame:
     """Cells as a frame, empty ones as null, rows without any cell filled left out."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     series = [pl.Series(ROW, numbers, dtype=pl.Int64)]
     series += [pl.Series(name, cells, dtype=pl.String) for name, cells in zip(names, columns, strict=True)]
-    return without_blanks(pl.DataFrame(series))
+    return drop_blank_rows(pl.DataFrame(series))
 
 
-def without_blanks(frame: pl.DataFrame) -> pl.DataFrame:
+def drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
     """Empty cells as null; a row that says nothing is no row."""
     cells = pl.exclude(ROW)
     frame = frame.with_columns(pl.when(cells != "").then(cells))
     return frame.filter(~pl.all_horizontal(cells.is_null()))
 
 
-class Reader:
+class CsvReader:
     """One pass over the records after the header."""
 
-    def __init__(self, feed: Feed, lines: Iterator[str], names: tuple[str, ...], malformed: Malformed) -> None:
-        self.feed = feed
+    def __init__(
+        self, source: LineSource, lines: Iterator[str], names: tuple[str, ...], malformed: MalformedRows
+    ) -> None:
+        self.source = source
         self.lines = lines
         self.names = names
         self.width = len(names)
         self.malformed = malformed
-        self.dialect = feed.dialect
-        self.held: list[tuple[int, list[str], str]] = []  # rows after unbalanced quotes
-        self.watch = 0
-        self.start = 0  #: line of the latest record
-        self.numbers: list[int] = []
+        self.dialect = source.dialect
+        self.suspect_rows: list[tuple[int, list[str], str]] = []  # rows after unbalanced quotes
+        self.watch_left = 0
+        self.record_line = 0  #: line of the latest record
+        self.line_numbers: list[int] = []
         self.rows: list[list[str]] = []
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The good rows, in batches; the rest goes to `malformed`."""
-        recent = self.feed.recent
+        recent = self.source.record_lines
         recent.clear()
-        reader = csv.reader(self.lines, **options(self.dialect, self.feed.delimiter))
-        base = self.feed.given
+        reader = csv.reader(self.lines, **csv_options(self.dialect, self.source.delimiter))
+        base = self.source.line_count
         width, total = self.width, 0
         while True:
             recent.clear()
             start = base + reader.line_num + 1
             try:
-                cells = self.feed.restored(next(reader))
+                cells = self.source.restore_delimiter(next(reader))
             except StopIteration:
                 break
             except csv.Error as error:
-                self.start = start
-                cells = self.feed.restored(unpadded("".join(recent), self.dialect, self.feed.delimiter, error))
+                self.record_line = start
+                cells = self.source.restore_delimiter(
+                    parse_padded("".join(recent), self.dialect, self.source.delimiter, error)
+                )
                 if len(cells) != width:
-                    self._broken(start, str(error))
+                    self._reject_broken(start, str(error))
                     continue
-            self.start = start
+            self.record_line = start
             if len(cells) != width:
-                cells = self._refit(start, cells)
-            elif len(recent) > 1 and self._swallowed(start):
+                cells = self._fit_width(start, cells)
+            elif len(recent) > 1 and self._reject_swallowed(start):
                 continue
-            if not cells or self._is_header(start, cells):
+            if not cells or self._reject_repeated_header(start, cells):
                 continue
-            if self.watch:
-                self._hold(start, cells)
+            if self.watch_left:
+                self._watch_row(start, cells)
                 continue
-            self.numbers.append(start)
+            self.line_numbers.append(start)
             self.rows.append(cells)
-            if len(self.rows) > BATCH:
-                total += BATCH
-                if total > self.feed.limits.rows:
-                    raise refusals.too_big(self.feed.path.name, "the number of rows", self.feed.limits.rows)
-                yield self._flush(BATCH)  # the latest row stays: only the end of the file tells whether it is whole
-        self._release()
-        self._check_end()
-        if total + len(self.rows) > self.feed.limits.rows:
-            raise refusals.too_big(self.feed.path.name, "the number of rows", self.feed.limits.rows)
-        yield self._flush(len(self.rows))
+            if len(self.rows) > BLOCK_ROWS:
+                total += BLOCK_ROWS
+                if total > self.source.limits.rows:
+                    raise refusals.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+                yield self._take_rows(
+                    BLOCK_ROWS
+                )  # the latest row stays: only the end of the file tells whether it is whole
+        self._release_suspects()
+        self._check_last_row()
+        if total + len(self.rows) > self.source.limits.rows:
+            raise refusals.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+        yield self._take_rows(len(self.rows))
 
-    def _is_header(self, row: int, cells: list[str]) -> bool:
+    def _reject_repeated_header(self, row: int, cells: list[str]) -> bool:
         """The header once more, where exports were put together one after the other: no row of data."""
-        titles = self.feed.titles
+        titles = self.source.header_cells
         if not titles or cells[-1] != titles[-1] or [cells[0].lstrip("\ufeff"), *cells[1:]] != titles:
             return False
-        self.malformed.add(row, *refusals.header_again(row, self.feed.delimiter.join(cells)))
+        self.malformed.add(row, *refusals.repeated_header(row, self.source.delimiter.join(cells)))
         return True
 
-    def _flush(self, count: int) -> pl.DataFrame:
-        numbers, rows = self.numbers[:count], self.rows[:count]
-        self.numbers, self.rows = self.numbers[count:], self.rows[count:]
+    def _take_rows(self, count: int) -> pl.DataFrame:
+        numbers, rows = self.line_numbers[:count], self.rows[:count]
+        self.line_numbers, self.rows = self.line_numbers[count:], self.rows[count:]
         try:
-            frame = frame_of(numbers, rows, self.names)
+            frame = make_frame(numbers, rows, self.names)
         except UnicodeEncodeError:
-            clean = [self._decoded(number, cells) for number, cells in zip(numbers, rows, strict=True)]
+            clean = [self._check_decoding(number, cells) for number, cells in zip(numbers, rows, strict=True)]
             numbers = [number for number, good in zip(numbers, clean, strict=True) if good]
-            frame = frame_of(numbers, [cells for cells, good in zip(rows, clean, strict=True) if good], self.names)
-        if self.feed.zeros:
+            frame = make_frame(numbers, [cells for cells, good in zip(rows, clean, strict=True) if good], self.names)
+        if self.source.has_zero_byte:
             zero = pl.any_horizontal(pl.exclude(ROW).str.contains("\0", literal=True).fill_null(False))
             for row in frame.filter(zero)[ROW]:
-                self._bad_bytes(row, "")
+                self._reject_bad_bytes(row, "")
             frame = frame.filter(~zero)
         return frame
 
-    def _decoded(self, row: int, cells: list[str]) -> bool:
-        if any(MARK in cell for cell in cells):
-            self._bad_bytes(row, self.feed.delimiter.join(cells))
+    def _check_decoding(self, row: int, cells: list[str]) -> bool:
+        if any(BAD_BYTE in cell for cell in cells):
+            self._reject_bad_bytes(row, self.source.delimiter.join(cells))
             return False
         return True
 
-    def _bad_bytes(self, row: int, value: str) -> None:
+    def _reject_bad_bytes(self, row: int, value: str) -> None:
         self.malformed.add(
             row,
             "bad-bytes",
@@ -203,7 +209,7 @@ class Reader:
             f"{self.dialect.encoding}|{'windows-1252' if 'utf' in self.dialect.encoding else 'utf-8'}",
         )
 
-    def _refit(self, row: int, cells: list[str]) -> list[str]:
+    def _fit_width(self, row: int, cells: list[str]) -> list[str]:
         """Rows of another width: refused, unless the mapping says that missing or surplus ends are empty."""
         if not any(cells):
             return []
@@ -212,34 +218,34 @@ class Reader:
             return cells + [""] * (want - has)
         if has > want and dialect.long_rows == "empty" and not any(cells[want:]):
             return cells[:want]
-        if self.watch:
-            self._unbalance(self._quotes())
+        if self.watch_left:
+            self._toggle_watch(self._count_quotes())
         if has < want:
             code, hint = "row-too-short", "a line break or a missing delimiter has cut the row; "
             hint += "if the source leaves out empty cells at the end, set `short_rows: empty` in the mapping"
         else:
             code, hint = "row-too-long", "a cell holds the delimiter without quotes; "
             hint += "if rows only end in surplus delimiters, set `long_rows: empty` in the mapping"
-        text = "".join(self.feed.recent)
-        if MARK in text:
-            self._bad_bytes(row, text)
+        text = "".join(self.source.record_lines)
+        if BAD_BYTE in text:
+            self._reject_bad_bytes(row, text)
         else:
             self.malformed.add(row, code, text, f"line {row} has {has} cells, the header has {want}", hint)
         return []
 
-    def _broken(self, row: int, why: str) -> None:
-        recent, name = self.feed.recent, self.feed.path.name
+    def _reject_broken(self, row: int, reason: str) -> None:
+        recent, name = self.source.record_lines, self.source.path.name
         last = row + len(recent) - 1
         value = "".join(recent)
-        if "unexpected end" in why:
-            full = sum(line.count(self.feed.delimiter) == self.width - 1 for line in recent[1:])
+        if "unexpected end" in reason:
+            full = sum(line.count(self.source.delimiter) == self.width - 1 for line in recent[1:])
             if len(recent) > 2 and (full > 1 or self.width == 1):
-                raise refusals.open_quote(name, row, last)
+                raise refusals.unclosed_quote(name, row, last)
             message = f"the file ends inside the quoted cell that begins in line {row}"
             hint = "the file is cut off, or a quote is not closed: ask the source to send it again"
             self.malformed.add(row, "cut-off", value, message, hint)
             return
-        self._unbalance(self._quotes())
+        self._toggle_watch(self._count_quotes())
         upto = f"line {row}" if last == row else f"lines {row} to {last}"
         self.malformed.add(
             row,
@@ -249,9 +255,9 @@ class Reader:
             "double the quote inside the cell in the source, or set `escape:` or `quote:` in the mapping",
         )
 
-    def _swallowed(self, row: int) -> bool:
+    def _reject_swallowed(self, row: int) -> bool:
         """Were these lines rows of their own that a stray quote has glued together?"""
-        recent, delimiter = self.feed.recent, self.feed.delimiter
+        recent, delimiter = self.source.record_lines, self.source.delimiter
         if self.width < 3 or any(line.count(delimiter) != self.width - 1 for line in recent):
             return False
         self.malformed.add(
@@ -263,54 +269,54 @@ class Reader:
         )
         return True
 
-    def _quotes(self) -> int:
+    def _count_quotes(self) -> int:
         quote = self.dialect.quote
-        return sum(line.count(quote) for line in self.feed.recent) if quote else 0
+        return sum(line.count(quote) for line in self.source.record_lines) if quote else 0
 
-    def _unbalance(self, quotes: int) -> None:
+    def _toggle_watch(self, quotes: int) -> None:
         if quotes % 2 == 0:
             return
-        if self.watch:  # the quote that was missing: what lay between belongs to the broken cell
-            for row, _, text in self.held:
-                self._between(row, text)
-            self.held, self.watch = [], 0
+        if self.watch_left:  # the quote that was missing: what lay between belongs to the broken cell
+            for row, _, text in self.suspect_rows:
+                self._reject_between(row, text)
+            self.suspect_rows, self.watch_left = [], 0
         else:
-            self.watch = WATCH
+            self.watch_left = WATCH_ROWS
 
-    def _hold(self, row: int, cells: list[str]) -> None:
-        text = "".join(self.feed.recent)
-        if self._quotes() % 2:
-            self._unbalance(1)
-            self._between(row, text)
+    def _watch_row(self, row: int, cells: list[str]) -> None:
+        text = "".join(self.source.record_lines)
+        if self._count_quotes() % 2:
+            self._toggle_watch(1)
+            self._reject_between(row, text)
             return
-        self.held.append((row, cells, text))
-        self.watch -= 1
-        if not self.watch:
-            self._release()
+        self.suspect_rows.append((row, cells, text))
+        self.watch_left -= 1
+        if not self.watch_left:
+            self._release_suspects()
 
-    def _between(self, row: int, text: str) -> None:
+    def _reject_between(self, row: int, text: str) -> None:
         message = f"line {row} stands between two rows with unbalanced quotes"
         self.malformed.add(row, "broken-quote", text, message, "correct the quotes of the rows around it in the source")
 
-    def _release(self) -> None:
-        for row, cells, _ in self.held:
-            self.numbers.append(row)
+    def _release_suspects(self) -> None:
+        for row, cells, _ in self.suspect_rows:
+            self.line_numbers.append(row)
             self.rows.append(cells)
-        self.held, self.watch = [], 0
+        self.suspect_rows, self.watch_left = [], 0
 
-    def _check_end(self) -> None:
+    def _check_last_row(self) -> None:
         """A last row without a line end may have lost the rest of its last cell."""
-        if not self.dialect.final_newline or self.feed.trailer or not self.numbers:
+        if not self.dialect.final_newline or self.source.trailer_match or not self.line_numbers:
             return
-        if self.feed.last.endswith(("\n", "\r")) or self.numbers[-1] != self.start:
+        if self.source.last_line.endswith(("\n", "\r")) or self.line_numbers[-1] != self.record_line:
             return
-        row, cells = self.numbers.pop(), self.rows.pop()
+        row, cells = self.line_numbers.pop(), self.rows.pop()
         if not any(cells):
             return
         self.malformed.add(
             row,
             "cut-off",
-            self.feed.delimiter.join(cells),
+            self.source.delimiter.join(cells),
             f"the last row, line {row}, has no line end, so its last cell may be cut off",
             "if this source never ends its last line, set `final_newline: false` in the mapping",
         )

@@ -5,21 +5,21 @@ from __future__ import annotations
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats import errors as refusals
-from etl.formats.limits import Limits
+from etl.formats.limits import ReadLimits
 from etl.formats.text import header
-from etl.formats.text.csv_reader import Malformed, frame_of
-from etl.formats.text.line_source import open_feed
-from etl.formats.text.lines import MARK
+from etl.formats.text.csv_reader import MalformedRows, make_frame
+from etl.formats.text.line_source import open_line_source
+from etl.formats.text.lines import BAD_BYTE
 from etl.model.tables import Dialect, Rejections, Table
 
 
-def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
+def read_fixed_width(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
     """A line is a row; blanks that pad a cell are cut, everything else stays."""
     widths = dialect.widths
     if not widths or min(widths) < 1:
-        raise FileRefused(
+        raise InvalidFileError(
             "widths-missing",
             "the mapping does not say how wide the columns are",
             where=path.name,
@@ -27,33 +27,33 @@ def read(path: Path, dialect: Dialect, limits: Limits) -> Table:
         )
     places = list(pairwise(accumulate(widths, initial=0)))
     total = places[-1][1]
-    malformed, numbers, rows = Malformed(), list[int](), list[list[str]]()
-    with open_feed(path, dialect, limits) as feed:
+    malformed, numbers, rows = MalformedRows(), list[int](), list[list[str]]()
+    with open_line_source(path, dialect, limits) as feed:
         lines = iter(feed)
-        names = _names(path.name, dialect, list(islice(lines, dialect.above)), places, limits)
-        number = dialect.above
+        names = _column_names(path.name, dialect, list(islice(lines, dialect.rows_before_data)), places, limits)
+        number = dialect.rows_before_data
         for line in lines:
             number += 1
-            feed.recent.clear()
+            feed.record_lines.clear()
             text = line.rstrip("\r\n")
             if not text.strip():
                 continue
-            problem = _problem(number, line, text, total, dialect)
+            problem = _line_problem(number, line, text, total, dialect)
             if problem:
                 malformed.add(number, problem[0], text, *problem[1:])
                 continue
             numbers.append(number)
             rows.append([text[start:end].strip(" ") for start, end in places])
             if len(rows) > limits.rows:
-                raise refusals.too_big(path.name, "the number of rows", limits.rows)
-        frame = frame_of(numbers, rows, names)
-        count = _count(path, dialect, limits)
+                raise refusals.file_too_big(path.name, "the number of rows", limits.rows)
+        frame = make_frame(numbers, rows, names)
+        count = _count_lines(path, dialect, limits)
         feed.check_trailer(count)
-    return Table(frame, Rejections(malformed.frame()), count)
+    return Table(frame, Rejections(malformed.to_frame()), count)
 
 
-def _problem(number: int, line: str, text: str, total: int, dialect: Dialect) -> tuple[str, str, str] | None:
-    if MARK in text or "\0" in text:
+def _line_problem(number: int, line: str, text: str, total: int, dialect: Dialect) -> tuple[str, str, str] | None:
+    if BAD_BYTE in text or "\0" in text:
         message = f"line {number} has bytes that are no text in {dialect.encoding}"
         return "bad-bytes", message, "check `encoding:` in the mapping"
     if line == text and dialect.final_newline:
@@ -69,28 +69,28 @@ def _problem(number: int, line: str, text: str, total: int, dialect: Dialect) ->
     return None
 
 
-def _names(
-    where: str, dialect: Dialect, head: list[str], places: list[tuple[int, int]], limits: Limits
+def _column_names(
+    where: str, dialect: Dialect, first_lines: list[str], spans: list[tuple[int, int]], limits: ReadLimits
 ) -> tuple[str, ...]:
-    if len(head) < dialect.above:
-        raise refusals.no_header(where, dialect.above, len(head))
+    if len(first_lines) < dialect.rows_before_data:
+        raise refusals.missing_header(where, dialect.rows_before_data, len(first_lines))
     if dialect.header == 0 and not dialect.columns:
-        raise refusals.columns_missing(where)
-    names = dialect.columns or [head[-1].rstrip("\r\n")[start:end].strip() for start, end in places]
-    if len(names) != len(places):
-        raise FileRefused(
+        raise refusals.missing_columns(where)
+    names = dialect.columns or [first_lines[-1].rstrip("\r\n")[start:end].strip() for start, end in spans]
+    if len(names) != len(spans):
+        raise InvalidFileError(
             "columns-count",
-            f"the mapping names {len(names)} columns and gives {len(places)} widths",
+            f"the mapping names {len(names)} columns and gives {len(spans)} widths",
             where=where,
             hint="give `columns:` and `widths:` one entry per column",
         )
-    return header.unique(names, where, dialect.header, limits.columns)
+    return header.unique_names(names, where, dialect.header, limits.columns)
 
 
-def _count(path: Path, dialect: Dialect, limits: Limits) -> int:
-    with open_feed(path, dialect, limits) as feed:
+def _count_lines(path: Path, dialect: Dialect, limits: ReadLimits) -> int:
+    with open_line_source(path, dialect, limits) as feed:
         total = 0
-        for line in islice(feed, dialect.above, None):
-            feed.recent.clear()
+        for line in islice(feed, dialect.rows_before_data, None):
+            feed.record_lines.clear()
             total += not line.isspace()
         return total

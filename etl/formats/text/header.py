@@ -12,60 +12,60 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats import errors as refusals
-from etl.formats.text.csv_reader import options
-from etl.formats.text.line_source import JOINT, Feed
-from etl.formats.text.lines import MARK
+from etl.formats.text.csv_reader import csv_options
+from etl.formats.text.line_source import DELIMITER_PLACEHOLDER, LineSource
+from etl.formats.text.lines import BAD_BYTE
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
 
-DELIMITERS = (",", ";", "\t", "|")
-QUOTES = ('"', "'")
-DOUBLED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  #: wrapped in quotes, with doubled ones inside
-SAMPLE = 100  #: records looked at when quoting is checked
+COMMON_DELIMITERS = (",", ";", "\t", "|")
+QUOTE_CHARACTERS = ('"', "'")
+DOUBLED_QUOTES = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')  #: wrapped in quotes, with doubled ones inside
+SAMPLE_RECORDS = 100  #: records looked at when quoting is checked
 
 
-def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
+def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
     """Reads up to and including the header, checks the dialect on it, and gives the column names."""
-    dialect, where = feed.dialect, feed.path.name
+    dialect, where = source.dialect, source.path.name
     if dialect.header == 0:
         if not dialect.columns:
-            raise refusals.columns_missing(where)
+            raise refusals.missing_columns(where)
         if sum(1 for _ in islice(lines, dialect.skip)) < dialect.skip:
-            raise refusals.no_header(where, dialect.skip, feed.given)
-        return unique(dialect.columns, where, 0, feed.limits.columns)
+            raise refusals.missing_header(where, dialect.skip, source.line_count)
+        return unique_names(dialect.columns, where, 0, source.limits.columns)
     skipped = sum(1 for _ in islice(lines, dialect.header - 1))
-    feed.recent.clear()
-    reader = csv.reader(lines, **options(dialect, feed.delimiter))
+    source.record_lines.clear()
+    reader = csv.reader(lines, **csv_options(dialect, source.delimiter))
     try:
         cells = next(reader, None)
     except csv.Error:
-        raise FileRefused(
+        raise InvalidFileError(
             "header-unreadable",
             f"the quotes in the header, line {dialect.header}, do not match",
             where=f"{where}:{dialect.header}",
             hint="check `quote:` and `header:` in the mapping, or whether the file was cut off",
         ) from None
     if cells is None:
-        raise refusals.no_header(where, dialect.header, skipped)
-    raw = "".join(feed.recent)
+        raise refusals.missing_header(where, dialect.header, skipped)
+    raw = "".join(source.record_lines)
     if not raw.strip():
         raise refusals.blank_header(where, dialect.header)
-    if MARK in raw or "\0" in raw:
-        raise FileRefused(
+    if BAD_BYTE in raw or "\0" in raw:
+        raise InvalidFileError(
             "bad-bytes",
             f"the header has bytes that are no text in {dialect.encoding}",
             where=f"{where}:{dialect.header}",
             hint="check `encoding:` in the mapping",
         )
-    cells = feed.restored(cells)
-    check_delimiter(where, dialect, dialect.header, raw.replace(JOINT, dialect.delimiter))
-    for quote in QUOTES:
-        if quote != dialect.quote and all(_wrapped(cell, quote) for cell in cells):
+    cells = source.restore_delimiter(cells)
+    check_delimiter(where, dialect, dialect.header, raw.replace(DELIMITER_PLACEHOLDER, dialect.delimiter))
+    for quote in QUOTE_CHARACTERS:
+        if quote != dialect.quote and all(_is_wrapped(cell, quote) for cell in cells):
             raise refusals.wrong_quote(where, dialect.header, dialect.quote, quote)
     if dialect.final_newline and not raw.endswith(("\n", "\r")):
-        raise FileRefused(
+        raise InvalidFileError(
             "cut-off",
             "the file ends within its header",
             where=f"{where}:{dialect.header}",
@@ -73,22 +73,22 @@ def names_of(feed: Feed, lines: Iterator[str]) -> tuple[str, ...]:
         )
     more = dialect.short_rows == "empty" and len(dialect.columns) > len(cells)
     if dialect.columns and len(dialect.columns) != len(cells) and not more:
-        raise FileRefused(
+        raise InvalidFileError(
             "columns-count",
             f"the mapping names {len(dialect.columns)} columns, the header has {len(cells)}",
             where=f"{where}:{dialect.header}",
             hint="give `columns:` one name per column of the file",
         )
-    check_places(dialect.columns, cells, where, dialect.header)
+    check_column_order(dialect.columns, cells, where, dialect.header)
     if not dialect.columns and len(cells) > 1:
-        feed.titles = cells
-    return unique(dialect.columns or cells, where, dialect.header, feed.limits.columns)
+        source.header_cells = cells
+    return unique_names(dialect.columns or cells, where, dialect.header, source.limits.columns)
 
 
-def unique(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
+def unique_names(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
     """Column names as written; one without a name is called after its place."""
     if len(cells) > limit:
-        raise refusals.too_big(where, f"the number of columns ({len(cells):,})", limit)
+        raise refusals.file_too_big(where, f"the number of columns ({len(cells):,})", limit)
     names = tuple(cell or f"column {place}" for place, cell in enumerate(cells, 1))
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or ROW in names:
@@ -96,11 +96,11 @@ def unique(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[s
     return names
 
 
-def check_places(columns: Sequence[str], cells: Sequence[str], where: str, line: int) -> None:
+def check_column_order(columns: Sequence[str], cells: Sequence[str], where: str, line: int) -> None:
     """Names of the mapping replace the header's by place: a header that puts one of them elsewhere has moved."""
     for name, cell in zip(columns, cells, strict=False):
         if cell != name and cell in columns and cells.count(cell) == 1:
-            raise FileRefused(
+            raise InvalidFileError(
                 "columns-moved",
                 f"the mapping names column {columns.index(cell) + 1} {cell!r}, the header has it in place "
                 f"{list(cells).index(cell) + 1}",
@@ -109,26 +109,28 @@ def check_places(columns: Sequence[str], cells: Sequence[str], where: str, line:
             )
 
 
-def check_headless(feed: Feed, lines: Iterator[str]) -> None:
+def check_first_rows(source: LineSource, lines: Iterator[str]) -> None:
     """Without a header the first lines have to show the delimiter: decimal commas separate by accident, too."""
-    dialect = feed.dialect
+    dialect = source.dialect
     if dialect.header or len(dialect.columns) < 2:
         return
     first = []
-    for line in islice(lines, SAMPLE):
-        feed.recent.clear()
+    for line in islice(lines, SAMPLE_RECORDS):
+        source.record_lines.clear()
         first.append(line)
-    check_delimiter(feed.path.name, dialect, dialect.skip + 1, "".join(first).replace(JOINT, dialect.delimiter))
-    own = _even(first, feed.delimiter, feed)
-    for mark in DELIMITERS:
-        even = 0.0 if mark == dialect.delimiter else _even(first, mark, feed)
+    check_delimiter(
+        source.path.name, dialect, dialect.skip + 1, "".join(first).replace(DELIMITER_PLACEHOLDER, dialect.delimiter)
+    )
+    own = _share_of_full_records(first, source.delimiter, source)
+    for mark in COMMON_DELIMITERS:
+        even = 0.0 if mark == dialect.delimiter else _share_of_full_records(first, mark, source)
         if even > 2 * own or even > 0.9 > own:
-            raise refusals.wrong_delimiter(feed.path.name, dialect.skip + 1, dialect.delimiter, mark)
+            raise refusals.wrong_delimiter(source.path.name, dialect.skip + 1, dialect.delimiter, mark)
 
 
-def _even(lines: Sequence[str], delimiter: str, feed: Feed) -> float:
+def _share_of_full_records(lines: Sequence[str], delimiter: str, source: LineSource) -> float:
     """Share of the records that have as many cells as there are columns, empty ones at the end not counted."""
-    wanted, width = options(feed.dialect, delimiter) | {"strict": False}, len(feed.dialect.columns)
+    wanted, width = csv_options(source.dialect, delimiter) | {"strict": False}, len(source.dialect.columns)
     records = [cells for cells in csv.reader(lines, **wanted) if cells]
     fitting = sum(len(cells) >= width and not any(cells[width:]) for cells in records)
     return fitting / len(records) if fitting * 2 > len(records) else 0.0
@@ -138,7 +140,7 @@ def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
     """A line without the declared delimiter but with another one was written by another dialect."""
     if dialect.delimiter in raw:
         return
-    found = max(DELIMITERS, key=raw.count)
+    found = max(COMMON_DELIMITERS, key=raw.count)
     if raw.count(found):
         raise refusals.wrong_delimiter(where, line, dialect.delimiter, found)
 
@@ -147,13 +149,13 @@ def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequen
     """Where no quotes are declared, a column whose every cell is wrapped in them was written with quotes."""
     if dialect.quote is not None:
         return
-    if any(cell and DOUBLED.fullmatch(cell) for row in rows for cell in row):
+    if any(cell and DOUBLED_QUOTES.fullmatch(cell) for row in rows for cell in row):
         raise refusals.wrong_quote(where, first, None, '"')
     for cells in zip(*rows, strict=False):
         filled = [cell for cell in cells if cell]
-        if len(filled) > 1 and all(_wrapped(cell, '"') for cell in filled):
+        if len(filled) > 1 and all(_is_wrapped(cell, '"') for cell in filled):
             raise refusals.wrong_quote(where, first, None, '"')
 
 
-def _wrapped(cell: str, quote: str) -> bool:
+def _is_wrapped(cell: str, quote: str) -> bool:
     return len(cell) > 2 and cell[0] == cell[-1] == quote

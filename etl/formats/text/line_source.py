@@ -8,55 +8,57 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats import errors as refusals
-from etl.formats.limits import Limits
+from etl.formats.limits import ReadLimits
 from etl.formats.text import lines as text
 from etl.model.tables import Dialect
 
 #: Stands for a delimiter of several characters; like MARK, no honest text holds it.
-JOINT = "\udcfe"
-WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+DELIMITER_PLACEHOLDER = "\udcfe"
+WORKBOOK_SIGNATURES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 
 
 @dataclass(slots=True)
-class Feed:
+class LineSource:
     """An iterator of lines that remembers the lines of the record in hand and takes off the trailer."""
 
     path: Path
-    source: Iterator[str]
+    raw_lines: Iterator[str]
     codecs: tuple[str, ...]
-    skip: int  #: bytes of the byte order mark
+    bom_size: int  #: bytes of the byte order mark
     dialect: Dialect
-    limits: Limits
-    recent: list[str] = field(default_factory=list)  #: lines given out since the reader last cleared it
-    given: int = 0  #: lines given out
-    last: str = ""
-    zeros: bool = False  #: a zero byte was seen
-    titles: list[str] = field(default_factory=list)  #: cells of the header, where they name the columns
-    trailer: re.Match[str] | None = None
+    limits: ReadLimits
+    record_lines: list[str] = field(default_factory=list)  #: lines given out since the reader last cleared it
+    line_count: int = 0  #: lines given out
+    last_line: str = ""
+    has_zero_byte: bool = False  #: a zero byte was seen
+    header_cells: list[str] = field(default_factory=list)  #: cells of the header, where they name the columns
+    trailer_match: re.Match[str] | None = None
 
     def __iter__(self) -> Iterator[str]:
         size = 0
         for line in self._without_trailer():
-            size = size + len(line) if self.recent else len(line)
-            if size > self.limits.cell:
-                raise self._too_long()
+            size = size + len(line) if self.record_lines else len(line)
+            if size > self.limits.record_characters:
+                raise self._record_too_long()
             if "\0" in line:
-                self.zeros = True
-            self.recent.append(line)
-            self.given += 1
-            self.last = line
+                self.has_zero_byte = True
+            self.record_lines.append(line)
+            self.line_count += 1
+            self.last_line = line
             yield line
 
-    def _too_long(self) -> FileRefused:
-        line = self.given - len(self.recent) + 1
-        if len(self.recent) > 1:
-            return refusals.open_quote(self.path.name, line, self.given + 1)
-        return refusals.too_big(f"{self.path.name}:{line}", "the length of one record", self.limits.cell)
+    def _record_too_long(self) -> InvalidFileError:
+        line = self.line_count - len(self.record_lines) + 1
+        if len(self.record_lines) > 1:
+            return refusals.unclosed_quote(self.path.name, line, self.line_count + 1)
+        return refusals.file_too_big(
+            f"{self.path.name}:{line}", "the length of one record", self.limits.record_characters
+        )
 
     def _without_trailer(self) -> Iterator[str]:
-        lines = self._joined()
+        lines = self._prepared_lines()
         if self.dialect.trailer is None:
             yield from lines
             return
@@ -68,42 +70,42 @@ class Feed:
             else:
                 held.append(line)
         if held:
-            self.trailer = re.fullmatch(self.dialect.trailer, held[0].strip())
-        if self.trailer is None:
-            raise refusals.trailer_missing(self.path.name)
+            self.trailer_match = re.fullmatch(self.dialect.trailer, held[0].strip())
+        if self.trailer_match is None:
+            raise refusals.missing_trailer(self.path.name)
 
-    def _joined(self) -> Iterator[str]:
+    def _prepared_lines(self) -> Iterator[str]:
         """Lines with a delimiter that Python's csv can take; an old end-of-file sign at the very end is no row."""
         joint = self.dialect.delimiter if len(self.dialect.delimiter) > 1 else None
-        escape = _literal_escape(self.dialect)
-        for line in self.source:
+        escape = _escape_rule(self.dialect)
+        for line in self.raw_lines:
             if line == "\x1a":
                 continue
             if escape is not None and escape[0] in line:
                 line = escape[1].sub(escape[2], line)
                 if line.endswith(escape[0] + "\r\n"):
                     line = line[:-2] + "\n"  # an escaped CRLF: Python's csv would end the record at its LF
-            yield line if joint is None else line.replace(joint, JOINT)
+            yield line if joint is None else line.replace(joint, DELIMITER_PLACEHOLDER)
 
     def check_trailer(self, rows: int) -> None:
         """The number in the trailer against the rows that are there."""
-        found = self.trailer.groupdict().get("rows") if self.trailer else None
+        found = self.trailer_match.groupdict().get("rows") if self.trailer_match else None
         if found is not None and int(found) != rows:
-            raise refusals.trailer_count(self.path.name, int(found), rows)
+            raise refusals.wrong_trailer_count(self.path.name, int(found), rows)
 
     @property
     def delimiter(self) -> str:
         """One character, as Python's csv wants it."""
-        return self.dialect.delimiter if len(self.dialect.delimiter) == 1 else JOINT
+        return self.dialect.delimiter if len(self.dialect.delimiter) == 1 else DELIMITER_PLACEHOLDER
 
-    def restored(self, cells: list[str]) -> list[str]:
+    def restore_delimiter(self, cells: list[str]) -> list[str]:
         """Cells with the mapping's own delimiter where it is quoted."""
         if len(self.dialect.delimiter) == 1:
             return cells
-        return [cell.replace(JOINT, self.dialect.delimiter) for cell in cells]
+        return [cell.replace(DELIMITER_PLACEHOLDER, self.dialect.delimiter) for cell in cells]
 
 
-def _literal_escape(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]] | None:
+def _escape_rule(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]] | None:
     """An escape before an ordinary character is that character's neighbour, not its escape (`C:\\new`)."""
     escape = dialect.escape
     if not escape:
@@ -117,12 +119,12 @@ def _literal_escape(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[r
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def translate_read_errors(path: Path) -> Iterator[None]:
     """What the system says of the file, as a refusal."""
     try:
         yield
     except OSError as error:
-        raise FileRefused(
+        raise InvalidFileError(
             "file-unreadable",
             f"the file cannot be opened: {error.strerror or error}",
             where=path.name,
@@ -131,28 +133,30 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_feed(path: Path, dialect: Dialect, limits: Limits, at: int = 0, given: int = 0) -> Iterator[Feed]:
+def open_line_source(
+    path: Path, dialect: Dialect, limits: ReadLimits, offset: int = 0, line_count: int = 0
+) -> Iterator[LineSource]:
     """Checks size and encoding, and gives the lines; from byte `at` on when so many lines have been read before."""
     size = path.stat().st_size
     if size == 0:
-        raise refusals.empty(path.name)
-    if size > limits.unpacked:
-        raise refusals.too_big(path.name, "the size", limits.unpacked, unit=" bytes")
+        raise refusals.empty_file(path.name)
+    if size > limits.unpacked_bytes:
+        raise refusals.file_too_big(path.name, "the size", limits.unpacked_bytes, unit=" bytes")
     with path.open("rb") as raw:
-        if raw.read(8).startswith(WORKBOOKS):
-            raise FileRefused(
+        if raw.read(8).startswith(WORKBOOK_SIGNATURES):
+            raise InvalidFileError(
                 "format-mismatch",
                 "the mapping expects a text file, this is a workbook",
                 where=path.name,
                 hint="if the source has changed for good, write in the mapping: format: excel",
             )
-    found, skip = text.check(path, dialect.encoding)
+    found, skip = text.check_encoding(path, dialect.encoding)
     if size == skip:
-        raise refusals.empty(path.name)
+        raise refusals.empty_file(path.name)
     with path.open("rb") as raw:
-        raw.seek(max(skip, at))
-        source = text.lines(raw, found)
+        raw.seek(max(skip, offset))
+        source = text.read_lines(raw, found)
         try:
-            yield Feed(path, source, found, skip, dialect, limits, given=given)
+            yield LineSource(path, source, found, skip, dialect, limits, line_count=line_count)
         finally:
             source.close()  # and with it the stream over `raw`

@@ -17,13 +17,13 @@ from typing import BinaryIO
 from etl.formats import errors as refusals
 from etl.formats.text import encoding_score as pages
 
-MARK = "\udcff"
-HEAD = 1 << 16  #: bytes looked at when an encoding is checked
-FEW = 4  #: characters beyond ASCII that are too few to refuse a file, unless they make nonsense of a word
-NONSENSE, WORDS = 0.75, 1.5  #: scores of a page that cannot be meant, and of one that is
+BAD_BYTE = "\udcff"
+READ_BYTES = 1 << 16  #: bytes looked at when an encoding is checked
+FEW_CHARACTERS = 4  #: characters beyond ASCII that are too few to refuse a file, unless they make nonsense of a word
+NONSENSE_SCORE, WORDS_SCORE = 0.75, 1.5  #: scores of a page that cannot be meant, and of one that is
 
 #: Longest first: the UTF-32 mark begins with the UTF-16 one.
-BOMS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -32,16 +32,16 @@ BOMS = (
 )
 
 
-def _mark(error: UnicodeError) -> tuple[str, int]:
+def _replace_bad_byte(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return MARK, error.end
+    return BAD_BYTE, error.end
 
 
-codecs.register_error("etl-mark", _mark)
+codecs.register_error("etl-mark", _replace_bad_byte)
 
 
-def codecs_of(encoding: str, where: str) -> tuple[str, ...]:
+def codec_names(encoding: str, where: str) -> tuple[str, ...]:
     """Canonical Python codec names of `a|b|c`; latin-1 keeps its own name so that C1 bytes can be refused."""
     found = []
     for part in encoding.split("|"):
@@ -55,12 +55,12 @@ def codecs_of(encoding: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def bom_of(head: bytes) -> tuple[bytes, str] | None:
+def find_bom(head: bytes) -> tuple[bytes, str] | None:
     """The byte order mark at the start, and the encoding that it tells."""
-    return next(((bom, name) for bom, name in BOMS if head.startswith(bom)), None)
+    return next(((bom, name) for bom, name in BYTE_ORDER_MARKS if head.startswith(bom)), None)
 
 
-def wide_of(head: bytes) -> str | None:
+def guess_wide_codec(head: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, told by zero bytes that stand on one side only."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
     if (even + odd) * 5 > len(head):
@@ -72,12 +72,12 @@ def wide_of(head: bytes) -> str | None:
     return "utf-16-le" if odd else "utf-16-be"  # not a Latin script: only delimiters and line ends have a zero
 
 
-def is_wide(codec: str) -> bool:
+def is_wide_codec(codec: str) -> bool:
     """UTF-16 and UTF-32: not a superset of ASCII."""
     return codec.replace("_", "-").startswith(("utf-16", "utf-32"))
 
 
-def is_single_byte(codec: str) -> bool:
+def is_single_byte_codec(codec: str) -> bool:
     """A code page in which every byte is one character and ASCII is ASCII."""
     try:
         plain = bytes(range(128)).decode(codec) == bytes(range(128)).decode("ascii")
@@ -86,63 +86,63 @@ def is_single_byte(codec: str) -> bool:
         return False
 
 
-def check(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
+def check_encoding(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
     """The codecs to use and the length of the byte order mark; refuses a file that is plainly something else."""
     where = path.name
-    found = codecs_of(encoding, where)
+    found = codec_names(encoding, where)
     with path.open("rb") as raw:
-        head = raw.read(HEAD)
-    mark = bom_of(head)
+        head = raw.read(READ_BYTES)
+    mark = find_bom(head)
     if mark:
         bom, name = mark
         fits = any(codec.replace("_", "-").startswith(name) for codec in found)
         endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
-        explicit = [codec for codec in found if is_wide(codec) and codec[-3:] in ("-le", "-be")]
+        explicit = [codec for codec in found if is_wide_codec(codec) and codec[-3:] in ("-le", "-be")]
         if not fits or any(codec[-2:] != endian for codec in explicit):
             raise refusals.wrong_encoding(where, encoding, name, "its first bytes are that encoding's mark")
         if name == "utf-8":
             return ("utf-8",) if "utf-8" in found else found, len(bom)
         return (f"{name}-{endian}",), len(bom)
-    wide = None if any(is_wide(codec) for codec in found) else wide_of(head)
+    wide = None if any(is_wide_codec(codec) for codec in found) else guess_wide_codec(head)
     if wide:
         raise refusals.wrong_encoding(where, encoding, wide, "every other byte is zero")
-    if any(is_wide(codec) for codec in found):
+    if any(is_wide_codec(codec) for codec in found):
         if 0 not in head:
             raise refusals.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
         if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
             side = "le" if head[0] else "be"
             return (f"{found[0]}-{side}",), 0
-    if all(is_single_byte(codec) for codec in found):
-        if _is_utf8(path):
+    if all(is_single_byte_codec(codec) for codec in found):
+        if _is_utf8_file(path):
             raise refusals.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
-        _check_page(where, encoding, found[0], head)
-    elif is_single_byte(found[-1]):  # the lines for which there is the last encoding
-        others = [line for line in head.splitlines()[:-1] if not line.isascii() and not _decodes(line, found[:-1])]
-        _check_page(where, encoding, found[-1], b"\n".join(others))
+        _check_code_page(where, encoding, found[0], head)
+    elif is_single_byte_codec(found[-1]):  # the lines for which there is the last encoding
+        others = [line for line in head.splitlines()[:-1] if not line.isascii() and not _can_decode(line, found[:-1])]
+        _check_code_page(where, encoding, found[-1], b"\n".join(others))
     return found, 0
 
 
-def _decodes(line: bytes, found: tuple[str, ...]) -> bool:
-    return any("\ufffd" not in line.decode(codec, "replace") for codec in found)
+def _can_decode(line: bytes, codec_list: tuple[str, ...]) -> bool:
+    return any("\ufffd" not in line.decode(codec, "replace") for codec in codec_list)
 
 
-def _check_page(where: str, encoding: str, codec: str, head: bytes) -> None:
+def _check_code_page(where: str, encoding: str, codec: str, head: bytes) -> None:
     """Refuses text that is nonsense in the declared page and plain words in another."""
-    known = head.decode(codec, "replace").translate(_NO_SIGN)  # what is no text at all is a matter of single rows
-    few = sum(char > "\x7f" for char in known) < FEW
-    if known.isascii() or pages.rate(known) > (-1.5 if few else NONSENSE):
+    known = head.decode(codec, "replace").translate(_WITHOUT_SIGNS)  # what is no text at all is a matter of single rows
+    few = sum(char > "\x7f" for char in known) < FEW_CHARACTERS
+    if known.isascii() or pages.score_text(known) > (-1.5 if few else NONSENSE_SCORE):
         return
-    other, merit = next(iter(pages.scores(head).items()))
-    if merit >= WORDS:
+    other, merit = next(iter(pages.rank_code_pages(head).items()))
+    if merit >= WORDS_SCORE:
         raise refusals.wrong_encoding(where, encoding, other, "its letters beyond ASCII make words only then")
 
 
-def _is_utf8(path: Path) -> bool:
+def _is_utf8_file(path: Path) -> bool:
     """UTF-8 with something beyond ASCII in it. Text of a code page is found out by its first accented letter."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     beyond = False
     with path.open("rb") as raw:
-        while chunk := raw.read(HEAD):
+        while chunk := raw.read(READ_BYTES):
             if beyond or not chunk.isascii():
                 beyond = True
                 try:
@@ -153,32 +153,32 @@ def _is_utf8(path: Path) -> bool:
 
 
 #: Two bytes that only UTF-8 puts beside each other.
-SEQUENCE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]")
+UTF8_SEQUENCE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]")
 
 
-def refuse_other_code_page(path: Path, encoding: str, found: tuple[str, ...]) -> None:
+def reject_other_code_page(path: Path, encoding: str, codec_list: tuple[str, ...]) -> None:
     """Many bad bytes and not one valid sequence: the file as a whole is not UTF-8."""
-    if found != ("utf-8",):
+    if codec_list != ("utf-8",):
         return
     sample = b""
     with path.open("rb") as raw:
-        while chunk := raw.read(HEAD):
-            if SEQUENCE.search(chunk):
+        while chunk := raw.read(READ_BYTES):
+            if UTF8_SEQUENCE.search(chunk):
                 return
             sample = sample or (b"" if chunk.isascii() else chunk)
-    other = next(iter(pages.scores(sample)))
+    other = next(iter(pages.rank_code_pages(sample)))
     raise refusals.wrong_encoding(path.name, encoding, other, "not one character beyond ASCII is valid UTF-8")
 
 
-def lines(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
+def read_lines(raw: BinaryIO, codec_list: tuple[str, ...]) -> Generator[str, None, None]:
     """Physical lines with their ends, undecodable bytes as MARK; closing is the caller's business."""
-    return _mixed(raw, found) if len(found) > 1 else _plain(raw, found[0])
+    return _read_several_codecs(raw, codec_list) if len(codec_list) > 1 else _read_one_codec(raw, codec_list[0])
 
 
-def _plain(raw: BinaryIO, codec: str) -> Generator[str, None, None]:
+def _read_one_codec(raw: BinaryIO, codec: str) -> Generator[str, None, None]:
     stream = io.TextIOWrapper(raw, encoding=codec, errors="etl-mark", newline="")
     with stream:
-        if codec not in TWICE:
+        if codec not in DOUBLE_ENCODED_TEXT:
             yield from stream
             return
         for line in stream:
@@ -186,25 +186,27 @@ def _plain(raw: BinaryIO, codec: str) -> Generator[str, None, None]:
                 yield line
                 continue
             if codec == "iso8859-1":  # it has invisible controls where windows-1252 has the euro sign and the quotes
-                line = line.translate(_NO_C1)
-            yield TWICE[codec].sub(MARK, line)
+                line = line.translate(_C1_AS_BAD_BYTE)
+            yield DOUBLE_ENCODED_TEXT[codec].sub(BAD_BYTE, line)
 
 
-_NO_SIGN = dict.fromkeys((*range(0x80, 0xA0), 0xFFFD))
-_NO_C1 = dict.fromkeys(range(0x80, 0xA0), MARK)
+_WITHOUT_SIGNS = dict.fromkeys((*range(0x80, 0xA0), 0xFFFD))
+_C1_AS_BAD_BYTE = dict.fromkeys(range(0x80, 0xA0), BAD_BYTE)
 #: UTF-8 in the middle of a code page: `Ã¥` where `å` is meant. No word of these languages has such pairs.
-LEADS = {
+UTF8_LEADS = {
     **dict.fromkeys(("cp1252", "iso8859-1", "iso8859-15"), b"\xc2\xc3"),
     **dict.fromkeys(("cp1250", "iso8859-2"), b"\xc3\xc5"),
 }
-DOUBLE = {codec: re.compile(b"[" + leads + rb"][\x80-\xbf]") for codec, leads in LEADS.items()}
-TWICE = {
-    codec: re.compile(f"[{leads.decode(codec)}][{re.escape(bytes(range(0x80, 0xC0)).decode(codec, 'ignore'))}{MARK}]")
-    for codec, leads in LEADS.items()
+DOUBLE_ENCODED_BYTES = {codec: re.compile(b"[" + leads + rb"][\x80-\xbf]") for codec, leads in UTF8_LEADS.items()}
+DOUBLE_ENCODED_TEXT = {
+    codec: re.compile(
+        f"[{leads.decode(codec)}][{re.escape(bytes(range(0x80, 0xC0)).decode(codec, 'ignore'))}{BAD_BYTE}]"
+    )
+    for codec, leads in UTF8_LEADS.items()
 }
 
 
-def _mixed(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
+def _read_several_codecs(raw: BinaryIO, codec_list: tuple[str, ...]) -> Generator[str, None, None]:
     """Every line in the first of the encodings that can read it."""
     with io.TextIOWrapper(raw, encoding="latin-1", newline="") as stream:
         for line in stream:
@@ -212,11 +214,11 @@ def _mixed(raw: BinaryIO, found: tuple[str, ...]) -> Generator[str, None, None]:
                 yield line
                 continue
             data = line.encode("latin-1")
-            for codec in found[:-1]:
+            for codec in codec_list[:-1]:
                 try:
                     yield data.decode(codec)
                     break
                 except UnicodeDecodeError:
                     continue
             else:
-                yield data.decode(found[-1], "etl-mark")
+                yield data.decode(codec_list[-1], "etl-mark")

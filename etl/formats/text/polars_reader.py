@@ -19,22 +19,22 @@ import polars as pl
 
 from etl.formats import errors as refusals
 from etl.formats.text import lines as text
-from etl.formats.text.header import SAMPLE, check_quotes
-from etl.formats.text.line_source import Feed
-from etl.formats.text.transcode import Scan, scan
+from etl.formats.text.header import SAMPLE_RECORDS, check_quotes
+from etl.formats.text.line_source import LineSource
+from etl.formats.text.transcode import BlockScan, scan_block
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
-from etl.parallel import Start, in_order, in_turn
+from etl.parallel import Submit, ordered_results, run_inline
 
 
 @dataclass(slots=True)
-class Proved:
+class ProvenPrefix:
     """How far a file has been read."""
 
-    at: int  #: bytes
+    offset: int  #: bytes
     lines: int
     rows: int = 0
-    ended: bool = False  #: that was all of it
+    is_complete: bool = False  #: that was all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +43,33 @@ class Block:
 
     frame: pl.DataFrame
     size: int  #: bytes
-    ends: bool  #: the file ends with it
+    is_last: bool  #: the file ends with it
 
 
-def read(feed: Feed, names: tuple[str, ...], proved: Proved, start: Start = in_turn) -> Iterator[pl.DataFrame]:
+def read_proven(
+    source: LineSource, names: tuple[str, ...], prefix: ProvenPrefix, start: Submit = run_inline
+) -> Iterator[pl.DataFrame]:
     """The table block by block, from where `proved` stands and moving it along, as far as it can be proved."""
-    if not _eligible(feed.dialect, feed.codecs):
+    if not _is_eligible(source.dialect, source.codecs):
         return
-    first = proved.lines  # preamble and header are in the first block
-    for block in in_order(_works(feed, proved.at, names, first), start):
+    first = prefix.lines  # preamble and header are in the first block
+    for block in ordered_results(_block_tasks(source, prefix.offset, names, first), start):
         if block is None:
             return
-        if not proved.rows:
-            check_quotes(feed.path.name, feed.dialect, first + 1, block.frame.head(SAMPLE).rows())
-        line = proved.lines + 1
-        proved.at += block.size
-        proved.lines += block.frame.height
-        proved.rows += block.frame.height
-        if proved.rows > feed.limits.rows:
-            raise refusals.too_big(feed.path.name, "the number of rows", feed.limits.rows)
-        proved.ended = block.ends
+        if not prefix.rows:
+            check_quotes(source.path.name, source.dialect, first + 1, block.frame.head(SAMPLE_RECORDS).rows())
+        line = prefix.lines + 1
+        prefix.offset += block.size
+        prefix.lines += block.frame.height
+        prefix.rows += block.frame.height
+        if prefix.rows > source.limits.rows:
+            raise refusals.file_too_big(source.path.name, "the number of rows", source.limits.rows)
+        prefix.is_complete = block.is_last
         number = pl.int_range(line, line + block.frame.height, dtype=pl.Int64, eager=True).alias(ROW)
         yield block.frame.insert_column(0, number)
 
 
-def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
+def _is_eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
     marks = dialect.delimiter + (dialect.quote or "")
     return (
         len(dialect.delimiter) == 1
@@ -79,25 +81,27 @@ def _eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
     )
 
 
-def _works(feed: Feed, at: int, names: tuple[str, ...], first: int) -> Iterator[Callable[[], Block | None]]:
+def _block_tasks(
+    source: LineSource, offset: int, names: tuple[str, ...], skip_lines: int
+) -> Iterator[Callable[[], Block | None]]:
     """Each is the proof of a block, whose bytes have been looked at already: that is quick, and holds Python's lock."""
-    for buffer, size, ends in _blocks(feed, at):
-        found = scan(buffer, size, feed.codecs[0], feed.dialect)
-        yield partial(_block, feed, found, size, ends, names, first)
-        first = 0
+    for buffer, size, ends in _read_blocks(source, offset):
+        found = scan_block(buffer, size, source.codecs[0], source.dialect)
+        yield partial(_prove_block, source, found, size, ends, names, skip_lines)
+        skip_lines = 0
 
 
-def _blocks(feed: Feed, at: int) -> Iterator[tuple[bytearray, int, bool]]:
+def _read_blocks(source: LineSource, offset: int) -> Iterator[tuple[bytearray, int, bool]]:
     """A buffer, used again and again, how much of it are whole lines, and whether they are the last ones.
 
     All is one block where LF is not always one byte.
     """
-    codec = feed.codecs[0]
-    left = feed.path.stat().st_size - at
-    size = min(feed.limits.block, left) if codec == "utf-8" or text.is_single_byte(codec) else left
+    codec = source.codecs[0]
+    left = source.path.stat().st_size - offset
+    size = min(source.limits.block_bytes, left) if codec == "utf-8" or text.is_single_byte_codec(codec) else left
     buffer, filled = bytearray(size), 0
-    with feed.path.open("rb", buffering=0) as raw:
-        raw.seek(at)
+    with source.path.open("rb", buffering=0) as raw:
+        raw.seek(offset)
         while left > 0:
             if filled == len(buffer):
                 buffer.extend(bytes(size))
@@ -108,54 +112,61 @@ def _blocks(feed: Feed, at: int) -> Iterator[tuple[bytearray, int, bool]]:
             left -= read
             filled += read
             cut = filled if left <= 0 else buffer.rfind(b"\n", 0, filled) + 1
-            if cut or filled > feed.limits.cell:
+            if cut or filled > source.limits.record_characters:
                 cut = cut or filled
                 yield buffer, cut, left <= 0
                 buffer[: filled - cut] = buffer[cut:filled]
                 filled -= cut
 
 
-def _block(feed: Feed, found: Scan | None, size: int, ends: bool, names: tuple[str, ...], first: int) -> Block | None:
+def _prove_block(
+    source: LineSource, block_scan: BlockScan | None, size: int, is_last: bool, names: tuple[str, ...], skip_lines: int
+) -> Block | None:
     """A block, if its cells can be proved; in any thread."""
-    frame = _proved(feed, found, names, first)
-    return Block(frame, size, ends) if frame is not None else None
+    frame = _prove_cells(source, block_scan, names, skip_lines)
+    return Block(frame, size, is_last) if frame is not None else None
 
 
-def _proved(feed: Feed, found: Scan | None, names: tuple[str, ...], first: int) -> pl.DataFrame | None:
+def _prove_cells(
+    source: LineSource, block_scan: BlockScan | None, names: tuple[str, ...], skip_lines: int
+) -> pl.DataFrame | None:
     """The cells of a block whose first lines are no rows; None when that they are these cannot be proved."""
-    dialect = feed.dialect
-    if found is None or (found.last != b"\n" and dialect.final_newline):
+    dialect = source.dialect
+    if block_scan is None or (block_scan.last_byte != b"\n" and dialect.final_newline):
         return None
-    head = _head(found.data, first)
-    rows = found.newlines - first + (found.last != b"\n")
-    odd = found.returns > 0 and not found.returns == found.newlines == found.data.count(b"\r\n")
-    if head is None or rows <= 0 or odd or found.longest > feed.limits.cell:
+    head = _first_lines(block_scan.data, skip_lines)
+    rows = block_scan.newlines - skip_lines + (block_scan.last_byte != b"\n")
+    odd = (
+        block_scan.carriage_returns > 0
+        and not block_scan.carriage_returns == block_scan.newlines == block_scan.data.count(b"\r\n")
+    )
+    if head is None or rows <= 0 or odd or block_scan.longest_line > source.limits.record_characters:
         return None  # of a line that is too long the other reader knows the number
-    frame = _parse(found.data, dialect, names, first, found.quoted)
-    if frame is None or frame.height != rows or not _balanced(frame, found, head, rows, dialect):
+    frame = _parse_block(block_scan.data, dialect, names, skip_lines, block_scan.may_have_quotes)
+    if frame is None or frame.height != rows or not _is_balanced(frame, block_scan, head, rows, dialect):
         return None
-    if found.quoted:
-        if not _well_quoted(found.data, dialect, first):
+    if block_scan.may_have_quotes:
+        if not _is_well_quoted(block_scan.data, dialect, skip_lines):
             return None
         frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
     if min(frame.null_count().row(0)) and frame.select(pl.all_horizontal(pl.all().is_null()).any()).item():
         return None  # a row that says nothing is no row: the other reader leaves it out
-    if feed.titles and _has_header_again(frame, feed.titles):
+    if source.header_cells and _repeats_header(frame, source.header_cells):
         return None
     return frame
 
 
-def _has_header_again(frame: pl.DataFrame, titles: list[str]) -> bool:
+def _repeats_header(frame: pl.DataFrame, header_cells: list[str]) -> bool:
     """Exports put one after the other: the tolerant reader names the line."""
-    last = frame.filter(pl.col(frame.columns[-1]).eq_missing(titles[-1] or None))
+    last = frame.filter(pl.col(frame.columns[-1]).eq_missing(header_cells[-1] or None))
     if last.is_empty():
         return False
-    same = [pl.col(name).eq_missing(title or None) for name, title in zip(frame.columns, titles, strict=True)]
-    same[0] = pl.col(frame.columns[0]).str.strip_chars_start("\ufeff").eq_missing(titles[0] or None)
+    same = [pl.col(name).eq_missing(title or None) for name, title in zip(frame.columns, header_cells, strict=True)]
+    same[0] = pl.col(frame.columns[0]).str.strip_chars_start("\ufeff").eq_missing(header_cells[0] or None)
     return not last.filter(pl.all_horizontal(same)).is_empty()
 
 
-def _head(data: bytes, lines: int) -> bytes | None:
+def _first_lines(data: bytes, lines: int) -> bytes | None:
     """The bytes of the first lines; None when they are too long to be preamble and header."""
     at = 0
     for _ in range(lines):
@@ -165,12 +176,14 @@ def _head(data: bytes, lines: int) -> bytes | None:
     return data[:at]
 
 
-def _parse(data: bytes, dialect: Dialect, names: tuple[str, ...], first: int, quoted: bool) -> pl.DataFrame | None:
+def _parse_block(
+    data: bytes, dialect: Dialect, names: tuple[str, ...], skip_lines: int, quoted: bool
+) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
             data,
             has_header=False,
-            skip_lines=first,
+            skip_lines=skip_lines,
             schema=dict.fromkeys(names, pl.String),
             separator=dialect.delimiter,
             quote_char=dialect.quote if quoted else None,
@@ -179,22 +192,22 @@ def _parse(data: bytes, dialect: Dialect, names: tuple[str, ...], first: int, qu
         return None
 
 
-def _balanced(frame: pl.DataFrame, found: Scan, head: bytes, rows: int, dialect: Dialect) -> bool:
+def _is_balanced(frame: pl.DataFrame, block_scan: BlockScan, head: bytes, rows: int, dialect: Dialect) -> bool:
     """Are cells, delimiters, line ends and quotes as many bytes as there are?"""
-    mark = dialect.quote if found.quoted else None
+    mark = dialect.quote if block_scan.may_have_quotes else None
     sizes = frame.select(pl.all().str.len_bytes().sum())
     delimiters = rows * (frame.width - 1)
-    ends = found.newlines - head.count(b"\n") + found.returns - head.count(b"\r")
+    ends = block_scan.newlines - head.count(b"\n") + block_scan.carriage_returns - head.count(b"\r")
     quotes = 0
     if mark:
         inner = frame.select(pl.all().str.count_matches(mark, literal=True).sum())
-        quotes = found.quotes - head.count(mark.encode()) - sum(inner.row(0))
-    return bool(sum(sizes.row(0)) + delimiters + ends + quotes == len(found.data) - len(head))
+        quotes = block_scan.quote_count - head.count(mark.encode()) - sum(inner.row(0))
+    return bool(sum(sizes.row(0)) + delimiters + ends + quotes == len(block_scan.data) - len(head))
 
 
-def _well_quoted(data: bytes, dialect: Dialect, first: int) -> bool:
+def _is_well_quoted(data: bytes, dialect: Dialect, skip_lines: int) -> bool:
     """Is every line a full record in which quotes wrap whole cells?"""
     mark, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.delimiter)
     cell = f"(?:[^{mark}{delimiter}\r]*|{mark}(?:[^{mark}]|{mark}{mark})*{mark})"
-    lines = pl.scan_lines(data).slice(first)
+    lines = pl.scan_lines(data).slice(skip_lines)
     return bool(lines.select(pl.all().str.contains(f"^{cell}(?:{delimiter}{cell})*\r?$").all()).collect().item())

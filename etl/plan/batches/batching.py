@@ -13,42 +13,44 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from etl.mapping.layout import BITS, OWN, Layout, unpack
-from etl.model.columns import CAME, ITEM, KEY, NEW, ROW
+from etl.mapping.layout import WORD_BITS, OWN_SET, Layout, unpack
+from etl.model.columns import ORIGIN, ITEM, KEY, NEW, ROW
 from etl.model.tables import Rejections
 from etl.plan.batches import flag_closure as coherence
 from etl.plan.batches import layers
-from etl.plan.batches.batch import CHANGED, VALUES, Batch, Limits, _item_number
-from etl.plan.batches.packing import Group, Share, fits, pack
+from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits, _number_items
+from etl.plan.batches.packing import Group, Share, fits_budget, pack
 from etl.plan.changes.diff import ChangeSet
 
 
-def split(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[list[Batch], pl.DataFrame]:
+def make_batches(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> tuple[list[Batch], pl.DataFrame]:
     """Batches by wave, then by size; every changed record is in as many batches as it needs passes.
 
     Records that no header can carry come back by themselves, see `uneven`.
     """
-    frame, sets, hopeless = _assign(changes, layout, limits)
+    frame, sets, hopeless = _assign_leaf_sets(changes, layout, limits)
     batches: list[Batch] = []
     waves = sorted(frame["_wave"].unique().to_list()) if frame.height else []
     for wave in waves:
-        batches.extend(_wave(frame.filter(pl.col("_wave") == wave), wave, sets, changes.words, layout, limits))
-    return batches, hopeless.select(KEY, ROW, NEW, *([CAME] if CAME in hopeless.columns else []))
+        batches.extend(
+            _batches_of_wave(frame.filter(pl.col("_wave") == wave), wave, sets, changes.word_count, layout, limits)
+        )
+    return batches, hopeless.select(KEY, ROW, NEW, *([ORIGIN] if ORIGIN in hopeless.columns else []))
 
 
-def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejections:
+def reject_inconsistent_lists(unsendable: pl.DataFrame, row_keys: pl.DataFrame | None = None) -> Rejections:
     """Why records that no header can carry do not go, for every row of them; `lines`: KEY and ROW of all rows.
 
     What an earlier file brought has no row in this one: the sentence names file and row.
     """
-    if lines is not None:
-        hopeless = hopeless.drop(ROW).join(lines, on=KEY, how="left", maintain_order="left")
+    if row_keys is not None:
+        unsendable = unsendable.drop(ROW).join(row_keys, on=KEY, how="left", maintain_order="left")
     came = pl.lit(None, dtype=pl.String)
-    if CAME in hopeless.columns:
-        place = pl.col(CAME).struct
+    if ORIGIN in unsendable.columns:
+        place = pl.col(ORIGIN).struct
         came = pl.format(" ({}, row {})", place.field("file"), place.field("row"))
     return Rejections(
-        hopeless.select(
+        unsendable.select(
             row=pl.col(ROW).cast(pl.Int64),
             column=pl.lit(""),
             code=pl.lit("uneven-list"),
@@ -62,34 +64,36 @@ def uneven(hopeless: pl.DataFrame, lines: pl.DataFrame | None = None) -> Rejecti
     )
 
 
-def apart(batches: Iterable[Batch], size: int) -> int:
+def unmerged_request_count(batches: Iterable[Batch], max_records: int) -> int:
     """Requests that it would take if only records with the same changes shared one."""
     whole = 0
     found: dict[tuple[int, int, bool], int] = {}
     for batch in batches:
-        if CHANGED not in batch.frame.columns:
+        if CHANGED_COUNT not in batch.frame.columns:
             whole += 1
             continue
         for number, new, items in batch.frame.group_by("_s", NEW).agg(pl.col(ITEM).n_unique()).iter_rows():
             key = batch.wave, number, new
             found[key] = found.get(key, 0) + items
-    return whole + sum(-(-items // size) for items in found.values())
+    return whole + sum(-(-items // max_records) for items in found.values())
 
 
-def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
+def _assign_leaf_sets(
+    changes: ChangeSet, layout: Layout, limits: BatchLimits
+) -> tuple[pl.DataFrame, list[int], pl.DataFrame]:
     """Each row with its set (`_s`) and wave; rows of several passes several times."""
-    c = [f"_c{word}" for word in range(changes.words)]
-    v = [f"_v{word}" for word in range(changes.words)]
+    c = [f"_c{word}" for word in range(changes.word_count)]
+    v = [f"_v{word}" for word in range(changes.word_count)]
     frame = changes.frame
     sets: list[int] = []
     index: dict[int, int] = {}
     able = v
-    if layout.units and frame[ITEM].n_unique() < frame.height:
-        frame, able = _agree(frame, c, v, layout), [f"_a{word}" for word in range(changes.words)]
+    if layout.unit_list and frame[ITEM].n_unique() < frame.height:
+        frame, able = _align_items(frame, c, v, layout), [f"_a{word}" for word in range(changes.word_count)]
     pairs = frame.select(*c, *able).unique(maintain_order=True)
     rows: list[tuple[int, int, int]] = []
     for number, pair in enumerate(pairs.iter_rows()):
-        made = coherence.passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
+        made = coherence.split_into_passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
         if made is None:
             rows.append((number, -1, 0))
         for order, bits in enumerate(made or ()):
@@ -107,33 +111,33 @@ def _assign(changes: ChangeSet, layout: Layout, limits: Limits) -> tuple[pl.Data
     frame = frame.filter(pl.col("_s") >= 0)
     # The rows of one item, and the passes of one row, share keys: their jobs must follow one another.
     if frame[ITEM].n_unique() == frame.height:
-        return _layered(frame, sets, layout, limits), sets, hopeless
+        return _spread_over_waves(frame, sets, layout, limits), sets, hopeless
     turn = pl.col("_pass") * (1 << 32) + pl.col("_s")
     wave = (turn.rank("dense").over(ITEM) - 1).cast(pl.Int64)
     return frame.with_columns(wave.alias("_wave")), sets, hopeless
 
 
-def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limits) -> pl.DataFrame:
+def _spread_over_waves(frame: pl.DataFrame, leaf_sets: list[int], layout: Layout, limits: BatchLimits) -> pl.DataFrame:
     """One row per item and one pass per row: all in the first wave, but new records with gaps in layers."""
     flat = frame.with_columns(pl.lit(0, dtype=pl.Int64).alias("_wave"))
     counts = frame.filter(pl.col(NEW)).group_by("_s").len().sort("_s")
-    by_set = {sets[number]: records for number, records in counts.iter_rows()}
+    by_set = {leaf_sets[number]: records for number, records in counts.iter_rows()}
     headers: dict[object, int] = {}
     for bits, records in by_set.items():
-        key = layout.lit(bits), bits & layout.uniform
+        key = layout.active_flags(bits), bits & layout.uniform_leaves
         headers[key] = headers.get(key, 0) + records
     size, minute = limits.max_records, limits.requests_per_minute
-    enough = fits(list(headers.values()), size, minute, limits.packing)
-    made = {} if enough else layers.layered(by_set, layout, size, minute)
+    enough = fits_budget(list(headers.values()), size, minute, limits.packing)
+    made = {} if enough else layers.split_initial_load(by_set, layout, size, minute)
     if not made:
         return flat
-    number_of = {bits: number for number, bits in enumerate(sets)}
+    number_of = {bits: number for number, bits in enumerate(leaf_sets)}
     rows: list[tuple[int, int, int]] = []
     for bits, its in made.items():
         for layer in its:
             if layer.bits not in number_of:
-                number_of[layer.bits] = len(sets)
-                sets.append(layer.bits)
+                number_of[layer.bits] = len(leaf_sets)
+                leaf_sets.append(layer.bits)
             rows.append((number_of[bits], number_of[layer.bits], layer.order))
     table = pl.DataFrame(rows, schema={"_s": pl.Int64, "_to": pl.Int64, "_w": pl.Int64}, orient="row")
     concerned = pl.col(NEW) & pl.col("_s").is_in(table["_s"].unique().implode())
@@ -142,43 +146,47 @@ def _layered(frame: pl.DataFrame, sets: list[int], layout: Layout, limits: Limit
     return pl.concat([flat.filter(~concerned), spread])
 
 
-def _agree(frame: pl.DataFrame, c: list[str], v: list[str], layout: Layout) -> pl.DataFrame:
+def _align_items(
+    frame: pl.DataFrame, send_columns: list[str], sendable_columns: list[str], layout: Layout
+) -> pl.DataFrame:
     """Give the rows of an item one common set where all of them can serve it: then it is one array element.
 
     `_a0…` are added: what a row could give of what it is asked for together with the others.
     """
-    asked, shared, some = ([kind + name[2:] for name in v] for kind in ("_u", "_a", "_o"))
+    asked, shared, some = ([kind + name[2:] for name in sendable_columns] for kind in ("_u", "_a", "_o"))
     items = frame.group_by(ITEM).agg(
-        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(c, asked, strict=True)),
-        *(pl.col(name).bitwise_and().alias(made) for name, made in zip(v, shared, strict=True)),
-        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(v, some, strict=True)),
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(send_columns, asked, strict=True)),
+        *(pl.col(name).bitwise_and().alias(made) for name, made in zip(sendable_columns, shared, strict=True)),
+        *(pl.col(name).bitwise_or().alias(made) for name, made in zip(sendable_columns, some, strict=True)),
         pl.len().alias("_n"),
     )
     several = items.filter(pl.col("_n") > 1)
     kinds = several.select(*asked, *shared, *some).unique()
     fitting = []
     for kind in kinds.iter_rows():
-        send, able, any_of = (unpack(kind[start : start + len(v)]) for start in range(0, len(kind), len(v)))
-        made = coherence.passes(send, able, layout)
+        send, able, any_of = (
+            unpack(kind[start : start + len(sendable_columns)]) for start in range(0, len(kind), len(sendable_columns))
+        )
+        made = coherence.split_into_passes(send, able, layout)
         # What goes as a whole has to be whole for each of them: the list of one row may have more than the other's.
-        fitting.append(made is not None and len(made) == 1 and coherence.close(made[0], any_of, layout) == made[0])
+        fitting.append(made is not None and len(made) == 1 and coherence.closure(made[0], any_of, layout) == made[0])
     good = kinds.filter(pl.Series(fitting, dtype=pl.Boolean))
     common = several.join(good, on=good.columns, how="semi").select(ITEM, *asked, *shared)
     return frame.join(common, on=ITEM, how="left", maintain_order="left").with_columns(
-        *(pl.coalesce(made, name).alias(name) for name, made in zip(c, asked, strict=True)),
-        *(pl.coalesce(made, name).alias(made) for name, made in zip(v, shared, strict=True)),
+        *(pl.coalesce(made, name).alias(name) for name, made in zip(send_columns, asked, strict=True)),
+        *(pl.coalesce(made, name).alias(made) for name, made in zip(sendable_columns, shared, strict=True)),
     )
 
 
-def _wave(
-    frame: pl.DataFrame, wave: int, sets: list[int], words: int, layout: Layout, limits: Limits
+def _batches_of_wave(
+    frame: pl.DataFrame, wave: int, leaf_sets: list[int], word_count: int, layout: Layout, limits: BatchLimits
 ) -> Iterator[Batch]:
-    able = [f"_v{word}" for word in range(words)]
-    counts = [layout.values(bits) for bits in sets]
+    able = [f"_v{word}" for word in range(word_count)]
+    counts = [layout.count_values(bits) for bits in leaf_sets]
     frame = frame.with_columns(
-        pl.col("_s").replace_strict(list(range(len(sets))), counts, return_dtype=pl.UInt32).alias(CHANGED)
+        pl.col("_s").replace_strict(list(range(len(leaf_sets))), counts, return_dtype=pl.UInt32).alias(CHANGED_COUNT)
     )
-    if layout.units:  # a variant that is new does not tear its product apart
+    if layout.unit_list:  # a variant that is new does not tear its product apart
         frame = frame.with_columns(pl.col(NEW).any().over(ITEM))
     facts = (
         frame.group_by("_s", NEW)
@@ -191,7 +199,7 @@ def _wave(
     )
     groups = [
         Group(
-            sets[row["_s"]],
+            leaf_sets[row["_s"]],
             unpack(tuple(row[name] for name in able)),
             unpack(tuple(row["u" + name] for name in able)),
             row["_n"],
@@ -199,7 +207,7 @@ def _wave(
         )
         for row in facts.iter_rows(named=True)
     ]
-    shares = _shares(groups, layout, limits)
+    shares = _choose_shares(groups, layout, limits)
     targets = list(
         dict.fromkeys((share.bits, group.new) for group, its in zip(groups, shares, strict=True) for share in its)
     )
@@ -219,54 +227,58 @@ def _wave(
         schema={"_s": pl.Int64, NEW: pl.Boolean, "_from": pl.Int64, "_to": pl.Int64, "_t": pl.Int64},
         orient="row",
     )
-    numbered = frame.with_columns(_item_number(frame))
+    numbered = frame.with_columns(_number_items(frame))
     numbered = numbered.with_columns((pl.col("_i").rank("dense").over("_s", NEW) - 1).cast(pl.Int64))
     routed = numbered.join(table, on=["_s", NEW], how="left", maintain_order="left")
     routed = routed.filter((pl.col("_i") >= pl.col("_from")) & (pl.col("_i") < pl.col("_to"))).drop(
         "_i", "_from", "_to"
     )
-    routed = routed.join(_own(targets, layout), on="_t", how="left", maintain_order="left")
+    routed = routed.join(_target_table(targets, layout), on="_t", how="left", maintain_order="left")
     headers: dict[object, list[int]] = {}
     for number, (bits, new) in enumerate(targets):
-        headers.setdefault((layout.lit(bits), bits & layout.uniform, new), []).append(number)
+        headers.setdefault((layout.active_flags(bits), bits & layout.uniform_leaves, new), []).append(number)
     for numbers in headers.values():
         part = routed.filter(pl.col("_t").is_in(numbers)).drop("_t")
         bits = functools.reduce(operator.or_, (targets[number][0] for number in numbers))
-        yield from _slices(part, bits, wave, sum(merged[targets[number]] for number in numbers), limits.max_records)
+        yield from _slice_batches(
+            part, bits, wave, sum(merged[targets[number]] for number in numbers), limits.max_records
+        )
 
 
-def _shares(groups: list[Group], layout: Layout, limits: Limits) -> list[list[Share]]:
+def _choose_shares(groups: list[Group], layout: Layout, limits: BatchLimits) -> list[list[Share]]:
     """Each group with its own set where that fits into the minutes: sets with the same header share requests anyway."""
     headers: dict[object, int] = {}
     for group in groups:
-        key = layout.lit(group.bits), group.bits & layout.uniform, group.new
+        key = layout.active_flags(group.bits), group.bits & layout.uniform_leaves, group.new
         headers[key] = headers.get(key, 0) + group.records
-    if fits(list(headers.values()), limits.max_records, limits.requests_per_minute, limits.packing):
+    if fits_budget(list(headers.values()), limits.max_records, limits.requests_per_minute, limits.packing):
         return [[Share(group.bits, group.records)] for group in groups]
     return pack(groups, layout, limits.max_records, limits.requests_per_minute, limits.packing)
 
 
-def _own(targets: list[tuple[int, bool]], layout: Layout) -> pl.DataFrame:
+def _target_table(targets: list[tuple[int, bool]], layout: Layout) -> pl.DataFrame:
     """Of each target its set as words, and how many values it sends."""
-    words = range(-(-len(layout.leaves) // BITS) or 1)
+    words = range(-(-len(layout.leaves) // WORD_BITS) or 1)
     columns: dict[str, pl.Series] = {
         "_t": pl.Series(range(len(targets)), dtype=pl.Int64),
-        VALUES: pl.Series([layout.values(bits) for bits, _ in targets], dtype=pl.UInt32),
+        VALUE_COUNT: pl.Series([layout.count_values(bits) for bits, _ in targets], dtype=pl.UInt32),
     }
     for word in words:
-        part = [bits >> word * BITS & (1 << BITS) - 1 for bits, _ in targets]
-        columns[f"{OWN}{word}"] = pl.Series(part, dtype=pl.UInt64)
+        part = [bits >> word * WORD_BITS & (1 << WORD_BITS) - 1 for bits, _ in targets]
+        columns[f"{OWN_SET}{word}"] = pl.Series(part, dtype=pl.UInt64)
     return pl.DataFrame(columns)
 
 
-def _slices(frame: pl.DataFrame, bits: int, wave: int, merged: int, size: int) -> Iterator[Batch]:
+def _slice_batches(
+    frame: pl.DataFrame, bits: int, wave: int, change_set_count: int, max_records: int
+) -> Iterator[Batch]:
     """Cut into requests between items, never inside one."""
     if frame[ITEM].n_unique() == frame.height:
-        for start in range(0, frame.height, size):
-            part = frame.slice(start, size)
-            yield Batch(wave, bits, part, part.height, merged)
+        for start in range(0, frame.height, max_records):
+            part = frame.slice(start, max_records)
+            yield Batch(wave, bits, part, part.height, change_set_count)
         return
-    numbered = frame.with_columns(_item_number(frame))
-    for start in range(0, frame[ITEM].n_unique(), size):
-        part = numbered.filter(pl.col("_i").is_between(start, start + size - 1)).drop("_i")
-        yield Batch(wave, bits, part, part[ITEM].n_unique(), merged)
+    numbered = frame.with_columns(_number_items(frame))
+    for start in range(0, frame[ITEM].n_unique(), max_records):
+        part = numbered.filter(pl.col("_i").is_between(start, start + max_records - 1)).drop("_i")
+        yield Batch(wave, bits, part, part[ITEM].n_unique(), change_set_count)

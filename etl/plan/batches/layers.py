@@ -16,47 +16,49 @@ from etl.plan.batches import flag_closure as coherence
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Pass:
     """A set of leaves to send in the wave of this order."""
 
     order: int
     bits: int
 
 
-def layered(sets: Mapping[int, int], layout: Layout, size: int, per_minute: int) -> dict[int, tuple[Layer, ...]]:
+def split_initial_load(
+    records_by_set: Mapping[int, int], layout: Layout, max_records: int, requests_per_minute: int
+) -> dict[int, tuple[Pass, ...]]:
     """`sets`: records per set of leaves, all of them new and in one pass. For the sets that are better sent in
     layers (small ones, and only where one request each takes more minutes than needed): their layers."""
-    exact = sum(-(-records // size) for records in sets.values())
-    fewest = -(-sum(sets.values()) // size)
-    if exact <= per_minute * max(1, -(-fewest // per_minute)):
+    exact = sum(-(-records // max_records) for records in records_by_set.values())
+    fewest = -(-sum(records_by_set.values()) // max_records)
+    if exact <= requests_per_minute * max(1, -(-fewest // requests_per_minute)):
         return {}
-    small = {bits: records for bits, records in sets.items() if records < size}
+    small = {bits: records for bits, records in records_by_set.items() if records < max_records}
     if len(small) < 2:
         return {}
     common = -1
     for bits in small:
         common &= bits
-    core = coherence.close(common, common, layout)
+    core = coherence.closure(common, common, layout)
     if core is None:
         return {}
-    made: dict[int, tuple[Layer, ...]] = {}
+    made: dict[int, tuple[Pass, ...]] = {}
     count: dict[int, int] = {core: sum(small.values())}
     for bits in small:
-        layers = [Layer(0, core)]
-        for group in _groups(bits & ~core, layout):
-            closed = coherence.close(group, bits, layout)
+        layers = [Pass(0, core)]
+        for group in _bundle_sets(bits & ~core, layout):
+            closed = coherence.closure(group, bits, layout)
             if closed is None:
                 return {}
-            layers.append(Layer(1 + (group & -group).bit_length(), closed))
+            layers.append(Pass(1 + (group & -group).bit_length(), closed))
             count[closed] = count.get(closed, 0) + small[bits]
         made[bits] = tuple(layers)
-    requests = sum(-(-records // size) for records in count.values())
+    requests = sum(-(-records // max_records) for records in count.values())
     return made if requests < len(small) else {}
 
 
-def _groups(bits: int, layout: Layout) -> list[int]:
+def _bundle_sets(bits: int, layout: Layout) -> list[int]:
     """What has to stay together, as sets: bundles."""
     groups: dict[str, int] = {}
-    for leaf in layout.of(bits):
+    for leaf in layout.leaves_in(bits):
         groups[leaf.bundle] = groups.get(leaf.bundle, 0) | 1 << leaf.index
     return list(groups.values())

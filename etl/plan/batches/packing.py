@@ -18,7 +18,7 @@ from etl.plan.batches import flag_closure as coherence
 Packing = Literal["budget", "strict"]
 
 #: Above so many leftovers, comparing all pairs takes too long; neighbours are put together first.
-MOST_COMPARED = 300
+MAX_PAIRWISE_BINS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Group:
     """Records that would go under the same header."""
 
     bits: int
-    able: int  #: leaves that every record of the group could give
-    some: int  #: leaves that at least one of them could
+    sendable: int  #: leaves that every record of the group could give
+    sendable_by_any: int  #: leaves that at least one of them could
     records: int
     new: bool
 
@@ -41,22 +41,22 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
+class _Bin:
     """Leftovers that travel together: at most one request."""
 
     bits: int
-    able: int
-    some: int
+    sendable: int
+    sendable_by_any: int
     records: int
     new: bool
     parts: tuple[tuple[int, int], ...]  #: (group, records)
 
 
-_Widen = Callable[[int, int], int | None]
+_Closure = Callable[[int, int], int | None]
 
 
 def pack(
-    groups: Sequence[Group], layout: Layout, size: int, per_minute: int, packing: Packing = "budget"
+    groups: Sequence[Group], layout: Layout, max_records: int, requests_per_minute: int, packing: Packing = "budget"
 ) -> list[list[Share]]:
     """For each group, in order, how its records are sent: with its own set, or with a superset shared with others.
 
@@ -65,24 +65,24 @@ def pack(
     record of the group: of a list that is sent whole, the record would lose what the others do not have.
     """
     shares: list[list[Share]] = [[] for _ in groups]
-    loads: list[_Load] = []
+    loads: list[_Bin] = []
     whole = 0
     for number, group in enumerate(groups):
-        requests, rest = divmod(group.records, size)
+        requests, rest = divmod(group.records, max_records)
         whole += requests
         if requests:
-            shares[number].append(Share(group.bits, requests * size))
+            shares[number].append(Share(group.bits, requests * max_records))
         if rest:
-            loads.append(_Load(group.bits, group.able, group.some, rest, group.new, ((number, rest),)))
-    step = per_minute if packing == "budget" else 1
-    allowed = _up(-(-sum(group.records for group in groups) // size), step)
+            loads.append(_Bin(group.bits, group.sendable, group.sendable_by_any, rest, group.new, ((number, rest),)))
+    step = requests_per_minute if packing == "budget" else 1
+    allowed = _round_up(-(-sum(group.records for group in groups) // max_records), step)
     if whole + len(loads) > allowed:
-        widen = _widener(layout)
-        fewer = _merge(loads, allowed - whole, size, widen)
-        reached = _up(whole + len(fewer), step)
+        widen = _make_cached_closure(layout)
+        fewer = _merge_bins(loads, allowed - whole, max_records, widen)
+        reached = _round_up(whole + len(fewer), step)
         if reached > allowed and reached > whole + len(fewer):
             # Not all of them can share, so it takes another minute anyway: no need to fill up values for this one.
-            fewer = _merge(loads, reached - whole, size, widen)
+            fewer = _merge_bins(loads, reached - whole, max_records, widen)
         loads = fewer
     for load in loads:
         for number, records in load.parts:
@@ -90,48 +90,50 @@ def pack(
     return shares
 
 
-def fits(groups: Sequence[int], size: int, per_minute: int, packing: Packing) -> bool:
+def fits_budget(group_sizes: Sequence[int], max_records: int, requests_per_minute: int, packing: Packing) -> bool:
     """Whether groups of so many records need no more requests than may be made for them."""
-    step = per_minute if packing == "budget" else 1
-    return sum(-(-records // size) for records in groups) <= _up(-(-sum(groups) // size), step)
+    step = requests_per_minute if packing == "budget" else 1
+    return sum(-(-records // max_records) for records in group_sizes) <= _round_up(
+        -(-sum(group_sizes) // max_records), step
+    )
 
 
-def _up(requests: int, step: int) -> int:
+def _round_up(requests: int, step: int) -> int:
     return step * max(1, -(-requests // step))
 
 
-def _widener(layout: Layout) -> _Widen:
+def _make_cached_closure(layout: Layout) -> _Closure:
     """`coherence.close`, remembering: the same unions come up again and again."""
     known: dict[tuple[int, int], int | None] = {}
 
     def widen(bits: int, able: int) -> int | None:
         if (bits, able) not in known:
-            known[bits, able] = coherence.close(bits, able, layout)
+            known[bits, able] = coherence.closure(bits, able, layout)
         return known[bits, able]
 
     return widen
 
 
-def _merge(loads: Sequence[_Load], room: int, size: int, widen: _Widen) -> list[_Load]:
+def _merge_bins(bins: Sequence[_Bin], max_bins: int, max_records: int, closure: _Closure) -> list[_Bin]:
     """Put loads together until they are no more than `room`, or until nothing fits any more."""
-    if len(loads) > MOST_COMPARED:
-        loads = _neighbours(loads, max(room, MOST_COMPARED), size, widen)
-    alive = dict(enumerate(loads))
+    if len(bins) > MAX_PAIRWISE_BINS:
+        bins = _merge_neighbours(bins, max(max_bins, MAX_PAIRWISE_BINS), max_records, closure)
+    alive = dict(enumerate(bins))
     refused: dict[tuple[int, int], int | None] = {}  #: what a pair really costs, where that is more than it seems
     queue: list[tuple[int, int, int]] = []
 
     def offer(a: int, others: Iterable[int]) -> None:
-        best = _cheapest(a, others, alive, size, refused)
+        best = _cheapest_partner(a, others, alive, max_records, refused)
         if best is not None:
             heapq.heappush(queue, (best[0], a, best[1]))
 
     numbers = list(alive)
     for i, a in enumerate(numbers):
         offer(a, numbers[:i])
-    fresh = len(loads)
-    while len(alive) > room:
+    fresh = len(bins)
+    while len(alive) > max_bins:
         if not queue:
-            if not _dissolve(alive, size, widen):
+            if not _dissolve_bin(alive, max_records, closure):
                 break
             continue
         cost, a, b = heapq.heappop(queue)
@@ -141,8 +143,8 @@ def _merge(loads: Sequence[_Load], room: int, size: int, widen: _Widen) -> list[
         if b not in alive:
             offer(a, older)
             continue
-        joined = _join(alive[a], alive[b], widen)
-        true = None if joined is None else _added(alive[a], joined.bits) + _added(alive[b], joined.bits)
+        joined = _join_bins(alive[a], alive[b], closure)
+        true = None if joined is None else _added_values(alive[a], joined.bits) + _added_values(alive[b], joined.bits)
         if joined is None or true != cost:
             refused[a, b] = true
             offer(a, older)
@@ -154,60 +156,70 @@ def _merge(loads: Sequence[_Load], room: int, size: int, widen: _Widen) -> list[
     return list(alive.values())
 
 
-def _cheapest(
-    a: int, others: Iterable[int], alive: dict[int, _Load], size: int, refused: dict[tuple[int, int], int | None]
+def _cheapest_partner(
+    number: int,
+    others: Iterable[int],
+    open_bins: dict[int, _Bin],
+    max_records: int,
+    exact_costs: dict[tuple[int, int], int | None],
 ) -> tuple[int, int] | None:
     """The partner of `a` that adds the fewest values, (cost, number); a lower bound until the sets are closed."""
-    mine = alive[a]
-    bits, able, records, new = mine.bits, mine.able, mine.records, mine.new
+    mine = open_bins[number]
+    bits, able, records, new = mine.bits, mine.sendable, mine.records, mine.new
     best: tuple[int, int] | None = None
     for b in others:
-        load = alive[b]
+        load = open_bins[b]
         theirs = load.bits
-        if load.new is not new or records + load.records > size or theirs & ~able or bits & ~load.able:
+        if load.new is not new or records + load.records > max_records or theirs & ~able or bits & ~load.sendable:
             continue
         cost: int | None = (theirs & ~bits).bit_count() * records + (bits & ~theirs).bit_count() * load.records
-        if (a, b) in refused:
-            cost = refused[a, b]
+        if (number, b) in exact_costs:
+            cost = exact_costs[number, b]
         if cost is not None and (best is None or cost < best[0]):
             best = cost, b
     return best
 
 
-def _join(one: _Load, two: _Load, widen: _Widen) -> _Load | None:
+def _join_bins(left: _Bin, right: _Bin, closure: _Closure) -> _Bin | None:
     """Both under one header; None when there is none that suits them."""
-    union, able, some = one.bits | two.bits, one.able & two.able, one.some | two.some
-    if union & ~able or one.new is not two.new:
+    union, able, some = (
+        left.bits | right.bits,
+        left.sendable & right.sendable,
+        left.sendable_by_any | right.sendable_by_any,
+    )
+    if union & ~able or left.new is not right.new:
         return None
-    wide = union if union in (one.bits, two.bits) else widen(union, able)
-    if wide is None or widen(wide, some) != wide:
+    wide = union if union in (left.bits, right.bits) else closure(union, able)
+    if wide is None or closure(wide, some) != wide:
         return None
-    return _Load(wide, able, some, one.records + two.records, one.new, one.parts + two.parts)
+    return _Bin(wide, able, some, left.records + right.records, left.new, left.parts + right.parts)
 
 
-def _added(load: _Load, bits: int) -> int:
-    return (bits & ~load.bits).bit_count() * load.records
+def _added_values(source: _Bin, bits: int) -> int:
+    return (bits & ~source.bits).bit_count() * source.records
 
 
-def _neighbours(loads: Sequence[_Load], room: int, size: int, widen: _Widen) -> list[_Load]:
+def _merge_neighbours(bins: Sequence[_Bin], max_bins: int, max_records: int, closure: _Closure) -> list[_Bin]:
     """Sorted so that sets with the same rare leaves stand together, the smallest are joined with their neighbours."""
     counts: dict[int, int] = {}
-    for load in loads:
-        for bit in _bits(load.bits):
+    for load in bins:
+        for bit in _bit_indexes(load.bits):
             counts[bit] = counts.get(bit, 0) + load.records
 
-    def rare_first(load: _Load) -> list[int]:
-        return sorted(counts[bit] << 16 | bit for bit in _bits(load.bits))
+    def rare_first(load: _Bin) -> list[int]:
+        return sorted(counts[bit] << 16 | bit for bit in _bit_indexes(load.bits))
 
-    row: list[_Load] = sorted(loads, key=lambda load: (load.new, rare_first(load)))
-    while len(row) > room:
+    row: list[_Bin] = sorted(bins, key=lambda load: (load.new, rare_first(load)))
+    while len(row) > max_bins:
         costs = []
         for i in range(len(row) - 1):
-            joined = _join(row[i], row[i + 1], widen) if row[i].records + row[i + 1].records <= size else None
+            joined = (
+                _join_bins(row[i], row[i + 1], closure) if row[i].records + row[i + 1].records <= max_records else None
+            )
             if joined is not None:
-                costs.append((_added(row[i], joined.bits) + _added(row[i + 1], joined.bits), i, joined))
-        taken: dict[int, _Load] = {}
-        for _, i, joined in sorted(costs, key=lambda cost: cost[:2])[: max(1, (len(row) - room + 1) // 2)]:
+                costs.append((_added_values(row[i], joined.bits) + _added_values(row[i + 1], joined.bits), i, joined))
+        taken: dict[int, _Bin] = {}
+        for _, i, joined in sorted(costs, key=lambda cost: cost[:2])[: max(1, (len(row) - max_bins + 1) // 2)]:
             if i - 1 not in taken and i + 1 not in taken:
                 taken[i] = joined
         if not taken:
@@ -216,23 +228,23 @@ def _neighbours(loads: Sequence[_Load], room: int, size: int, widen: _Widen) -> 
     return row
 
 
-def _bits(bits: int) -> Iterable[int]:
+def _bit_indexes(bits: int) -> Iterable[int]:
     while bits:
         low = bits & -bits
         yield low.bit_length() - 1
         bits ^= low
 
 
-def _dissolve(alive: dict[int, _Load], size: int, widen: _Widen) -> bool:
+def _dissolve_bin(open_bins: dict[int, _Bin], max_records: int, closure: _Closure) -> bool:
     """No pair fits: spread the load that is cheapest to spread over the free room of the others."""
-    best: tuple[int, int, list[tuple[int, _Load, int]]] | None = None
-    for number, load in alive.items():
-        plan = _spread(number, load, alive, size, widen)
+    best: tuple[int, int, list[tuple[int, _Bin, int]]] | None = None
+    for number, load in open_bins.items():
+        plan = _plan_spread(number, load, open_bins, max_records, closure)
         if plan is not None and (best is None or plan[0] < best[0]):
             best = plan[0], number, plan[1]
     if best is None:
         return False
-    parts = list(alive.pop(best[1]).parts)
+    parts = list(open_bins.pop(best[1]).parts)
     for other, joined, records in best[2]:
         moved: list[tuple[int, int]] = []
         while records:
@@ -242,11 +254,11 @@ def _dissolve(alive: dict[int, _Load], size: int, widen: _Widen) -> bool:
             records -= take
             if held > take:
                 parts.append((group, held - take))
-        host = alive[other]
-        alive[other] = _Load(
+        host = open_bins[other]
+        open_bins[other] = _Bin(
             joined.bits,
-            joined.able,
-            joined.some,
+            joined.sendable,
+            joined.sendable_by_any,
             host.records + sum(n for _, n in moved),
             host.new,
             host.parts + tuple(moved),
@@ -254,21 +266,21 @@ def _dissolve(alive: dict[int, _Load], size: int, widen: _Widen) -> bool:
     return True
 
 
-def _spread(
-    number: int, load: _Load, alive: dict[int, _Load], size: int, widen: _Widen
-) -> tuple[int, list[tuple[int, _Load, int]]] | None:
+def _plan_spread(
+    number: int, source: _Bin, open_bins: dict[int, _Bin], max_records: int, closure: _Closure
+) -> tuple[int, list[tuple[int, _Bin, int]]] | None:
     """What it costs to put a load's records where there is room, and where they go; None when there is too little."""
     hosts = []
-    for other, host in alive.items():
-        free = size - host.records
-        if other != number and free > 0 and (joined := _join(host, load, widen)) is not None:
-            moved = min(free, load.records)
-            cost = _added(host, joined.bits) + (joined.bits & ~load.bits).bit_count() * moved
+    for other, host in open_bins.items():
+        free = max_records - host.records
+        if other != number and free > 0 and (joined := _join_bins(host, source, closure)) is not None:
+            moved = min(free, source.records)
+            cost = _added_values(host, joined.bits) + (joined.bits & ~source.bits).bit_count() * moved
             hosts.append((cost / moved, other, joined, free))
-    total, left, used = 0, load.records, []
+    total, left, used = 0, source.records, []
     for _, other, joined, free in sorted(hosts, key=lambda host: host[:2]):
         moved = min(free, left)
-        total += _added(alive[other], joined.bits) + (joined.bits & ~load.bits).bit_count() * moved
+        total += _added_values(open_bins[other], joined.bits) + (joined.bits & ~source.bits).bit_count() * moved
         used.append((other, joined, moved))
         left -= moved
         if not left:

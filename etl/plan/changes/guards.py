@@ -15,43 +15,43 @@ import polars as pl
 from etl.mapping.model import Limit, Mapping
 from etl.model.runs import Counts
 from etl.plan.changes import previous_file as history
-from etl.plan.changes.impact import EXAMPLES, Example, Impact, Tally
+from etl.plan.changes.impact import MAX_EXAMPLES, Example, Impact, Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GuardInput:
     """What the guards look at."""
 
     mapping: Mapping
     counts: Counts
     impact: Impact
-    rejected: pl.DataFrame  #: rejections
+    rejection_lines: pl.DataFrame  #: rejections
     full_file: bool  #: goes with FullFile=true
-    before: history.Before | None
+    previous_file: history.PreviousFile | None
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GuardResult:
     """What one guard found, and whether that is more than may pass."""
 
     guard: str
-    found: int
-    of: int
+    count: int
+    total: int
     limit: str
     held: bool
     reason: str  #: why the run is held; empty when it is not
     examples: tuple[Example, ...] = ()
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "guard": self.guard,
-            "found": self.found,
-            "of": self.of,
+            "found": self.count,
+            "of": self.total,
             "limit": self.limit,
             "held": self.held,
             "reason": self.reason,
-            "examples": [example.shown() for example in self.examples],
+            "examples": [example.to_json() for example in self.examples],
         }
 
 
@@ -60,46 +60,50 @@ class Guard:
     """A line of the table. `reason` is filled with found, of, limit and by."""
 
     name: str
-    measure: Callable[[Facts], Tally]
+    measure: Callable[[GuardInput], Tally]
     limit: Callable[[Mapping], Limit]
     reason: str
-    of: Callable[[Facts], int] = lambda facts: facts.impact.alive
-    applies: Callable[[Facts], bool] = lambda facts: True
+    total: Callable[[GuardInput], int] = lambda facts: facts.impact.active
+    applies: Callable[[GuardInput], bool] = lambda facts: True
 
 
-def _rejected(facts: Facts) -> Tally:
-    rows = facts.rejected.head(EXAMPLES).select("row", "column", "value", "message").iter_rows()
+def _measure_rejected(guard_input: GuardInput) -> Tally:
+    rows = guard_input.rejection_lines.head(MAX_EXAMPLES).select("row", "column", "value", "message").iter_rows()
     examples = tuple(
         Example(f"row {row}", str(column or ""), value, str(message)) for row, column, value, message in rows
     )
-    return Tally(facts.counts.rejected, examples)
+    return Tally(guard_input.counts.rejected, examples)
 
 
-def _gone(facts: Facts) -> Tally:
+def _measure_missing(guard_input: GuardInput) -> Tally:
     """Those that the file before had no more either stay missing when nothing happens to them: no news."""
-    known = facts.before.gone if facts.before is not None and facts.mapping.gone == "ignore" else 0
-    return replace(facts.impact.gone, count=max(0, facts.impact.gone.count - known))
+    known = (
+        guard_input.previous_file.gone
+        if guard_input.previous_file is not None and guard_input.mapping.gone == "ignore"
+        else 0
+    )
+    return replace(guard_input.impact.gone, count=max(0, guard_input.impact.gone.count - known))
 
 
 #: In the order in which reasons are given.
 GUARDS = (
     Guard(
         "rejected",
-        _rejected,
+        _measure_rejected,
         lambda mapping: mapping.rejects,
         "{found} of {of} rows were rejected; the mapping lets {limit} pass",
-        of=lambda facts: facts.counts.rows - facts.counts.skipped,
+        total=lambda facts: facts.counts.rows - facts.counts.skipped,
     ),
     Guard(
         "gone",
-        _gone,
+        _measure_missing,
         lambda mapping: mapping.guards.gone,
         "{found} of {of} records are no longer in the file; the mapping lets {limit} be: is it whole?",
         applies=lambda facts: facts.mapping.source.content == "full",
     ),
     Guard(
         "deactivated",
-        lambda facts: facts.impact.switched_off,
+        lambda facts: facts.impact.deactivated,
         lambda mapping: mapping.guards.deactivated,
         "{found} of {of} records would be switched off; the mapping lets {limit} be: is the file whole?",
     ),
@@ -136,34 +140,37 @@ GUARDS = (
     ),
 )
 
-NAMES = (*(guard.name for guard in GUARDS), "shrink")
+GUARD_NAMES = (*(guard.name for guard in GUARDS), "shrink")
 
 
-def judge(facts: Facts) -> tuple[Verdict, ...]:
+def evaluate(guard_input: GuardInput) -> tuple[GuardResult, ...]:
     """What every guard says, those that let the run pass among them."""
-    return (*(_verdict(guard, facts) for guard in GUARDS if guard.applies(facts)), *_shrink(facts))
+    return (
+        *(_evaluate_guard(guard, guard_input) for guard in GUARDS if guard.applies(guard_input)),
+        *_evaluate_shrink(guard_input),
+    )
 
 
-def reasons(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+def hold_reasons(results: Sequence[GuardResult]) -> tuple[str, ...]:
     """Why the run waits for a person's yes; empty when it may go."""
-    return tuple(verdict.reason for verdict in verdicts if verdict.held)
+    return tuple(verdict.reason for verdict in results if verdict.held)
 
 
-def _verdict(guard: Guard, facts: Facts) -> Verdict:
-    tally, limit, of = guard.measure(facts), guard.limit(facts.mapping), guard.of(facts)
-    held = limit.exceeded(tally.count, of)
-    by = f"{(facts.mapping.guards.price_by * 100).normalize():f} %"
+def _evaluate_guard(guard: Guard, guard_input: GuardInput) -> GuardResult:
+    tally, limit, of = guard.measure(guard_input), guard.limit(guard_input.mapping), guard.total(guard_input)
+    held = limit.is_exceeded(tally.count, of)
+    by = f"{(guard_input.mapping.guards.price_by * 100).normalize():f} %"
     reason = guard.reason.format(found=tally.count, of=of, limit=limit, by=by) if held else ""
-    return Verdict(guard.name, tally.count, of, str(limit), held, reason, tally.examples)
+    return GuardResult(guard.name, tally.count, of, str(limit), held, reason, tally.examples)
 
 
-def _shrink(facts: Facts) -> tuple[Verdict, ...]:
+def _evaluate_shrink(guard_input: GuardInput) -> tuple[GuardResult, ...]:
     """A file held against the one before it; two measures, rows and bytes, under one limit."""
-    before, bound = facts.before, facts.mapping.source.shrink
+    before, bound = guard_input.previous_file, guard_input.mapping.source.shrink
     if before is None or bound.share is None:
         return ()
     limit = f"{(bound.share * 100).normalize():f} %"
-    doubts = history.doubts(facts.mapping, facts.counts.rows, before)
-    lost = max(0, before.rows - facts.counts.rows)
-    verdicts = [Verdict("shrink", lost, before.rows, limit, True, doubt) for doubt in doubts]
-    return tuple(verdicts) or (Verdict("shrink", lost, before.rows, limit, False, ""),)
+    doubts = history.shrink_warnings(guard_input.mapping, guard_input.counts.rows, before)
+    lost = max(0, before.rows - guard_input.counts.rows)
+    verdicts = [GuardResult("shrink", lost, before.rows, limit, True, doubt) for doubt in doubts]
+    return tuple(verdicts) or (GuardResult("shrink", lost, before.rows, limit, False, ""),)

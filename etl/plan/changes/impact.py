@@ -15,13 +15,13 @@ from etl.contract import spec as contracts
 from etl.mapping.layout import Leaf
 
 #: How many examples people are shown of a thing.
-EXAMPLES = 10
+MAX_EXAMPLES = 10
 
 #: Upper ends of the classes of price moves in percent; the last class has none.
-CLASSES = (-50.0, -30.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0, 30.0, 50.0)
+PRICE_CHANGE_BOUNDS = (-50.0, -30.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 
 #: Characters of a value that an example shows.
-SHOWN = 80
+MAX_EXAMPLE_LENGTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Example:
     after: str | None
     percent: float | None = None
 
-    def shown(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON; a cell may be a whole description, or worse."""
         return {
-            "key": shortened(self.key),
+            "key": shorten(self.key),
             "field": self.field,
-            "before": shortened(self.before),
-            "after": shortened(self.after),
+            "before": shorten(self.before),
+            "after": shorten(self.after),
             "percent": self.percent,
         }
 
@@ -58,7 +58,7 @@ class FieldChange:
     """What happens to one field of the records that Norce has already."""
 
     name: str
-    means: str | None
+    meaning: str | None
     changed: int  #: records whose value differs, filled and cleared ones among them
     filled: int  #: had no value before
     cleared: int
@@ -74,13 +74,13 @@ class FieldChange:
 class Impact:
     """Everything about one run that a shop would want to know before it is sent."""
 
-    alive: int = 0  #: records that Norce has and that are not switched off
+    active: int = 0  #: records that Norce has and that are not switched off
     new: int = 0
-    back: int = 0  #: had been switched off by us because they were gone
+    reappeared: int = 0  #: had been switched off by us because they were gone
     fields: tuple[FieldChange, ...] = ()
     gone: Tally = Tally()  #: no longer in the file
-    switched_off: Tally = Tally()  #: gone and switched off for it, or switched off by the file
-    switched_on: int = 0
+    deactivated: Tally = Tally()  #: gone and switched off for it, or switched off by the file
+    activated: int = 0
     price_moves: Tally = Tally()  #: by more than the mapping's `by`
     price_zero: Tally = Tally()
     below_cost: Tally = Tally()
@@ -89,24 +89,26 @@ class Impact:
     largest: tuple[Example, ...] = field(default=())  #: of all fields, prices first
 
 
-def shown_key(key: str) -> str:
+def display_key(key: str) -> str:
     """A key for people's eyes."""
     return key.replace("\x1f", " / ")
 
 
-def shortened(value: str | None) -> str | None:
+def shorten(value: str | None) -> str | None:
     """The beginning of a text."""
-    return value if value is None or len(value) <= SHOWN else value[:SHOWN] + "…"
+    return value if value is None or len(value) <= MAX_EXAMPLE_LENGTH else value[:MAX_EXAMPLE_LENGTH] + "…"
 
 
-def text(value: Any, leaf: Leaf) -> str | None:
+def display_value(value: Any, leaf: Leaf) -> str | None:
     """A value as people write it; None stays None."""
     if value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and leaf.field.type == "enum":
-        names = {number: name for name, number in contracts.load().enums.get(str(leaf.field.of), {}).items()}
+        names = {
+            number: name for name, number in contracts.load_contract().enums.get(str(leaf.field.inner_type), {}).items()
+        }
         return names.get(value, str(value))
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"
@@ -117,22 +119,22 @@ def text(value: Any, leaf: Leaf) -> str | None:
     return str(value)
 
 
-def summary(impact: Impact) -> dict[str, Any]:
+def impact_to_json(impact: Impact) -> dict[str, Any]:
     """The impact as JSON, for reports, screens and the page."""
     return {
-        "known": impact.alive,
+        "known": impact.active,
         "new": impact.new,
-        "back": impact.back,
+        "back": impact.reappeared,
         "gone": impact.gone.count,
-        "switched_off": impact.switched_off.count,
-        "switched_on": impact.switched_on,
+        "switched_off": impact.deactivated.count,
+        "switched_on": impact.activated,
         "stock_zero": impact.stock_zero.count,
         "stock_back": impact.stock_back,
-        "texts": sum(change.changed for change in impact.fields if change.means == "text"),
+        "texts": sum(change.changed for change in impact.fields if change.meaning == "text"),
         "fields": [
             {
                 "field": change.name,
-                "means": change.means,
+                "means": change.meaning,
                 "changed": change.changed,
                 "filled": change.filled,
                 "cleared": change.cleared,
@@ -144,6 +146,6 @@ def summary(impact: Impact) -> dict[str, Any]:
             }
             for change in impact.fields
         ],
-        "largest": [example.shown() for example in impact.largest],
-        "gone_examples": [example.shown() for example in impact.gone.examples],
+        "largest": [example.to_json() for example in impact.largest],
+        "gone_examples": [example.to_json() for example in impact.gone.examples],
     }

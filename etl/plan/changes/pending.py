@@ -10,68 +10,74 @@ from __future__ import annotations
 import polars as pl
 
 from etl.mapping.layout import Layout
-from etl.model.columns import CAME, ITEM, KEY, ROW, SAID
-from etl.model.schemas import nowhere
+from etl.model.columns import ORIGIN, ITEM, KEY, ROW, STATED
+from etl.model.schemas import no_origin
 from etl.model.tables import Records
 
 
-def under(records: Records, pending: pl.DataFrame | None, layout: Layout) -> Records:
+def merge_pending(records: Records, pending_records: pl.DataFrame | None, layout: Layout) -> Records:
     """The records, completed by pending values: newer ones win, an empty cell that says nothing does not.
 
     Records only in `pending` (`etl.state.snapshots.accepted.owed`, with CAME unless an older version has written it)
     come behind the others, without a source row, with where they CAME from.
     """
-    if pending is None or pending.is_empty():
+    if pending_records is None or pending_records.is_empty():
         return records
     frame = records.frame
     kinds = frame.schema
-    owed = _said(pending, layout, kinds)
-    clears = _clears(layout)
-    kept = [name for name in owed.columns if name not in (KEY, ITEM, CAME)]
+    owed = _stated_values(pending_records, layout, kinds)
+    clears = _clearing_columns(layout)
+    kept = [name for name in owed.columns if name not in (KEY, ITEM, ORIGIN)]
     old = owed.select(KEY, *(pl.col(name).alias("\x1f" + name) for name in kept))
     completed = frame.join(old, on=KEY, how="left", maintain_order="left").select(
         *(
-            pl.when(_silent(name, layout)).then(pl.coalesce("\x1f" + name, name)).otherwise(name).alias(name)
+            pl.when(_is_unstated(name, layout)).then(pl.coalesce("\x1f" + name, name)).otherwise(name).alias(name)
             if name in kept and name not in clears
             else pl.col(name)
             for name in frame.columns
         ),
-        nowhere(),
+        no_origin(),
     )
     more = owed.join(frame.select(KEY), on=KEY, how="anti", maintain_order="left").select(
         *(
             pl.col(name) if name in owed.columns else pl.lit(None, dtype=kind).alias(name)
             for name, kind in kinds.items()
         ),
-        CAME,
+        ORIGIN,
     )
-    return Records(pl.concat([completed, more]), records.rows)
+    return Records(pl.concat([completed, more]), records.row_numbers)
 
 
-def _said(pending: pl.DataFrame, layout: Layout, kinds: pl.Schema) -> pl.DataFrame:
+def _stated_values(pending_records: pl.DataFrame, layout: Layout, schema: pl.Schema) -> pl.DataFrame:
     """What is owed in the types that the mapping gives its fields now: KEY, ITEM, data columns, CAME.
 
     Values that nobody has said are empty. What Norce has stays where something else is told apart by it, where empty
     means to empty the field in Norce, and in lists and objects that go as a whole: left out of these is gone from them.
     """
-    fixed = _clears(layout)
+    fixed = _clearing_columns(layout)
     for leaf in layout.leaves:
-        if leaf.key or leaf.anchor or leaf.constant or layout.bundles[leaf.bundle].bit_count() > 1:
+        if leaf.key or leaf.identifier or leaf.constant or layout.bundles[leaf.bundle].bit_count() > 1:
             fixed.add(leaf.column)
-    columns = [name for name in kinds if name not in (KEY, ITEM, ROW)]
-    kept = [name for name in columns if name in pending.columns and _fits(pending, name, kinds[name])]
-    values = {name: pl.col(name).cast(kinds[name], strict=False) for name in kept}
+    columns = [name for name in schema if name not in (KEY, ITEM, ROW)]
+    kept = [
+        name
+        for name in columns
+        if name in pending_records.columns and _is_castable(pending_records, name, schema[name])
+    ]
+    values = {name: pl.col(name).cast(schema[name], strict=False) for name in kept}
     for name in kept:
-        if SAID + name in pending.columns and name not in fixed:
-            values[name] = pl.when(SAID + name).then(values[name]).alias(name)
-    return pending.select(KEY, ITEM, *values.values(), CAME if CAME in pending.columns else nowhere())
+        if STATED + name in pending_records.columns and name not in fixed:
+            values[name] = pl.when(STATED + name).then(values[name]).alias(name)
+    return pending_records.select(
+        KEY, ITEM, *values.values(), ORIGIN if ORIGIN in pending_records.columns else no_origin()
+    )
 
 
-def _clears(layout: Layout) -> set[str]:
+def _clearing_columns(layout: Layout) -> set[str]:
     return {leaf.column for leaf in layout.leaves if leaf.value.empty == "clear"}
 
 
-def can_wait(layout: Layout) -> bool:
+def can_merge(layout: Layout) -> bool:
     """Whether records of such a feed may be left to a later file, because one record made of both is what the two in
     turn would have made.
 
@@ -81,52 +87,52 @@ def can_wait(layout: Layout) -> bool:
     """
     around = {place for leaf in layout.leaves if leaf.key for place in leaf.parents}
     for leaf in layout.leaves:
-        named = leaf.anchor and not leaf.constant and not leaf.key and leaf.parent not in around
+        named = leaf.identifier and not leaf.constant and not leaf.key and leaf.parent not in around
         if leaf.inner is not None or not leaf.value.own or named:
             return False
     return layout.operation.key.match == "all" and not layout.item_leaves
 
 
-def apart(records: Records, pending: pl.DataFrame | None, layout: Layout) -> bool:
+def must_flush_first(records: Records, pending_records: pl.DataFrame | None, layout: Layout) -> bool:
     """Whether what is owed has to be sent before the records, although both can wait (`can_wait`).
 
     So it is where an empty cell of a newer row would be filled with what then changes the meaning of the others, where
     a key is spelled in another case, and where both speak of one product under its code.
     """
-    if pending is None or pending.is_empty():
+    if pending_records is None or pending_records.is_empty():
         return False
-    owed = _said(pending, layout, records.frame.schema)
+    owed = _stated_values(pending_records, layout, records.frame.schema)
     folded = pl.col(KEY).str.to_lowercase().alias("folded")
     both = records.frame.with_columns(folded).join(
         owed.with_columns(folded), on="folded", how="inner", suffix="\x1fowed", maintain_order="left"
     )
     if both.filter(pl.col(KEY) != pl.col(KEY + "\x1fowed")).height:
         return True
-    clusters = [layout.by_path[path] for path in layout.operation.full_file.needs if path in layout.by_path]
+    clusters = [layout.by_path[path] for path in layout.operation.full_file.required_fields if path in layout.by_path]
     for name in [leaf.column for leaf in clusters if not leaf.key and leaf.column in owed.columns]:
         if records.frame.join(owed.select(name), on=name, how="semi").height:
             return True
     whole = any(bits.bit_count() > 1 for bits in layout.bundles.values())
-    if not (whole or layout.overruled or layout.forced or layout.companions):
+    if not (whole or layout.overridden_by or layout.activates or layout.read_with):
         return False
     names = sorted({leaf.column for leaf in layout.leaves if not leaf.constant} & set(owed.columns))
-    filled = (_silent(name, layout) & pl.col(name + "\x1fowed").is_not_null() for name in names)
+    filled = (_is_unstated(name, layout) & pl.col(name + "\x1fowed").is_not_null() for name in names)
     return both.filter(pl.any_horizontal(pl.lit(False), *filled)).height > 0
 
 
-def _silent(name: str, layout: Layout) -> pl.Expr:
+def _is_unstated(name: str, layout: Layout) -> pl.Expr:
     """Whether a cell of this column says nothing: it is empty, or a value that Connect would ignore."""
     leaves = [leaf for leaf in layout.leaves if leaf.column == name and leaf.inner is None]
     silent = pl.col(name).is_null()
-    if any(leaf.field.empty == "ignored" for leaf in leaves):
+    if any(leaf.field.null_effect == "ignored" for leaf in leaves):
         return silent | (pl.col(name) == 0)
     return silent
 
 
-def _fits(frame: pl.DataFrame, name: str, kind: pl.DataType) -> bool:
+def _is_castable(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> bool:
     """Whether old values can be read in the type that the mapping gives the field now."""
     try:
-        frame.select(pl.col(name).cast(kind, strict=False))
+        frame.select(pl.col(name).cast(dtype, strict=False))
     except pl.exceptions.PolarsError:
         return False
     return True

@@ -14,77 +14,77 @@ from collections.abc import Iterable
 import polars as pl
 
 from etl.mapping.model import Column
-from etl.mapping.text import SPACES
+from etl.mapping.text import WHITESPACE
 
 #: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
-NUMBER = pl.Decimal(18, 4)
+NUMBER_TYPE = pl.Decimal(18, 4)
 
 #: How the reader of workbooks writes their days and times.
-WORKBOOK_DAYS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
-WORKBOOK_TIMES = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
+WORKBOOK_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
+WORKBOOK_DATETIME_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
 
 
 #: Characters that composing may change, and many that it does not: Latin letters and usual signs are left out.
-_COMPOSABLE = r"[^\x{0}-\x{2FF}\x{2010}-\x{203A}\x{20A0}-\x{20BF}\x{2122}]"
+_NORMALIZABLE = r"[^\x{0}-\x{2FF}\x{2010}-\x{203A}\x{20A0}-\x{20BF}\x{2122}]"
 
 
-def is_composed(text: pl.Expr) -> pl.Expr:
+def is_normalized(text: pl.Expr) -> pl.Expr:
     """Whether composing (NFC) certainly changes none of these texts."""
-    return ~text.str.contains(_COMPOSABLE).any()
+    return ~text.str.contains(_NORMALIZABLE).any()
 
 
 @functools.cache
-def is_usual(encoding: str) -> bool:
+def is_simple_encoding(encoding: str) -> bool:
     """Whether no file in it can say what has to be composed, or ends in white space of which `SPACES` knows nothing."""
     return all(codecs.lookup(part.strip()).name in ("ascii", "cp1252") for part in encoding.split("|"))
 
 
-def clean(text: pl.Expr, column: Column, *, composed: bool, usual: bool) -> pl.Expr:
+def clean_text(text: pl.Expr, column: Column, *, normalized: bool, simple_whitespace: bool) -> pl.Expr:
     """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow.
 
     `usual`: what polars takes for white space is what is listed here, which it takes off faster.
     """
     if column.trim:
-        text = text.str.strip_chars(None if usual else SPACES)
-    return text if composed else text.str.normalize("NFC")
+        text = text.str.strip_chars(None if simple_whitespace else WHITESPACE)
+    return text if normalized else text.str.normalize("NFC")
 
 
-def blank(text: pl.Expr, column: Column) -> pl.Expr:
+def null_if_empty(text: pl.Expr, column: Column) -> pl.Expr:
     """Null for nothing and for the words that mean nothing."""
     filled: pl.Expr = ~text.is_in(["", *column.empty]) if column.empty else text.ne("")
     return pl.when(filled).then(text)
 
 
 #: Types whose simplest form is worth asking for.
-PLAIN = ("boolean", "decimal")
+CANONICAL_TYPES = ("boolean", "decimal")
 
 
-def is_plain(text: pl.Expr, column: Column) -> pl.Expr:
+def is_canonical(text: pl.Expr, column: Column) -> pl.Expr:
     """Whether all of these texts are of the simplest form: good, and by no cleaning made another.
 
     Decimals without anything but digits, within what Connect takes; words for yes and no as they are listed, or in
     capitals.
     """
     if column.type == "boolean":
-        return text.is_in([*_spelled(column.true), *_spelled(column.false)]).all()
+        return text.is_in([*_spellings(column.true), *_spellings(column.false)]).all()
     return text.str.contains(rf"^-?[0-9]{{1,11}}(?:{re.escape(column.decimal)}[0-9]{{1,4}})?$").all()
 
 
-def _spelled(words: Iterable[str]) -> list[str]:
+def _spellings(words: Iterable[str]) -> list[str]:
     """Words as they mostly stand in cells."""
     return [form for word in words if word.isascii() and word.isalnum() for form in (word, word.upper())]
 
 
-def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) -> pl.Expr:
+def parse_text(text: pl.Expr, column: Column, *, excel: bool, canonical: bool = False) -> pl.Expr:
     """The typed value, or null where the text is no such thing; for `plain` see `is_plain`."""
     match column.type:
         case "decimal":
-            return _decimal(text, column, excel=excel, plain=plain)
+            return _parse_decimal(text, column, excel=excel, canonical=canonical)
         case "integer":
-            digits = _plain_number(text, column, excel=excel).str.replace(r"\.0+$", "")
+            digits = _normalize_number(text, column, excel=excel).str.replace(r"\.0+$", "")
             return pl.when(digits.str.contains(r"^-?\d{1,18}$")).then(digits).cast(pl.Int64, strict=False)
-        case "boolean" if plain:
-            return text.is_in(_spelled(column.true))
+        case "boolean" if canonical:
+            return text.is_in(_spellings(column.true))
         case "boolean":
             lower = text.str.to_lowercase()
             return (
@@ -94,29 +94,31 @@ def parse(text: pl.Expr, column: Column, *, excel: bool, plain: bool = False) ->
                 .then(False)
             )
         case "date":
-            shapes = (*column.formats, *(WORKBOOK_DAYS if excel else ()))
-            return _of_our_time(pl.coalesce(text.str.strptime(pl.Date, shape, strict=False) for shape in shapes))
+            shapes = (*column.formats, *(WORKBOOK_DATE_FORMATS if excel else ()))
+            return _null_before_year_1000(
+                pl.coalesce(text.str.strptime(pl.Date, shape, strict=False) for shape in shapes)
+            )
         case "datetime":
-            shapes = (*column.formats, *(WORKBOOK_TIMES if excel else ()))
-            return _of_our_time(pl.coalesce(_moment(text, shape, column.zone) for shape in shapes))
+            shapes = (*column.formats, *(WORKBOOK_DATETIME_FORMATS if excel else ()))
+            return _null_before_year_1000(pl.coalesce(_parse_datetime(text, shape, column.zone) for shape in shapes))
         case _:
             return text
 
 
-def _moment(text: pl.Expr, shape: str, zone: str) -> pl.Expr:
+def _parse_datetime(text: pl.Expr, format: str, zone: str) -> pl.Expr:
     """A moment in UTC. A cell that tells its own distance from UTC needs no zone."""
-    if re.search(r"%:{0,3}z|%#z|%s|Z$", shape):
-        return text.str.strptime(pl.Datetime("us", "UTC"), shape, strict=False)
-    local = text.str.strptime(pl.Datetime("us"), shape, strict=False)
+    if re.search(r"%:{0,3}z|%#z|%s|Z$", format):
+        return text.str.strptime(pl.Datetime("us", "UTC"), format, strict=False)
+    local = text.str.strptime(pl.Datetime("us"), format, strict=False)
     return local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
 
 
-def _of_our_time(moment: pl.Expr) -> pl.Expr:
+def _null_before_year_1000(moment: pl.Expr) -> pl.Expr:
     """`%Y` reads the 24 of `02.01.24` as the year 24: that is no date but another format."""
     return pl.when(moment.dt.year() >= 1000).then(moment)
 
 
-def describe(column: Column) -> str:
+def describe_type(column: Column) -> str:
     """What a good cell is, in words."""
     match column.type:
         case "decimal":
@@ -130,7 +132,7 @@ def describe(column: Column) -> str:
             return f"{column.type} written {' or '.join(column.formats)}"
 
 
-def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
+def _normalize_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     """`-1234.5` from what the column writes, null where marks and groups do not fit."""
     mark = re.escape(column.decimal)
     group = re.escape(column.thousands) if column.thousands else ""
@@ -151,11 +153,11 @@ def _plain_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     return number
 
 
-def _decimal(text: pl.Expr, column: Column, *, excel: bool, plain: bool) -> pl.Expr:
-    if plain:
+def _parse_decimal(text: pl.Expr, column: Column, *, excel: bool, canonical: bool) -> pl.Expr:
+    if canonical:
         number = text.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else text
     else:
-        number = _plain_number(text, column, excel=excel)
+        number = _normalize_number(text, column, excel=excel)
     wide = number.cast(pl.Decimal(38, 12), strict=False)
     if excel and column.round is None:
         wide = wide.round(8, mode="half_away_from_zero")  # a workbook stores binary floats: 0.1+0.2
@@ -172,6 +174,6 @@ def digits_fit(text: pl.Expr, value: pl.Expr, column: Column) -> pl.Expr:
     return fits
 
 
-def settle(name: str, column: Column) -> pl.Expr:
+def to_wire_scale(name: str, column: Column) -> pl.Expr:
     """A checked column as it goes on: decimals in the scale that Connect takes."""
-    return pl.col(name).cast(NUMBER, strict=False) if column.type == "decimal" else pl.col(name)
+    return pl.col(name).cast(NUMBER_TYPE, strict=False) if column.type == "decimal" else pl.col(name)

@@ -12,43 +12,43 @@ import polars as pl
 from etl.contract import spec as contracts
 from etl.contract.spec import Field
 from etl.mapping.layout import Leaf
-from etl.mapping.model import Column, Mapping, Scalar, Value, bind
-from etl.plan.rows.cells import NUMBER
+from etl.mapping.model import Column, Mapping, Scalar, Value, bind_pattern
+from etl.plan.rows.cells import NUMBER_TYPE
 
 #: When a value is none: condition, shown value, code, message, hint.
-Bad = tuple[pl.Expr, pl.Expr, str, str, str]
+Failure = tuple[pl.Expr, pl.Expr, str, str, str]
 
-_ROUNDED = r"^[0-9][.,][0-9]+[eE]\+[0-9]{1,2}$"
-_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+_ROUNDED_CODE = r"^[0-9][.,][0-9]+[eE]\+[0-9]{1,2}$"
+_ISO_DATETIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Conversion:
     """A leaf's value for every row, and the conditions under which it is none."""
 
     value: pl.Expr
-    bad: tuple[Bad, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
-def make(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, matched: tuple[str, ...] | None) -> Made:
+def convert_leaf(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, captures: tuple[str, ...] | None) -> Conversion:
     """A leaf's value over a frame of typed source columns; `matched` binds the texts of a column pattern."""
-    value = bind(leaf.value, matched) if mapping.per else leaf.value
+    value = bind_pattern(leaf.value, captures) if mapping.per else leaf.value
     if value.kind == "constant":
         if value.text and isinstance(value.constant, str):  # out of a column's name, so it may be anything
-            return converted(pl.lit(value.constant), pl.String(), replace(value, replace=()), leaf.field)
-        return Made(pl.lit(wire(value.constant, leaf.field), dtype=dtype(leaf.field)))
+            return convert_value(pl.lit(value.constant), pl.String(), replace(value, replace=()), leaf.field)
+        return Conversion(pl.lit(constant_value(value.constant, leaf.field), dtype=dtype(leaf.field)))
     source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
     kind = frame.select(source).schema.dtypes()[0]
-    made = converted(source, kind, value, leaf.field)
-    if leaf.field.type == "string" and (leaf.key or leaf.anchor or leaf.field.means == "code"):
-        return replace(made, bad=(*made.bad, _rounded(made.value)))
+    made = convert_value(source, kind, value, leaf.field)
+    if leaf.field.type == "string" and (leaf.key or leaf.identifier or leaf.field.meaning == "code"):
+        return replace(made, failures=(*made.failures, _rounded_code_failure(made.value)))
     return made
 
 
-def _rounded(text: pl.Expr) -> Bad:
+def _rounded_code_failure(text: pl.Expr) -> Failure:
     """A code that a spreadsheet has taken for a number: most of its digits are lost."""
     return (
-        text.str.contains(_ROUNDED),
+        text.str.contains(_ROUNDED_CODE),
         text,
         "rounded-code",
         "was rounded by a spreadsheet; its digits are lost",
@@ -56,19 +56,22 @@ def _rounded(text: pl.Expr) -> Bad:
     )
 
 
-def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) -> Made:
+def convert_value(source: pl.Expr, source_type: pl.DataType, value: Value, field: Field) -> Conversion:
     """A source expression as the field's type; `map`, `replace` and `default` applied in that order."""
-    bad: list[Bad] = []
+    bad: list[Failure] = []
     result = source
-    if value.replace or value.table is not None:
-        text = _text(source, kind)
+    if value.replace or value.lookup is not None:
+        text = _to_text(source, source_type)
         for old, new in value.replace:
             text = text.str.replace_all(old, new, literal=True)
-        result, kind = text, pl.String()
-        if value.table is not None:
-            keys = list(value.table)
+        result, source_type = text, pl.String()
+        if value.lookup is not None:
+            keys = list(value.lookup)
             result = text.replace_strict(
-                keys, [wire(value.table[key], field) for key in keys], default=None, return_dtype=dtype(field)
+                keys,
+                [constant_value(value.lookup[key], field) for key in keys],
+                default=None,
+                return_dtype=dtype(field),
             )
             known = ", ".join(keys[:6])
             if value.default is None:
@@ -81,11 +84,11 @@ def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) ->
                         "add it to `map`, or give a `default`",
                     )
                 )
-            kind = dtype(field)
-    if value.table is None and not (value.kind == "column" and kind == NUMBER and field.type == "number"):
-        result = _cast(result, kind, field, bad)  # a column of decimals was checked to be what Connect takes
+            source_type = dtype(field)
+    if value.lookup is None and not (value.kind == "column" and source_type == NUMBER_TYPE and field.type == "number"):
+        result = _cast(result, source_type, field, bad)  # a column of decimals was checked to be what Connect takes
     if value.default is not None:
-        result = result.fill_null(pl.lit(wire(value.default, field), dtype=dtype(field)))
+        result = result.fill_null(pl.lit(constant_value(value.default, field), dtype=dtype(field)))
     if field.max_length and field.type in ("string", "uri", "uuid"):
         bad.append(
             (
@@ -96,65 +99,65 @@ def converted(source: pl.Expr, kind: pl.DataType, value: Value, field: Field) ->
                 "shorten the text",
             )
         )
-    return Made(result, tuple(bad))
+    return Conversion(result, tuple(bad))
 
 
-def _cast(source: pl.Expr, kind: pl.DataType, field: Field, bad: list[Bad]) -> pl.Expr:
+def _cast(source: pl.Expr, source_type: pl.DataType, field: Field, failures: list[Failure]) -> pl.Expr:
     """From a column's type to the field's; what does not go is added to `bad`."""
     match field.type:
         case "number":
-            if kind == pl.String:
-                result = source.str.strip_chars().cast(NUMBER, strict=False)
+            if source_type == pl.String:
+                result = source.str.strip_chars().cast(NUMBER_TYPE, strict=False)
             else:
                 result = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
-                result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER)
+                result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER_TYPE)
             message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
-        case "integer" if kind == pl.Int64:
+        case "integer" if source_type == pl.Int64:
             return source
         case "integer":
             result = source.cast(pl.Int64, strict=False)
-            if kind.is_decimal() or kind.is_float():
+            if source_type.is_decimal() or source_type.is_float():
                 result = pl.when(source == result).then(result)
             message, hint = "is no whole number", "Connect takes no fractions here"
-        case "boolean" if kind == pl.Boolean:
+        case "boolean" if source_type == pl.Boolean:
             return source
         case "boolean":
-            result = _yes(_text(source, kind))
+            result = _parse_boolean(_to_text(source, source_type))
             message, hint = "is neither true nor false", "declare the column: {type: boolean}"
         case "datetime":
-            if kind == pl.Date:
+            if source_type == pl.Date:
                 return source.dt.strftime("%Y-%m-%dT00:00:00+00:00")
-            if isinstance(kind, pl.Datetime):
+            if isinstance(source_type, pl.Datetime):
                 return source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
             text = source.cast(pl.String)
             utc = text.str.replace(r"Z?$", "+00:00")
             result = (
-                pl.when(text.str.contains(_TIME + r"Z?$"))
+                pl.when(text.str.contains(_ISO_DATETIME + r"Z?$"))
                 .then(utc)
-                .when(text.str.contains(_TIME + r"[+-]\d\d:\d\d$"))
+                .when(text.str.contains(_ISO_DATETIME + r"[+-]\d\d:\d\d$"))
                 .then(text)
             )
             message, hint = "is no time", "declare the column: {type: date}"
         case "enum":
-            values = contracts.load().enums[str(field.of)]
+            values = contracts.load_contract().enums[str(field.inner_type)]
             known: dict[str, Scalar] = {}
             for name, number in values.items():
-                known[name] = known[str(number)] = name if field.wire == "name" else number
-            result = _text(source, kind).replace_strict(
+                known[name] = known[str(number)] = name if field.wire_type == "name" else number
+            result = _to_text(source, source_type).replace_strict(
                 list(known), list(known.values()), default=None, return_dtype=dtype(field)
             )
-            message, hint = f"is no {str(field.of).partition('.')[2]}", f"one of {', '.join(list(values)[:8])}"
+            message, hint = f"is no {str(field.inner_type).partition('.')[2]}", f"one of {', '.join(list(values)[:8])}"
         case "uuid":
-            source = _text(source, kind)
+            source = _to_text(source, source_type)
             result = pl.when(source.str.contains(r"^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")).then(source)
             message, hint = "is no GUID", "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff"
         case _:
-            return _text(source, kind)
-    bad.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
+            return _to_text(source, source_type)
+    failures.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
     return result
 
 
-def _yes(text: pl.Expr) -> pl.Expr:
+def _parse_boolean(text: pl.Expr) -> pl.Expr:
     """The words that a column of type boolean takes if nothing else is said."""
     words = Column("")
     known = {**dict.fromkeys(words.true, True), **dict.fromkeys(words.false, False)}
@@ -163,10 +166,10 @@ def _yes(text: pl.Expr) -> pl.Expr:
     )
 
 
-def _text(source: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    if kind == pl.String:
+def _to_text(source: pl.Expr, source_type: pl.DataType) -> pl.Expr:
+    if source_type == pl.String:
         return source
-    if kind.is_decimal():
+    if source_type.is_decimal():
         return source.cast(pl.String).str.replace(r"\.?0+$", "")
     return source.cast(pl.String)
 
@@ -175,17 +178,17 @@ def dtype(field: Field) -> pl.DataType:
     """The frame type of a field's values."""
     match field.type:
         case "number":
-            return NUMBER
+            return NUMBER_TYPE
         case "integer":
             return pl.Int64()
         case "boolean":
             return pl.Boolean()
         case "enum":
-            return pl.String() if field.wire == "name" else pl.Int64()
+            return pl.String() if field.wire_type == "name" else pl.Int64()
         case _:
             return pl.String()
 
 
-def wire(constant: Scalar | None, field: Field) -> Scalar | None:
+def constant_value(constant: Scalar | None, field: Field) -> Scalar | None:
     """A constant of the mapping in the field's frame type."""
     return str(constant) if constant is not None and dtype(field) == pl.String else constant

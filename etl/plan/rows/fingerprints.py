@@ -16,106 +16,118 @@ import functools
 import polars as pl
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import GONE, KEY, NEW, UNSURE
-from etl.parallel import Start, in_turn
+from etl.model.columns import DEACTIVATED, KEY, NEW, PARTIAL
+from etl.parallel import Submit, run_inline
 from etl.plan.rows import sendable
-from etl.plan.rows.hash_locator import Places
+from etl.plan.rows.hash_locator import HashLocator
 
 #: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
-ABOUT, SAYS, FREE = "\x1fabout", "\x1fsays", "\x1ffree"
+KEY_HASH, VALUE_HASH, ALWAYS_COMPARE = "\x1fabout", "\x1fsays", "\x1ffree"
 
 
-class Sieve:
+class FingerprintIndex:
     """Fingerprints of all accepted records that are not switched off, and which of them a row has answered to."""
 
-    def __init__(self, accepted: pl.LazyFrame, layout: Layout, salt: int, start: Start = in_turn) -> None:
+    def __init__(self, accepted_records: pl.LazyFrame, layout: Layout, salt: int, submit: Submit = run_inline) -> None:
         """They are read beside other work, if `start` can do that, and waited for when they are needed."""
-        self._accepted = accepted
-        masks = _masks(layout)
-        self._half = pl.any_horizontal(False, *(some & ~whole for some, whole in masks.values()))
-        self._of_row = _prints([pl.when(whole).then(pl.col(name)) for name, (_, whole) in masks.items()], salt)
-        self._of_record = _prints([pl.col(name) for name in masks], salt)
-        if UNSURE in accepted.collect_schema():  # no row answers to such a record
-            about, says = self._of_record
-            self._of_record = about, pl.when(pl.col(UNSURE)).then(~says).otherwise(says).alias(SAYS)
-        self._known = start(self._read)
+        self._accepted_records = accepted_records
+        masks = _sendable_masks(layout)
+        self._partly_sendable = pl.any_horizontal(False, *(some & ~whole for some, whole in masks.values()))
+        self._row_hashes = _hash_expressions(
+            [pl.when(whole).then(pl.col(name)) for name, (_, whole) in masks.items()], salt
+        )
+        self._record_hashes = _hash_expressions([pl.col(name) for name in masks], salt)
+        if PARTIAL in accepted_records.collect_schema():  # no row answers to such a record
+            about, says = self._record_hashes
+            self._record_hashes = about, pl.when(pl.col(PARTIAL)).then(~says).otherwise(says).alias(VALUE_HASH)
+        self._await_fingerprints = submit(self._read_fingerprints)
 
     @functools.cached_property
-    def _prints(self) -> pl.DataFrame:
-        return self._known()
+    def _fingerprints(self) -> pl.DataFrame:
+        return self._await_fingerprints()
 
     @functools.cached_property
-    def _places(self) -> Places:
-        return Places(self._prints[ABOUT])
+    def _locator(self) -> HashLocator:
+        return HashLocator(self._fingerprints[KEY_HASH])
 
     @functools.cached_property
-    def _seen(self) -> pl.Series:
-        return pl.repeat(False, self._prints.height, dtype=pl.Boolean, eager=True)
+    def _is_matched(self) -> pl.Series:
+        return pl.repeat(False, self._fingerprints.height, dtype=pl.Boolean, eager=True)
 
     @property
-    def alive(self) -> int:
+    def active(self) -> int:
         """Accepted records that are not switched off."""
-        return self._prints.height
+        return self._fingerprints.height
 
-    def prints(self, rows: pl.DataFrame, free: pl.Expr) -> pl.DataFrame:
+    def fingerprint_rows(self, rows: pl.DataFrame, always_compare: pl.Expr) -> pl.DataFrame:
         """Fingerprints of rows, and which of them have to be looked at anyway (`free`). Safe in any thread."""
         new = rows.lazy().with_columns(pl.lit(False).alias(NEW))
-        return new.select(*self._of_row, (free | self._half).alias(FREE)).collect()
+        return new.select(*self._row_hashes, (always_compare | self._partly_sendable).alias(ALWAYS_COMPARE)).collect()
 
-    def hold(self, prints: pl.DataFrame) -> pl.Series:
+    def match_unchanged(self, fingerprints: pl.DataFrame) -> pl.Series:
         """Which rows say what Norce has, by their fingerprints; found soonest when they come in the file's order."""
-        places = self._places.of(prints[ABOUT])
-        same = self._prints[SAYS].gather(places) == prints[SAYS]
-        held = (same & ~prints[FREE]).fill_null(False)
-        self._seen.scatter(places.filter(held), True)
+        places = self._locator.locate(fingerprints[KEY_HASH])
+        same = self._fingerprints[VALUE_HASH].gather(places) == fingerprints[VALUE_HASH]
+        held = (same & ~fingerprints[ALWAYS_COMPARE]).fill_null(False)
+        self._is_matched.scatter(places.filter(held), True)
         return held
 
-    def rest(self, keys: pl.Series) -> pl.DataFrame:
+    def unmatched_records(self, keys: pl.Series) -> pl.DataFrame:
         """The accepted records that no row was held back for, and those of `keys` that were switched off."""
-        unseen = self._prints.filter(~self._seen)
-        about, _ = self._of_record
-        wanted = pl.when(GONE).then(pl.col(KEY).is_in(keys.implode())).otherwise(about.is_in(unseen[ABOUT].implode()))
-        found = self._accepted.filter(wanted).collect(engine="streaming").with_columns(self._of_record)
-        meant = pl.col(GONE) | _both().is_in(unseen.select(_both()).to_series().implode())  # keys may share a hash
-        return found.filter(meant).drop(ABOUT, SAYS)
+        unseen = self._fingerprints.filter(~self._is_matched)
+        about, _ = self._record_hashes
+        wanted = (
+            pl.when(DEACTIVATED)
+            .then(pl.col(KEY).is_in(keys.implode()))
+            .otherwise(about.is_in(unseen[KEY_HASH].implode()))
+        )
+        found = self._accepted_records.filter(wanted).collect(engine="streaming").with_columns(self._record_hashes)
+        meant = pl.col(DEACTIVATED) | _combined_hash().is_in(
+            unseen.select(_combined_hash()).to_series().implode()
+        )  # keys may share a hash
+        return found.filter(meant).drop(KEY_HASH, VALUE_HASH)
 
-    def _read(self) -> pl.DataFrame:
-        alive = self._accepted.filter(~pl.col(GONE)).select(self._of_record)
+    def _read_fingerprints(self) -> pl.DataFrame:
+        alive = self._accepted_records.filter(~pl.col(DEACTIVATED)).select(self._record_hashes)
         return alive.collect(engine="streaming").rechunk()
 
 
-def fits(layout: Layout, accepted: pl.Schema, records: pl.Schema) -> bool:
+def supports_fingerprints(layout: Layout, accepted_schema: pl.Schema, record_schema: pl.Schema) -> bool:
     """Whether records can be judged one by one, and values of both sides by their bits."""
     if any(not leaf.value.own and layout.bundles[leaf.bundle].bit_count() > 1 for leaf in layout.leaves):
         return False  # an element that is no longer there is sent by what is left of its list
-    return all(accepted.get(leaf.column) == records[leaf.column] for leaf in compared(layout))
+    return all(accepted_schema.get(leaf.column) == record_schema[leaf.column] for leaf in compared_leaves(layout))
 
 
-def by_row(layout: Layout) -> bool:
+def is_row_per_record(layout: Layout) -> bool:
     """Whether each row is a record by itself, that need not be brought together with others first."""
-    return not layout.lists and not layout.units
+    return not layout.lists and not layout.unit_list
 
 
-def compared(layout: Layout) -> list[Leaf]:
+def compared_leaves(layout: Layout) -> list[Leaf]:
     """The leaves in which a record that Norce has can be changed; only a record that comes back gives a silent one."""
-    return [leaf for leaf in layout.leaves if sendable.is_change(leaf, layout) and leaf.value.own and not leaf.silent]
+    return [
+        leaf
+        for leaf in layout.leaves
+        if sendable.counts_as_change(leaf, layout) and leaf.value.own and not leaf.synthetic
+    ]
 
 
-def _masks(layout: Layout) -> dict[str, tuple[pl.Expr, pl.Expr]]:
+def _sendable_masks(layout: Layout) -> dict[str, tuple[pl.Expr, pl.Expr]]:
     """For each column whether a record can send something of it, and all of it: a list has several leaves."""
-    able = sendable.able(layout)
+    able = sendable.sendable_leaves(layout)
     found: dict[str, list[pl.Expr]] = {}
-    for leaf in compared(layout):
+    for leaf in compared_leaves(layout):
         found.setdefault(leaf.column, []).append(able[leaf.index])
     return {name: (pl.any_horizontal(its), pl.all_horizontal(its)) for name, its in found.items()}
 
 
-def _prints(values: list[pl.Expr], salt: int) -> tuple[pl.Expr, pl.Expr]:
+def _hash_expressions(values: list[pl.Expr], salt: int) -> tuple[pl.Expr, pl.Expr]:
     says = pl.lit(salt, dtype=pl.UInt64)
     for place, value in enumerate(values, 1):
         says = says ^ value.hash(salt + place)
-    return pl.col(KEY).hash(salt).alias(ABOUT), says.alias(SAYS)
+    return pl.col(KEY).hash(salt).alias(KEY_HASH), says.alias(VALUE_HASH)
 
 
-def _both() -> pl.Expr:
-    return pl.col(ABOUT).reinterpret(signed=True).cast(pl.Int128) * 2**64 + pl.col(SAYS).cast(pl.Int128)
+def _combined_hash() -> pl.Expr:
+    return pl.col(KEY_HASH).reinterpret(signed=True).cast(pl.Int128) * 2**64 + pl.col(VALUE_HASH).cast(pl.Int128)

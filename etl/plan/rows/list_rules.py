@@ -16,32 +16,32 @@ from etl.mapping.layout import Layout, Leaf
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class Violation:
     """Records that cannot go, and why."""
 
-    where: pl.Expr
+    condition: pl.Expr
     column: str
     code: str
     message: str
     hint: str
 
 
-def flaws(layout: Layout) -> Iterator[Flaw]:
+def violations(layout: Layout) -> Iterator[Violation]:
     """Conditions over a frame of records, in the order in which they are to be asked."""
-    yield from _uneven(layout)
-    yield from _twins(layout)
+    yield from _inconsistent_elements(layout)
+    yield from _duplicate_elements(layout)
 
 
-def _uneven(layout: Layout) -> Iterator[Flaw]:
+def _inconsistent_elements(layout: Layout) -> Iterator[Violation]:
     for leaf in layout.leaves:
         branch = layout.lists.get(leaf.column)
         if branch is None or branch.node is None or leaf.inner is None or leaf.value.empty == "clear":
             continue
         split = branch.node.kind == "split"
         holes = pl.col(branch.place).list.eval(pl.element().struct.field(leaf.inner).is_null())
-        if leaf.must or split:
+        if leaf.required or split:
             uneven = holes.list.any()
-        elif layout.speaks(leaf):
+        elif layout.has_own_flag(leaf):
             uneven = holes.list.any() & ~holes.list.all()
         else:
             continue
@@ -51,38 +51,38 @@ def _uneven(layout: Layout) -> Iterator[Flaw]:
         else:
             message = f"{leaf.field.name} is given for some elements of {branch.name} only"
             hint = "fill the cells, or give the field a `default` or `empty: clear`"
-        yield Flaw(uneven.fill_null(False), leaf.name, "uneven-list", message, hint)
+        yield Violation(uneven.fill_null(False), leaf.name, "uneven-list", message, hint)
 
 
-def _twins(layout: Layout) -> Iterator[Flaw]:
-    for place, keys in codes(layout).items():
+def _duplicate_elements(layout: Layout) -> Iterator[Violation]:
+    for place, keys in identifying_leaves(layout).items():
         names = ", ".join(dict.fromkeys(leaf.field.name for leaf in keys[0]))
         if place in layout.lists:
             told = pl.struct(pl.element().struct.field(str(leaf.inner)) for leaf in keys[0])
             seen = pl.col(place).list.eval(told)
         elif len(keys) > 1 and not all(leaf.constant for element in keys for leaf in element):
-            seen = pl.concat_list(_told(element, layout) for element in keys).list.drop_nulls()
+            seen = pl.concat_list(_element_identity(element, layout) for element in keys).list.drop_nulls()
         else:
             continue
         twice = (seen.list.n_unique() < seen.list.len()).fill_null(False)
         message = f"{place} has two elements with the same {names}"
-        yield Flaw(twice, place, "twin-elements", message, "Connect would keep one of them: correct the cells")
+        yield Violation(twice, place, "twin-elements", message, "Connect would keep one of them: correct the cells")
 
 
-def _told(element: list[Leaf], layout: Layout) -> pl.Expr:
+def _element_identity(element: list[Leaf], layout: Layout) -> pl.Expr:
     """What tells a named element apart, as text; null where a record has no such element."""
-    inside = [leaf for leaf in layout.of(layout.under[element[0].parent]) if not leaf.constant]
+    inside = [leaf for leaf in layout.leaves_in(layout.descendants[element[0].parent]) if not leaf.constant]
     there = pl.any_horizontal(pl.col(leaf.column).is_not_null() for leaf in inside) if inside else pl.lit(True)
     parts = [pl.col(leaf.name).cast(pl.String).fill_null("") for leaf in element]
     return pl.when(there).then(pl.concat_str(parts, separator="\x1f"))
 
 
-def codes(layout: Layout) -> dict[str, list[list[Leaf]]]:
+def identifying_leaves(layout: Layout) -> dict[str, list[list[Leaf]]]:
     """By list: for each named element, or for the one template, the leaves that tell it apart."""
-    contract = contracts.load()
+    contract = contracts.load_contract()
     found: dict[str, dict[str, list[Leaf]]] = {}
     for leaf in layout.leaves:
-        whole = layout.paths.get(leaf.parent, "")
+        whole = layout.contract_paths.get(leaf.parent, "")
         if not whole.endswith("[]") or (leaf.inner is not None and leaf.parent != leaf.column):
             continue
         if leaf.field.name in contract.field(layout.operation, whole).row_key:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from etl.model.columns import ROW
-from etl.model.schemas import REJECTIONS
+from etl.model.schemas import REJECTION_SCHEMA
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
 
 #: Marks the text twin of a typed column.
-TEXT = "\x1ftext"
+TEXT_SUFFIX = "\x1ftext"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Check:
     code: str
     message: str
     hint: str
-    good: pl.Expr  #: over the frame with the text twins
+    condition: pl.Expr  #: over the frame with the text twins
 
 
-def judged(typed: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.Series | None]:
+def run_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.Series | None]:
     """Rejections of these checks, and which rows they hit (None: no row); pandera is loaded only here."""
     import pandera.polars as pa
     from pandera.errors import SchemaErrors
@@ -41,10 +41,12 @@ def judged(typed: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, 
     tags = [f"{place}:{check.code}" for place, check in enumerate(checks)]
     columns: dict[str, list[pa.Check]] = {}
     for tag, check in zip(tags, checks, strict=True):
-        columns.setdefault(check.column + TEXT, []).append(pa.Check(_over_all(check.good), name=tag, error=tag))
+        columns.setdefault(check.column + TEXT_SUFFIX, []).append(
+            pa.Check(_frame_check(check.condition), name=tag, error=tag)
+        )
     schema = {name: pa.Column(pl.String, checks=its, nullable=True) for name, its in columns.items()}
     try:
-        pa.DataFrameSchema(schema).validate(typed, lazy=True)
+        pa.DataFrameSchema(schema).validate(typed_rows, lazy=True)
     except SchemaErrors as failures:
         cases = failures.failure_cases
         facts = pl.DataFrame(
@@ -52,7 +54,7 @@ def judged(typed: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, 
             schema=["check", "column", "code", "message", "hint"],
             orient="row",
         )
-        rows = typed.select(ROW).with_row_index("index").cast({"index": pl.Int64})
+        rows = typed_rows.select(ROW).with_row_index("index").cast({"index": pl.Int64})
         found = (
             cases.select(pl.col("check").cast(pl.String), pl.col("index").cast(pl.Int64), value="failure_case")
             .join(facts, on="check", how="inner")
@@ -60,14 +62,14 @@ def judged(typed: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, 
         )
         if found.height != cases.height:
             raise RuntimeError(f"pandera failed in another way: {cases['check'].unique().to_list()}") from failures
-        bad = pl.Series(range(typed.height)).is_in(found["index"].implode()) if found.height else None
+        bad = pl.Series(range(typed_rows.height)).is_in(found["index"].implode()) if found.height else None
         rejections = found.select(
             pl.col(ROW).alias("row"), "column", "code", pl.col("value").cast(pl.String), "message", "hint"
         )
         return rejections.sort("row", maintain_order=True), bad
-    return pl.DataFrame(schema=REJECTIONS), None
+    return pl.DataFrame(schema=REJECTION_SCHEMA), None
 
 
-def _over_all(good: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
+def _frame_check(condition: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
     """A pandera check from an expression over the whole frame."""
-    return lambda data: data.lazyframe.select(good)
+    return lambda data: data.lazyframe.select(condition)

@@ -17,56 +17,58 @@ import polars as pl
 
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.columns import GONE, KEY, ROW
-from etl.model.schemas import REJECTIONS
+from etl.model.columns import DEACTIVATED, KEY, ROW
+from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records
-from etl.parallel import Start, in_order, in_turn
+from etl.parallel import Submit, ordered_results, run_inline
 from etl.plan.rows import list_rules as elements
 from etl.plan.rows import sendable, transform, validate
-from etl.plan.rows.fingerprints import Sieve, by_row, fits
-from etl.plan.rows.validate import Checked, Columns
+from etl.plan.rows.fingerprints import FingerprintIndex, is_row_per_record, supports_fingerprints
+from etl.plan.rows.validate import ValidatedRows, Columns
 
-_SLICE = 20_000  #: records that are hashed at a time
+_SLICE_SIZE = 20_000  #: records that are hashed at a time
 
 #: Of a row: the hash of its key without upper case, and how many of its values are not sent.
-_FOLDED, _WITHHELD = "\x1ffolded", "\x1fwithheld"
+_FOLDED_KEY_HASH, _SUPPRESSED = "\x1ffolded", "\x1fwithheld"
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class ReadResult:
     """What a file comes to, and what it has to be compared with."""
 
     records: Records  #: all that may differ from what Norce has
-    lines: pl.DataFrame  #: KEY and ROW of every row that went into them
-    accepted: pl.DataFrame  #: the accepted records that these may differ from, or that may be gone
-    alive: int  #: accepted records that are not switched off
-    rejected: pl.DataFrame
-    mentioned: pl.Series  #: leading key values of rejected rows
-    refused: pl.Series  #: numbers of good rows of which no record could be made
-    held: pl.Series  #: numbers of the rows that say what Norce has, one for each record
-    read: int  #: rows
+    row_keys: pl.DataFrame  #: KEY and ROW of every row that went into them
+    accepted_records: pl.DataFrame  #: the accepted records that these may differ from, or that may be gone
+    active: int  #: accepted records that are not switched off
+    rejection_lines: pl.DataFrame
+    keys_of_rejected_rows: pl.Series  #: leading key values of rejected rows
+    rejected_rows: pl.Series  #: numbers of good rows of which no record could be made
+    unchanged_rows: pl.Series  #: numbers of the rows that say what Norce has, one for each record
+    rows_read: int  #: rows
     skipped: int
-    unfit: int  #: rows that did not pass the checks
-    good: int  #: rows that did
-    withheld: int  #: values of held rows that are not sent
+    invalid: int  #: rows that did not pass the checks
+    valid: int  #: rows that did
+    suppressed: int  #: values of held rows that are not sent
 
 
 @dataclass(slots=True)
-class _Heap:
+class _Accumulator:
     """What gathers on the way through the file."""
 
     parts: dict[int, list[pl.DataFrame]] = field(default_factory=dict)  #: by column of `per`
-    rejected: list[pl.DataFrame] = field(default_factory=list)
-    refused: list[pl.Series] = field(default_factory=list)
-    mentioned: list[pl.Series] = field(default_factory=list)
-    held: list[pl.Series] = field(default_factory=list)
-    keys: list[pl.Series] = field(default_factory=list)  #: hashes, for what differs in upper and lower case only too
+    rejection_lines: list[pl.DataFrame] = field(default_factory=list)
+    rejected_rows: list[pl.Series] = field(default_factory=list)
+    keys_of_rejected_rows: list[pl.Series] = field(default_factory=list)
+    unchanged_rows: list[pl.Series] = field(default_factory=list)
+    key_hashes: list[pl.Series] = field(
+        default_factory=list
+    )  #: hashes, for what differs in upper and lower case only too
     texts: dict[str, list[pl.Series]] = field(default_factory=dict)
-    read: int = 0
+    rows_read: int = 0
     skipped: int = 0
-    unfit: int = 0
-    good: int = 0
-    withheld: int = 0
+    invalid: int = 0
+    valid: int = 0
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,182 +76,203 @@ class _Piece:
     """What can be said of some rows of the file without the others."""
 
     rows: int
-    checked: Checked
+    validated_rows: ValidatedRows
     parts: list[pl.DataFrame]  #: by column of `per`
-    marks: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, _FOLDED and _WITHHELD
-    refused: pl.DataFrame
-    mentioned: pl.Series
+    fingerprints: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, _FOLDED and _WITHHELD
+    rejection_lines: pl.DataFrame
+    keys_of_rejected_rows: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
-class _Twice:
+class _Duplicates:
     """What a file has more than once."""
 
-    keys: pl.Series
+    key_hashes: pl.Series
     texts: Map[str, pl.Series]
 
     def __bool__(self) -> bool:
-        return bool(self.keys.len() or any(found.len() for found in self.texts.values()))
+        return bool(self.key_hashes.len() or any(found.len() for found in self.texts.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Judge:
+class _RecordReader:
     """Everything that what is said of a row depends on; called in any thread, for pieces in any order."""
 
     columns: Columns
     mapping: Mapping
     layout: Layout
-    sieve: Sieve | None
-    free: pl.Expr  #: whether a row has to be looked at whatever Norce has
-    twice: _Twice
+    fingerprint_index: FingerprintIndex | None
+    always_compare: pl.Expr  #: whether a row has to be looked at whatever Norce has
+    duplicates: _Duplicates
 
     def __call__(self, frame: pl.DataFrame) -> _Piece:
-        checked = validate.check(frame, self.columns, self.mapping, self.twice.texts)
-        parts, refused = transform.rows(checked.frame, self.mapping, self.layout)
-        bad = checked.refused
+        checked = validate.validate_rows(frame, self.columns, self.mapping, self.duplicates.texts)
+        parts, refused = transform.evaluate_rows(checked.frame, self.mapping, self.layout)
+        bad = checked.rejected_frame
         if refused.frame.height:
             bad = pl.concat([bad, checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))])
         return _Piece(
             rows=frame.height,
-            checked=checked,
+            validated_rows=checked,
             parts=parts,
-            marks=[self._marks(part, self.sieve) for part in parts] if self.sieve is not None else [],
-            refused=refused.frame,
-            mentioned=transform.mentioned(bad, self.mapping, self.layout),
+            fingerprints=[self._fingerprint(part, self.fingerprint_index) for part in parts]
+            if self.fingerprint_index is not None
+            else [],
+            rejection_lines=refused.frame,
+            keys_of_rejected_rows=transform.keys_of_rejected_rows(bad, self.mapping, self.layout),
         )
 
     @property
-    def withheld(self) -> pl.Expr:
+    def suppressed_count(self) -> pl.Expr:
         """How many values of a row are not sent."""
-        return sendable.withheld(self.layout).alias(_WITHHELD)
+        return sendable.suppressed_count(self.layout).alias(_SUPPRESSED)
 
-    def _marks(self, rows: pl.DataFrame, sieve: Sieve) -> pl.DataFrame:
-        told = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED), self.withheld)
-        free = self.free
-        if self.twice.keys.len():
-            free = free | pl.lit(told[_FOLDED].is_in(self.twice.keys.implode()))
-        return sieve.prints(rows, free).hstack(told)
+    def _fingerprint(self, rows: pl.DataFrame, fingerprint_index: FingerprintIndex) -> pl.DataFrame:
+        told = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED_KEY_HASH), self.suppressed_count)
+        free = self.always_compare
+        if self.duplicates.key_hashes.len():
+            free = free | pl.lit(told[_FOLDED_KEY_HASH].is_in(self.duplicates.key_hashes.implode()))
+        return fingerprint_index.fingerprint_rows(rows, free).hstack(told)
 
 
-def sift(
+def read_records(
     reading: Reading,
     columns: Columns,
     mapping: Mapping,
     layout: Layout,
-    accepted: pl.LazyFrame,
+    accepted_records: pl.LazyFrame,
     *,
-    everything: bool,
-    waits: pl.Expr,
-    pending: pl.Series,
-    start: Start = in_turn,
-) -> Sifted:
+    send_all: bool,
+    is_blocked: pl.Expr,
+    pending_keys: pl.Series,
+    submit: Submit = run_inline,
+) -> ReadResult:
     """`waits`: whether a row has to wait for what it refers to; `pending`: keys with values that are still owed.
 
     `start`: how work on several pieces is begun; the result does not depend on it.
     """
     whole = mapping.source.content == "full"
-    frames, salt = _salted(reading.frames(start))
+    frames, salt = _with_salt(reading.frames(submit))
     sieve = None
-    if whole and not everything and fits(layout, accepted.collect_schema(), transform.empty(mapping, layout).schema):
-        sieve = Sieve(accepted, layout, salt, start)
-    free = waits | pl.col(KEY).is_in(pending.implode())
-    for flaw in elements.flaws(layout):
-        free = free | flaw.where
-    nothing = _Twice(pl.Series(dtype=pl.UInt64), {})
-    judge = _Judge(columns, mapping, layout, sieve if by_row(layout) else None, free, nothing)
-    heap = _pass(frames, judge, start)
-    twice = _twice(heap)
+    if (
+        whole
+        and not send_all
+        and supports_fingerprints(
+            layout, accepted_records.collect_schema(), transform.empty_records(mapping, layout).schema
+        )
+    ):
+        sieve = FingerprintIndex(accepted_records, layout, salt, submit)
+    free = is_blocked | pl.col(KEY).is_in(pending_keys.implode())
+    for flaw in elements.violations(layout):
+        free = free | flaw.condition
+    nothing = _Duplicates(pl.Series(dtype=pl.UInt64), {})
+    judge = _RecordReader(columns, mapping, layout, sieve if is_row_per_record(layout) else None, free, nothing)
+    heap = _read_once(frames, judge, submit)
+    twice = _find_duplicates(heap)
     if twice:
-        if judge.sieve is not None:
-            sieve = Sieve(accepted, layout, salt, start)
-        heap = _pass(reading.frames(start), replace(judge, sieve=judge.sieve and sieve, twice=twice), start)
+        if judge.fingerprint_index is not None:
+            sieve = FingerprintIndex(accepted_records, layout, salt, submit)
+        heap = _read_once(
+            reading.frames(submit), replace(judge, fingerprint_index=judge.fingerprint_index and sieve, duplicates=twice), submit
+        )
     rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
-    records, late = transform.records(rows, layout)
-    if late.frame.height and layout.lead is not None:
+    records, late = transform.build_records(rows, layout)
+    if late.frame.height and layout.leading_key is not None:
         bad = rows.filter(pl.col(ROW).is_in(late.frame["row"].implode()))
-        heap.mentioned.append(bad[layout.lead.column].cast(pl.String).drop_nulls().rename("v"))
-    if sieve is not None and judge.sieve is None:
-        records = _held(records, judge, sieve, heap, start)
-    known, alive = _known(accepted, sieve, rows[KEY], everything=whole or everything)
-    return Sifted(
+        heap.keys_of_rejected_rows.append(bad[layout.leading_key.column].cast(pl.String).drop_nulls().rename("v"))
+    if sieve is not None and judge.fingerprint_index is None:
+        records = _drop_unchanged_records(records, judge, sieve, heap, submit)
+    known, alive = _accepted_for_comparison(accepted_records, sieve, rows[KEY], include_all=whole or send_all)
+    return ReadResult(
         records=records,
-        lines=rows.select(KEY, ROW),
-        accepted=known,
-        alive=alive,
-        rejected=pl.concat([pl.DataFrame(schema=REJECTIONS), *heap.rejected, late.frame]),
-        mentioned=pl.concat([pl.Series("v", dtype=pl.String), *heap.mentioned]),
-        refused=pl.concat([*heap.refused, late.frame["row"].cast(pl.UInt32)]).unique(),
-        held=pl.concat([pl.Series(ROW, dtype=pl.UInt32), *heap.held]),
-        read=heap.read,
+        row_keys=rows.select(KEY, ROW),
+        accepted_records=known,
+        active=alive,
+        rejection_lines=pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *heap.rejection_lines, late.frame]),
+        keys_of_rejected_rows=pl.concat([pl.Series("v", dtype=pl.String), *heap.keys_of_rejected_rows]),
+        rejected_rows=pl.concat([*heap.rejected_rows, late.frame["row"].cast(pl.UInt32)]).unique(),
+        unchanged_rows=pl.concat([pl.Series(ROW, dtype=pl.UInt32), *heap.unchanged_rows]),
+        rows_read=heap.rows_read,
         skipped=heap.skipped,
-        unfit=heap.unfit,
-        good=heap.good,
-        withheld=heap.withheld,
+        invalid=heap.invalid,
+        valid=heap.valid,
+        suppressed=heap.suppressed,
     )
 
 
-def _pass(frames: Iterable[pl.DataFrame], judge: _Judge, start: Start) -> _Heap:
+def _read_once(frames: Iterable[pl.DataFrame], record_reader: _RecordReader, submit: Submit) -> _Accumulator:
     """Once through the file."""
-    heap = _Heap()
-    for piece in in_order((functools.partial(judge, frame) for frame in frames), start):
-        checked = piece.checked
-        heap.read += piece.rows
+    heap = _Accumulator()
+    for piece in ordered_results((functools.partial(record_reader, frame) for frame in frames), submit):
+        checked = piece.validated_rows
+        heap.rows_read += piece.rows
         heap.skipped += checked.skipped
-        heap.unfit += checked.rejections.rows
-        heap.good += checked.frame.height
-        heap.refused.append(piece.refused["row"].cast(pl.UInt32))
-        heap.rejected += [checked.rejections.frame, piece.refused]
-        heap.mentioned.append(piece.mentioned)
+        heap.invalid += checked.rejections.rows
+        heap.valid += checked.frame.height
+        heap.rejected_rows.append(piece.rejection_lines["row"].cast(pl.UInt32))
+        heap.rejection_lines += [checked.rejections.frame, piece.rejection_lines]
+        heap.keys_of_rejected_rows.append(piece.keys_of_rejected_rows)
         for name, texts in checked.texts.items():
             heap.texts.setdefault(name, []).append(texts)
         for place, part in enumerate(piece.parts):
-            if judge.sieve is not None:
-                part = _sieved(part, piece.marks[place], judge.sieve, heap)
+            if record_reader.fingerprint_index is not None:
+                part = _drop_unchanged_rows(part, piece.fingerprints[place], record_reader.fingerprint_index, heap)
             heap.parts.setdefault(place, []).append(part)
     return heap
 
 
-def _sieved(rows: pl.DataFrame, marks: pl.DataFrame, sieve: Sieve, heap: _Heap) -> pl.DataFrame:
+def _drop_unchanged_rows(
+    rows: pl.DataFrame, fingerprints: pl.DataFrame, fingerprint_index: FingerprintIndex, accumulator: _Accumulator
+) -> pl.DataFrame:
     """Without the rows that say what Norce has."""
-    heap.keys.append(marks[_FOLDED])
-    held = sieve.hold(marks)
-    heap.held.append(rows[ROW].filter(held).cast(pl.UInt32))
-    heap.withheld += int(marks[_WITHHELD].filter(held).sum())
+    accumulator.key_hashes.append(fingerprints[_FOLDED_KEY_HASH])
+    held = fingerprint_index.match_unchanged(fingerprints)
+    accumulator.unchanged_rows.append(rows[ROW].filter(held).cast(pl.UInt32))
+    accumulator.suppressed += int(fingerprints[_SUPPRESSED].filter(held).sum())
     return rows.filter(~held)
 
 
-def _held(records: Records, judge: _Judge, sieve: Sieve, heap: _Heap, start: Start) -> Records:
+def _drop_unchanged_records(
+    records: Records,
+    record_reader: _RecordReader,
+    fingerprint_index: FingerprintIndex,
+    accumulator: _Accumulator,
+    submit: Submit,
+) -> Records:
     """Without the records that say what Norce has, where rows had to be brought together first."""
-    pieces = list(records.frame.iter_slices(_SLICE))
-    begun = [start(functools.partial(sieve.prints, piece, judge.free)) for piece in pieces]
-    held = pl.concat([pl.Series(dtype=pl.Boolean), *(sieve.hold(prints()) for prints in begun)])
-    heap.held.append(records.frame[ROW].filter(held).cast(pl.UInt32))
-    heap.withheld += int(records.frame.filter(held).select(judge.withheld.sum()).item())
-    return Records(records.frame.filter(~held), records.rows)
+    pieces = list(records.frame.iter_slices(_SLICE_SIZE))
+    begun = [
+        submit(functools.partial(fingerprint_index.fingerprint_rows, piece, record_reader.always_compare))
+        for piece in pieces
+    ]
+    held = pl.concat([pl.Series(dtype=pl.Boolean), *(fingerprint_index.match_unchanged(prints()) for prints in begun)])
+    accumulator.unchanged_rows.append(records.frame[ROW].filter(held).cast(pl.UInt32))
+    accumulator.suppressed += int(records.frame.filter(held).select(record_reader.suppressed_count.sum()).item())
+    return Records(records.frame.filter(~held), records.row_numbers)
 
 
-def _twice(heap: _Heap) -> _Twice:
-    keys = pl.concat(heap.keys) if heap.keys else pl.Series(dtype=pl.UInt64)
-    texts = {name: pl.concat(parts).drop_nulls() for name, parts in heap.texts.items()}
-    return _Twice(_repeated(keys), {name: _repeated(found) for name, found in texts.items()})
+def _find_duplicates(accumulator: _Accumulator) -> _Duplicates:
+    keys = pl.concat(accumulator.key_hashes) if accumulator.key_hashes else pl.Series(dtype=pl.UInt64)
+    texts = {name: pl.concat(parts).drop_nulls() for name, parts in accumulator.texts.items()}
+    return _Duplicates(_duplicate_values(keys), {name: _duplicate_values(found) for name, found in texts.items()})
 
 
-def _repeated(values: pl.Series) -> pl.Series:
+def _duplicate_values(values: pl.Series) -> pl.Series:
     return values.clear() if values.n_unique() == values.len() else values.filter(values.is_duplicated()).unique()
 
 
-def _known(
-    accepted: pl.LazyFrame, sieve: Sieve | None, keys: pl.Series, *, everything: bool
+def _accepted_for_comparison(
+    accepted_records: pl.LazyFrame, fingerprint_index: FingerprintIndex | None, keys: pl.Series, *, include_all: bool
 ) -> tuple[pl.DataFrame, int]:
     """The accepted records that the comparison needs, and how many are not switched off."""
-    if sieve is not None:
-        return sieve.rest(keys), sieve.alive
-    alive = int(accepted.select((~pl.col(GONE)).sum()).collect(engine="streaming").item())
-    needed = accepted if everything else accepted.filter(pl.col(KEY).is_in(keys.implode()))
+    if fingerprint_index is not None:
+        return fingerprint_index.unmatched_records(keys), fingerprint_index.active
+    alive = int(accepted_records.select((~pl.col(DEACTIVATED)).sum()).collect(engine="streaming").item())
+    needed = accepted_records if include_all else accepted_records.filter(pl.col(KEY).is_in(keys.implode()))
     return needed.collect(engine="streaming"), alive
 
 
-def _salted(frames: Iterator[pl.DataFrame]) -> tuple[Iterator[pl.DataFrame], int]:
+def _with_salt(frames: Iterator[pl.DataFrame]) -> tuple[Iterator[pl.DataFrame], int]:
     """The frames, and a number out of the first rows."""
     first = next(frames)
     salt = int(first.head(100).hash_rows().sum() or 0) % (1 << 62)

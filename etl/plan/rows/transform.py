@@ -11,115 +11,123 @@ from collections.abc import Iterable
 import polars as pl
 
 from etl.mapping.layout import Branch, Layout, Leaf
-from etl.mapping.model import Mapping, matches
+from etl.mapping.model import Mapping, match_pattern
 from etl.model.columns import ITEM, KEY, ROW
-from etl.model.schemas import REJECTIONS
+from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
 from etl.plan.rows import convert
 from etl.plan.rows import list_rules as elements
-from etl.plan.rows.cells import parse, settle
+from etl.plan.rows.cells import parse_text, to_wire_scale
 
 #: Separates the parts of a key; no cell holds it, see `_key`.
-SEPARATOR = "\x1f"
-_LONGEST_KEY_PART = 200
+KEY_SEPARATOR = "\x1f"
+_MAX_KEY_PART_LENGTH = 200
 
 
-def rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[list[pl.DataFrame], Rejections]:
+def evaluate_rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[list[pl.DataFrame], Rejections]:
     """Typed rows, as `validate.check` leaves them, with their leaves and keys, and what no record can be made of.
 
     One frame for each column that `per` fits, else one. What is decided here is decided row by row.
     """
     rejected: list[pl.DataFrame] = []
-    bound = [(name, *found) for name in frame.columns if mapping.per and (found := matches(mapping.per, name))]
+    bound = [(name, *found) for name in frame.columns if mapping.per and (found := match_pattern(mapping.per, name))]
     if bound:
-        parts = [_rows(frame, mapping, layout, matched, rejected) for matched in bound]
+        parts = [_evaluate_leaves(frame, mapping, layout, matched, rejected) for matched in bound]
     else:
-        parts = [_rows(frame.clear() if mapping.per else frame, mapping, layout, None, rejected)]
+        parts = [_evaluate_leaves(frame.clear() if mapping.per else frame, mapping, layout, None, rejected)]
     if rejected:
         bad = pl.concat([part.select(pl.col("row").alias(ROW)) for part in rejected]).unique()
         parts = [part.join(bad, on=ROW, how="anti", maintain_order="left") for part in parts]
-    parts = [_keyed(part, mapping, layout, rejected) for part in parts]
-    return parts, Rejections(pl.concat([pl.DataFrame(schema=REJECTIONS), *rejected]))
+    parts = [_add_keys(part, mapping, layout, rejected) for part in parts]
+    return parts, Rejections(pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *rejected]))
 
 
-def records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejections]:
+def build_records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejections]:
     """Rows into records: what stands in several of them brought together. Every row ends in one of the two results."""
     rejected: list[pl.DataFrame] = []
     origin = rows.select(KEY, ROW)
     lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
-    rows = _gathered(rows, layout, lists, rejected) if lists else _single(rows, layout, rejected)
+    rows = _group_rows(rows, layout, lists, rejected) if lists else _reject_duplicates(rows, layout, rejected)
     late: list[pl.DataFrame] = []
-    if layout.units:
-        rows = _agreed(rows, layout, late)
-    for flaw in elements.flaws(layout):
-        bad_records = rows.filter(flaw.where)
+    if layout.unit_list:
+        rows = _unify_item_fields(rows, layout, late)
+    for flaw in elements.violations(layout):
+        bad_records = rows.filter(flaw.condition)
         if bad_records.height:
             late.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))
-            rows = rows.filter(~flaw.where)
-    rejected.extend(_all_rows(part, origin) for part in late)
+            rows = rows.filter(~flaw.condition)
+    rejected.extend(_expand_to_rows(part, origin) for part in late)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
-    return Records(rows, contained[ROW].unique()), Rejections(pl.concat([pl.DataFrame(schema=REJECTIONS), *rejected]))
+    return Records(rows, contained[ROW].unique()), Rejections(
+        pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *rejected])
+    )
 
 
-def empty(mapping: Mapping, layout: Layout) -> pl.DataFrame:
+def empty_records(mapping: Mapping, layout: Layout) -> pl.DataFrame:
     """No rows, but every column of the records with its type."""
     names = {leaf.value.text: pl.String for leaf in layout.leaves if leaf.value.kind == "column"}
     for leaf in layout.leaves:
-        names.update(dict.fromkeys(leaf.value.roots, pl.String))
+        names.update(dict.fromkeys(leaf.value.input_columns, pl.String))
     for branch in layout.lists.values():
         if branch.node is not None and branch.node.kind == "split":
             names[branch.node.column] = pl.String
-    typed = {name: parse(pl.lit(None, dtype=pl.String), mapping.column(name), excel=False) for name in names}
+    typed = {name: parse_text(pl.lit(None, dtype=pl.String), mapping.find_column(name), excel=False) for name in names}
     frame = pl.DataFrame({ROW: [0]}).with_columns(expr.alias(name) for name, expr in typed.items())
-    frame = frame.with_columns(settle(name, mapping.column(name)) for name in typed)
-    return records(rows(frame.clear(), mapping, layout)[0][0], layout)[0].frame
+    frame = frame.with_columns(to_wire_scale(name, mapping.find_column(name)) for name in typed)
+    return build_records(evaluate_rows(frame.clear(), mapping, layout)[0][0], layout)[0].frame
 
 
-def mentioned(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> pl.Series:
+def keys_of_rejected_rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> pl.Series:
     """What typed rows that were rejected are about: their leading key values.
 
     A record whose row was rejected is in the file all the same; it must not count as gone.
     """
-    leaf = layout.lead
+    leaf = layout.leading_key
     if leaf is None or frame.is_empty() or leaf.value.kind not in ("column", "sql"):
         return pl.Series("v", dtype=pl.String)
-    made = convert.make(leaf, mapping, frame, None)
+    made = convert.convert_leaf(leaf, mapping, frame, None)
     return frame.select(made.value.cast(pl.String).alias("v"))["v"].drop_nulls()
 
 
-def pieces(malformed: Rejections) -> pl.Series:
+def possible_keys(malformed: Rejections) -> pl.Series:
     """What rows that fell apart may be about: every piece of them."""
     found = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
     return found.drop_nulls().rename("v")
 
 
-def _rows(
-    frame: pl.DataFrame, mapping: Mapping, layout: Layout, matched: tuple[str, ...] | None, rejected: list[pl.DataFrame]
+def _evaluate_leaves(
+    frame: pl.DataFrame,
+    mapping: Mapping,
+    layout: Layout,
+    captures: tuple[str, ...] | None,
+    rejection_lines: list[pl.DataFrame],
 ) -> pl.DataFrame:
     """One row per source row, all leaves evaluated; rows with impossible values go to `rejected`."""
-    outside = [leaf for leaf in layout.leaves if not _in_split(leaf, layout)]
-    made = {leaf.index: convert.make(leaf, mapping, frame, matched) for leaf in outside}
+    outside = [leaf for leaf in layout.leaves if not _is_in_split_list(leaf, layout)]
+    made = {leaf.index: convert.convert_leaf(leaf, mapping, frame, captures) for leaf in outside}
     columns: list[pl.Expr] = [pl.col(ROW)]
     columns += [made[leaf.index].value.alias(leaf.name) for leaf in layout.leaves if leaf.inner is None]
     for column, branch in layout.lists.items():
         assert branch.node is not None
         inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
         if branch.node.kind == "split":
-            columns.append(_split(branch, inside, mapping).alias(column))
+            columns.append(_split_list(branch, inside, mapping).alias(column))
         else:
             given = [made[leaf.index].value for leaf in inside if not leaf.constant]
             element = pl.struct(made[leaf.index].value.alias(str(leaf.inner)) for leaf in inside)
             nothing = pl.all_horizontal(value.is_null() for value in given) if given else pl.lit(False)
             columns.append(pl.when(~nothing).then(element).alias(column))
-    rejected.extend(_hits(frame, [(leaf, made[leaf.index]) for leaf in layout.leaves if leaf.index in made]))
+    rejection_lines.extend(
+        _reject_failures(frame, [(leaf, made[leaf.index]) for leaf in layout.leaves if leaf.index in made])
+    )
     made_rows = frame.select(columns)
-    rejected.extend(_incomplete(made_rows, layout))
+    rejection_lines.extend(_reject_incomplete(made_rows, layout))
     return made_rows
 
 
-def _incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
+def _reject_incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
     """Rows that lack what Connect requires of a record, or what tells a filled object or element apart."""
-    plain = [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.silent]
+    plain = [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.synthetic]
     lacking: list[tuple[Leaf, pl.Expr, str, str]] = []
     for leaf in plain:
         if leaf.constant or leaf.key:
@@ -127,19 +135,19 @@ def _incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
         empty = pl.col(leaf.name).is_null()
         if not leaf.parents and leaf.field.required == "true":
             lacking.append((leaf, empty, "missing-required", f"Connect requires {leaf.field.name}"))
-        elif leaf.must:
+        elif leaf.required:
             content = [pl.col(o.name).is_not_null() for o in plain if o.is_content_of(leaf) and not o.constant]
             message = f"{leaf.parent} has values, but no {leaf.field.name} to tell it by"
             if content:
                 lacking.append((leaf, empty & pl.any_horizontal(content), "missing-code", message))
-    for place in _true_somewhere(rows, [where for _, where, _, _ in lacking]):
+    for place in _conditions_met_somewhere(rows, [where for _, where, _, _ in lacking]):
         leaf, where, code, message = lacking[place]
         column = leaf.value.text if leaf.value.kind == "column" else leaf.name
         hint = "fill the cell, or give the field a `default`"
         yield _reject(rows.filter(where), column, code, message, hint)
 
 
-def _true_somewhere(frame: pl.DataFrame, conditions: list[pl.Expr]) -> list[int]:
+def _conditions_met_somewhere(frame: pl.DataFrame, conditions: list[pl.Expr]) -> list[int]:
     """Places of the conditions that some row meets; all of them in one go, because hardly any row meets one."""
     if not conditions:
         return []
@@ -147,15 +155,15 @@ def _true_somewhere(frame: pl.DataFrame, conditions: list[pl.Expr]) -> list[int]
     return [place for place, hit in enumerate(found.row(0)) if hit]
 
 
-def _in_split(leaf: Leaf, layout: Layout) -> bool:
+def _is_in_split_list(leaf: Leaf, layout: Layout) -> bool:
     branch = layout.lists.get(leaf.column) if leaf.inner is not None else None
     return branch is not None and branch.node is not None and branch.node.kind == "split"
 
 
-def _hits(frame: pl.DataFrame, made: list[tuple[Leaf, convert.Made]]) -> Iterable[pl.DataFrame]:
+def _reject_failures(frame: pl.DataFrame, conversions: list[tuple[Leaf, convert.Conversion]]) -> Iterable[pl.DataFrame]:
     """Rows whose cells give no value, a line for each."""
-    bad = [(leaf, *reason) for leaf, found in made for reason in found.bad]
-    for place in _true_somewhere(frame, [where for _, where, *_ in bad]):
+    bad = [(leaf, *reason) for leaf, found in conversions for reason in found.failures]
+    for place in _conditions_met_somewhere(frame, [where for _, where, *_ in bad]):
         leaf, where, shown, code, message, hint = bad[place]
         yield frame.filter(where).select(
             row=pl.col(ROW),
@@ -167,24 +175,26 @@ def _hits(frame: pl.DataFrame, made: list[tuple[Leaf, convert.Made]]) -> Iterabl
         )
 
 
-def _split(branch: Branch, inside: list[Leaf], mapping: Mapping) -> pl.Expr:
+def _split_list(branch: Branch, inner_leaves: list[Leaf], mapping: Mapping) -> pl.Expr:
     """A cell's parts as list elements: trimmed, empty parts and repeats left out."""
     node = branch.node
     assert node is not None
-    parts = pl.col(node.column).str.split(node.by).list.eval(pl.element().str.strip_chars())
+    parts = pl.col(node.column).str.split(node.separator).list.eval(pl.element().str.strip_chars())
     parts = parts.list.eval(pl.element().filter(pl.element() != "")).list.unique(maintain_order=True)
     fields = []
-    for leaf in inside:
+    for leaf in inner_leaves:
         if leaf.constant:
-            made = pl.lit(convert.wire(leaf.value.constant, leaf.field), dtype=convert.dtype(leaf.field))
+            made = pl.lit(convert.constant_value(leaf.value.constant, leaf.field), dtype=convert.dtype(leaf.field))
         else:
-            made = convert.converted(pl.element(), pl.String(), leaf.value, leaf.field).value
+            made = convert.convert_value(pl.element(), pl.String(), leaf.value, leaf.field).value
         fields.append(made.alias(str(leaf.inner)))
     listed = parts.list.eval(pl.struct(fields))
     return pl.when(parts.list.len() > 0).then(listed)
 
 
-def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _add_keys(
+    rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejection_lines: list[pl.DataFrame]
+) -> pl.DataFrame:
     """KEY and ITEM added; rows without a key rejected."""
     key = layout.operation.key
     leaves = [leaf for path in key.paths for leaf in layout.leaves if leaf.path == path and leaf.inner is None]
@@ -199,14 +209,14 @@ def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[
         for leaf, text in zip(leaves, texts, strict=True):
             default = (key.defaults or {}).get(leaf.field.name)
             filled.append(text.fill_null(str(default)) if default is not None else text)
-        made = pl.concat_str(filled, separator=SEPARATOR)
+        made = pl.concat_str(filled, separator=KEY_SEPARATOR)
         good = pl.all_horizontal(
-            text.is_not_null() & (text.str.len_chars() <= _LONGEST_KEY_PART) & ~text.str.contains(r"[\x00-\x1f]")
+            text.is_not_null() & (text.str.len_chars() <= _MAX_KEY_PART_LENGTH) & ~text.str.contains(r"[\x00-\x1f]")
             for text in filled
         )
         # Asked of the whole key first, which is quicker and mostly enough.
-        shape = SEPARATOR.join([r"[^\x00-\x1f]*"] * len(filled))
-        plain = pl.col(KEY).str.contains(f"^{shape}$") & (pl.col(KEY).str.len_bytes() <= _LONGEST_KEY_PART)
+        shape = KEY_SEPARATOR.join([r"[^\x00-\x1f]*"] * len(filled))
+        plain = pl.col(KEY).str.contains(f"^{shape}$") & (pl.col(KEY).str.len_bytes() <= _MAX_KEY_PART_LENGTH)
     rows = rows.with_columns(made.alias(KEY))
     names = ", ".join(leaf.field.name for leaf in leaves)
     for leaf in leaves:
@@ -215,7 +225,7 @@ def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[
             rows = rows.with_columns(pl.col(leaf.name).fill_null(pl.lit(default)))
     missing = rows.clear() if rows.select(plain.fill_null(False).all()).item() else rows.filter(~good)
     if missing.height:
-        rejected.append(
+        rejection_lines.append(
             _reject(
                 missing,
                 names,
@@ -225,15 +235,17 @@ def _keyed(rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejected: list[
             )
         )
         rows = rows.filter(good)
-    cluster = next((layout.by_path[path] for path in layout.operation.full_file.needs if path in layout.by_path), None)
-    if layout.units and cluster is not None:
+    cluster = next(
+        (layout.by_path[path] for path in layout.operation.full_file.required_fields if path in layout.by_path), None
+    )
+    if layout.unit_list and cluster is not None:
         item = pl.coalesce(pl.lit("Code=") + pl.col(cluster.name), pl.lit("Key=") + pl.col(KEY))
         return rows.with_columns(item.alias(ITEM))
     return rows.with_columns(pl.col(KEY).alias(ITEM))
 
 
 def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, hint: str) -> pl.DataFrame:
-    value = pl.col(KEY).str.replace_all(SEPARATOR, " / ", literal=True) if KEY in rows.columns else pl.lit(None)
+    value = pl.col(KEY).str.replace_all(KEY_SEPARATOR, " / ", literal=True) if KEY in rows.columns else pl.lit(None)
     return rows.select(
         row=pl.col(ROW),
         column=pl.lit(column),
@@ -244,7 +256,7 @@ def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, 
     )
 
 
-def _single(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _reject_duplicates(rows: pl.DataFrame, layout: Layout, rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
     """One row per key. Equal rows count once; keys with different rows, or differing only in case, are refused."""
     folded = pl.col(KEY).str.to_lowercase()
     lower = rows.select(folded.alias("k"))["k"]
@@ -271,16 +283,18 @@ def _single(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
     ):
         if found.height:
             sentence = pl.concat_str(pl.lit(message), pl.col("_rows"), pl.lit(")"))
-            rejected.append(_reject(found, names, code, sentence, hint))
+            rejection_lines.append(_reject(found, names, code, sentence, hint))
     bad = pl.concat([repeat.select(ROW), case.select(ROW), clash.select(ROW)])
     return rows.join(bad.unique(), on=ROW, how="anti", maintain_order="left")
 
 
-def _gathered(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _group_rows(
+    rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejection_lines: list[pl.DataFrame]
+) -> pl.DataFrame:
     """Several rows per key: their list elements together, everything else must agree."""
     names = [branch.place for branch in lists]
     plain = [name for name in rows.columns if name not in (KEY, ITEM, ROW, *names)]
-    items = {branch.place for branch in lists if layout.units and not branch.place.startswith(layout.units)}
+    items = {branch.place for branch in lists if layout.unit_list and not branch.place.startswith(layout.unit_list)}
     once = [name for name in names if name not in items]
     grouped = rows.group_by(KEY, maintain_order=True).agg(
         pl.col(ITEM).first(),
@@ -290,12 +304,12 @@ def _gathered(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected:
         *(pl.col(name).drop_nulls().unique(maintain_order=True) for name in once),
         pl.col(ROW).alias("_rows"),
     )
-    grouped = _refuse_disagreement(grouped, plain, rejected)
+    grouped = _reject_conflicts(grouped, plain, rejection_lines)
     for name in items:
         whole = rows.group_by(ITEM, maintain_order=True).agg(pl.col(name).drop_nulls().unique(maintain_order=True))
         grouped = grouped.join(whole, on=ITEM, how="left", maintain_order="left")
     for branch in lists:
-        order = [leaf.inner for leaf in layout.leaves if leaf.column == branch.place and leaf.anchor and leaf.inner]
+        order = [leaf.inner for leaf in layout.leaves if leaf.column == branch.place and leaf.identifier and leaf.inner]
         if order:
             by = [pl.element().struct.field(name) for name in order]
             grouped = grouped.with_columns(pl.col(branch.place).list.eval(pl.element().sort_by(by)))
@@ -303,7 +317,7 @@ def _gathered(rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejected:
     return grouped.select(rows.columns)
 
 
-def _refuse_disagreement(grouped: pl.DataFrame, names: list[str], rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _reject_conflicts(grouped: pl.DataFrame, names: list[str], rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
     """Drop records whose rows give different values for one field; all their rows are rejected."""
     clash = pl.any_horizontal(pl.col(f"_n {name}") > 1 for name in names) if names else pl.lit(False)
     bad = grouped.filter(clash)
@@ -314,11 +328,11 @@ def _refuse_disagreement(grouped: pl.DataFrame, names: list[str], rejected: list
         listed = pl.col("_rows").cast(pl.List(pl.String)).list.join(", ")
         message = pl.concat_str(pl.lit("the rows of one record ("), listed, pl.lit(") disagree on"), fields)
         spread = bad.with_columns(message.alias("_message")).drop(ROW).explode("_rows").rename({"_rows": ROW})
-        rejected.append(_reject(spread, "", "record-conflict", pl.col("_message"), "make the rows agree"))
+        rejection_lines.append(_reject(spread, "", "record-conflict", pl.col("_message"), "make the rows agree"))
     return grouped.filter(~clash)
 
 
-def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) -> pl.DataFrame:
+def _unify_item_fields(rows: pl.DataFrame, layout: Layout, rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
     """Fields above the units (a product's name) are one per item: taken from its first row that has them."""
     names = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.index in layout.item_leaves))
     if not names or rows[ITEM].n_unique() == rows.height:
@@ -331,7 +345,7 @@ def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
         *(pl.col(name).drop_nulls().n_unique().alias(f"_n {name}") for name in plain),
         pl.col(ROW).alias("_rows"),
     )
-    good = _refuse_disagreement(grouped, plain, rejected)
+    good = _reject_conflicts(grouped, plain, rejection_lines)
     return (
         rows.drop(names)
         .join(good.select(ITEM, *names), on=ITEM, how="inner", maintain_order="left")
@@ -339,12 +353,12 @@ def _agreed(rows: pl.DataFrame, layout: Layout, rejected: list[pl.DataFrame]) ->
     )
 
 
-def _all_rows(rejected: pl.DataFrame, origin: pl.DataFrame) -> pl.DataFrame:
+def _expand_to_rows(rejection_lines: pl.DataFrame, row_keys: pl.DataFrame) -> pl.DataFrame:
     """Rejections of records, which know the first of their rows, for every row that went into them."""
-    first = origin.rename({ROW: "row"})
-    keyed = rejected.join(first, on="row", how="left", maintain_order="left").drop("row")
+    first = row_keys.rename({ROW: "row"})
+    keyed = rejection_lines.join(first, on="row", how="left", maintain_order="left").drop("row")
     return (
         keyed.join(first, on=KEY, how="left", maintain_order="left")
-        .select(rejected.columns)
+        .select(rejection_lines.columns)
         .unique(maintain_order=True)
     )

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.mapping import text as text_module
-from etl.mapping.model import Column, Mapping, Node, Rule, Value, matches
+from etl.mapping.model import Column, Mapping, Node, Rule, Value, match_pattern
 from etl.model import schemas
 from etl.model.columns import ROW
 from etl.model.tables import Rejections
 from etl.plan.rows import cells
-from etl.plan.rows.pandera_checks import TEXT, Check, judged
+from etl.plan.rows.pandera_checks import TEXT_SUFFIX, Check, run_checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,31 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ValidatedRows:
     """What is left of a piece of a table: typed rows, and what was refused."""
 
     frame: pl.DataFrame  #: ROW and one typed column per source column in use
-    refused: pl.DataFrame  #: the rows that were rejected here, in the same columns
+    rejected_frame: pl.DataFrame  #: the rows that were rejected here, in the same columns
     rejections: Rejections
     skipped: int  #: rows that `source.keep` leaves out
     texts: Map[str, pl.Series]  #: of what the mapping calls unique: columns, and by their place rules
 
 
-def check(
-    frame: pl.DataFrame, columns: Columns, mapping: Mapping, repeated: Map[str, pl.Series] | None = None
-) -> Checked:
+def validate_rows(
+    frame: pl.DataFrame, columns: Columns, mapping: Mapping, duplicates: Map[str, pl.Series] | None = None
+) -> ValidatedRows:
     """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
     used = columns.used
     raw = frame.rename(dict(columns.names))
-    simple = [name for name in used if mapping.column(name).type in cells.PLAIN]
-    clean = _plain(raw, "", [name for name in simple if not mapping.column(name).empty], mapping)
-    twins = _cleaned(raw, used, mapping, clean)
-    plain = clean | _plain(twins, TEXT, [name for name in simple if name not in clean], mapping)
+    simple = [name for name in used if mapping.find_column(name).type in cells.CANONICAL_TYPES]
+    clean = _canonical_columns(raw, "", [name for name in simple if not mapping.find_column(name).empty], mapping)
+    twins = _clean_cells(raw, used, mapping, clean)
+    plain = clean | _canonical_columns(twins, TEXT_SUFFIX, [name for name in simple if name not in clean], mapping)
     excel = mapping.source.dialect.format == "excel"
     typed = twins.with_columns(
-        cells.parse(pl.col(name + TEXT), mapping.column(name), excel=excel, plain=name in plain).alias(name)
+        cells.parse_text(
+            pl.col(name + TEXT_SUFFIX), mapping.find_column(name), excel=excel, canonical=name in plain
+        ).alias(name)
         for name in used
     )
     skipped = 0
@@ -63,71 +65,79 @@ def check(
         kept = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
         skipped = typed.height - kept.height
         typed = kept
-    rejections, bad = _run(typed, used, mapping, plain, repeated or {})
+    rejections, bad = _apply_checks(typed, used, mapping, plain, duplicates or {})
     good = typed.filter(~bad) if bad is not None else typed
     refused = typed.filter(bad) if bad is not None else typed.clear()
-    settled = [pl.col(ROW), *(cells.settle(name, mapping.column(name)) for name in used)]
-    return Checked(
+    settled = [pl.col(ROW), *(cells.to_wire_scale(name, mapping.find_column(name)) for name in used)]
+    return ValidatedRows(
         frame=good.select(settled),
-        refused=refused.select(settled),
+        rejected_frame=refused.select(settled),
         rejections=Rejections(rejections),
         skipped=skipped,
         texts={
-            **{name: typed[name + TEXT] for name in used if mapping.column(name).unique},
+            **{name: typed[name + TEXT_SUFFIX] for name in used if mapping.find_column(name).unique},
             **{
-                _tag(rule): typed.select(_together(rule, mapping)).to_series()
+                _rule_tag(rule): typed.select(_combined_text(rule, mapping)).to_series()
                 for rule in mapping.rules
-                if rule.sql is None and set(rule.roots) <= set(used)
+                if rule.sql is None and set(rule.input_columns) <= set(used)
             },
         },
     )
 
 
-def _cleaned(frame: pl.DataFrame, used: Sequence[str], mapping: Mapping, clean: set[str]) -> pl.DataFrame:
+def _clean_cells(
+    frame: pl.DataFrame, used_columns: Sequence[str], mapping: Mapping, canonical: set[str]
+) -> pl.DataFrame:
     """ROW and the text twins; `clean`: columns whose cells are as they have to be.
 
     In steps, because an eager frame computes a shared expression every time.
     """
-    if not used:
+    if not used_columns:
         return frame.select(ROW)
-    doubtful = [name for name in used if name not in clean]
-    usual, composed = _letters(frame, doubtful, mapping)
+    doubtful = [name for name in used_columns if name not in canonical]
+    usual, composed = _simple_text_columns(frame, doubtful, mapping)
     tidy = frame.select(
         ROW,
-        *(pl.col(name) for name in clean),
+        *(pl.col(name) for name in canonical),
         *(
-            cells.clean(pl.col(name), mapping.column(name), composed=name in composed, usual=name in usual)
+            cells.clean_text(
+                pl.col(name), mapping.find_column(name), normalized=name in composed, simple_whitespace=name in usual
+            )
             for name in doubtful
         ),
     )
-    hollow = _true_of(tidy, {name: (pl.col(name) == "").any() for name in doubtful})
-    hollow |= {name for name in doubtful if mapping.column(name).empty}
+    hollow = _conditions_met(tidy, {name: (pl.col(name) == "").any() for name in doubtful})
+    hollow |= {name for name in doubtful if mapping.find_column(name).empty}
     return tidy.select(
         ROW,
         *(
-            (cells.blank(pl.col(name), mapping.column(name)) if name in hollow else pl.col(name)).alias(name + TEXT)
-            for name in used
+            (cells.null_if_empty(pl.col(name), mapping.find_column(name)) if name in hollow else pl.col(name)).alias(
+                name + TEXT_SUFFIX
+            )
+            for name in used_columns
         ),
     )
 
 
-def _letters(frame: pl.DataFrame, names: Sequence[str], mapping: Mapping) -> tuple[set[str], set[str]]:
+def _simple_text_columns(frame: pl.DataFrame, names: Sequence[str], mapping: Mapping) -> tuple[set[str], set[str]]:
     """Columns in which only usual white space can stand, and those in which nothing is to be composed."""
     dialect = mapping.source.dialect
-    if dialect.format != "excel" and cells.is_usual(dialect.encoding):
+    if dialect.format != "excel" and cells.is_simple_encoding(dialect.encoding):
         return set(names), set(names)
     ascii_only = {name: pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in names}
-    usual = _true_of(frame, ascii_only)
-    composed = _true_of(frame, {name: cells.is_composed(pl.col(name)) for name in names if name not in usual})
+    usual = _conditions_met(frame, ascii_only)
+    composed = _conditions_met(frame, {name: cells.is_normalized(pl.col(name)) for name in names if name not in usual})
     return usual, usual | composed
 
 
-def _plain(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> set[str]:
+def _canonical_columns(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> set[str]:
     """Columns in which every cell is of the simplest form: most of them, and much faster."""
-    return _true_of(frame, {name: cells.is_plain(pl.col(name + suffix), mapping.column(name)) for name in names})
+    return _conditions_met(
+        frame, {name: cells.is_canonical(pl.col(name + suffix), mapping.find_column(name)) for name in names}
+    )
 
 
-def _true_of(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
+def _conditions_met(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
     """Of conditions over a whole frame the names of those that hold, all found in one go."""
     if not conditions:
         return set()
@@ -135,12 +145,12 @@ def _true_of(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
     return {name for name, holds in zip(conditions, met, strict=True) if holds}
 
 
-def columns(header: Sequence[str], mapping: Mapping) -> Columns:
+def resolve_columns(header: Sequence[str], mapping: Mapping) -> Columns:
     """What the mapping makes of a header; aliases get their names.
 
     Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
     """
-    bare = {name: unicodedata.normalize("NFC", name.strip(text_module.SPACES)) for name in header}
+    bare = {name: unicodedata.normalize("NFC", name.strip(text_module.WHITESPACE)) for name in header}
     present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():
@@ -149,27 +159,27 @@ def columns(header: Sequence[str], mapping: Mapping) -> Columns:
             if alias is not None:
                 renames[alias] = column.name
     names = [renames.get(name, name) for name in present]
-    needed = _needed(mapping)
-    missing = [name for name in needed if name not in names and not mapping.column(name).optional]
+    needed = _needed_columns(mapping)
+    missing = [name for name in needed if name not in names and not mapping.find_column(name).optional]
     if missing:
         listed = ", ".join(f'"{name}"' for name in missing)
         have = ", ".join(name[:40] for name in names[:12]) + (" …" if len(names) > 12 else "")
-        raise FileRefused(
+        raise InvalidFileError(
             "missing-column",
             f"the file has no column {listed}",
             where=f"header: {have}",
             hint="if a column was renamed, add `aliases: [new name]` to it in the mapping; "
             "if it may be absent, `optional: true`",
         )
-    patterns = _patterns(mapping)
+    patterns = _column_patterns(mapping)
     used = [
         name
         for name in names
-        if name in needed or name in mapping.columns or any(matches(p, name) is not None for p in patterns)
+        if name in needed or name in mapping.columns or any(match_pattern(p, name) is not None for p in patterns)
     ]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise FileRefused(
+        raise InvalidFileError(
             "duplicate-column",
             f'the file has two columns "{twice}"',
             where=f"header: {', '.join(name[:40] for name in names[:12])}",
@@ -182,38 +192,38 @@ def columns(header: Sequence[str], mapping: Mapping) -> Columns:
     )
 
 
-def _values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
+def _walk_values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
     for node in nodes:
         if node.value is not None:
             yield node.value
         yield node
-        yield from _values(node.children.values())
+        yield from _walk_values(node.children.values())
         for _, fields in node.elements:
-            yield from _values(fields.values())
+            yield from _walk_values(fields.values())
 
 
-def _needed(mapping: Mapping) -> list[str]:
+def _needed_columns(mapping: Mapping) -> list[str]:
     """Columns that the record, the rules or a declaration cannot do without."""
     needed: dict[str, None] = {}
-    for found in _values(mapping.record.values()):
+    for found in _walk_values(mapping.record.values()):
         if isinstance(found, Value):
             if found.kind == "column" and "{" not in found.text:
                 needed[found.text] = None
-            needed.update(dict.fromkeys(found.roots))
+            needed.update(dict.fromkeys(found.input_columns))
         elif found.kind == "split":
             needed[found.column] = None
     for rule in mapping.rules:
-        needed.update(dict.fromkeys(rule.roots))
+        needed.update(dict.fromkeys(rule.input_columns))
     if mapping.source.keep:
         needed.update(dict.fromkeys(pl.sql_expr(mapping.source.keep).meta.root_names()))
     needed.update({name: None for name, column in mapping.columns.items() if not column.is_pattern})
     return list(needed)
 
 
-def _patterns(mapping: Mapping) -> list[str]:
+def _column_patterns(mapping: Mapping) -> list[str]:
     """Column patterns of the record, and column names with `{1}` in them, as patterns."""
     found = [mapping.per] if mapping.per else []
-    for value in _values(mapping.record.values()):
+    for value in _walk_values(mapping.record.values()):
         if isinstance(value, Node) and value.pattern:
             found.append(value.pattern)
         elif isinstance(value, Value) and value.kind == "column" and "{" in value.text:
@@ -222,63 +232,73 @@ def _patterns(mapping: Mapping) -> list[str]:
     return found
 
 
-def _run(
-    typed: pl.DataFrame, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
+def _apply_checks(
+    typed_rows: pl.DataFrame,
+    used_columns: Sequence[str],
+    mapping: Mapping,
+    canonical: set[str],
+    duplicates: Map[str, pl.Series],
 ) -> tuple[pl.DataFrame, pl.Series | None]:
     """Rejections of all checks, and which rows they hit (None: no row)."""
-    checks = [check for name in used for check in _checks(name, used, mapping, plain, repeated)]
+    checks = [
+        check
+        for name in used_columns
+        for check in _applicable_checks(name, used_columns, mapping, canonical, duplicates)
+    ]
     if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
-        met = _true_of(typed, {str(at): check.good.fill_null(False).all() for at, check in enumerate(checks)})
+        met = _conditions_met(
+            typed_rows, {str(at): check.condition.fill_null(False).all() for at, check in enumerate(checks)}
+        )
         checks = [check for at, check in enumerate(checks) if str(at) not in met]
-    return judged(typed, checks) if checks else (pl.DataFrame(schema=schemas.REJECTIONS), None)
+    return run_checks(typed_rows, checks) if checks else (pl.DataFrame(schema=schemas.REJECTION_SCHEMA), None)
 
 
-def _checks(
-    name: str, used: Sequence[str], mapping: Mapping, plain: set[str], repeated: Map[str, pl.Series]
+def _applicable_checks(
+    name: str, used_columns: Sequence[str], mapping: Mapping, canonical: set[str], duplicates: Map[str, pl.Series]
 ) -> Iterable[Check]:
     """Everything that is asked of a column; the rules that begin with it are its own."""
-    for found in _column_checks(name, mapping.column(name), repeated.get(name)):
-        if name not in plain or found[0] not in ("type", "digits"):
+    for found in _column_checks(name, mapping.find_column(name), duplicates.get(name)):
+        if name not in canonical or found[0] not in ("type", "digits"):
             yield Check(name, *found)
     for rule in mapping.rules:
-        if rule.roots[:1] == (name,) and set(rule.roots) <= set(used):
-            for found in _rule_checks(rule, mapping, repeated):
+        if rule.input_columns[:1] == (name,) and set(rule.input_columns) <= set(used_columns):
+            for found in _rule_checks(rule, mapping, duplicates):
                 yield Check(name, *found)
 
 
-def _tag(rule: Rule) -> str:
+def _rule_tag(rule: Rule) -> str:
     """A name for its texts that no column has."""
-    return TEXT + rule.where
+    return TEXT_SUFFIX + rule.where
 
 
-def _together(rule: Rule, mapping: Mapping) -> pl.Expr:
+def _combined_text(rule: Rule, mapping: Mapping) -> pl.Expr:
     """The values of a rule's columns as one text, null when one of them is empty."""
-    values = [cells.settle(name, mapping.column(name)).cast(pl.String) for name in rule.roots]
-    return pl.concat_str(values, separator=TEXT)
+    values = [cells.to_wire_scale(name, mapping.find_column(name)).cast(pl.String) for name in rule.input_columns]
+    return pl.concat_str(values, separator=TEXT_SUFFIX)
 
 
 def _rule_checks(
-    rule: Rule, mapping: Mapping, repeated: Map[str, pl.Series]
+    rule: Rule, mapping: Mapping, duplicates: Map[str, pl.Series]
 ) -> Iterable[tuple[str, str, str, pl.Expr]]:
     """(code, message, hint, condition); what cannot be decided because a cell is empty passes."""
     if rule.sql is not None:
         good = pl.sql_expr(rule.sql).fill_null(True)
         yield "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good
-    elif _tag(rule) in repeated:
-        unlike = ~_together(rule, mapping).is_in(repeated[_tag(rule)].implode())
-        message = f"{' and '.join(rule.roots)} together occur more than once: {rule.name}"
+    elif _rule_tag(rule) in duplicates:
+        unlike = ~_combined_text(rule, mapping).is_in(duplicates[_rule_tag(rule)].implode())
+        message = f"{' and '.join(rule.input_columns)} together occur more than once: {rule.name}"
         yield "unique", message, f"the mapping says so in {rule.where}", unlike.fill_null(True)
 
 
-def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
+def _column_checks(name: str, column: Column, duplicates: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
     """(code, message, hint, condition) of everything that a column declaration asks for."""
-    text, typed = pl.col(name + TEXT), pl.col(name)
+    text, typed = pl.col(name + TEXT_SUFFIX), pl.col(name)
     if column.required:
         yield "empty", "is empty", "the mapping says required: true", text.is_not_null()
     if column.type != "text":
         yield (
             "type",
-            f"is no {cells.describe(column)}",
+            f"is no {cells.describe_type(column)}",
             "correct the cell, or the column's type in the mapping",
             text.is_null() | typed.is_not_null(),
         )
@@ -315,6 +335,6 @@ def _column_checks(name: str, column: Column, repeated: pl.Series | None) -> Ite
             "shorten it",
             (text.str.len_chars() <= column.max_length).fill_null(True),
         )
-    if repeated is not None:
-        unlike = text.is_null() | ~text.is_in(repeated.implode())
+    if duplicates is not None:
+        unlike = text.is_null() | ~text.is_in(duplicates.implode())
         yield "unique", "occurs more than once", "the mapping says unique: true", unlike

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     pass
 
 
-def digest_of(whole: str, number: int) -> str:
+def part_digest(file_digest: str, member_number: int) -> str:
     """The digest that a run keeps: of its file, or of a member of it."""
-    return hashlib.sha256(f"{whole}/{number}".encode()).hexdigest() if number else whole
+    return hashlib.sha256(f"{file_digest}/{member_number}".encode()).hexdigest() if member_number else file_digest
 
 
-def number_of(run: Run) -> int:
+def member_number(run: Run) -> int:
     """Place of a run's member in its archive; 0: none."""
     found = re.fullmatch(r".*-m(\d+)", run.id.removesuffix(f"-{run.feed}"))
     return int(found[1]) if found else 0
@@ -33,9 +33,9 @@ def archived_file(run: Run) -> Path | None:
     return path if path.exists() else None
 
 
-def claim_folder(state: Path, run_id: str) -> Path:
+def claim_folder(state: Path, claim_id: str) -> Path:
     """Where the file of an open run waits, under the relative name it came with."""
-    return state / "claimed" / run_id
+    return state / "claimed" / claim_id
 
 
 def archive_folder(state: Path, run_id: str, day: date) -> Path:

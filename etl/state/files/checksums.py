@@ -14,32 +14,32 @@ from etl.errors import StateError
 from etl.state.ledger.facade import Ledger
 
 
-def note(ledger: Ledger, paths: Iterable[Path]) -> None:
+def save_digests(ledger: Ledger, paths: Iterable[Path]) -> None:
     """Files that are written and synced. Raises StateError."""
     digests = {}
     for path in paths:
-        with durable.translated(path):
+        with durable.translate_os_errors(path):
             digests[path] = durable.digest(path)
-    ledger.keep_digests(digests)
+    ledger.save_digests(digests)
 
 
-def is_sound(ledger: Ledger, path: Path) -> bool:
+def matches_digest(ledger: Ledger, path: Path) -> bool:
     """Whether a file is there, and as it was noted."""
     try:
         digest = durable.digest(path)
     except OSError:
         return False
-    return ledger.digest_of(path) in (None, digest)
+    return ledger.find_digest(path) in (None, digest)
 
 
-def check(ledger: Ledger, paths: Iterable[Path]) -> None:
+def check_files(ledger: Ledger, paths: Iterable[Path]) -> None:
     """Raises StateError `state-file-damaged` for the first that is not as it was noted."""
     for path in paths:
-        if not is_sound(ledger, path):
-            raise damaged(path)
+        if not matches_digest(ledger, path):
+            raise damaged_file_error(path)
 
 
-def damaged(path: Path) -> StateError:
+def damaged_file_error(path: Path) -> StateError:
     """A file that the ledger counts on cannot be believed."""
     return StateError(
         "state-file-damaged",

@@ -12,7 +12,7 @@ from etl.errors import StateError
 
 
 @contextlib.contextmanager
-def alone(state: Path) -> Iterator[None]:
+def lock_state_folder(state: Path) -> Iterator[None]:
     """One working process per state folder. The lock is the system's, so it ends with its process.
 
     Whatever is made meanwhile is made for this user only, also by libraries.

@@ -17,28 +17,34 @@ if TYPE_CHECKING:
     pass
 
 #: What Norce had of the records that a run changes, and the run that an undo takes back.
-BEFORE, UNDOES = "before.parquet", "undoes.json"
+PREVIOUS_FILE, UNDO_TARGET_FILE = "before.parquet", "undoes.json"
 
 #: Folder within a run's archive that an undo needs.
-KEPT = "undo"
+UNDO_FOLDER = "undo"
 
 
-def path(state: Path, run: str) -> Path:
+def folder_path(state: Path, run_id: str) -> Path:
     """The folder of an open run."""
-    return state / "runs" / run
+    return state / "runs" / run_id
 
 
-def files(state: Path, run: str) -> list[Path]:
+def list_plan_files(state: Path, run_id: str) -> list[Path]:
     """What is in it besides payloads, whose digests are with their chunks."""
-    return [file for file in sorted(path(state, run).glob("*")) if not file.stem.isdecimal() and file.is_file()]
+    return [
+        file for file in sorted(folder_path(state, run_id).glob("*")) if not file.stem.isdecimal() and file.is_file()
+    ]
 
 
-def keep(state: Path, run: str, archive: Path) -> None:
+def preserve_for_undo(state: Path, run_id: str, archive: Path) -> None:
     """What an undo of the run will need goes on in its archive: what was sent, and what Norce had before."""
     from etl.state.snapshots import accepted
 
-    folder = archive / KEPT
-    kept = [name for name in (accepted.sent_path(state, run), path(state, run) / BEFORE) if name.exists()]
+    folder = archive / UNDO_FOLDER
+    kept = [
+        name
+        for name in (accepted.sent_records_path(state, run_id), folder_path(state, run_id) / PREVIOUS_FILE)
+        if name.exists()
+    ]
     if kept:
         durable.make_folder(folder)
         for found in kept:
@@ -47,11 +53,11 @@ def keep(state: Path, run: str, archive: Path) -> None:
         durable.sync_folder(folder)
 
 
-def archived(archive: Path) -> list[Path]:
+def list_undo_files(archive: Path) -> list[Path]:
     """What in an archived run's folder an undo reads."""
-    return [archive / "report.json", *sorted((archive / KEPT).glob("*"))]
+    return [archive / "report.json", *sorted((archive / UNDO_FOLDER).glob("*"))]
 
 
-def facts(state: Path, run: str) -> dict[str, Any]:
+def load_plan_facts(state: Path, run_id: str) -> dict[str, Any]:
     """What was remarkable about the plan of an open run."""
-    return dict(json.loads((path(state, run) / "plan.json").read_bytes()))
+    return dict(json.loads((folder_path(state, run_id) / "plan.json").read_bytes()))

@@ -11,16 +11,16 @@ from etl.state.ledger.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Alert:
     """`name` tells what it is about, and stays the same while it holds: `late:erp-prices:…`, `fetch:acme`."""
 
     name: str
-    sentence: str
+    message: str
     since: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class Expectation:
     """What a mapping says of its feed, as text, and since when."""
 
     feed: str
@@ -29,47 +29,47 @@ class Expected:
     since: datetime
 
 
-class Board:
+class AlertStore:
     """Where both hang."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def notices(self) -> list[Notice]:
+    def list_alerts(self) -> list[Alert]:
         """All that hold, the oldest first."""
         with self._database.read() as db:
             rows = db.execute("SELECT name, sentence, since FROM notices ORDER BY since, name").fetchall()
-        return [Notice(name, sentence, datetime.fromisoformat(since)) for name, sentence, since in rows]
+        return [Alert(name, sentence, datetime.fromisoformat(since)) for name, sentence, since in rows]
 
-    def put(self, notice: Notice) -> bool:
+    def raise_alert(self, alert: Alert) -> bool:
         """Whether it is new; one that hangs already keeps its time, and gets the sentence of today."""
         with self._database.write() as db:
-            found = db.value("SELECT since FROM notices WHERE name = ?", notice.name)
-            since = found or notice.since.isoformat()
-            db.insert("notices", {"name": notice.name, "sentence": notice.sentence, "since": since}, replace=True)
+            found = db.scalar("SELECT since FROM notices WHERE name = ?", alert.name)
+            since = found or alert.since.isoformat()
+            db.insert("notices", {"name": alert.name, "sentence": alert.message, "since": since}, replace=True)
         return found is None
 
-    def drop(self, name: str) -> bool:
+    def resolve_alert(self, name: str) -> bool:
         """Whether it was there."""
         with self._database.write() as db:
             return db.execute("DELETE FROM notices WHERE name = ?", (name,)).rowcount > 0
 
-    def expected(self) -> list[Expected]:
+    def list_expectations(self) -> list[Expectation]:
         """By feed."""
         with self._database.read() as db:
             rows = db.execute("SELECT feed, arrives, changes, since FROM expectations ORDER BY feed").fetchall()
         return [
-            Expected(feed, arrives, changes, datetime.fromisoformat(since)) for feed, arrives, changes, since in rows
+            Expectation(feed, arrives, changes, datetime.fromisoformat(since)) for feed, arrives, changes, since in rows
         ]
 
-    def expect(self, wanted: Mapping[str, tuple[str | None, str | None]], now: datetime) -> None:
+    def save_expectations(self, expectations: Mapping[str, tuple[str | None, str | None]], now: datetime) -> None:
         """What the mappings say today; what they said before keeps its time."""
-        known = {one.feed: one for one in self.expected()}
-        if {feed: (one.arrives, one.changes) for feed, one in known.items()} == dict(wanted):
+        known = {one.feed: one for one in self.list_expectations()}
+        if {feed: (one.arrives, one.changes) for feed, one in known.items()} == dict(expectations):
             return
         with self._database.write() as db:
             db.execute("DELETE FROM expectations")
-            for feed, (arrives, changes) in wanted.items():
+            for feed, (arrives, changes) in expectations.items():
                 before = known.get(feed)
                 same = before is not None and before.arrives == arrives
                 since = before.since if same and before is not None else now

@@ -24,20 +24,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from etl.errors import Defect
-from etl.model.runs import Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
+from etl.errors import InternalError
+from etl.model.runs import Chunk, ChunkState, Counts, Job, Overlay, RecordError, Run, RunState, Submission
 from etl.state.ledger import overlays as ledger_overlays
 from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
-from etl.state.ledger.database import AMONG, Connection, Database, many
-from etl.state.ledger.jobs import Jobs
-from etl.state.ledger.meta import FINAL_RUN
+from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
+from etl.state.ledger.jobs import JobStore
+from etl.state.ledger.meta import FINAL_RUN_STATES
 
 #: States in which a chunk has ended, for `AMONG`.
-_FINAL_CHUNK = many(state for state in ChunkState if state.is_final)
+_FINAL_CHUNK_STATES = json_list(state for state in ChunkState if state.is_final)
 
 
-class Ledger(Jobs):
+class Ledger(JobStore):
     """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
 
     def __init__(self, database: Database, state: Path, clock: Callable[[], float] = time.time) -> None:
@@ -53,13 +53,13 @@ class Ledger(Jobs):
         ledger = cls(schema.open_database(state), state.absolute(), clock)
         try:
             if target is not None:
-                ledger.tie(target)
+                ledger.bind_target(target)
         except BaseException:
-            ledger.shut()
+            ledger.close()
             raise
         return ledger
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Give back all connections."""
         self.database.close()
 
@@ -67,7 +67,7 @@ class Ledger(Jobs):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shut()
+        self.close()
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -75,27 +75,29 @@ class Ledger(Jobs):
         """A claimed file has its run."""
         started = datetime.fromtimestamp(self._clock(), UTC)
         with self.database.write() as db:
-            db.insert("runs", ledger_rows.run_row(run, self.state, started))
+            db.insert("runs", ledger_rows.run_to_row(run, self.state_folder, started))
 
-    def planned(self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED) -> None:
+    def save_plan(
+        self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED
+    ) -> None:
         """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
-        rows = [ledger_rows.chunk_row(chunk, self.state) for chunk in chunks]
+        rows = [ledger_rows.chunk_to_row(chunk, self.state_folder) for chunk in chunks]
         with self.database.write() as db:
-            self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
+            self._update_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
             db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
             db.insert("chunks", *rows)
 
     def hold(self, run_id: str) -> None:
         """A planned run waits for a person."""
         with self.database.write() as db:
-            self._step_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), RunState.HELD)
+            self._update_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), RunState.HELD)
 
-    def release(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """A person said yes."""
         with self.database.write() as db:
-            self._step_run(db, run_id, (RunState.HELD,), RunState.PLANNED)
+            self._update_run(db, run_id, (RunState.HELD,), RunState.PLANNED)
 
-    def close(
+    def close_run(
         self,
         run_id: str,
         state: RunState,
@@ -108,90 +110,94 @@ class Ledger(Jobs):
         A run that is done was planned with all that the feed owed: what had been carried is its own from here on.
         """
         ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
-        unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {AMONG} LIMIT 1"
+        unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {IN_JSON} LIMIT 1"
         with self.database.write() as db:
-            if state is RunState.DONE and db.value(unfinished, run_id, _FINAL_CHUNK) is not None:
-                raise Defect(f"run {run_id} was to be closed with unfinished chunks")
+            if state is RunState.COMPLETED and db.scalar(unfinished, run_id, _FINAL_CHUNK_STATES) is not None:
+                raise InternalError(f"run {run_id} was to be closed with unfinished chunks")
             open_states = tuple(state for state in RunState if not state.is_final)
-            self._step_run(
+            self._update_run(
                 db,
                 run_id,
                 (*open_states, state),
                 state,
                 ended=ended,
                 error=error,
-                archive=ledger_rows.kept(archive, self.state),
+                archive=ledger_rows.to_stored_path(archive, self.state_folder),
                 **(asdict(counts) if counts else {}),
             )
-            if state is RunState.DONE:
-                feed = db.value("SELECT feed FROM runs WHERE id = ?", run_id)
+            if state is RunState.COMPLETED:
+                feed = db.scalar("SELECT feed FROM runs WHERE id = ?", run_id)
                 unsent = "feed = ? AND state = 'carried' AND carried_into IS NULL"
                 db.update("runs", {"carried_into": run_id}, unsent, feed)
 
-    def runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
+    def list_runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
         """The newest runs first; of these states, or of any."""
-        wanted = {"feed = ?": feed, f"state {AMONG}": many(states) if states else None}
+        wanted = {"feed = ?": feed, f"state {IN_JSON}": json_list(states) if states else None}
         wanted = {clause: value for clause, value in wanted.items() if value is not None}
         sql = f"SELECT * FROM runs WHERE {' AND '.join(('1', *wanted))} ORDER BY seq DESC LIMIT ?"
         with self.database.read() as db:
-            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (*wanted.values(), limit)))
+            return tuple(
+                ledger_rows.run_from_row(row, self.state_folder) for row in db.execute(sql, (*wanted.values(), limit))
+            )
 
-    def run(self, run_id: str) -> Run | None:
+    def find_run(self, run_id: str) -> Run | None:
         """One run, or None."""
         with self.database.read() as db:
             row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-            return ledger_rows.run(row, self.state) if row else None
+            return ledger_rows.run_from_row(row, self.state_folder) if row else None
 
-    def open_runs(self) -> tuple[Run, ...]:
+    def list_open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended, oldest first: what a start goes on with."""
-        sql = f"SELECT * FROM runs WHERE state NOT {AMONG} ORDER BY seq"
+        sql = f"SELECT * FROM runs WHERE state NOT {IN_JSON} ORDER BY seq"
         with self.database.read() as db:
-            return tuple(ledger_rows.run(row, self.state) for row in db.execute(sql, (FINAL_RUN,)))
+            return tuple(
+                ledger_rows.run_from_row(row, self.state_folder) for row in db.execute(sql, (FINAL_RUN_STATES,))
+            )
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
-    def chunks(self, run_id: str, *, unfinished: bool = False) -> tuple[Chunk, ...]:
+    def list_chunks(self, run_id: str, *, unfinished: bool = False) -> tuple[Chunk, ...]:
         """The run's chunks by number."""
-        sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {AMONG} ORDER BY number"
+        sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {IN_JSON} ORDER BY number"
         with self.database.read() as db:
-            rows = db.execute(sql, (run_id, _FINAL_CHUNK if unfinished else many(())))
-            return tuple(ledger_rows.chunk(row, self.state) for row in rows)
+            rows = db.execute(sql, (run_id, _FINAL_CHUNK_STATES if unfinished else json_list(())))
+            return tuple(ledger_rows.chunk_from_row(row, self.state_folder) for row in rows)
 
-    def sending(self, chunk: Chunk) -> Chunk:
+    def mark_sending(self, chunk: Chunk) -> Chunk:
         """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
         with self.database.write() as db:
-            updated = self._step(
+            updated = self._update_chunk(
                 db,
                 chunk,
-                (ChunkState.PLANNED, ChunkState.SENDING),
+                (ChunkState.READY, ChunkState.SENDING),
                 state=ChunkState.SENDING,
                 attempts=chunk.attempts + 1,
                 sent_at=self._clock(),
                 not_before=None,
                 error=None,
             )
-            self._step_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
+            self._update_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
         return updated
 
-    def unsent(
-        self, chunk: Chunk, not_before: float | None = None, error: str | None = None, settled: str | None = None
+    def requeue(
+        self, chunk: Chunk, retry_after: float | None = None, error: str | None = None, resolution: str | None = None
     ) -> Chunk:
         """The request certainly did not arrive, or nothing newer of its keys was sent: it may go (again)."""
         with self.database.write() as db:
-            return self._step(
+            return self._update_chunk(
                 db,
                 chunk,
-                (ChunkState.PLANNED, ChunkState.SENDING),
-                state=ChunkState.PLANNED,
-                not_before=not_before,
+                (ChunkState.READY, ChunkState.SENDING),
+                state=ChunkState.READY,
+                not_before=retry_after,
                 error=error,
-                settled=settled or chunk.settled,
+                settled=resolution or chunk.settled,
             )
 
-    def submitted(self, chunk: Chunk, submission: Submission, settled: str | None = None) -> Chunk:
+    def save_submission(self, chunk: Chunk, submission: Submission, resolution: str | None = None) -> Chunk:
         """Connect gave a job id. `settled` says how an unknown outcome became known."""
         with self.database.write() as db:
-            return self._step(
+            return self._update_chunk(
                 db,
                 chunk,
                 (ChunkState.SENDING,),
@@ -203,21 +209,21 @@ class Ledger(Jobs):
                 polls=0,
                 not_before=None,
                 error=None,
-                settled=settled or chunk.settled,
+                settled=resolution or chunk.settled,
             )
 
-    def polled(self, chunk: Chunk, job: Job) -> Chunk:
+    def save_poll(self, chunk: Chunk, job: Job) -> Chunk:
         """The job was looked at and goes on."""
-        (looked,) = self.looked([(chunk, job)])
+        (looked,) = self.save_polls([(chunk, job)])
         return looked
 
-    def looked(self, found: Sequence[tuple[Chunk, Job]]) -> tuple[Chunk, ...]:
+    def save_polls(self, polls: Sequence[tuple[Chunk, Job]]) -> tuple[Chunk, ...]:
         """The same for several jobs at once."""
-        if not found:
+        if not polls:
             return ()
         with self.database.write() as db:
             return tuple(
-                self._step(
+                self._update_chunk(
                     db,
                     chunk,
                     (ChunkState.SUBMITTED,),
@@ -228,26 +234,26 @@ class Ledger(Jobs):
                     not_before=None,
                     error=None,
                 )
-                for chunk, job in found
+                for chunk, job in polls
             )
 
-    def postpone(self, chunk: Chunk, not_before: float, error: str | None = None) -> Chunk:
+    def postpone(self, chunk: Chunk, retry_after: float, error: str | None = None) -> Chunk:
         """Not before that time (epoch seconds); nothing else changes."""
         with self.database.write() as db:
-            return self._step(
+            return self._update_chunk(
                 db,
                 chunk,
                 tuple(state for state in ChunkState if not state.is_final),
-                not_before=not_before,
+                not_before=retry_after,
                 error=error,
             )
 
-    def accept(self, chunk: Chunk, refusals: Iterable[Refusal] = (), job_status: int | None = None) -> Chunk:
+    def accept(self, chunk: Chunk, record_errors: Iterable[RecordError] = (), job_status: int | None = None) -> Chunk:
         """THE commit point: all records of the chunk but the refused ones are what Norce has."""
         with self.database.write() as db:
-            self._refuse(db, chunk, refusals)
-            self._moved(db, chunk.run)
-            return self._step(
+            self._insert_record_errors(db, chunk, record_errors)
+            self._bump_revision(db, chunk.run)
+            return self._update_chunk(
                 db,
                 chunk,
                 (ChunkState.SUBMITTED,),
@@ -257,11 +263,13 @@ class Ledger(Jobs):
                 not_before=None,
             )
 
-    def fail(self, chunk: Chunk, error: str, refusals: Iterable[Refusal] = (), job_status: int | None = None) -> Chunk:
+    def fail(
+        self, chunk: Chunk, error: str, record_errors: Iterable[RecordError] = (), job_status: int | None = None
+    ) -> Chunk:
         """Nothing of the chunk is accepted; its records come up again with the next run of the feed."""
         with self.database.write() as db:
-            self._refuse(db, chunk, refusals)
-            return self._step(
+            self._insert_record_errors(db, chunk, record_errors)
+            return self._update_chunk(
                 db,
                 chunk,
                 tuple(state for state in ChunkState if not state.is_final),
@@ -275,17 +283,17 @@ class Ledger(Jobs):
         self,
         chunk: Chunk,
         parts: Sequence[Chunk],
-        refusals: Iterable[Refusal] = (),
+        record_errors: Iterable[RecordError] = (),
         *,
         error: str | None = None,
         job_status: int | None = None,
     ) -> tuple[Chunk, ...]:
         """The chunk is replaced by `parts` (payloads synced before); they get the run's next numbers."""
         with self.database.write() as db:
-            last = db.value("SELECT max(number) FROM chunks WHERE run = ?", chunk.run)
+            last = db.scalar("SELECT max(number) FROM chunks WHERE run = ?", chunk.run)
             numbered = tuple(replace(part, number=last + n) for n, part in enumerate(parts, 1))
-            self._refuse(db, chunk, refusals)
-            self._step(
+            self._insert_record_errors(db, chunk, record_errors)
+            self._update_chunk(
                 db,
                 chunk,
                 tuple(state for state in ChunkState if not state.is_final),
@@ -294,78 +302,83 @@ class Ledger(Jobs):
                 job_status=job_status if job_status is not None else chunk.job_status,
                 not_before=None,
             )
-            db.insert("chunks", *(ledger_rows.chunk_row(part, self.state) for part in numbered))
+            db.insert("chunks", *(ledger_rows.chunk_to_row(part, self.state_folder) for part in numbered))
         return numbered
 
-    def refusals(self, run_id: str) -> tuple[Refusal, ...]:
+    def list_record_errors(self, run_id: str) -> tuple[RecordError, ...]:
         """What Connect did not take of a run, one per key (the highest severity), in the order of the run's file; what
         earlier files brought comes first, file by file."""
         sql = """SELECT key, severity, message, source_row, source_file, source_run FROM refusals
                  WHERE run = ? ORDER BY id"""
         with self.database.read() as db:
-            said = [Refusal(*row) for row in db.execute(sql, (run_id,))]
-        worst: dict[str, Refusal] = {}
+            said = [RecordError(*row) for row in db.execute(sql, (run_id,))]
+        worst: dict[str, RecordError] = {}
         for refusal in said:
             found = worst.get(refusal.key)
             if found is None or refusal.severity > found.severity:
                 worst[refusal.key] = refusal
-        return tuple(sorted(worst.values(), key=_place))
+        return tuple(sorted(worst.values(), key=_record_error_order))
 
     # -- accepted -----------------------------------------------------------------------------------------------
 
     def generation(self, feed: str) -> str | None:
         """File name of the feed's immutable base, or None."""
         with self.database.read() as db:
-            name: str | None = db.value("SELECT generation FROM feeds WHERE feed = ?", feed)
+            name: str | None = db.scalar("SELECT generation FROM feeds WHERE feed = ?", feed)
         return name
 
     def overlays(self, feed: str) -> tuple[Overlay, ...]:
         """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
         with self.database.read() as db:
-            return ledger_overlays.read(db, feed, self.state)
+            return ledger_overlays.read_overlays(db, feed, self.state_folder)
 
-    def overlay(self, run_id: str) -> Overlay:
+    def overlay_of_run(self, run_id: str) -> Overlay:
         """What one run has had accepted, whether or not it is part of the base by now."""
         with self.database.read() as db:
-            return ledger_overlays.of_run(db, run_id, self.state)
+            return ledger_overlays.read_overlay_of_run(db, run_id, self.state_folder)
 
-    def compacted(self, feed: str, generation: str | None, runs_merged: Iterable[str]) -> None:
+    def replace_base(self, feed: str, generation: str | None, run_ids: Iterable[str]) -> None:
         """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
 
         With `generation` None the feed starts from nothing: pass all its runs to forget what was accepted.
         """
-        merged = many(runs_merged)
-        still_open = f"SELECT id FROM runs WHERE feed = ? AND id {AMONG} AND state NOT {AMONG} LIMIT 1"
+        merged = json_list(run_ids)
+        still_open = f"SELECT id FROM runs WHERE feed = ? AND id {IN_JSON} AND state NOT {IN_JSON} LIMIT 1"
         with self.database.write() as db:
-            found = db.value(still_open, feed, merged, FINAL_RUN)
+            found = db.scalar(still_open, feed, merged, FINAL_RUN_STATES)
             if found is not None:
-                raise Defect(f"run {found} was to be merged before it ended")
+                raise InternalError(f"run {found} was to be merged before it ended")
             db.insert("feeds", {"feed": feed, "generation": generation}, replace=True)
-            db.update("runs", {"merged": 1}, f"feed = ? AND id {AMONG}", feed, merged)
+            db.update("runs", {"merged": 1}, f"feed = ? AND id {IN_JSON}", feed, merged)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _step_run(
+    def _update_run(
         self, db: Connection, run_id: str, allowed: tuple[RunState, ...], state: RunState, **values: Any
     ) -> None:
         values = {"state": state.value, **values}
-        if db.update("runs", values, f"id = ? AND state {AMONG}", run_id, many(allowed)) != 1:
-            raise Defect(f"run {run_id} cannot become {state.value} from where it is")
+        if db.update("runs", values, f"id = ? AND state {IN_JSON}", run_id, json_list(allowed)) != 1:
+            raise InternalError(f"run {run_id} cannot become {state.value} from where it is")
 
-    def _step(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
+    def _update_chunk(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
         updated = replace(chunk, **values)
-        row = ledger_rows.chunk_row(updated, self.state)
+        row = ledger_rows.chunk_to_row(updated, self.state_folder)
         stored = {name: row[name] for name in values}
-        here = f"run = ? AND number = ? AND state {AMONG}"
-        if db.update("chunks", stored, here, chunk.run, chunk.number, many(allowed)) != 1:
-            raise Defect(f"chunk {chunk.number} of run {chunk.run} cannot become {updated.state.value}")
+        here = f"run = ? AND number = ? AND state {IN_JSON}"
+        if db.update("chunks", stored, here, chunk.run, chunk.number, json_list(allowed)) != 1:
+            raise InternalError(f"chunk {chunk.number} of run {chunk.run} cannot become {updated.state.value}")
         return updated
 
     @staticmethod
-    def _refuse(db: Connection, chunk: Chunk, refusals: Iterable[Refusal]) -> None:
-        rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in refusals)
+    def _insert_record_errors(db: Connection, chunk: Chunk, record_errors: Iterable[RecordError]) -> None:
+        rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in record_errors)
         db.insert("refusals", *rows)
 
 
-def _place(refusal: Refusal) -> tuple[bool, str, int, str]:
-    return refusal.source_run is None, refusal.source_run or "", refusal.source_row or 0, refusal.key
+def _record_error_order(record_error: RecordError) -> tuple[bool, str, int, str]:
+    return (
+        record_error.source_run is None,
+        record_error.source_run or "",
+        record_error.source_row or 0,
+        record_error.key,
+    )

@@ -14,64 +14,64 @@ from typing import Literal
 from etl.state.ledger import schema
 from etl.state.ledger.database import Database
 
-Coming = Literal["whole", "arrived"]
+FetchState = Literal["whole", "arrived"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedFile:
     """One file of a server."""
 
     path: str
     size: int
     modified: int
-    state: Coming
+    state: FetchState
     digest: str
-    since: float  #: when it was whole, epoch seconds
+    verified_at: float  #: when it was whole, epoch seconds
 
 
-_IS = "source = ? AND path = ? AND size = ? AND modified = ?"
+_SAME_FILE = "source = ? AND path = ? AND size = ? AND modified = ?"
 
 
-class Memory:
+class FetchedFiles:
     """Of one source."""
 
     def __init__(self, database: Database, source: str) -> None:
         self._database = database
         self._source = source
 
-    def all(self) -> list[Fetched]:
+    def list_files(self) -> list[FetchedFile]:
         """The oldest first."""
         sql = "SELECT path, size, modified, state, digest, since FROM fetched WHERE source = ? ORDER BY modified, path"
         with self._database.read() as db:
-            return [Fetched(*row) for row in db.execute(sql, (self._source,))]
+            return [FetchedFile(*row) for row in db.execute(sql, (self._source,))]
 
-    def whole(self, path: str, size: int, modified: int, digest: str) -> Fetched:
+    def save_verified(self, path: str, size: int, modified: int, digest: str) -> FetchedFile:
         """It is here and verified."""
-        made = Fetched(path, size, modified, "whole", digest, datetime.now(UTC).timestamp())
+        made = FetchedFile(path, size, modified, "whole", digest, datetime.now(UTC).timestamp())
         with self._database.write() as db:
             db.insert("fetched", {"source": self._source, **asdict(made)})
         return made
 
-    def arrived(self, file: Fetched) -> None:
+    def mark_delivered(self, file: FetchedFile) -> None:
         """It has its name in the inbox."""
         with self._database.write() as db:
-            db.update("fetched", {"state": "arrived"}, _IS, *self._name(file))
+            db.update("fetched", {"state": "arrived"}, _SAME_FILE, *self._key(file))
 
-    def forget(self, files: Iterable[Fetched]) -> None:
+    def delete(self, files: Iterable[FetchedFile]) -> None:
         """They are gone from the server: whatever comes there under the same name is new."""
         with self._database.write() as db:
-            db.executemany(f"DELETE FROM fetched WHERE {_IS}", [self._name(file) for file in files])
+            db.executemany(f"DELETE FROM fetched WHERE {_SAME_FILE}", [self._key(file) for file in files])
 
-    def last_round(self) -> datetime | None:
+    def last_poll_time(self) -> datetime | None:
         """When the server was asked last."""
         with self._database.read() as db:
-            found = schema.noted(db, f"fetch:{self._source}")
+            found = schema.get_meta(db, f"fetch:{self._source}")
         return datetime.fromisoformat(found) if found else None
 
-    def asked(self, now: datetime) -> None:
+    def save_poll_time(self, now: datetime) -> None:
         """The server was asked, with whatever success."""
         with self._database.write() as db:
-            schema.note(db, f"fetch:{self._source}", now.isoformat())
+            schema.set_meta(db, f"fetch:{self._source}", now.isoformat())
 
-    def _name(self, file: Fetched) -> tuple[str, str, int, int]:
+    def _key(self, file: FetchedFile) -> tuple[str, str, int, int]:
         return (self._source, file.path, file.size, file.modified)

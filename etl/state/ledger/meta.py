@@ -12,31 +12,31 @@ from etl.errors import StateError
 from etl.model.runs import Run, RunState
 from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
-from etl.state.ledger.database import AMONG, Connection, Database, many
+from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
 
 #: States in which a run has ended, for `AMONG`.
-FINAL_RUN = many(state for state in RunState if state.is_final)
+FINAL_RUN_STATES = json_list(state for state in RunState if state.is_final)
 
 
-class Keep:
+class MetaStore:
     """Base of the ledger; knows its database and its state folder."""
 
     def __init__(self, database: Database, state: Path) -> None:
         self.database = database
-        self.state = state
+        self.state_folder = state
 
     @classmethod
-    def read(cls, state: Path) -> Self:
+    def open_read_only(cls, state: Path) -> Self:
         """The ledger of a state folder for looking only, also while somebody works on it. Raises StateError."""
-        return cls(schema.read_database(state), state.absolute())
+        return cls(schema.open_database_read_only(state), state.absolute())
 
-    def token(self, name: str) -> tuple[str, float, float] | None:
+    def find_token(self, name: str) -> tuple[str, float, float] | None:
         """A kept access token with the times it was obtained and ends (epoch seconds)."""
         with self.database.read() as db:
             row = db.execute("SELECT value, obtained, expires FROM tokens WHERE name = ?", (name,)).fetchone()
         return (row["value"], row["obtained"], row["expires"]) if row else None
 
-    def keep_token(self, name: str, value: str, obtained: float, expires: float) -> None:
+    def save_token(self, name: str, value: str, obtained: float, expires: float) -> None:
         """Share an access token with the other processes of this folder."""
         row = {"name": name, "value": value, "obtained": obtained, "expires": expires}
         with self.database.write() as db:
@@ -45,106 +45,114 @@ class Keep:
     def size_limit(self, operation: str) -> int | None:
         """Largest body in bytes worth trying, learnt from 413 answers; None when none was seen."""
         with self.database.read() as db:
-            found = schema.noted(db, f"limit:{operation}")
+            found = schema.get_meta(db, f"limit:{operation}")
         return int(found) if found else None
 
     def learn_size_limit(self, operation: str, size: int) -> None:
         """A body of this many bytes was too large; the smallest such size counts."""
         key = f"limit:{operation}"
         with self.database.write() as db:
-            found = schema.noted(db, key)
+            found = schema.get_meta(db, key)
             if found is None or size - 1 < int(found):
-                schema.note(db, key, str(size - 1))
+                schema.set_meta(db, key, str(size - 1))
 
-    def moves(self, feed: str) -> int:
+    def revision(self, feed: str) -> int:
         """How often *accepted* of a feed has moved; a plan that was made at another count is outdated."""
         with self.database.read() as db:
-            return int(schema.noted(db, f"moves:{feed}") or 0)
+            return int(schema.get_meta(db, f"moves:{feed}") or 0)
 
     @staticmethod
-    def _moved(db: Connection, run: str) -> None:
+    def _bump_revision(db: Connection, run_id: str) -> None:
         """In the transaction in which *accepted* of the run's feed moves."""
-        key = f"moves:{db.value('SELECT feed FROM runs WHERE id = ?', run)}"
-        schema.note(db, key, str(int(schema.noted(db, key) or 0) + 1))
+        key = f"moves:{db.scalar('SELECT feed FROM runs WHERE id = ?', run_id)}"
+        schema.set_meta(db, key, str(int(schema.get_meta(db, key) or 0) + 1))
 
-    def keep_digests(self, digests: Mapping[Path, str]) -> None:
+    def save_digests(self, digests: Mapping[Path, str]) -> None:
         """What files of the folder hold, as SHA-256."""
-        rows = [{"path": ledger_rows.kept(path, self.state), "digest": digest} for path, digest in digests.items()]
+        rows = [
+            {"path": ledger_rows.to_stored_path(path, self.state_folder), "digest": digest}
+            for path, digest in digests.items()
+        ]
         if rows:
             with self.database.write() as db:
                 db.insert("files", *rows, replace=True)
 
-    def digest_of(self, path: Path) -> str | None:
+    def find_digest(self, path: Path) -> str | None:
         """What a file was noted to hold; None when it was not."""
         with self.database.read() as db:
-            found: str | None = db.value("SELECT digest FROM files WHERE path = ?", ledger_rows.kept(path, self.state))
+            found: str | None = db.scalar(
+                "SELECT digest FROM files WHERE path = ?", ledger_rows.to_stored_path(path, self.state_folder)
+            )
         return found
 
-    def forget_digests(self, needed: Collection[Path]) -> None:
+    def delete_digests(self, needed_paths: Collection[Path]) -> None:
         """Of files that are gone and not needed; only when nothing is being worked."""
         with self.database.write() as db:
             kept = [path for (path,) in db.execute("SELECT path FROM files")]
-            wanted = {ledger_rows.kept(path, self.state) for path in needed}
-            gone = [path for path in kept if path not in wanted and not (self.state / path).exists()]
-            db.execute(f"DELETE FROM files WHERE path {AMONG}", (many(gone),))
+            wanted = {ledger_rows.to_stored_path(path, self.state_folder) for path in needed_paths}
+            gone = [path for path in kept if path not in wanted and not (self.state_folder / path).exists()]
+            db.execute(f"DELETE FROM files WHERE path {IN_JSON}", (json_list(gone),))
 
-    def unmerged(self, feed: str) -> tuple[tuple[str, RunState], ...]:
+    def uncompacted_runs(self, feed: str) -> tuple[tuple[str, RunState], ...]:
         """The feed's runs that are not part of its base, in the order they were opened."""
         sql = "SELECT id, state FROM runs WHERE feed = ? AND merged = 0 ORDER BY seq"
         with self.database.read() as db:
             return tuple((run_id, RunState(state)) for run_id, state in db.execute(sql, (feed,)))
 
-    def carried(self, feed: str) -> tuple[Run, ...]:
+    def runs_awaiting_merge(self, feed: str) -> tuple[Run, ...]:
         """The feed's runs whose records no other one has taken over yet, in the order they were opened."""
-        return self._runs("feed = ? AND state = 'carried' AND carried_into IS NULL", feed)
+        return self._select_runs("feed = ? AND state = 'carried' AND carried_into IS NULL", feed)
 
-    def left_over(self) -> dict[str, int]:
+    def count_awaiting_merge(self) -> dict[str, int]:
         """By feed without an open run how many carried files there are whose records no run has taken over."""
         open_feeds = "SELECT feed FROM runs WHERE ended IS NULL"
         which = f"state = 'carried' AND carried_into IS NULL AND feed NOT IN ({open_feeds})"
         with self.database.read() as db:
             return dict(db.execute(f"SELECT feed, count(*) FROM runs WHERE {which} GROUP BY feed ORDER BY feed"))
 
-    def carried_into(self, run_id: str) -> tuple[Run, ...]:
+    def runs_merged_into(self, run_id: str) -> tuple[Run, ...]:
         """The runs whose records this one has taken over."""
-        return self._runs("carried_into = ?", run_id)
+        return self._select_runs("carried_into = ?", run_id)
 
-    def _runs(self, which: str, given: str) -> tuple[Run, ...]:
+    def _select_runs(self, condition: str, value: str) -> tuple[Run, ...]:
         with self.database.read() as db:
-            rows = db.execute(f"SELECT * FROM runs WHERE {which} ORDER BY seq", (given,))
-            return tuple(ledger_rows.run(row, self.state) for row in rows)
+            rows = db.execute(f"SELECT * FROM runs WHERE {condition} ORDER BY seq", (value,))
+            return tuple(ledger_rows.run_from_row(row, self.state_folder) for row in rows)
 
-    def was_taken(self, file: str, since: float) -> bool:
+    def has_run_since(self, file: str, since: float) -> bool:
         """Whether a run of a file of this name was opened at that time (epoch seconds) or later."""
         moment = datetime.fromtimestamp(since, UTC).isoformat()
         sql = "SELECT 1 FROM runs WHERE started >= ? AND (file = ? OR substr(file, 1, ?) = ?) LIMIT 1"
         with self.database.read() as db:
-            return db.value(sql, moment, file, len(file) + 1, f"{file}/") is not None
+            return db.scalar(sql, moment, file, len(file) + 1, f"{file}/") is not None
 
     def target(self) -> str | None:
         """The catalogue that the folder is bound to."""
         with self.database.read() as db:
-            return schema.noted(db, "target")
+            return schema.get_meta(db, "target")
 
     def shares_file(self, run: Run) -> bool:
         """Whether another run that has not ended needs the claimed file of this one."""
-        sql = f"SELECT 1 FROM runs WHERE claimed = ? AND id != ? AND state NOT {AMONG} LIMIT 1"
+        sql = f"SELECT 1 FROM runs WHERE claimed = ? AND id != ? AND state NOT {IN_JSON} LIMIT 1"
         with self.database.read() as db:
-            return db.value(sql, ledger_rows.kept(run.claimed, self.state), run.id, FINAL_RUN) is not None
+            return (
+                db.scalar(sql, ledger_rows.to_stored_path(run.claimed, self.state_folder), run.id, FINAL_RUN_STATES)
+                is not None
+            )
 
-    def tie(self, target: str) -> None:
+    def bind_target(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""
         found = self.target()
         if found is None:
             with self.database.write() as db:
-                found = schema.noted(db, "target")
+                found = schema.get_meta(db, "target")
                 if found is None:
-                    schema.note(db, "target", target)
+                    schema.set_meta(db, "target", target)
                     return
         if found != target:
             raise StateError(
                 "state-other-target",
                 f"this state folder belongs to {found}, the settings name {target}",
-                where=str(self.state),
+                where=str(self.state_folder),
                 hint="give each catalogue its own paths.state",
             )

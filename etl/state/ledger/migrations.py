@@ -46,10 +46,10 @@ def _to_4(execute: Execute) -> None:
 STEPS: Mapping[int, Callable[[Execute], None]] = {1: _to_2, 2: _to_3, 3: _to_4}
 
 #: The layout that this program writes.
-NEWEST = max(STEPS) + 1
+SCHEMA_VERSION = max(STEPS) + 1
 
 
-def bring(found: int, execute: Execute) -> None:
+def migrate(from_version: int, execute: Execute) -> None:
     """From layout `found` to the newest."""
-    for version in range(found, NEWEST):
+    for version in range(from_version, SCHEMA_VERSION):
         STEPS[version](execute)

@@ -10,40 +10,40 @@ from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger.database import Connection
 
 #: With this severity a record was imported in part; with a higher one it was not.
-PARTLY = 2
+PARTIAL_SEVERITY = 2
 
 
-def read(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
+def read_overlays(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
     """The runs of a feed not yet merged into its base, in the order they were opened."""
-    return _read(db, "runs.feed = ? AND runs.merged = 0", feed, state)
+    return _select_overlays(db, "runs.feed = ? AND runs.merged = 0", feed, state)
 
 
-def of_run(db: Connection, run: str, state: Path) -> Overlay:
+def read_overlay_of_run(db: Connection, run_id: str, state: Path) -> Overlay:
     """What one run has had accepted, merged or not."""
-    return next(iter(_read(db, "runs.id = ?", run, state)), Overlay(run, ()))
+    return next(iter(_select_overlays(db, "runs.id = ?", run_id, state)), Overlay(run_id, ()))
 
 
-def _read(db: Connection, which: str, given: str, state: Path) -> tuple[Overlay, ...]:
-    run_ids = [run_id for (run_id,) in db.execute(f"SELECT id FROM runs WHERE {which} ORDER BY seq", (given,))]
+def _select_overlays(db: Connection, condition: str, value: str, state: Path) -> tuple[Overlay, ...]:
+    run_ids = [run_id for (run_id,) in db.execute(f"SELECT id FROM runs WHERE {condition} ORDER BY seq", (value,))]
     accepted = db.execute(
         f"""SELECT chunks.* FROM chunks JOIN runs ON runs.id = chunks.run
-            WHERE {which} AND chunks.state = 'accepted' ORDER BY origin, first, number""",
-        (given,),
+            WHERE {condition} AND chunks.state = 'accepted' ORDER BY origin, first, number""",
+        (value,),
     ).fetchall()
     refused = db.execute(
         f"""SELECT run, origin, key, severity FROM refusals JOIN runs ON runs.id = refusals.run
-            WHERE {which} AND severity >= ?""",
-        (given, PARTLY),
+            WHERE {condition} AND severity >= ?""",
+        (value, PARTIAL_SEVERITY),
     ).fetchall()
     keys: dict[tuple[str, int], set[str]] = defaultdict(set)
     partly: dict[tuple[str, int], set[str]] = defaultdict(set)
     for run, origin, key, severity in refused:
         keys[run, origin].add(key)
-        if severity == PARTLY:
+        if severity == PARTIAL_SEVERITY:
             partly[run, origin].add(key)
     ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
     for row in accepted:
-        chunk = ledger_rows.chunk(row, state)
+        chunk = ledger_rows.chunk_from_row(row, state)
         place = chunk.run, chunk.origin
         found = AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
         ranges[chunk.run].append(found)

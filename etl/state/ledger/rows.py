@@ -23,7 +23,7 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def kept(path: Path | None, state: Path) -> str | None:
+def to_stored_path(path: Path | None, state: Path) -> str | None:
     """A path as it is stored."""
     if path is None:
         return None
@@ -31,17 +31,17 @@ def kept(path: Path | None, state: Path) -> str | None:
     return str(whole.relative_to(state)) if whole.is_relative_to(state) else str(whole)
 
 
-def found(stored: str | None, state: Path) -> Path | None:
+def from_stored_path(stored: str | None, state: Path) -> Path | None:
     """A stored path as it is now."""
     return None if stored is None else state / stored
 
 
-def chunk_row(chunk: Chunk, state: Path) -> dict[str, Any]:
+def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
     """A chunk's columns."""
     row = {item.name: getattr(chunk, item.name) for item in fields(Chunk)}
     row.update(
         header=json.dumps(dict(chunk.header)),
-        payload=kept(chunk.payload, state),
+        payload=to_stored_path(chunk.payload, state),
         state=chunk.state.value,
         origin=chunk.origin or chunk.number,
         without=json.dumps(chunk.without),
@@ -50,11 +50,11 @@ def chunk_row(chunk: Chunk, state: Path) -> dict[str, Any]:
     return row
 
 
-def chunk(row: Row, state: Path) -> Chunk:
+def chunk_from_row(row: Row, state: Path) -> Chunk:
     """A chunk from its columns."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - iterating over a row gives its values
     values.update(
-        payload=found(values["payload"], state),
+        payload=from_stored_path(values["payload"], state),
         header=json.loads(values["header"]),
         state=ChunkState(values["state"]),
         without=tuple(json.loads(values["without"])),
@@ -63,7 +63,7 @@ def chunk(row: Row, state: Path) -> Chunk:
     return Chunk(**values)
 
 
-def run_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
+def run_to_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
     """A run's columns."""
     return {
         "id": run.id,
@@ -74,13 +74,13 @@ def run_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
         "state": run.state.value,
         "kind": run.kind,
         "started": (run.started or started).isoformat(),
-        "claimed": kept(run.claimed, state),
+        "claimed": to_stored_path(run.claimed, state),
         "merged": 0,
         **asdict(run.counts),
     }
 
 
-def run(row: Row, state: Path) -> Run:
+def run_from_row(row: Row, state: Path) -> Run:
     """A run from its columns."""
     return Run(
         id=row["id"],
@@ -91,14 +91,14 @@ def run(row: Row, state: Path) -> Run:
         state=RunState(row["state"]),
         counts=Counts(**{item.name: row[item.name] for item in fields(Counts)}),
         kind=row["kind"],
-        started=_moment(row["started"]),
-        ended=_moment(row["ended"]),
+        started=_parse_time(row["started"]),
+        ended=_parse_time(row["ended"]),
         error=row["error"],
-        claimed=found(row["claimed"], state),
-        archive=found(row["archive"], state),
+        claimed=from_stored_path(row["claimed"], state),
+        archive=from_stored_path(row["archive"], state),
         carried_into=row["carried_into"],
     )
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)

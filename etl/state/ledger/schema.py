@@ -11,15 +11,15 @@ from etl.model.runs import Counts
 from etl.state.ledger import database, migrations, seal
 from etl.state.ledger.database import Connection, Database
 
-_COUNTS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
+_COUNT_COLUMNS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
 
 #: What a new ledger is made of; an older one is brought here by `etl.state.ledger.migrations`.
-TABLES = (
+CREATE_STATEMENTS = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
     f"""CREATE TABLE runs (
         seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
         digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
-        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNTS}, carried_into TEXT,
+        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNT_COLUMNS}, carried_into TEXT,
         PRIMARY KEY (seq), UNIQUE (id))""",
     "CREATE INDEX runs_of_feed ON runs (feed, state)",
     """CREATE TABLE chunks (
@@ -83,78 +83,78 @@ def open_database(state: Path) -> Database:
             where=str(path),
             hint="check owner, permissions and free space of the folder named by paths.state",
         ) from error
-    seal.check(path)
-    sealed = seal.is_put(path)
+    seal.check_seal(path)
+    sealed = seal.has_seal(path)
     opened = Database(path)
     try:
         with opened.read() as db:
-            found = _version(db, path)
+            found = _schema_version(db, path)
             if found is not None and not sealed:
-                _check_whole(db, path)
+                _check_integrity(db, path)
         if found is None:
             with opened.write() as db:
-                if _version(db, path) is None:  # nobody else was quicker
-                    for statement in TABLES:
+                if _schema_version(db, path) is None:  # nobody else was quicker
+                    for statement in CREATE_STATEMENTS:
                         db.execute(statement)
-                    note(db, "schema", str(migrations.NEWEST))
-        elif found < migrations.NEWEST:
+                    set_meta(db, "schema", str(migrations.SCHEMA_VERSION))
+        elif found < migrations.SCHEMA_VERSION:
             with opened.write() as db:
-                migrations.bring(found, db.execute)
-                note(db, "schema", str(migrations.NEWEST))
-        if found != migrations.NEWEST or not sealed:
-            opened.settle()
+                migrations.migrate(found, db.execute)
+                set_meta(db, "schema", str(migrations.SCHEMA_VERSION))
+        if found != migrations.SCHEMA_VERSION or not sealed:
+            opened.checkpoint()
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def read_database(state: Path) -> Database:
+def open_database_read_only(state: Path) -> Database:
     """The same for looking only: changes nothing while somebody works. Raises StateError."""
     path = ledger_path(state)
-    opened = Database(path, reading=True)
+    opened = Database(path, read_only=True)
     try:
         with opened.read() as db:
-            found = _version(db, path)
+            found = _schema_version(db, path)
     except BaseException:
         opened.close()
         raise
-    if found == migrations.NEWEST:
+    if found == migrations.SCHEMA_VERSION:
         return opened
     opened.close()
     return open_database(state)
 
 
-def noted(db: Connection, key: str) -> str | None:
+def get_meta(db: Connection, key: str) -> str | None:
     """What the ledger keeps under a name."""
-    text: str | None = db.value("SELECT value FROM meta WHERE key = ?", key)
+    text: str | None = db.scalar("SELECT value FROM meta WHERE key = ?", key)
     return text
 
 
-def note(db: Connection, key: str, value: str) -> None:
+def set_meta(db: Connection, key: str, value: str) -> None:
     """Keep it, in the place of what was kept under this name."""
     db.insert("meta", {"key": key, "value": value}, replace=True)
 
 
-def _version(db: Connection, path: Path) -> int | None:
+def _schema_version(db: Connection, path: Path) -> int | None:
     """The layout; None in an empty database. Raises StateError when it is newer than ours."""
-    if db.value("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'meta'") is None:
+    if db.scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'meta'") is None:
         return None
-    text = noted(db, "schema")
+    text = get_meta(db, "schema")
     if text is None:
         return None
-    if text.isdecimal() and 1 <= int(text) <= migrations.NEWEST:
+    if text.isdecimal() and 1 <= int(text) <= migrations.SCHEMA_VERSION:
         return int(text)
     raise StateError(
         "state-version",
-        f"the ledger has layout {text}, this program knows layouts up to {migrations.NEWEST}",
+        f"the ledger has layout {text}, this program knows layouts up to {migrations.SCHEMA_VERSION}",
         where=str(path),
         hint="use the program version that wrote it, or start with an empty state folder",
     )
 
 
-def _check_whole(db: Connection, path: Path) -> None:
+def _check_integrity(db: Connection, path: Path) -> None:
     """Without a seal SQLite's own look at the file has to do."""
-    said = db.value("PRAGMA integrity_check(1)")
+    said = db.scalar("PRAGMA integrity_check(1)")
     if said != "ok":
-        raise database.refused(f"malformed: {said}", str(path))
+        raise database.ledger_error(f"malformed: {said}", str(path))

@@ -17,45 +17,45 @@ from etl import filesystem as durable
 from etl.errors import StateError
 
 
-def path_of(ledger: Path) -> Path:
+def seal_path(ledger: Path) -> Path:
     """Where the seal of a ledger is."""
     return ledger.with_suffix(".seal")
 
 
-def put(ledger: Path, handle: int) -> None:
+def write_seal(ledger: Path, handle: int) -> None:
     """Seal the file as it is now, read through a handle of the system's. Raises StateError.
 
     Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
     gives up all its locks on a file, SQLite's among them, and another process would take itself for the only one.
     """
-    with durable.translated(ledger), open(handle, "rb", closefd=False) as file:
+    with durable.translate_os_errors(ledger), open(handle, "rb", closefd=False) as file:
         file.seek(0)
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(handle).st_size}
-    durable.write(path_of(ledger), json.dumps(found).encode())
+    durable.write_atomically(seal_path(ledger), json.dumps(found).encode())
 
 
-def lift(ledger: Path) -> None:
+def remove_seal(ledger: Path) -> None:
     """The file is about to change. Raises StateError."""
-    seal = path_of(ledger)
-    with durable.translated(seal):
+    seal = seal_path(ledger)
+    with durable.translate_os_errors(seal):
         seal.unlink(missing_ok=True)
         durable.sync_folder(seal.parent)
 
 
-def is_put(ledger: Path) -> bool:
+def has_seal(ledger: Path) -> bool:
     """Whether there is a seal."""
-    return path_of(ledger).exists()
+    return seal_path(ledger).exists()
 
 
-def check(ledger: Path) -> None:
+def check_seal(ledger: Path) -> None:
     """Raises StateError `state-corrupt` when there is a seal and the file is not the one that was sealed."""
-    seal = path_of(ledger)
+    seal = seal_path(ledger)
     try:
         said = seal.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise durable.refused(error, seal) from error
+        raise durable.disk_error(error, seal) from error
     try:
         found = json.loads(said)
         fits = found == {"sha256": durable.digest(ledger), "bytes": ledger.stat().st_size}

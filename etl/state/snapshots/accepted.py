@@ -15,64 +15,66 @@ from pathlib import Path
 import polars as pl
 
 from etl import filesystem as durable
-from etl.mapping.layout import BITS, Layout, own_columns, unpack
+from etl.mapping.layout import WORD_BITS, Layout, own_set_columns, unpack
 from etl.model import columns as columns_module
 from etl.model import schemas
-from etl.model.columns import CAME, GONE, ITEM, KEY, ROW, UNSURE
+from etl.model.columns import ORIGIN, DEACTIVATED, ITEM, KEY, ROW, PARTIAL
 from etl.model.runs import AcceptedRange, Overlay, Run
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
-CHUNK, RECORD = "_chunk", "_record"
+CHUNK, RECORD_INDEX = "_chunk", "_record"
 
 #: Not in the payload: switched off by being left out of a FullFile request.
-SILENT = "_silent"
+OMITTED = "_silent"
 
 #: What *accepted* has of every feed.
-_LEAST = {KEY: pl.String(), ITEM: pl.String(), GONE: pl.Boolean()}
+_MINIMAL_SCHEMA = {KEY: pl.String(), ITEM: pl.String(), DEACTIVATED: pl.Boolean()}
 
-_FIXED = (KEY, ITEM, ROW, CAME, GONE, UNSURE, CHUNK, RECORD, SILENT)
+_SYSTEM_COLUMNS = (KEY, ITEM, ROW, ORIGIN, DEACTIVATED, PARTIAL, CHUNK, RECORD_INDEX, OMITTED)
 
 
-def columns(layout: Layout) -> list[str]:
+def data_columns(layout: Layout) -> list[str]:
     """The data columns of a layout, in order; bit n of a sent record stands for the n-th."""
     return list(dict.fromkeys(leaf.column for leaf in layout.leaves))
 
 
-def sent(
-    frame: pl.DataFrame, bits: int, number: int, layout: Layout, retired: pl.DataFrame | None = None
+def build_sent_records(
+    frame: pl.DataFrame, bits: int, chunk_number: int, layout: Layout, retired: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """The rows of one request as they are kept beside the run until Connect has answered.
 
     `retired` are records that the request switches off by leaving them out (FullFile=true).
     """
-    names = columns(layout)
-    words = range(-(-len(names) // BITS) or 1)
-    own = own_columns(frame)
+    names = data_columns(layout)
+    words = range(-(-len(names) // WORD_BITS) or 1)
+    own = own_set_columns(frame)
     sets = frame.select(own).unique(maintain_order=True) if own else pl.DataFrame({"_": [0]})
-    masks = [_masks(layout, names, unpack(row) if own else bits) for row in sets.iter_rows()]
+    masks = [_column_masks(layout, names, unpack(row) if own else bits) for row in sets.iter_rows()]
     known = sets.with_columns(
-        pl.Series(f"{kind}{word}", [mask[place] >> word * BITS & (1 << BITS) - 1 for mask in masks], dtype=pl.UInt64)
+        pl.Series(
+            f"{kind}{word}", [mask[place] >> word * WORD_BITS & (1 << WORD_BITS) - 1 for mask in masks], dtype=pl.UInt64
+        )
         for place, kind in enumerate(("_m", "_g"))
         for word in words
     )
-    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD).cast({RECORD: pl.Int64})
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD_INDEX).cast({RECORD_INDEX: pl.Int64})
     rows = frame.join(order, on=ITEM, how="left", maintain_order="left")
     rows = (
         rows.join(known, on=own, how="left", maintain_order="left") if own else rows.join(known.drop("_"), how="cross")
     )
 
     def going(place: int) -> pl.Expr:
-        return pl.col(f"_g{place // BITS}") & pl.lit(1 << place % BITS, dtype=pl.UInt64) != 0
+        return pl.col(f"_g{place // WORD_BITS}") & pl.lit(1 << place % WORD_BITS, dtype=pl.UInt64) != 0
 
     rows = rows.select(
         KEY,
         ITEM,
         ROW,
-        *([CAME] if CAME in frame.columns else []),
-        GONE,
-        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
-        RECORD,
-        pl.lit(False).alias(SILENT),
+        *([ORIGIN] if ORIGIN in frame.columns else []),
+        DEACTIVATED,
+        pl.lit(chunk_number, dtype=pl.Int64).alias(CHUNK),
+        RECORD_INDEX,
+        pl.lit(False).alias(OMITTED),
         *(pl.col(f"_m{word}") for word in words),
         *(pl.when(going(place)).then(pl.col(name)).alias(name) for place, name in enumerate(names)),
     )
@@ -81,49 +83,49 @@ def sent(
     off = retired.select(
         KEY,
         ITEM,
-        pl.lit(True).alias(GONE),
-        pl.lit(number, dtype=pl.Int64).alias(CHUNK),
-        pl.lit(0, dtype=pl.Int64).alias(RECORD),
-        pl.lit(True).alias(SILENT),
+        pl.lit(True).alias(DEACTIVATED),
+        pl.lit(chunk_number, dtype=pl.Int64).alias(CHUNK),
+        pl.lit(0, dtype=pl.Int64).alias(RECORD_INDEX),
+        pl.lit(True).alias(OMITTED),
         *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
     )
     return pl.concat([rows, off], how="diagonal")
 
 
-def _masks(layout: Layout, names: Sequence[str], bits: int) -> tuple[int, int]:
+def _column_masks(layout: Layout, names: Sequence[str], bits: int) -> tuple[int, int]:
     """Of a set of leaves the columns of which it says something, and those whose value goes."""
-    going = {leaf.column for leaf in layout.of(bits)}
-    bundles = {leaf.bundle for leaf in layout.of(bits)}  # what is left out of a whole is gone from it
-    overruling = {leaf.index for leaf in layout.of(bits)}
+    going = {leaf.column for leaf in layout.leaves_in(bits)}
+    bundles = {leaf.bundle for leaf in layout.leaves_in(bits)}  # what is left out of a whole is gone from it
+    overruling = {leaf.index for leaf in layout.leaves_in(bits)}
     said = {
         leaf.column
         for leaf in layout.leaves
         if leaf.bundle in bundles
-        or (leaf.index in layout.overruled and layout.overruled[leaf.index].index in overruling)
+        or (leaf.index in layout.overridden_by and layout.overridden_by[leaf.index].index in overruling)
     }
     places = {name: 1 << place for place, name in enumerate(names)}
     return sum(places[name] for name in said), sum(places[name] for name in going)
 
 
-def waiting(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+def build_blocked_records(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Records that are not sent with the run: kept beside what is, as part of a request that never ends."""
     everything = sum(1 << leaf.index for leaf in layout.leaves)
-    return sent(frame.with_columns(pl.lit(False).alias(GONE)), everything, 0, layout)
+    return build_sent_records(frame.with_columns(pl.lit(False).alias(DEACTIVATED)), everything, 0, layout)
 
 
-def write(path: Path, frame: pl.DataFrame) -> None:
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Whole or not at all, synced. Raises StateError."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=1)
-    durable.write(path, buffer.getvalue())
+    durable.write_atomically(path, buffer.getvalue())
 
 
 def base_path(state: Path, feed: str, generation: str) -> Path:
     return state / "accepted" / feed / generation
 
 
-def sent_path(state: Path, run: str) -> Path:
-    return state / "runs" / run / "sent.parquet"
+def sent_records_path(state: Path, run_id: str) -> Path:
+    return state / "runs" / run_id / "sent.parquet"
 
 
 def pending_path(state: Path, feed: str, generation: str) -> Path:
@@ -132,7 +134,7 @@ def pending_path(state: Path, feed: str, generation: str) -> Path:
 
 
 def read_pending(
-    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last: Run | None
+    state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay], last_run: Run | None
 ) -> pl.DataFrame:
     """What files of changes have said and Norce has not taken, see `owed`, with where it CAME from.
 
@@ -140,36 +142,40 @@ def read_pending(
     so what it did not get through is all there is.
     """
     nothing = pl.DataFrame(schema={KEY: pl.String, ITEM: pl.String})
-    if last is None:
+    if last_run is None:
         path = pending_path(state, feed, generation) if generation is not None else None
         return pl.read_parquet(path) if path is not None and path.exists() else nothing
-    path = sent_path(state, last.id)
+    path = sent_records_path(state, last_run.id)
     if not path.exists():
         return nothing
-    left = not_taken(pl.read_parquet(path), next((o for o in overlays if o.run == last.id), Overlay(last.id, ())))
+    left = select_unaccepted(
+        pl.read_parquet(path), next((o for o in overlays if o.run == last_run.id), Overlay(last_run.id, ()))
+    )
     if left.is_empty():
         return nothing
     known = scan(state, feed, generation, overlays)
     concerned = known.join(left.lazy().select(KEY), on=KEY, how="semi", maintain_order="left")
-    return owed(concerned.collect(), left).join(_came(left, last), on=KEY, how="left", maintain_order="left")
+    return build_pending_records(concerned.collect(), left).join(
+        _pending_origins(left, last_run), on=KEY, how="left", maintain_order="left"
+    )
 
 
-def owed(known: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
+def build_pending_records(accepted_records: pl.DataFrame, unaccepted_rows: pl.DataFrame) -> pl.DataFrame:
     """Values that were sent and not taken (`left`), as whole records over what Norce has of them (`known`): KEY, ITEM,
     data columns, and for each of these whether it was said (`etl.plan.changes.pending.SAID`)."""
-    united = _united(left)
-    names, _, went = _parts(united)
-    said = united.select(KEY, *(went(name).alias(columns_module.SAID + name) for name in names))
-    whole = lay_over(known.lazy(), left).collect().drop(GONE, UNSURE, strict=False)
+    united = _one_row_per_key(unaccepted_rows)
+    names, _, went = _overlay_columns(united)
+    said = united.select(KEY, *(went(name).alias(columns_module.STATED + name) for name in names))
+    whole = overlay_records(accepted_records.lazy(), unaccepted_rows).collect().drop(DEACTIVATED, PARTIAL, strict=False)
     return whole.join(said, on=KEY, how="left", maintain_order="left")
 
 
-def _came(left: pl.DataFrame, run: Run) -> pl.DataFrame:
+def _pending_origins(unaccepted_rows: pl.DataFrame, run: Run) -> pl.DataFrame:
     """KEY and CAME of what a run did not get through: a line of its own file, or what it knew of an earlier one."""
     own = pl.struct(pl.lit(run.id).alias("run"), pl.lit(run.file).alias("file"), pl.col(ROW).alias("row"))
-    before = pl.col(CAME) if CAME in left.columns else pl.lit(None, dtype=schemas.ORIGIN)
+    before = pl.col(ORIGIN) if ORIGIN in unaccepted_rows.columns else pl.lit(None, dtype=schemas.ORIGIN_TYPE)
     came = pl.when(pl.col(ROW).is_not_null()).then(own).otherwise(before)
-    return left.select(KEY, came.alias(CAME)).unique(KEY, keep="last", maintain_order=True)
+    return unaccepted_rows.select(KEY, came.alias(ORIGIN)).unique(KEY, keep="last", maintain_order=True)
 
 
 def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.LazyFrame:
@@ -177,11 +183,11 @@ def scan(state: Path, feed: str, generation: str | None, overlays: Sequence[Over
     is read."""
     base = pl.scan_parquet(base_path(state, feed, generation)) if generation is not None else None
     for overlay in overlays:
-        frame = pl.read_parquet(sent_path(state, overlay.run))
-        base = lay_over(base, taken(frame, overlay))
-        if any(part.partly for part in overlay.ranges):
-            base = lay_over(base, taken_in_part(frame, overlay))
-    return base if base is not None else pl.LazyFrame(schema=_LEAST)
+        frame = pl.read_parquet(sent_records_path(state, overlay.run))
+        base = overlay_records(base, select_accepted(frame, overlay))
+        if any(part.partial_keys for part in overlay.ranges):
+            base = overlay_records(base, select_partially_accepted(frame, overlay))
+    return base if base is not None else pl.LazyFrame(schema=_MINIMAL_SCHEMA)
 
 
 def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Overlay]) -> pl.DataFrame:
@@ -189,144 +195,154 @@ def read(state: Path, feed: str, generation: str | None, overlays: Sequence[Over
     return scan(state, feed, generation, overlays).collect()
 
 
-def taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+def select_accepted(sent_rows: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     """Of what a run sent, the rows that Connect took."""
-    parts = [_rows(frame, part).filter(~_among(part.refused)) for part in overlay.ranges]
-    return pl.concat(parts) if parts else frame.clear()
+    parts = [_rows_of_range(sent_rows, part).filter(~_is_item_in(part.failed_keys)) for part in overlay.ranges]
+    return pl.concat(parts) if parts else sent_rows.clear()
 
 
-def taken_in_part(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+def select_partially_accepted(sent_rows: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     """Of what a run sent, the rows that Connect took in part, with UNSURE: the records are there, their values may be
     the new ones. So they go again whatever the next file says, and are switched off when it says nothing of them.
     """
-    rows = pl.concat([_rows(frame, part).filter(_among(part.partly)) for part in overlay.ranges])
-    return rows.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT)).with_columns(pl.lit(True).alias(UNSURE))
+    rows = pl.concat(
+        [_rows_of_range(sent_rows, part).filter(_is_item_in(part.partial_keys)) for part in overlay.ranges]
+    )
+    return rows.filter(~pl.col(DEACTIVATED).fill_null(False) & ~pl.col(OMITTED)).with_columns(
+        pl.lit(True).alias(PARTIAL)
+    )
 
 
-def _rows(frame: pl.DataFrame, part: AcceptedRange) -> pl.DataFrame:
-    rows = frame.filter(pl.col(CHUNK) == part.origin)
-    if part.indexes == tuple(range(int(rows[RECORD].max() or 0) + 1)):  # type: ignore[arg-type]
+def _rows_of_range(sent_rows: pl.DataFrame, accepted_range: AcceptedRange) -> pl.DataFrame:
+    rows = sent_rows.filter(pl.col(CHUNK) == accepted_range.origin_chunk)
+    if accepted_range.indexes == tuple(range(int(rows[RECORD_INDEX].max() or 0) + 1)):  # type: ignore[arg-type]
         return rows
-    return rows.filter(pl.col(RECORD).is_in(pl.Series(part.indexes, dtype=pl.Int64).implode()))
+    return rows.filter(pl.col(RECORD_INDEX).is_in(pl.Series(accepted_range.indexes, dtype=pl.Int64).implode()))
 
 
-def _among(items: frozenset[str]) -> pl.Expr:
+def _is_item_in(items: frozenset[str]) -> pl.Expr:
     if not items:
         return pl.lit(False)
     return pl.col(ITEM).is_in(pl.Series(sorted(items), dtype=pl.String).implode())
 
 
-def not_taken(frame: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
+def select_unaccepted(sent_rows: pl.DataFrame, overlay: Overlay) -> pl.DataFrame:
     """Of what a run sent, the rows that Connect did not take; what was to be switched off is no value to keep."""
-    places = [CHUNK, RECORD, KEY]
-    left = frame.join(taken(frame, overlay).select(places), on=places, how="anti", maintain_order="left")
-    return left.filter(~pl.col(GONE).fill_null(False) & ~pl.col(SILENT))
+    places = [CHUNK, RECORD_INDEX, KEY]
+    left = sent_rows.join(
+        select_accepted(sent_rows, overlay).select(places), on=places, how="anti", maintain_order="left"
+    )
+    return left.filter(~pl.col(DEACTIVATED).fill_null(False) & ~pl.col(OMITTED))
 
 
-def _alone(patch: pl.DataFrame) -> pl.LazyFrame:
+def _overlay_as_base(overlay_rows: pl.DataFrame) -> pl.LazyFrame:
     """The sent values themselves, without a join."""
-    if patch.is_empty():
-        return pl.LazyFrame(schema=_LEAST)
-    names, _, went = _parts(patch)
+    if overlay_rows.is_empty():
+        return pl.LazyFrame(schema=_MINIMAL_SCHEMA)
+    names, _, went = _overlay_columns(overlay_rows)
     values = [pl.when(went(name)).then(pl.col(name)).alias(name) for name in names]
-    return _united(patch).lazy().select(KEY, ITEM, GONE, *values)
+    return _one_row_per_key(overlay_rows).lazy().select(KEY, ITEM, DEACTIVATED, *values)
 
 
-def _parts(patch: pl.DataFrame) -> tuple[list[str], list[str], Callable[[str], pl.Expr]]:
+def _overlay_columns(overlay_rows: pl.DataFrame) -> tuple[list[str], list[str], Callable[[str], pl.Expr]]:
     """Of what was sent: the data columns, those of bits, and whether a row says something of a data column."""
-    masks = [f"_m{word}" for word in range(sum(name[:2] == "_m" and name[2:].isdigit() for name in patch.columns))]
-    names = [name for name in patch.columns if name not in _FIXED and name not in masks]
+    masks = [
+        f"_m{word}" for word in range(sum(name[:2] == "_m" and name[2:].isdigit() for name in overlay_rows.columns))
+    ]
+    names = [name for name in overlay_rows.columns if name not in _SYSTEM_COLUMNS and name not in masks]
     places = {name: place for place, name in enumerate(names)}
 
     def went(name: str) -> pl.Expr:
-        word, bit = divmod(places[name], BITS)
+        word, bit = divmod(places[name], WORD_BITS)
         return pl.col(f"_m{word}") & pl.lit(1 << bit, dtype=pl.UInt64) != 0
 
     return names, masks, went
 
 
-def _united(patch: pl.DataFrame) -> pl.DataFrame:
+def _one_row_per_key(overlay_rows: pl.DataFrame) -> pl.DataFrame:
     """One row a record, also where it went in several passes."""
-    if patch[KEY].n_unique() == patch.height:
-        return patch
-    names, masks, went = _parts(patch)
-    return patch.group_by(KEY, maintain_order=True).agg(
+    if overlay_rows[KEY].n_unique() == overlay_rows.height:
+        return overlay_rows
+    names, masks, went = _overlay_columns(overlay_rows)
+    return overlay_rows.group_by(KEY, maintain_order=True).agg(
         pl.col(ITEM).last(),
-        pl.col(GONE).last(),
-        *(pl.col(mark).any() for mark in patch.columns if mark == UNSURE),
+        pl.col(DEACTIVATED).last(),
+        *(pl.col(mark).any() for mark in overlay_rows.columns if mark == PARTIAL),
         *(pl.col(name).filter(went(name)).last() for name in names),
         *(pl.col(mask).bitwise_or() for mask in masks),
     )
 
 
-def lay_over(base: pl.LazyFrame | None, patch: pl.DataFrame) -> pl.LazyFrame:
+def overlay_records(base: pl.LazyFrame | None, overlay_rows: pl.DataFrame) -> pl.LazyFrame:
     """`base` with the sent values of `patch` in place of the old ones; new keys behind the old; None: no base."""
     if base is None:
-        return _alone(patch)
-    if patch.is_empty():
+        return _overlay_as_base(overlay_rows)
+    if overlay_rows.is_empty():
         return base
-    marks = [UNSURE] if UNSURE in patch.columns or UNSURE in base.collect_schema() else []
-    if marks and UNSURE not in patch.columns:
-        patch = patch.with_columns(pl.lit(False).alias(UNSURE))
-    if marks and UNSURE not in base.collect_schema():
-        base = base.with_columns(pl.lit(False).alias(UNSURE))
-    names, masks, went = _parts(patch)
-    patch = _united(patch)
+    marks = [PARTIAL] if PARTIAL in overlay_rows.columns or PARTIAL in base.collect_schema() else []
+    if marks and PARTIAL not in overlay_rows.columns:
+        overlay_rows = overlay_rows.with_columns(pl.lit(False).alias(PARTIAL))
+    if marks and PARTIAL not in base.collect_schema():
+        base = base.with_columns(pl.lit(False).alias(PARTIAL))
+    names, masks, went = _overlay_columns(overlay_rows)
+    overlay_rows = _one_row_per_key(overlay_rows)
     old = base.collect_schema()
     base = base.with_columns(
-        _as(name, old[name], patch.schema[name]) for name in names if name in old and old[name] != patch.schema[name]
+        _cast_column(name, old[name], overlay_rows.schema[name])
+        for name in names
+        if name in old and old[name] != overlay_rows.schema[name]
     )
     values = []
-    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, GONE, UNSURE)), *names]):
+    for name in dict.fromkeys([*(n for n in old if n not in (KEY, ITEM, DEACTIVATED, PARTIAL)), *names]):
         if name not in names:
             values.append(pl.col(name))
             continue
         before = pl.col(name) if name in old else pl.lit(None)
         values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(before).alias(name))
-    patch = patch.select(
+    overlay_rows = overlay_rows.select(
         KEY,
         pl.col(ITEM).alias("\x1fitem"),
-        pl.col(GONE).alias("\x1fgone"),
+        pl.col(DEACTIVATED).alias("\x1fgone"),
         *(pl.col(mark).alias("\x1f" + mark) for mark in marks),
         *masks,
         *(pl.col(name).alias("\x1f" + name) for name in names),
     )
-    both = base.join(patch.lazy(), on=KEY, how="left", maintain_order="left")
-    known = base.select(KEY).filter(pl.col(KEY).is_in(patch[KEY].implode())).collect(engine="streaming")
-    more = patch.join(known, on=KEY, how="anti", maintain_order="left").lazy()
+    both = base.join(overlay_rows.lazy(), on=KEY, how="left", maintain_order="left")
+    known = base.select(KEY).filter(pl.col(KEY).is_in(overlay_rows[KEY].implode())).collect(engine="streaming")
+    more = overlay_rows.join(known, on=KEY, how="anti", maintain_order="left").lazy()
     more = more.with_columns(
         pl.lit(None, dtype=kind).alias(name) for name, kind in base.collect_schema().items() if name != KEY
     )
     return pl.concat([both, more.select(both.collect_schema().names())]).select(
         KEY,
         pl.coalesce("\x1fitem", ITEM).alias(ITEM),
-        pl.coalesce("\x1fgone", GONE).alias(GONE),
+        pl.coalesce("\x1fgone", DEACTIVATED).alias(DEACTIVATED),
         *(pl.coalesce("\x1f" + mark, mark).fill_null(False).alias(mark) for mark in marks),
         *values,
     )
 
 
-def _as(name: str, old: pl.DataType, kind: pl.DataType) -> pl.Expr:
+def _cast_column(name: str, old_dtype: pl.DataType, dtype: pl.DataType) -> pl.Expr:
     """The old values in the type the mapping has given the field since; what does not fit is unknown."""
     try:
-        pl.Series([None], dtype=old).cast(kind, strict=False)
+        pl.Series([None], dtype=old_dtype).cast(dtype, strict=False)
     except pl.exceptions.PolarsError:
-        return pl.lit(None, dtype=kind).alias(name)
-    return pl.col(name).cast(kind, strict=False)
+        return pl.lit(None, dtype=dtype).alias(name)
+    return pl.col(name).cast(dtype, strict=False)
 
 
-def again(state: Path, feed: str, name: str, generation: str) -> str:
+def link_base(state: Path, feed: str, name: str, generation: str) -> str:
     """The same base under the name of a new one; its file name. Raises OSError."""
     path = base_path(state, feed, f"{name}.parquet")
-    durable.second_name(base_path(state, feed, generation), path)
+    durable.hard_link(base_path(state, feed, generation), path)
     return path.name
 
 
-def compact(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
+def write_base(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
     """Write a new base; its file name. Nothing counts before the ledger says so. Raises StateError."""
     path = base_path(state, feed, f"{name}.parquet")
     durable.make_folder(path.parent)
-    with durable.replacing(path) as half:
+    with durable.open_atomically(path) as half:
         try:
             records.sink_parquet(half, compression="zstd", compression_level=1)
         except pl.exceptions.ComputeError as error:  # how polars wraps what the system says of a write

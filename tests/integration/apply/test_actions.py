@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.apply.actions import LISTED, MOST_UNKNOWN, Moves
-from etl.apply.circuit_breaker import Breaker
+from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
+from etl.apply.circuit_breaker import CircuitBreaker
 from etl.model.runs import Chunk
 from etl.sandbox import Fault
 from tests.support.stage import Stage, parts, stage
@@ -24,12 +24,12 @@ class Scene:
 
     def __init__(self, on: Stage) -> None:
         self.on, self.told, self.later = on, 0, 0.0
-        self.moves = Moves(on.ledger, on.connect, on.records_of, self.clock, self.tell, self.breaker())
+        self.moves = Actions(on.ledger, on.connect, on.records_of, self.clock, self.tell, self.breaker())
         on.sandbox.inject(Fault(kind="job_slow", delay=600.0, times=0))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
-        self.sent = [self.moves.submit(chunk, through).chunks[0] for chunk in on.ledger.chunks("r1")]
-        whole = on.connect.jobs
-        on.connect.jobs = lambda leaving=through: whole(leaving)[: self.told]  # type: ignore[method-assign]
+        self.sent = [self.moves.submit(chunk, through).chunks[0] for chunk in on.ledger.list_chunks("r1")]
+        whole = on.connect.list_jobs
+        on.connect.list_jobs = lambda leaving=through: whole(leaving)[: self.told]  # type: ignore[method-assign]
 
     def clock(self) -> float:
         return time.time() + self.later
@@ -37,14 +37,14 @@ class Scene:
     def tell(self, *_args: object, **_facts: object) -> None:
         """Nobody listens."""
 
-    def breaker(self) -> Breaker:
-        return Breaker(self.clock, self.tell, None, random.Random(1))
+    def breaker(self) -> CircuitBreaker:
+        return CircuitBreaker(self.clock, self.tell, None, random.Random(1))
 
     def jobs(self, *numbers: int) -> set[int | None]:
         return {self.sent[number - 1].job_id for number in numbers}
 
     def looked(self) -> list[Chunk]:
-        return [chunk for chunk in self.on.ledger.chunks("r1") if chunk.polls]
+        return [chunk for chunk in self.on.ledger.list_chunks("r1") if chunk.polls]
 
 
 @contextmanager
@@ -57,27 +57,27 @@ def test_a_list_that_is_cut_off_serves_for_what_it_tells(tmp_path: Path) -> None
     """What it tells of has been looked at, in one step; the rest is to be asked for by itself, until it is listed."""
     with scene(tmp_path) as on:
         on.told = 2
-        assert [chunk.number for chunk in on.moves.ask(on.sent, through).chunks] == [3, 4]
+        assert [chunk.number for chunk in on.moves.poll(on.sent, through).chunks] == [3, 4]
         assert [chunk.number for chunk in on.looked()] == [3, 4]
-        assert set(on.moves.unlisted) == on.jobs(1, 2)
-        assert on.moves.together
+        assert set(on.moves.unlisted_jobs) == on.jobs(1, 2)
+        assert on.moves.poll_together
         on.told = 3
-        on.moves.ask(on.looked(), through)
-        assert set(on.moves.unlisted) == on.jobs(1)
+        on.moves.poll(on.looked(), through)
+        assert set(on.moves.unlisted_jobs) == on.jobs(1)
 
 
 def test_a_young_job_may_be_listed_later(tmp_path: Path) -> None:
     """Asked for by itself, it is looked for in the list again; an old one is not, and lists without any job of ours
     are given up only when one of them is old."""
     with scene(tmp_path) as on:
-        for _ in range(MOST_UNKNOWN):
-            on.moves.ask(on.sent, through)
-        assert on.moves.together
-        on.moves.ask(on.sent[:1], through)
-        assert set(on.moves.unlisted) == on.jobs(2, 3, 4)
-        on.later = LISTED + 1
-        on.moves.ask(on.sent[1:2], through)
-        assert set(on.moves.unlisted) == on.jobs(2, 3, 4)
-        for _ in range(MOST_UNKNOWN):
-            on.moves.ask(on.sent, through)
-        assert not on.moves.together
+        for _ in range(MAX_UNKNOWN_POLLS):
+            on.moves.poll(on.sent, through)
+        assert on.moves.poll_together
+        on.moves.poll(on.sent[:1], through)
+        assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
+        on.later = LISTING_DELAY + 1
+        on.moves.poll(on.sent[1:2], through)
+        assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
+        for _ in range(MAX_UNKNOWN_POLLS):
+            on.moves.poll(on.sent, through)
+        assert not on.moves.poll_together

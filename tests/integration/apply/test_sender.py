@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from etl.apply import actions as moves
-from etl.errors import ConnectRefused, ConnectUnreachable
+from etl.errors import ConnectHttpError, ConnectUnreachableError
 from etl.model.runs import ChunkState, RunState
-from etl.sandbox import Fault, Settings
+from etl.sandbox import Fault, SandboxSettings
 from tests.support.stage import STOCK, parts, stage
 
 
@@ -24,8 +24,8 @@ def test_all_chunks_are_sent_and_accepted(tmp_path: Path) -> None:
         assert on.states() == ["accepted"] * 3
         assert on.stored() == on.accepted() == set(parts(1, 25))
         assert on.posts() == 3
-        on.ledger.close("r1", RunState.DONE)
-        assert on.ledger.open_runs() == ()
+        on.ledger.close_run("r1", RunState.COMPLETED)
+        assert on.ledger.list_open_runs() == ()
 
 
 def test_rows_refused_by_name_stay_unaccepted(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_rows_refused_by_name_stay_unaccepted(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0003", "P-0008"), message="unknown unit"))
         on.plan(parts(1, 10))
         assert on.go()
-        refused = on.ledger.refusals("r1")
+        refused = on.ledger.list_record_errors("r1")
         assert [(item.key, item.severity, item.source_row) for item in refused] == [("P-0003", 3, 4), ("P-0008", 3, 9)]
         assert "unknown unit" in refused[0].message
         assert on.accepted() == on.stored() == set(parts(1, 10)) - {"P-0003", "P-0008"}
@@ -47,7 +47,7 @@ def test_unnamed_bad_row_is_found_by_halving(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0006",), name_row=False, times=0))
         on.plan(parts(1, 8))
         assert on.go()
-        assert [item.key for item in on.ledger.refusals("r1")] == ["P-0006"]
+        assert [item.key for item in on.ledger.list_record_errors("r1")] == ["P-0006"]
         assert on.accepted() == set(parts(1, 8)) - {"P-0006"} == on.stored()
 
 
@@ -68,7 +68,7 @@ def test_validation_failure_sends_the_rest_again(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="invalid", path=STOCK, keys=("P-0002",), times=0))
         on.plan(parts(1, 6))
         assert on.go()
-        assert [item.key for item in on.ledger.refusals("r1")] == ["P-0002"]
+        assert [item.key for item in on.ledger.list_record_errors("r1")] == ["P-0002"]
         assert on.accepted() == on.stored() == set(parts(1, 6)) - {"P-0002"}
         assert on.states() == ["split", "accepted"]
 
@@ -147,7 +147,7 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
         on.plan(parts(1, 6))
         assert on.go()
         assert on.posts() == 1
-        assert on.ledger.chunks("r1")[0].settled == "adopted"
+        assert on.ledger.list_chunks("r1")[0].settled == "adopted"
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
         on.plan(parts(1, 6), parts(7, 6))
         assert on.go()
         holds = {seen.job: seen.digest for seen in on.sandbox.requests() if seen.job is not None}
-        settled = on.ledger.chunks("r1")
+        settled = on.ledger.list_chunks("r1")
         assert all(chunk.settled in ("adopted", "sent again") for chunk in settled)
         assert all(holds[chunk.job_id] == chunk.digest for chunk in settled)
         assert on.accepted() == on.stored() == set(parts(1, 12))
@@ -170,13 +170,13 @@ def test_request_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
         on.plan(parts(1, 6))
         assert on.go()
-        chunk = on.ledger.chunks("r1")[0]
+        chunk = on.ledger.list_chunks("r1")[0]
         assert (chunk.settled, chunk.attempts, chunk.state) == ("sent again", 2, ChunkState.ACCEPTED)
 
 
 def test_too_large_is_cut_and_remembered(tmp_path: Path) -> None:
     """413 halves the chunk and teaches the size limit of the operation."""
-    with stage(tmp_path, Settings(requests=1000, max_items=3)) as on:
+    with stage(tmp_path, SandboxSettings(requests=1000, max_items=3)) as on:
         on.plan(parts(1, 10))
         assert on.go()
         assert on.accepted() == on.stored() == set(parts(1, 10))
@@ -189,11 +189,11 @@ def test_wrong_secret_stops_before_anything_is_sent(tmp_path: Path) -> None:
     """A refused client is the operator's matter: the run stays open as planned, and goes on with the right secret."""
     with stage(tmp_path, secret="wrong") as on:
         on.plan(parts(1, 4))
-        with pytest.raises(ConnectRefused, match="token endpoint refused"):
+        with pytest.raises(ConnectHttpError, match="token endpoint refused"):
             on.go()
         assert on.posts() == 0
         assert on.states() == ["planned"]
-        assert [run.id for run in on.ledger.open_runs()] == ["r1"]
+        assert [run.id for run in on.ledger.list_open_runs()] == ["r1"]
 
 
 def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
     with stage(tmp_path, unfinished=1) as on:
         on.sandbox.inject(Fault(kind="status", status=403, path=STOCK))
         on.plan(parts(1, 4), parts(5, 4))
-        with pytest.raises(ConnectRefused, match="403"):
+        with pytest.raises(ConnectHttpError, match="403"):
             on.go()
         assert on.posts() == 1
         assert on.go()
@@ -216,7 +216,7 @@ def test_a_record_that_makes_a_request_bad_is_found_by_halving(tmp_path: Path) -
         on.plan(parts(1, 8), parts(9, 4))
         assert on.go()
         assert on.accepted() == on.stored() == {*parts(1, 8), *parts(9, 4)} - {bad}
-        assert [refusal.key.split("\x1f")[0] for refusal in on.ledger.refusals("r1")] == [bad]
+        assert [refusal.key.split("\x1f")[0] for refusal in on.ledger.list_record_errors("r1")] == [bad]
         assert on.posts() == 2 + 2 * 3
 
 
@@ -227,7 +227,7 @@ def test_a_header_that_is_refused_does_not_use_up_the_budget(tmp_path: Path) -> 
         on.plan(parts(1, 200), parts(201, 200))
         assert on.go()
         assert on.accepted() == on.stored() == set()
-        assert on.posts() <= 2 + 2 * moves.MOST_REFUSED
+        assert on.posts() <= 2 + 2 * moves.MAX_HALVINGS_WITHOUT_SUCCESS
 
 
 def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="status", status=503, times=0))
         on.plan(parts(1, 4))
-        with pytest.raises(ConnectUnreachable) as caught:
+        with pytest.raises(ConnectUnreachableError) as caught:
             on.go(patience=0.2)
         assert "stays claimed" in caught.value.hint
         on.sandbox.faults.clear()
@@ -247,7 +247,7 @@ def test_chunk_marked_sending_by_a_dead_process_is_settled_first(tmp_path: Path)
     """After a crash between mark and answer the chunk in doubt comes before the planned ones."""
     with stage(tmp_path, unfinished=1) as on:
         on.plan(parts(1, 4), parts(5, 4))
-        on.ledger.sending(on.ledger.chunks("r1")[1])
+        on.ledger.mark_sending(on.ledger.list_chunks("r1")[1])
         assert on.go()
         assert on.accepted() == set(parts(1, 8))
         first = next(seen for seen in on.sandbox.requests() if "token" not in seen.path)
@@ -277,8 +277,10 @@ def test_waves_are_barriers(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="job_slow", path=STOCK, delay=0.2))
         on.plan(parts(1, 2), parts(1, 2))
-        chunks = on.ledger.chunks("r1")
-        on.ledger.planned("r1", on.ledger.open_runs()[0].counts, [chunks[0], dataclasses.replace(chunks[1], wave=2)])
+        chunks = on.ledger.list_chunks("r1")
+        on.ledger.save_plan(
+            "r1", on.ledger.list_open_runs()[0].counts, [chunks[0], dataclasses.replace(chunks[1], wave=2)]
+        )
         assert on.go()
         names = [(name, facts["chunk"]) for name, facts in on.events if name in ("chunk_submitted", "job_finished")]
         assert names == [("chunk_submitted", 1), ("job_finished", 1), ("chunk_submitted", 2), ("job_finished", 2)]
@@ -286,7 +288,7 @@ def test_waves_are_barriers(tmp_path: Path) -> None:
 
 def test_limit_of_the_server_is_never_met(tmp_path: Path) -> None:
     """With the server's own limit the gate keeps below it: not one 429 is seen."""
-    with stage(tmp_path, Settings(requests=10, per_seconds=0.5), requests=10, per_seconds=0.5) as on:
+    with stage(tmp_path, SandboxSettings(requests=10, per_seconds=0.5), requests=10, per_seconds=0.5) as on:
         on.plan(*(parts(1 + 2 * n, 2) for n in range(10)))
         assert on.go()
         assert on.accepted() == set(parts(1, 20))

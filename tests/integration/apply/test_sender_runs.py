@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from etl.apply.sender import Flight, Landing
-from etl.errors import ConnectRefused
+from etl.apply.sender import Sender, SendResult
+from etl.errors import ConnectHttpError
 from etl.sandbox import Fault
 from tests.support.stage import PRICES, STOCK, Stage, parts, stage
 
 
-def land(on: Stage, flight: Flight, count: int) -> list[Landing]:
+def land(on: Stage, flight: Sender, count: int) -> list[SendResult]:
     """The next landings, in their order."""
-    found: list[Landing] = []
+    found: list[SendResult] = []
     while len(found) < count:
-        assert flight.news.wait(20), "nothing landed"
-        flight.news.clear()
-        found += flight.landed()
+        assert flight.result_ready.wait(20), "nothing landed"
+        flight.result_ready.clear()
+        found += flight.take_finished()
     return found
 
 
@@ -35,8 +35,8 @@ def test_a_stuck_job_does_not_stop_another_import(tmp_path: Path) -> None:
         with on.flight() as flight:
             flight.add("r1")
             flight.add("p1")
-            assert land(on, flight, 1) == [Landing("p1")]
-            assert flight.under_way() == {"r1"}
+            assert land(on, flight, 1) == [SendResult("p1")]
+            assert flight.active_runs() == {"r1"}
             on.stop.set()
         assert on.stored(PRICES) == on.accepted("prices") == set(parts(1, 8))
         assert sorted(on.states()) == ["accepted", "submitted"]
@@ -51,9 +51,9 @@ def test_a_stuck_run_takes_all_room_only_for_a_while(tmp_path: Path) -> None:
         with on.flight() as flight:
             flight.add("r1")
             while sum(state == "submitted" for state in on.states()) < 2:
-                flight.news.wait(0.01)
+                flight.result_ready.wait(0.01)
             flight.add("p1")
-            assert land(on, flight, 1) == [Landing("p1")]
+            assert land(on, flight, 1) == [SendResult("p1")]
             on.stop.set()
         assert on.states() == ["submitted", "submitted", "planned"]
 
@@ -67,12 +67,12 @@ def test_a_refused_import_lands_alone(tmp_path: Path) -> None:
         with on.flight() as flight:
             flight.add("r1")
             flight.add("p1")
-            found = {landing.run: landing for landing in land(on, flight, 2)}
-            assert isinstance(found["r1"].error, ConnectRefused)
-            assert not found["r1"].everybody
+            found = {landing.run_id: landing for landing in land(on, flight, 2)}
+            assert isinstance(found["r1"].error, ConnectHttpError)
+            assert not found["r1"].affects_all_runs
             assert found["p1"].error is None
             flight.add("r1")
-            assert land(on, flight, 1) == [Landing("r1")]
+            assert land(on, flight, 1) == [SendResult("r1")]
         assert on.accepted() == on.stored() == set(parts(1, 4))
 
 
@@ -85,8 +85,8 @@ def test_a_wrong_secret_lands_everybody(tmp_path: Path) -> None:
             flight.add("r1")
             flight.add("p1")
             found = land(on, flight, 2)
-        assert {landing.run for landing in found} == {"r1", "p1"}
-        assert all(landing.everybody for landing in found)
+        assert {landing.run_id for landing in found} == {"r1", "p1"}
+        assert all(landing.affects_all_runs for landing in found)
         assert on.posts() == 0
 
 
@@ -137,7 +137,7 @@ def test_processes_of_one_customer_share_the_token(tmp_path: Path) -> None:
         try:
             on.plan(parts(1, 4))
             assert on.go()
-            assert len(other.connect.jobs()) == 1
+            assert len(other.connect.list_jobs()) == 1
         finally:
             other.close()
         assert sum("token" in seen.path for seen in on.sandbox.requests()) == 1

@@ -16,9 +16,9 @@ import pytest
 from etl.config.secrets import Secret
 from etl.config.settings import WebhookSettings
 from etl.connect import webhook
-from etl.connect.job_events import REMEMBERED, STRETCH, Tidings
+from etl.connect.job_events import MAX_REMEMBERED_JOBS, POLL_FACTOR, JobEvents
 from etl.errors import StateError
-from etl.sandbox import Events, Settings
+from etl.sandbox import EventSettings, SandboxSettings
 from tests.support.shop import until
 from tests.support.stage import parts, stage
 
@@ -28,8 +28,8 @@ EVENT = {"ClientId": 1, "ApplicationId": 7, "JobId": 4711, "StatusId": 2}
 
 
 @contextmanager
-def listening(tidings: Tidings | None = None) -> Iterator[str]:
-    with webhook.listening(SETTINGS, Secret(TOKEN), tidings or Tidings()) as address:
+def listening(tidings: JobEvents | None = None) -> Iterator[str]:
+    with webhook.listen(SETTINGS, Secret(TOKEN), tidings or JobEvents()) as address:
         yield address
 
 
@@ -55,24 +55,24 @@ def event(**changed: object) -> bytes:
 def test_a_notice_arrives() -> None:
     """An event with the token is taken with 204 and no body, and its job is to be asked for."""
     news = threading.Event()
-    tidings = Tidings()
-    tidings.call(news.set)
+    tidings = JobEvents()
+    tidings.set_wake(news.set)
     with listening(tidings) as address:
         assert post(address, event()) == (204, b"")
     assert news.is_set()
-    assert tidings.pending([4711])
-    assert not tidings.pending([4712])
+    assert tidings.unpolled_jobs([4711])
+    assert not tidings.unpolled_jobs([4712])
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "å" * 40])
 def test_a_caller_without_the_token_can_do_nothing(token: str | None) -> None:
     """Every wrong token gets the same 401, whatever comes with it; the body is not even read."""
-    tidings = Tidings()
+    tidings = JobEvents()
     with listening(tidings) as address:
         said = None if token is None else token.encode().decode("latin-1")
         assert post(address, event(), said) == (401, b"")
         assert post(address, b"x" * 100_000, said)[0] == 401
-    assert not tidings.pending([4711])
+    assert not tidings.unpolled_jobs([4711])
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def test_a_caller_without_the_token_can_do_nothing(token: str | None) -> None:
 )
 def test_what_is_no_event_is_refused(body: bytes) -> None:
     """400 without a word about why, and nothing is asked for."""
-    tidings = Tidings()
+    tidings = JobEvents()
     with listening(tidings) as address:
         assert post(address, body) == (400, b"")
         assert post(address, event(JobId="4711"))[0] == 204  # Connect itself writes job ids as text at times
-    assert tidings.pending([4711])
+    assert tidings.unpolled_jobs([4711])
 
 
 def test_long_bodies_are_not_read() -> None:
     """More than 4 KiB is refused, announced or not."""
     with listening() as address:
-        assert post(address, b" " * (webhook.LARGEST + 1))[0] == 413
+        assert post(address, b" " * (webhook.MAX_BODY_BYTES + 1))[0] == 413
         place = urlsplit(address)
         with socket.create_connection((place.hostname, place.port), timeout=20) as raw:
             raw.sendall(
@@ -125,33 +125,33 @@ def test_other_paths_and_methods_are_none() -> None:
 
 def test_foreign_and_repeated_jobs_are_harmless() -> None:
     """A job counts once however often it is named; of foreign ones only so many are remembered."""
-    tidings = Tidings()
-    assert tidings.hear(1)
-    assert not tidings.hear(1)
-    tidings.asked([1])
-    assert not tidings.hear(1)
-    assert not tidings.pending([1])
-    for foreign in range(10, 10 + REMEMBERED):
-        tidings.hear(foreign)
-    assert len(tidings._heard) == REMEMBERED
-    tidings.asked([999_999_999])
+    tidings = JobEvents()
+    assert tidings.add(1)
+    assert not tidings.add(1)
+    tidings.mark_polled([1])
+    assert not tidings.add(1)
+    assert not tidings.unpolled_jobs([1])
+    for foreign in range(10, 10 + MAX_REMEMBERED_JOBS):
+        tidings.add(foreign)
+    assert len(tidings._polled_by_job) == MAX_REMEMBERED_JOBS
+    tidings.mark_polled([999_999_999])
 
 
 def test_polls_are_rarer_only_while_notices_arrive() -> None:
     """The first job that ended with its notice stretches the pauses, the first without brings them back."""
-    tidings = Tidings()
-    assert tidings.stretch == 1.0
-    tidings.hear(1)
-    tidings.ended(1)
-    assert tidings.stretch == STRETCH
-    tidings.ended(2)
-    assert tidings.stretch == 1.0
+    tidings = JobEvents()
+    assert tidings.poll_factor == 1.0
+    tidings.add(1)
+    tidings.observe_finished(1)
+    assert tidings.poll_factor == POLL_FACTOR
+    tidings.observe_finished(2)
+    assert tidings.poll_factor == 1.0
 
 
 def test_a_flood_leaves_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """Calls that are turned away are counted, and named once a minute."""
     now = [0.0]
-    turn_away = webhook._TurnAway(lambda: now[0])
+    turn_away = webhook._ErrorResponder(lambda: now[0])
     for _ in range(1000):
         assert turn_away(401, "the token is missing or wrong").status_code == 401
     now[0] = 61.0
@@ -165,61 +165,61 @@ def test_a_port_that_is_taken_is_an_error_with_a_hint() -> None:
     """Somebody else listens there: nothing starts."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = WebhookSettings(port=taken.getsockname()[1])
-        with pytest.raises(StateError, match="cannot listen"), webhook.listening(settings, Secret(TOKEN), Tidings()):
+        with pytest.raises(StateError, match="cannot listen"), webhook.listen(settings, Secret(TOKEN), JobEvents()):
             pass
 
 
 def test_the_sandbox_says_when_jobs_end_until_it_is_heard(tmp_path: Path) -> None:
     """Each ended job is posted with the static header, and again after a pause when nobody took it."""
-    tidings = Tidings()
+    tidings = JobEvents()
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     address = f"http://127.0.0.1:{port}{SETTINGS.path}"
-    events = Events(url=address, headers={SETTINGS.header: TOKEN}, pace=0.01)
-    with stage(tmp_path / "var", Settings(requests=1000, events=events)) as built:
+    events = EventSettings(url=address, headers={SETTINGS.header: TOKEN}, pause_factor=0.01)
+    with stage(tmp_path / "var", SandboxSettings(requests=1000, events=events)) as built:
         built.plan(parts(1, 3))
         assert built.go()
         settings = WebhookSettings(port=port)
-        with webhook.listening(settings, Secret(TOKEN), tidings):
-            until(lambda: tidings.pending([1]))
+        with webhook.listen(settings, Secret(TOKEN), tidings):
+            until(lambda: tidings.unpolled_jobs([1]))
 
 
 def test_word_from_norce_is_enough(tmp_path: Path) -> None:
     """Jobs are closed as soon as their events have come, although by themselves they would be asked for much later."""
-    tidings = Tidings()
-    with webhook.listening(SETTINGS, Secret(TOKEN), tidings) as address:
-        events = Events(url=address, headers={SETTINGS.header: TOKEN})
-        with stage(tmp_path / "var", Settings(requests=1000, events=events), unfinished=2) as built:
+    tidings = JobEvents()
+    with webhook.listen(SETTINGS, Secret(TOKEN), tidings) as address:
+        events = EventSettings(url=address, headers={SETTINGS.header: TOKEN})
+        with stage(tmp_path / "var", SandboxSettings(requests=1000, events=events), unfinished=2) as built:
             built.plan(*(parts(10 * number, 5) for number in range(1, 7)))
             built.tidings, built.poll_scale = tidings, 1000.0
             assert built.go()
             assert len(built.accepted()) == 30
             asked = [seen for seen in built.sandbox.requests() if seen.path.endswith(("Job/Get", "Job/List"))]
             assert len(asked) <= 6
-    assert tidings.stretch == STRETCH
+    assert tidings.poll_factor == POLL_FACTOR
 
 
 def test_without_word_from_norce_nothing_is_lost(tmp_path: Path) -> None:
     """Events that never arrive, here for a wrong token: polling closes every job, at its usual pace."""
-    tidings = Tidings()
-    with webhook.listening(SETTINGS, Secret(TOKEN), tidings) as address:
-        events = Events(url=address, headers={SETTINGS.header: "wrong"}, pace=0.001)
-        with stage(tmp_path / "var", Settings(requests=1000, events=events)) as built:
+    tidings = JobEvents()
+    with webhook.listen(SETTINGS, Secret(TOKEN), tidings) as address:
+        events = EventSettings(url=address, headers={SETTINGS.header: "wrong"}, pause_factor=0.001)
+        with stage(tmp_path / "var", SandboxSettings(requests=1000, events=events)) as built:
             built.plan(parts(1, 5), parts(11, 5))
             built.tidings = tidings
             assert built.go()
             assert len(built.accepted()) == 10
-    assert tidings.stretch == 1.0
+    assert tidings.poll_factor == 1.0
 
 
 def test_a_false_word_costs_one_question(tmp_path: Path) -> None:
     """Somebody says that running jobs have ended, ours and others: each is asked for once more, no harm."""
-    tidings = Tidings()
-    with stage(tmp_path / "var", Settings(requests=1000, running_seconds=0.3)) as built:
+    tidings = JobEvents()
+    with stage(tmp_path / "var", SandboxSettings(requests=1000, running_seconds=0.3)) as built:
         built.plan(parts(1, 3))
         built.tidings = tidings
         for job in range(1, 50):
-            tidings.hear(job)
+            tidings.add(job)
         assert built.go()
         assert built.stored() == set(parts(1, 3))
-        assert not tidings.pending([1])
+        assert not tidings.unpolled_jobs([1])

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.model.columns import ROW
 from etl.model.tables import Dialect, Table
 
@@ -226,9 +226,9 @@ class _Maker:
         return self.written([cell.replace("\n", " ") for cell in kept], False)
 
 
-def verdict(made: Polluted, got: Table | FileRefused) -> str:
+def verdict(made: Polluted, got: Table | InvalidFileError) -> str:
     """ "right", "rejected" (rows too many), "refused", or "WRONG: …"."""
-    if isinstance(got, FileRefused):
+    if isinstance(got, InvalidFileError):
         return f"refused: {got.code}"
     extra = got.columns[len(made.names) :]
     if extra and made.dialect.header == 0 and all(got.frame[name].is_null().all() for name in extra):

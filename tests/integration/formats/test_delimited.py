@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.model.tables import Dialect, Table
 
 Read = Callable[..., Table]
@@ -20,7 +20,7 @@ def read(tmp_path: Path) -> Read:
     def go(data: bytes | str, **dialect: Any) -> Table:
         path = tmp_path / "export.csv"
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
-        return formats.read(path, Dialect(**dialect))
+        return formats.read_table(path, Dialect(**dialect))
 
     return go
 
@@ -121,7 +121,7 @@ def test_latin_1_controls_are_not_taken_for_text(read: Read) -> None:
 )
 def test_files_that_do_not_fit_are_refused(read: Read, data: bytes, dialect: Any, code: str, hint: str) -> None:
     """A file that does not fit its dialect is refused by name, with the line that fixes it."""
-    with pytest.raises(FileRefused) as caught:
+    with pytest.raises(InvalidFileError) as caught:
         read(data, **dialect)
     assert caught.value.code == code
     assert hint in caught.value.hint
@@ -177,9 +177,9 @@ def test_trailer(read: Read) -> None:
     """A declared trailer is taken off; without it, or with another count, the file is refused."""
     end = r"END;(?P<rows>\d+)"
     assert read("a;b\n1;2\nEND;1\n", delimiter=";", trailer=end).frame.rows() == [(2, "1", "2")]
-    with pytest.raises(FileRefused, match="not the trailer"):
+    with pytest.raises(InvalidFileError, match="not the trailer"):
         read("a;b\n1;2\n", delimiter=";", trailer=end)
-    with pytest.raises(FileRefused, match="announces 5 rows, the file has 1"):
+    with pytest.raises(InvalidFileError, match="announces 5 rows, the file has 1"):
         read("a;b\n1;2\nEND;5\n", delimiter=";", trailer=end)
 
 
@@ -192,10 +192,10 @@ def test_bounds_refuse_the_file(tmp_path: Path) -> None:
     """Rows, columns and cell sizes above the limits refuse the file."""
     path = tmp_path / "export.csv"
     path.write_text("a,b\n" + "1,2\n" * 100)
-    for limits in (formats.Limits(rows=99), formats.Limits(columns=1), formats.Limits(unpacked=10)):
-        with pytest.raises(FileRefused) as caught:
-            formats.read(path, Dialect(), limits=limits)
+    for limits in (formats.ReadLimits(rows=99), formats.ReadLimits(columns=1), formats.ReadLimits(unpacked_bytes=10)):
+        with pytest.raises(InvalidFileError) as caught:
+            formats.read_table(path, Dialect(), limits=limits)
         assert caught.value.code == "file-too-big"
     path.write_text("a,b\n1," + "x" * 5000 + "\n")
-    with pytest.raises(FileRefused, match="one record"):
-        formats.read(path, Dialect(), limits=formats.Limits(cell=1000))
+    with pytest.raises(InvalidFileError, match="one record"):
+        formats.read_table(path, Dialect(), limits=formats.ReadLimits(record_characters=1000))

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl import thread_pool as abreast
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats.text import header
 from etl.formats.text import polars_reader as fast
 from etl.formats.text import reader as delimited
-from etl.formats.text.line_source import open_feed
+from etl.formats.text.line_source import open_line_source
 from etl.model.tables import Dialect, Table
 
-LIMITS = formats.Limits()
-SMALL = formats.Limits(block=12)  #: some two rows at a time
+LIMITS = formats.ReadLimits()
+SMALL = formats.ReadLimits(block_bytes=12)  #: some two rows at a time
 EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PIECES = st.sampled_from(
     [b";", b";", b"\n", b"\n", b"\r\n", b"\r", b'"', b'""', b"a", b"1", b" ", b"\xc3\xa5", b"\xe5", b"\x00", b"\x1a",
@@ -51,13 +51,13 @@ def test_fast_and_tolerant_agree_on_any_bytes(tmp_path: Path, body: list[bytes],
         dialect = Dialect(delimiter=";", encoding=encoding, final_newline=final)
         try:
             safe = delimited.read_tolerantly(path, dialect, LIMITS)
-        except FileRefused as error:
-            with pytest.raises(FileRefused, match=re.escape(error.message)):
-                formats.read(path, dialect)
+        except InvalidFileError as error:
+            with pytest.raises(InvalidFileError, match=re.escape(error.message)):
+                formats.read_table(path, dialect)
             continue
         check_balance(safe)
         for limits in (LIMITS, SMALL):
-            table = formats.read(path, dialect, limits=limits)
+            table = formats.read_table(path, dialect, limits=limits)
             assert table.frame.equals(safe.frame)
             assert table.malformed.frame.equals(safe.malformed.frame)
             assert table.rows == safe.rows
@@ -82,7 +82,7 @@ def test_what_was_written_is_read(
     writer.writerows([["x", "y", "z"], *rows])
     path = tmp_path / "x.csv"
     path.write_bytes(out.getvalue().encode(encoding))
-    table = formats.read(path, Dialect(delimiter=delimiter, encoding=encoding))
+    table = formats.read_table(path, Dialect(delimiter=delimiter, encoding=encoding))
     check_balance(table)
     wanted = [tuple(cell or None for cell in row) for row in rows if any(row)]
     got = [row[1:] for row in table.frame.iter_rows()]
@@ -104,11 +104,11 @@ def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, 
     path.write_bytes((end.join(lines) + end).encode(encoding))
     dialect = Dialect(delimiter=";", encoding=encoding)
     for limits in (LIMITS, SMALL):
-        with open_feed(path, dialect, limits) as feed, abreast.threads() as start:
-            names = header.names_of(feed, iter(feed))
-            proved = fast.Proved(feed.skip, feed.given)
-            found = pl.concat(fast.read(feed, names, proved, start))
-        assert proved.ended
+        with open_line_source(path, dialect, limits) as feed, abreast.thread_pool() as start:
+            names = header.read_header(feed, iter(feed))
+            proved = fast.ProvenPrefix(feed.bom_size, feed.line_count)
+            found = pl.concat(fast.read_proven(feed, names, proved, start))
+        assert proved.is_complete
         safe = delimited.read_tolerantly(path, dialect, limits)
         assert found.equals(safe.frame)
         assert proved.rows == safe.rows == 5000
@@ -125,8 +125,8 @@ def test_what_cannot_be_proved_ends_the_blocks_begun_ahead(tmp_path: Path, odd: 
     path = tmp_path / "x.csv"
     path.write_bytes("\n".join(lines).encode("cp1252"))
     dialect = Dialect(delimiter=";", encoding="windows-1252")
-    reading = delimited.Delimited(path, dialect, formats.Limits(block=2000))
-    with abreast.threads() as start:
+    reading = delimited.TextFile(path, dialect, formats.ReadLimits(block_bytes=2000))
+    with abreast.thread_pool() as start:
         found = pl.concat(reading.frames(start))
     safe = delimited.read_tolerantly(path, dialect, LIMITS)
     assert found.equals(safe.frame)

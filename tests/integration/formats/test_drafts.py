@@ -71,7 +71,7 @@ def test_draft(samples: Path, tmp_path: Path, name: str) -> None:
     path = next(samples.glob(f"A_ecommerce/*/{name}"), None)
     if path is None:
         pytest.skip(f"no real export {name}")
-    text = draft.text_of(path, None)
+    text = draft.draft_mapping(path, None)
     wanted = EXPORTS[name]
     if wanted is None:
         assert "# Before `etl check` passes" in text
@@ -82,8 +82,8 @@ def test_draft(samples: Path, tmp_path: Path, name: str) -> None:
         text = re.sub(rf"# TODO {field}: .*", f"{field}: {value}", text)
     made = tmp_path / "draft.yaml"
     made.write_text(text, encoding="utf-8")
-    mapping = mapping_file.read(made)
-    table = formats.read(path, mapping.source.dialect)
-    counts = plan.make(table, mapping, nothing(), TERMS).counts
+    mapping = mapping_file.load_mapping(made)
+    table = formats.read_table(path, mapping.source.dialect)
+    counts = plan.build_plan(table, mapping, nothing(), TERMS).counts
     assert counts.rows - counts.rejected == counts.new + counts.unchanged
     assert counts.rejected == REJECTED.get(name, 0)

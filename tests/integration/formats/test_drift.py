@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.model.tables import Dialect, Table
 
 Read = Callable[..., Table]
@@ -20,13 +20,13 @@ def read(tmp_path: Path) -> Read:
     def go(data: bytes, **dialect: Any) -> Table:
         path = tmp_path / "export.csv"
         path.write_bytes(data)
-        return formats.read(path, Dialect(**dialect))
+        return formats.read_table(path, Dialect(**dialect))
 
     return go
 
 
-def refusal(read: Read, data: bytes, **dialect: Any) -> FileRefused:
-    with pytest.raises(FileRefused) as caught:
+def refusal(read: Read, data: bytes, **dialect: Any) -> InvalidFileError:
+    with pytest.raises(InvalidFileError) as caught:
         read(data, **dialect)
     return caught.value
 

@@ -62,7 +62,8 @@ def requests(table: Table, dialect: Dialect) -> list[tuple[Any, bytes]]:
     """Headers and payloads of the plan."""
     feed = replace(FEED, source=replace(FEED.source, dialect=dialect))
     return [
-        (request.header, request.payload) for request in sending.requests(planner.make(table, feed, nothing(), TERMS))
+        (request.header, request.payload)
+        for request in sending.make_requests(planner.build_plan(table, feed, nothing(), TERMS))
     ]
 
 
@@ -74,7 +75,7 @@ def as_csv(path: Path, order: Sequence[int], rows: Rows, dialect: Dialect, end: 
         writer.writerow([row[at] for at in order])
     mark = b"\xef\xbb\xbf" if bom and dialect.encoding == "utf-8" else b""
     path.write_bytes(mark + stream.getvalue().encode(dialect.encoding))
-    return formats.read(path, dialect)
+    return formats.read_table(path, dialect)
 
 
 def as_workbook(folder: Path, order: Sequence[int], rows: Rows, *, typed: bool) -> Table:
@@ -91,8 +92,8 @@ def as_workbook(folder: Path, order: Sequence[int], rows: Rows, *, typed: bool) 
                     sheet.write_number(line, at, float(cell))
                 elif cell:
                     sheet.write_string(line, at, cell)
-    request = workbook.Request(str(path), path.name, str(folder), Dialect(format="excel"), formats.Limits())
-    answer = workbook.assemble(workbook.open_sheet(request), request)
+    request = workbook.WorkbookRequest(str(path), path.name, str(folder), Dialect(format="excel"), formats.ReadLimits())
+    answer = workbook.write_table(workbook.open_sheet(request), request)
     frames = (pl.read_ipc(io.BytesIO((folder / name).read_bytes())) for name in ("frame", "malformed"))
     return Table(next(frames), Rejections(next(frames)), answer.rows)
 

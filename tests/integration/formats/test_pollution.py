@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.model.tables import Dialect
 from tests.integration.formats import pollution
 
@@ -19,11 +19,13 @@ MISREAD = 0.01
 
 
 def read(path: Path, made: pollution.Polluted, *, guessed: bool) -> str:
-    limits = formats.Limits() if guessed else formats.Limits(block=len(made.data) // 3 or 1)  # blocks cut anywhere
+    limits = (
+        formats.ReadLimits() if guessed else formats.ReadLimits(block_bytes=len(made.data) // 3 or 1)
+    )  # blocks cut anywhere
     try:
-        dialect = formats.detect(path).dialect if guessed else made.dialect
-        return pollution.verdict(made, formats.read(path, dialect, limits=limits))
-    except FileRefused as error:
+        dialect = formats.detect_dialect(path).dialect if guessed else made.dialect
+        return pollution.verdict(made, formats.read_table(path, dialect, limits=limits))
+    except InvalidFileError as error:
         return pollution.verdict(made, error)
 
 
@@ -71,6 +73,6 @@ def test_another_delimiter_or_encoding_is_not_read_in_silence(tmp_path: Path) ->
 
 def is_wrong(path: Path, made: pollution.Polluted, dialect: Dialect) -> bool:
     try:
-        return pollution.verdict(made, formats.read(path, dialect)).startswith("WRONG")
-    except FileRefused:
+        return pollution.verdict(made, formats.read_table(path, dialect)).startswith("WRONG")
+    except InvalidFileError:
         return False

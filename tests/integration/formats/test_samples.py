@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from etl import formats
-from etl.errors import FileRefused
-from etl.formats.excel.sheet import Unreadable
-from etl.formats.excel.workbook import Request, assemble, open_sheet
+from etl.errors import InvalidFileError
+from etl.formats.excel.sheet import WorkbookError
+from etl.formats.excel.workbook import WorkbookRequest, write_table, open_sheet
 from etl.model.tables import Dialect, Table
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[3].parent / "shared" / "samples")
@@ -56,8 +56,8 @@ def test_real_exports_are_read_right() -> None:
         path = SAMPLES / line["path"]
         if line["encoding"] in WORKBOOKS:
             continue
-        found = formats.detect(path)
-        table = formats.read(path, found.dialect)
+        found = formats.detect_dialect(path)
+        table = formats.read_table(path, found.dialect)
         seen += 1
         assert balanced(table), path.name
         assert table.rows == int(line["rows"]), path.name
@@ -72,20 +72,20 @@ def test_real_exports_are_read_right() -> None:
 def test_every_bad_row_of_the_real_exports_is_read_once_declared() -> None:
     """With a dialect that says what is odd about the source, its rows are all read."""
     wide = next(SAMPLES.glob("A_ecommerce/*/akeneo_attributes.csv"))
-    found = formats.detect(wide)
+    found = formats.detect_dialect(wide)
     dialect = replace(found.dialect, columns=(*found.columns, "surplus"), short_rows="empty")
-    assert formats.read(wide, dialect).malformed.rows == 0
+    assert formats.read_table(wide, dialect).malformed.rows == 0
     mixed = next(SAMPLES.glob("A_ecommerce/*/nelfo_varer_small.csv"))
-    dialect = replace(formats.detect(mixed).dialect, short_rows="empty")
-    assert formats.read(mixed, dialect).malformed.rows == 0
+    dialect = replace(formats.detect_dialect(mixed).dialect, short_rows="empty")
+    assert formats.read_table(mixed, dialect).malformed.rows == 0
 
 
 def test_alko_price_list() -> None:
     """Header in sheet row 4, 11,332 wines, leading zeros kept, a wrong dimension survived."""
     path = next(SAMPLES.glob("A_ecommerce/alko/*.xlsx"))
-    found = formats.detect(path)
+    found = formats.detect_dialect(path)
     assert found.dialect.header == 4
-    table = formats.read(path, found.dialect)
+    table = formats.read_table(path, found.dialect)
     assert (table.rows, len(table.columns), table.malformed.rows) == (11_332, 30, 0)
     assert table.frame.get_column(table.columns[0]).str.starts_with("0").any()
 
@@ -97,8 +97,8 @@ def test_gold_files() -> None:
         if not line["gold"]:
             continue
         path = SAMPLES / line["path"]
-        dialect = replace(formats.detect(path).dialect, header=1, columns=())
-        table = formats.read(path, dialect)
+        dialect = replace(formats.detect_dialect(path).dialect, header=1, columns=())
+        table = formats.read_table(path, dialect)
         rows = [{key: value or "" for key, value in row.items()} for row in table.frame.drop("_row").to_dicts()]
         gold = json.loads((SAMPLES / line["gold"]).read_text(encoding="utf-8"))
         assert rows == gold, path.name
@@ -113,9 +113,9 @@ def test_messy_csv() -> None:
     for line in listed("B_"):
         path = SAMPLES / line["path"]
         try:
-            dialect = formats.detect(path).dialect
-            table = formats.read(path, dialect)
-        except FileRefused as error:
+            dialect = formats.detect_dialect(path).dialect
+            table = formats.read_table(path, dialect)
+        except InvalidFileError as error:
             outcome[f"refused: {error.code}"] += 1
             continue
         assert balanced(table), path.name
@@ -151,12 +151,14 @@ def test_workbooks_of_one_name_say_the_same(tmp_path: Path) -> None:
             continue
         found = []
         for path in paths:
-            request = Request(str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.Limits())
+            request = WorkbookRequest(
+                str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.ReadLimits()
+            )
             try:
                 sheet = open_sheet(request)
-                cells = sheet.frame()
-                found.append(((cells.columns, cells.rows()), sorted(place[:2] for place in sheet.faults)))
-            except (Unreadable, FileRefused) as error:
+                cells = sheet.to_frame()
+                found.append(((cells.columns, cells.rows()), sorted(place[:2] for place in sheet.cell_errors)))
+            except (WorkbookError, InvalidFileError) as error:
                 found.append((str(error), []))
         assert all(one == found[0] for one in found), (stem, [path.suffix for path in paths])
         same += 1
@@ -169,23 +171,25 @@ def test_messy_workbooks(tmp_path: Path) -> None:
     outcome: Counter[str] = Counter()
     for line in (*listed("C_"), *listed("A_ecommerce/alko")):
         path = SAMPLES / line["path"]
-        request = Request(str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.Limits())
+        request = WorkbookRequest(
+            str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.ReadLimits()
+        )
         try:  # in this process: the bounded one costs a third of a second each
             sheet = open_sheet(request)
-            places = sheet.frame().columns[1:]
+            places = sheet.to_frame().columns[1:]
             if not places:
                 outcome["nothing on the first sheet"] += 1
                 continue
             width = int(places[-1])
             names = tuple(f"c{place}" for place in range(width))
-            wanted = Request(
+            wanted = WorkbookRequest(
                 request.path, path.name, str(tmp_path), replace(request.dialect, columns=names), request.limits
             )
-            answer = assemble(sheet, wanted)
-        except Unreadable as error:
+            answer = write_table(sheet, wanted)
+        except WorkbookError as error:
             outcome["refused: encrypted" if str(error) == "encrypted" else "refused: unreadable"] += 1
             continue
-        except FileRefused as error:
+        except InvalidFileError as error:
             outcome[f"refused: {error.code}"] += 1
             continue
         bad = pl.read_ipc(tmp_path / "malformed")["row"].n_unique()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats.text import reader as delimited
 from etl.model.tables import Dialect
 
@@ -36,8 +36,8 @@ def test_sweep(tmp_path: Path, end: str, quoting: int, count: int) -> None:
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
         try:
-            table = delimited.read_tolerantly(path, dialect, formats.Limits())
-        except FileRefused:
+            table = delimited.read_tolerantly(path, dialect, formats.ReadLimits())
+        except InvalidFileError:
             continue
         got = [row[1:] for row in table.frame.iter_rows()]
         assert got == rows[: len(got)], cut
@@ -55,7 +55,7 @@ def test_sweep_by_the_fast_reader(tmp_path: Path) -> None:
     path = tmp_path / "cut.csv"
     for cut in range(len(data) - 60, len(data) + 1):
         path.write_bytes(data[:cut])
-        table = formats.read(path, Dialect(delimiter=";"))
+        table = formats.read_table(path, Dialect(delimiter=";"))
         complete = data[:cut].count(b"\n") - 1
         assert table.frame.height == complete
         assert table.malformed.rows == (not data[:cut].endswith(b"\n"))

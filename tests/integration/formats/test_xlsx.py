@@ -18,27 +18,27 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from etl import formats
-from etl.errors import FileRefused
+from etl.errors import InvalidFileError
 from etl.formats.excel import cell_text as cells
 from etl.formats.excel import xlsx, xlsx_strings
-from etl.formats.excel.sheet import Sheet, Unreadable
-from etl.formats.excel.workbook import Answer, Request, assemble, open_sheet
-from etl.formats.excel.xlsx_blocks import Unproven
-from etl.formats.excel.xlsx_cell_texts import shown
-from etl.formats.excel.xlsx_cells import Book, stored
+from etl.formats.excel.sheet import Sheet, WorkbookError
+from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, write_table, open_sheet
+from etl.formats.excel.xlsx_blocks import PatternMismatch
+from etl.formats.excel.xlsx_cell_texts import cell_texts
+from etl.formats.excel.xlsx_cells import WorkbookData, cell_text
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
 
 COUNT = int(os.environ.get("ETL_EXAMPLES") or 300)
 EXAMPLES = settings(max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SMALL, WHOLE = formats.Limits(sheet_block=60), formats.Limits()
+SMALL, WHOLE = formats.ReadLimits(sheet_block_bytes=60), formats.ReadLimits()
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[3].parent / "shared" / "samples")
 
 pytestmark = pytest.mark.slow
 
 CODES = ["General", "00000", "yyyy-mm-dd", "yyyy-mm-dd hh:mm", "hh:mm", "[h]:mm", "0.00", '"SKU-"0000', "000-000"]
 SHARED = ["", "B2C", "röd & blå", "00123", "12,50", " x ", "<b>", "a\nb"]
-BOOK = Book(CODES, pl.Series(SHARED), epoch_1904=False)
+BOOK = WorkbookData(CODES, pl.Series(SHARED), epoch_1904=False)
 
 TEXTS = st.sampled_from(
     ["a", "röd", " x ", "", "  ", "a &amp; b", "&lt;&gt;", "a\nb", "_x000D_", "_x", "'", '"', "]", ">"]
@@ -191,14 +191,16 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
 
 
-def told(way: Callable[..., Sheet], data: bytes, limits: formats.Limits, book: Book = BOOK) -> tuple[Any, ...] | None:
+def told(
+    way: Callable[..., Sheet], data: bytes, limits: formats.ReadLimits, book: WorkbookData = BOOK
+) -> tuple[Any, ...] | None:
     """What a way through the sheet says of it; None when it does not read it."""
     try:
         sheet = way(pieces(data, 50), Sheet("S"), "part", book, 1, limits)
-    except (Unreadable, Unproven, ValueError):
+    except (WorkbookError, PatternMismatch, ValueError):
         return None
-    frame = sheet.frame()
-    return frame.columns, frame.rows(), sorted(sheet.faults), sheet.merged, sheet.counted
+    frame = sheet.to_frame()
+    return frame.columns, frame.rows(), sorted(sheet.cell_errors), sheet.merged_ranges, sheet.row_count
 
 
 def sheet_of(rows: str) -> str:
@@ -237,9 +239,9 @@ def rows_with(head: str = '<row r="@"', cell: str = "", end: str = "</row>", at:
 def test_one_odd_thing_changes_nothing_else(text: str) -> None:
     """A single oddity among usual rows: read as the exact parser reads it, or left alone."""
     data = text.encode()
-    exact = told(xlsx.in_turn, data, WHOLE)
-    for limits in (WHOLE, SMALL, formats.Limits(sheet_block=300)):
-        assert told(xlsx.at_once, data, limits) in (None, exact)
+    exact = told(xlsx.parse_sheet_by_expat, data, WHOLE)
+    for limits in (WHOLE, SMALL, formats.ReadLimits(sheet_block_bytes=300)):
+        assert told(xlsx.parse_sheet_by_pattern, data, limits) in (None, exact)
     if exact is not None and not any(hidden in text for hidden in ("<!", "<rPh>")):  # the patterns count these, too
         assert exact[4] == sum(row[0] > 1 for row in exact[1])
 
@@ -251,9 +253,9 @@ def test_one_odd_thing_changes_nothing_else(text: str) -> None:
 def test_what_is_read_at_once_is_what_the_exact_parser_reads(text: str) -> None:
     """Cells, faults, merged ranges and the count of rows: the quick way agrees, or leaves the sheet alone."""
     data = text.encode("utf-8", "surrogatepass")
-    exact = told(xlsx.in_turn, data, WHOLE)
+    exact = told(xlsx.parse_sheet_by_expat, data, WHOLE)
     for limits in (WHOLE, SMALL):
-        quick = told(xlsx.at_once, data, limits)
+        quick = told(xlsx.parse_sheet_by_pattern, data, limits)
         assert quick in (None, exact)
 
 
@@ -261,14 +263,20 @@ def test_what_is_read_at_once_is_what_the_exact_parser_reads(text: str) -> None:
 @given(text=a_sheet(odd=False), epoch=st.booleans())
 def test_usual_sheets_are_read_at_once(text: str, epoch: bool) -> None:
     """The quick way is taken, no row of such a sheet goes through expat, and the rows balance."""
-    book = Book(CODES, BOOK.shared, epoch)
-    exact = told(xlsx.in_turn, text.encode(), WHOLE, book)
+    book = WorkbookData(CODES, BOOK.shared_texts, epoch)
+    exact = told(xlsx.parse_sheet_by_expat, text.encode(), WHOLE, book)
     assert exact is not None
     for limits in (WHOLE, SMALL):
-        sheet = xlsx.at_once(pieces(text.encode(), 50), Sheet("S"), "part", book, 1, limits)
+        sheet = xlsx.parse_sheet_by_pattern(pieces(text.encode(), 50), Sheet("S"), "part", book, 1, limits)
         assert not sheet.rows
-        assert (sheet.frame().columns, sheet.frame().rows(), sorted(sheet.faults), sheet.merged, sheet.counted) == exact
-        assert sheet.counted == sheet.frame().filter(pl.col(ROW) > 1).height
+        assert (
+            sheet.to_frame().columns,
+            sheet.to_frame().rows(),
+            sorted(sheet.cell_errors),
+            sheet.merged_ranges,
+            sheet.row_count,
+        ) == exact
+        assert sheet.row_count == sheet.to_frame().filter(pl.col(ROW) > 1).height
 
 
 @EXAMPLES
@@ -288,11 +296,11 @@ def test_texts_of_many_cells_are_those_of_one_at_a_time(values: list[tuple[str, 
     values = [value for value in values if value[0] != "s" or value[1] in ("0", "1", "7")]
     schema = dict.fromkeys(("kind", "raw", "code"), pl.String)
     frame = pl.DataFrame(values, schema, orient="row")
-    hows = pl.Series("how", [cells.kind(code) for code in frame["code"]], pl.String)
-    found = shown(frame.with_columns(hows), BOOK)
+    hows = pl.Series("how", [cells.format_kind(code) for code in frame["code"]], pl.String)
+    found = cell_texts(frame.with_columns(hows), BOOK)
     for (kind, raw, code), text, fault in zip(values, found["text"], found["fault"], strict=True):
         try:
-            assert (text, fault) == (stored(kind, raw, code, BOOK), False)
+            assert (text, fault) == (cell_text(kind, raw, code, BOOK), False)
         except (ValueError, ArithmeticError):
             assert (text, fault) == (raw, True)
 
@@ -315,13 +323,13 @@ def test_shared_texts_read_at_once_are_those_of_the_exact_parser(items: list[str
     written = "".join(item.format(text) for item, text in zip(items, texts, strict=False))
     data = f"{head}{written}</sst>".encode()
     try:
-        exact = xlsx_strings.in_turn(pieces(data, 50), "part").to_list()
-    except Unreadable:
+        exact = xlsx_strings.parse_texts_by_expat(pieces(data, 50), "part").to_list()
+    except WorkbookError:
         exact = None
     for limits in (WHOLE, SMALL):
         try:
-            assert xlsx_strings.at_once(pieces(data, 50), "part", limits).to_list() == exact
-        except (Unproven, Unreadable):
+            assert xlsx_strings.parse_texts_by_pattern(pieces(data, 50), "part", limits).to_list() == exact
+        except (PatternMismatch, WorkbookError):
             assert exact is None or any(mark in written for mark in ("<si/>", "<!", "&#", "\r", "<si >", "]]"))
 
 
@@ -342,17 +350,19 @@ def book(path: Path, *, texts_apart: bool = True) -> Path:
     return path
 
 
-def opened(path: Path, folder: Path) -> tuple[Answer, pl.DataFrame, pl.DataFrame] | None:
+def opened(path: Path, folder: Path) -> tuple[WorkbookAnswer, pl.DataFrame, pl.DataFrame] | None:
     """What the process that opens workbooks would answer; None for a refusal, and any other end is a mistake."""
-    request = Request(str(path), path.name, str(folder), Dialect(format="excel"), WHOLE)
+    request = WorkbookRequest(str(path), path.name, str(folder), Dialect(format="excel"), WHOLE)
     try:
-        answer = assemble(open_sheet(request), request)
-    except (FileRefused, Unreadable):
+        answer = write_table(open_sheet(request), request)
+    except (InvalidFileError, WorkbookError):
         return None
     return answer, pl.read_ipc((folder / "frame").read_bytes()), pl.read_ipc((folder / "malformed").read_bytes())
 
 
-def same(one: tuple[Answer, pl.DataFrame, pl.DataFrame], other: tuple[Answer, pl.DataFrame, pl.DataFrame]) -> bool:
+def same(
+    one: tuple[WorkbookAnswer, pl.DataFrame, pl.DataFrame], other: tuple[WorkbookAnswer, pl.DataFrame, pl.DataFrame]
+) -> bool:
     return one[0] == other[0] and one[1].equals(other[1]) and one[2].equals(other[2])
 
 
@@ -386,7 +396,7 @@ def test_damaged_parts_are_read_at_once_as_the_exact_parser_reads_them(tmp_path:
         with zipfile.ZipFile(book(tmp_path / "book.xlsx", texts_apart=texts_apart)) as archive:
             sheet = archive.read("xl/worksheets/sheet1.xml")
             shared = archive.read("xl/sharedStrings.xml") if texts_apart else b"<sst></sst>"
-        texts = xlsx_strings.in_turn(pieces(shared, 50), "part")
+        texts = xlsx_strings.parse_texts_by_expat(pieces(shared, 50), "part")
         for _ in range(COUNT):
             damaged = bytearray(sheet)
             for _ in range(chance.choice([1, 1, 2])):
@@ -397,12 +407,15 @@ def test_damaged_parts_are_read_at_once_as_the_exact_parser_reads_them(tmp_path:
                     damaged[at : at + chance.choice([0, 1, 20])] = chance.choice(
                         [b"", b"1", b"<", b'"', b"</row>", b"<v>"]
                     )
-            reference = Book(CODES, texts)
+            reference = WorkbookData(CODES, texts)
             quick = told(
-                xlsx.at_once, bytes(damaged), formats.Limits(sheet_block=chance.choice([2_000, 1 << 20])), reference
+                xlsx.parse_sheet_by_pattern,
+                bytes(damaged),
+                formats.ReadLimits(sheet_block_bytes=chance.choice([2_000, 1 << 20])),
+                reference,
             )
             taken += quick is not None
-            assert quick is None or quick == told(xlsx.in_turn, bytes(damaged), WHOLE, reference)
+            assert quick is None or quick == told(xlsx.parse_sheet_by_expat, bytes(damaged), WHOLE, reference)
     assert taken > COUNT / 10
 
 
@@ -413,18 +426,18 @@ def test_sample_workbooks_are_read_at_once_as_the_exact_parser_reads_them() -> N
     for path in sorted(SAMPLES.rglob("*.xls[xm]")):
         try:
             with zipfile.ZipFile(path) as archive:
-                tabs, epoch, main = xlsx.tabs(archive)
-                parts = dict(xlsx.relations(archive, main).values())
-                styles = xlsx.formats(archive, parts["styles"]) if "styles" in parts else []
+                tabs, epoch, main = xlsx.read_sheet_list(archive)
+                parts = dict(xlsx.read_relations(archive, main).values())
+                styles = xlsx.read_number_formats(archive, parts["styles"]) if "styles" in parts else []
                 names = archive.namelist()
                 shared = archive.read(parts["sharedStrings"]) if parts.get("sharedStrings") in names else b"<sst></sst>"
-                reference = Book(styles, xlsx_strings.in_turn([shared], "part"), epoch)
-                sheets = [archive.read(tab.place) for tab in tabs if tab.place in names]
-        except (Unreadable, zipfile.BadZipFile, KeyError, ValueError):
+                reference = WorkbookData(styles, xlsx_strings.parse_texts_by_expat([shared], "part"), epoch)
+                sheets = [archive.read(tab.part) for tab in tabs if tab.part in names]
+        except (WorkbookError, zipfile.BadZipFile, KeyError, ValueError):
             continue
         for data in sheets:
-            quick = told(xlsx.at_once, data, WHOLE, reference)
+            quick = told(xlsx.parse_sheet_by_pattern, data, WHOLE, reference)
             taken += quick is not None
             left += quick is None
-            assert quick is None or quick == told(xlsx.in_turn, data, WHOLE, reference), path
+            assert quick is None or quick == told(xlsx.parse_sheet_by_expat, data, WHOLE, reference), path
     assert taken > left

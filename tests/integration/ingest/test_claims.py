@@ -14,7 +14,7 @@ from etl import open_writers as writers
 from etl.errors import StateError
 from etl.ingest import claims as inbox
 from etl.ingest import scan
-from etl.shutdown import Stop
+from etl.shutdown import ShutdownEvent
 from etl.state.files import archive
 
 
@@ -50,15 +50,15 @@ def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
     assert inbox.claimed_files(state) == {"r1": file.path}
     assert file.path.relative_to(archive.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
-    kept = inbox.archive(file.path, folder, state)
+    kept = inbox.archive_file(file.path, folder, state)
     assert kept == state / "archive" / "2026-03-01" / "r1" / "p.csv"
-    assert inbox.archive(file.path, folder, state) == kept
+    assert inbox.archive_file(file.path, folder, state) == kept
     assert inbox.claimed_files(state) == {}
     assert not archive.claim_folder(state, "r1").exists()
 
 
-def settled(path: Path) -> scan.Look:
-    return scan.look(path.stat())
+def settled(path: Path) -> scan.FileStat:
+    return scan.to_file_stat(path.stat())
 
 
 def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
     path = box / "erp" / "p.csv"
     path.write_text("abc")
     settled = scan.scan(box)["erp/p.csv"]
-    os.utime(outside / "p.csv", ns=(settled.modified, settled.modified))
+    os.utime(outside / "p.csv", ns=(settled.modified_ns, settled.modified_ns))
     path.unlink()
     if what == "link":
         path.symlink_to(outside / "p.csv")
@@ -101,11 +101,11 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
 
 def test_what_was_moved_has_to_be_what_was_looked_at() -> None:
     """Within a file system the inode tells; a copy has another one."""
-    look = scan.Look(3, 5, 7)
-    assert inbox._is_same(look, look, renamed=True)
-    assert not inbox._is_same(look, scan.Look(3, 5, 8), renamed=True)
-    assert inbox._is_same(look, scan.Look(3, 5, 8), renamed=False)
-    assert not inbox._is_same(look, scan.Look(4, 5, 8), renamed=False)
+    look = scan.FileStat(3, 5, 7)
+    assert inbox._is_same_file(look, look, renamed=True)
+    assert not inbox._is_same_file(look, scan.FileStat(3, 5, 8), renamed=True)
+    assert inbox._is_same_file(look, scan.FileStat(3, 5, 8), renamed=False)
+    assert not inbox._is_same_file(look, scan.FileStat(4, 5, 8), renamed=False)
 
 
 def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_companions_come_along_and_are_filed_away(tmp_path: Path) -> None:
     assert file is not None
     assert scan.scan(box) == {}
     assert inbox.claimed_files(state) == {"r1": file.path}
-    assert inbox.interrupted(state) == []
+    assert inbox.incomplete_claims(state) == []
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
-    inbox.archive(file.path, folder, state)
+    inbox.archive_file(file.path, folder, state)
     assert {path.name for path in folder.iterdir()} == {"a.csv", "a.csv.ok"}
     assert not archive.claim_folder(state, "r1").exists()
 
@@ -150,10 +150,10 @@ def test_an_interrupted_claim_gives_its_companions_back(tmp_path: Path) -> None:
     assert (box / "a.csv.ok").exists()
     waiting = archive.claim_folder(state, "r2") / ".done" / "a.csv.ok"
     durable.move(box / "a.csv.ok", waiting)
-    assert inbox.interrupted(state) == ["r2"]
-    inbox.restore(state, "r2", box)
+    assert inbox.incomplete_claims(state) == ["r2"]
+    inbox.restore_companions(state, "r2", box)
     assert (box / "a.csv.ok").read_text() == "done"
-    assert inbox.interrupted(state) == []
+    assert inbox.incomplete_claims(state) == []
     assert list((state / "claimed").iterdir()) == []
 
 
@@ -165,9 +165,9 @@ def test_a_file_goes_back_unless_a_newer_one_stands_there(tmp_path: Path) -> Non
     file = inbox.claim(box, "a.csv", state, "r1")
     assert file is not None
     (box / "a.csv").write_text("new")
-    assert not inbox.put_back(file.path, state, "r1", box)
+    assert not inbox.return_to_inbox(file.path, state, "r1", box)
     (box / "a.csv").unlink()
-    assert inbox.put_back(file.path, state, "r1", box)
+    assert inbox.return_to_inbox(file.path, state, "r1", box)
     assert (box / "a.csv").read_text() == "old"
     assert inbox.claimed_files(state) == {}
 
@@ -185,7 +185,7 @@ def test_a_file_with_two_names_keeps_the_one_it_is_moved_to(tmp_path: Path) -> N
     claimed, filed = tmp_path / "claimed.csv", tmp_path / "archive" / "filed.csv"
     claimed.write_text("a\n", encoding="utf-8")
     filed.parent.mkdir()
-    durable.second_name(claimed, filed)
+    durable.hard_link(claimed, filed)
     durable.move(claimed, filed)
     assert not claimed.exists()
     assert filed.read_text(encoding="utf-8") == "a\n"
@@ -209,7 +209,7 @@ def test_moves_over_file_systems_are_copied_and_synced(tmp_path: Path, monkeypat
 def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
     """Files present at the start and files that arrive while watching are both yielded when settled."""
     (tmp_path / "old.csv").write_text("1")
-    stop, seen = Stop(), []
+    stop, seen = ShutdownEvent(), []
     for names in scan.watch(tmp_path, 0.03, 5.0, stop):
         for name in sorted(names):
             seen.append(name)
@@ -223,7 +223,7 @@ def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
 
 def test_watch_does_without_events(tmp_path: Path) -> None:
     """The rescan alone finds everything."""
-    stop, seen = Stop(), set()
+    stop, seen = ShutdownEvent(), set()
     (tmp_path / "a.csv").write_text("1")
     for names in scan.watch(tmp_path, 0.01, 0.02, stop, events=False):
         seen |= names.keys()
@@ -238,9 +238,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    durable.write(tmp_path / "a", b"old")
+    durable.write_atomically(tmp_path / "a", b"old")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError, match="full"):
-        durable.write(tmp_path / "a", b"new")
+        durable.write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

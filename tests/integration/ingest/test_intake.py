@@ -11,7 +11,7 @@ import pytest
 
 from etl import app as session
 from etl.app import Session
-from etl.config.settings import Paths, Settings
+from etl.config.settings import PathSettings, Settings
 from etl.ingest import intake, scan
 from etl.mapping import load as mapping_file
 from etl.model.runs import Run, RunState
@@ -23,7 +23,7 @@ class Desk:
     """A session with one feed, and its inbox."""
 
     def __init__(self, root: Path) -> None:
-        self.paths = Paths(inbox=root / "inbox", mappings=root / "mappings", state=root / "var")
+        self.paths = PathSettings(inbox=root / "inbox", mappings=root / "mappings", state=root / "var")
         self.paths.inbox.mkdir()
         self.paths.mappings.mkdir()
         self.told: list[str] = []
@@ -40,9 +40,9 @@ class Desk:
         return path
 
     def open(self) -> AbstractContextManager[Session]:
-        good, bad = mapping_file.read_all(self.paths.mappings)
+        good, bad = mapping_file.load_mappings(self.paths.mappings)
         assert not bad
-        return session.opened(Settings(paths=self.paths), good, tell=self._tell)
+        return session.open_session(Settings(paths=self.paths), good, tell=self._tell)
 
     def _tell(self, event: str, **_: object) -> None:
         self.told.append(event)
@@ -59,9 +59,9 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def finished(work: Session, run: Run) -> Run:
-    work.traffic.add([run])
-    until(lambda: not work.traffic.step() and not work.traffic.busy)
-    ended = work.ledger.run(run.id)
+    work.coordinator.add([run])
+    until(lambda: not work.coordinator.step() and not work.coordinator.is_busy)
+    ended = work.ledger.find_run(run.id)
     assert ended is not None
     return ended
 
@@ -71,15 +71,15 @@ def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
     desk.mapping(done='"{name}.ok"')
     with desk.open() as work:
         desk.put("stock.csv", stock(("A1", "5")))
-        assert work.pipeline.intake.claim("stock.csv") == []
-        assert "stock.csv.ok is not there" in work.pipeline.intake.lacking["stock.csv"]
+        assert work.lifecycle.intake.claim("stock.csv") == []
+        assert "stock.csv.ok is not there" in work.lifecycle.intake.not_ready["stock.csv"]
         desk.put("stock.csv.ok")
-        assert work.pipeline.intake.rank("stock.csv.ok") is None
-        (run,) = work.pipeline.intake.claim("stock.csv")
+        assert work.lifecycle.intake.rank("stock.csv.ok") is None
+        (run,) = work.lifecycle.intake.claim("stock.csv")
         assert desk.names == set()
-        assert work.pipeline.intake.lacking == {}
+        assert work.lifecycle.intake.not_ready == {}
         desk.put("stock.csv", stock(("A1", "6")))
-        assert work.pipeline.intake.claim("stock.csv") == []
+        assert work.lifecycle.intake.claim("stock.csv") == []
         done = finished(work, run)
         assert done.archive is not None
         assert {"stock.csv", "stock.csv.ok"} <= {path.name for path in done.archive.iterdir()}
@@ -92,16 +92,16 @@ def test_a_manifest_has_to_list_the_export_with_its_checksum(desk: Desk) -> None
     texts = {"stock_1.csv": stock(("A1", "5")), "stock_2.csv": stock(("A2", "5"))}
     lines = [f"{hashlib.sha256(text.encode()).hexdigest()} *{name}\n" for name, text in texts.items()]
     with desk.open() as work:
-        claim = work.pipeline.intake.claim
+        claim = work.lifecycle.intake.claim
         desk.put("stock_1.csv", texts["stock_1.csv"])
         assert claim("stock_1.csv") == []
         desk.put("day.sha256", "".join(lines)[:-40])
         assert claim("stock_1.csv") == []
-        assert "line 2" in work.pipeline.intake.lacking["stock_1.csv"]
+        assert "line 2" in work.lifecycle.intake.not_ready["stock_1.csv"]
         desk.put("day.sha256", "".join(lines))
         desk.put("stock_2.csv", texts["stock_2.csv"][:-3])
         assert claim("stock_2.csv") == []
-        assert "another sha256" in work.pipeline.intake.lacking["stock_2.csv"]
+        assert "another sha256" in work.lifecycle.intake.not_ready["stock_2.csv"]
         assert len(claim("stock_1.csv")) == 1
         assert desk.names == {"day.sha256", "stock_2.csv"}
         desk.put("stock_2.csv", texts["stock_2.csv"])
@@ -114,7 +114,7 @@ def test_a_file_that_is_written_to_after_its_claim_goes_back(desk: Desk, moment:
     """Before the plan counts nothing is sent; in any case the file settles and is worked anew."""
     desk.mapping()
     with desk.open() as work:
-        claimed = work.pipeline.intake.claim
+        claimed = work.lifecycle.intake.claim
         desk.put("stock.csv", stock(("A1", "5")))
         (run,) = claimed("stock.csv")
         file = run.claimed
@@ -126,7 +126,7 @@ def test_a_file_that_is_written_to_after_its_claim_goes_back(desk: Desk, moment:
             file.write_text(more)
         done = finished(work, run)
         desk.when.clear()
-        assert done.state is (RunState.REFUSED if moment == "before the plan" else RunState.DONE)
+        assert done.state is (RunState.INVALID if moment == "before the plan" else RunState.COMPLETED)
         assert ("file-changed" in (done.error or "")) == (moment == "before the plan")
         assert desk.names == {"stock.csv"}
         (again,) = claimed("stock.csv")
@@ -144,16 +144,16 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
         target.parent.mkdir(parents=True)
         source.rename(target)
         with desk.open() as work:
-            work.pipeline.resume()
-            assert work.ledger.open_runs() == ()
+            work.lifecycle.resume()
+            assert work.ledger.list_open_runs() == ()
             assert desk.names == {"stock.csv"}
             writer.write("A2;6;3\n")
             writer.flush()
     with desk.open() as work:
-        (run,) = work.pipeline.intake.claim("stock.csv")
+        (run,) = work.lifecycle.intake.claim("stock.csv")
         assert finished(work, run).counts.rows == 2
 
 
 def test_no_two_runs_of_a_second_are_called_alike() -> None:
     """Thousands of files claimed at once have names of their own each."""
-    assert len({intake.new_id() for _ in range(20_000)}) == 20_000
+    assert len({intake.new_run_prefix() for _ in range(20_000)}) == 20_000

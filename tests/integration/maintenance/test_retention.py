@@ -9,8 +9,8 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.config.settings import Retention
-from etl.maintenance.retention import Retaining, needed_runs
+from etl.config.settings import RetentionSettings
+from etl.maintenance.retention import Retention, find_needed_runs
 from etl.model.runs import Counts, Run, RunState
 from etl.state import startup_check
 from etl.state.files import archive
@@ -32,7 +32,7 @@ class House:
     def ended(
         self,
         feed: str = "stock",
-        state: RunState = RunState.DONE,
+        state: RunState = RunState.COMPLETED,
         kind: Literal["file", "full", "rerun", "undo"] = "file",
         *,
         merged: bool = True,
@@ -49,25 +49,25 @@ class House:
         self.ledger.open_run(
             Run(run, feed, "Product/ImportOnhands", "s.csv", "d", RunState.CLAIMED, kind=kind, started=self.now)
         )
-        self.ledger.close(run, state, Counts(rows=1), archive=folder)
+        self.ledger.close_run(run, state, Counts(rows=1), archive=folder)
         if merged:
-            self.ledger.compacted(feed, None, [run])
+            self.ledger.replace_base(feed, None, [run])
         return run
 
-    def retaining(self, archive_days: int = 90, ledger_days: int = 400) -> Retaining:
+    def retaining(self, archive_days: int = 90, ledger_days: int = 400) -> Retention:
         def tell(event: str, **facts: Any) -> None:
             self.events.append({"event": event, **facts})
 
-        return Retaining(self.ledger, self.state, Retention(archive_days, ledger_days), tell)
+        return Retention(self.ledger, self.state, RetentionSettings(archive_days, ledger_days), tell)
 
     def look(self, **days: int) -> None:
-        self.retaining(**days).look(self.now)
+        self.retaining(**days).apply(self.now)
 
     def folders(self) -> set[str]:
         return {path.name for path in self.state.glob("archive/*/*")}
 
     def rows(self) -> set[str]:
-        return {run.id for run in self.ledger.runs(10_000)}
+        return {run.id for run in self.ledger.list_runs(10_000)}
 
 
 def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
     house.now += timedelta(days=400)
     house.look()
     assert house.rows() == house.folders() == {newest}
-    assert startup_check.unknown_runs(house.ledger, tmp_path) == []
+    assert startup_check.find_unknown_runs(house.ledger, tmp_path) == []
     assert len(list((tmp_path / "archive").iterdir())) == 1
 
 
@@ -118,7 +118,7 @@ def test_what_is_not_part_of_a_base_stays(tmp_path: Path) -> None:
     """A run that ended well and was not merged yet tells what Norce has, whatever its age."""
     house = House(tmp_path)
     unmerged = house.ended(merged=False)
-    refused = house.ended(state=RunState.REFUSED, merged=False)
+    refused = house.ended(state=RunState.INVALID, merged=False)
     newest = house.ended()
     house.now += timedelta(days=1000)
     house.look()
@@ -132,11 +132,11 @@ def test_a_look_an_hour(tmp_path: Path) -> None:
     house.ended(), house.ended()
     retaining = house.retaining()
     house.now += timedelta(days=100)
-    retaining.look(house.now)
+    retaining.apply(house.now)
     older = house.ended()
     house.ended()
     house.now += timedelta(minutes=59)
-    retaining.look(house.now + timedelta(days=0))
+    retaining.apply(house.now + timedelta(days=0))
     assert older in house.folders()
     assert len(house.events) == 1
 
@@ -146,7 +146,7 @@ def test_a_look_an_hour(tmp_path: Path) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["stock", "prices"]),
-            st.sampled_from([RunState.DONE, RunState.DONE, RunState.REFUSED, RunState.DISCARDED]),
+            st.sampled_from([RunState.COMPLETED, RunState.COMPLETED, RunState.INVALID, RunState.DISCARDED]),
             st.sampled_from(["file", "file", "full", "rerun", "undo"]),
             st.booleans(),
             st.integers(0, 60),
@@ -164,11 +164,11 @@ def test_full_rerun_and_comparison_always_find_their_file(
     for feed, state, kind, file, pause in runs:
         house.ended(feed, state, kind, file=file)
         house.now += timedelta(days=pause)
-    before = needed_runs(house.ledger, {"stock", "prices"})
+    before = find_needed_runs(house.ledger, {"stock", "prices"})
     for _ in range(3):
         house.look(archive_days=days, ledger_days=days)
         house.now += timedelta(days=30)
-    assert needed_runs(house.ledger, {"stock", "prices"}) == before
+    assert find_needed_runs(house.ledger, {"stock", "prices"}) == before
     assert before <= house.rows()
     assert before <= house.folders()
     assert house.folders() <= house.rows()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
@@ -21,7 +21,7 @@ SIX = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 def mapping(folder: Path, expect: str) -> Mapping:
     path = folder / "stock.yaml"
     path.write_text(STOCK_MAPPING + f"expect: {expect}\n")
-    return mapping_file.read(path)
+    return mapping_file.load_mapping(path)
 
 
 def arrival(ledger: Ledger, number: int, when: datetime, digest: str = "a") -> None:
@@ -43,16 +43,16 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
         look(SIX + timedelta(minutes=minute))
     name = "late:stock:2026-03-02T06:00Z"
     assert told == [("notice_begun", name)]
-    with Ledger.read(tmp_path / "var") as ledger:
-        (one,) = notices.standing(ledger, SIX + timedelta(hours=1))
-        assert "stock: the file due 2026-03-02 06:00 UTC is not here" in one.sentence
+    with Ledger.open_read_only(tmp_path / "var") as ledger:
+        (one,) = notices.find_active(ledger, SIX + timedelta(hours=1))
+        assert "stock: the file due 2026-03-02 06:00 UTC is not here" in one.message
     with Ledger.open(tmp_path / "var") as ledger:
         arrival(ledger, 1, SIX + timedelta(hours=1))
     look(SIX + timedelta(hours=2))
     assert told == [("notice_begun", name), ("notice_ended", name)]
-    with Ledger.read(tmp_path / "var") as ledger:
-        assert notices.standing(ledger, SIX + timedelta(hours=2)) == []
-        assert len(notices.standing(ledger, SIX + timedelta(hours=24))) == 1
+    with Ledger.open_read_only(tmp_path / "var") as ledger:
+        assert notices.find_active(ledger, SIX + timedelta(hours=2)) == []
+        assert len(notices.find_active(ledger, SIX + timedelta(hours=24))) == 1
 
 
 def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
             now = SIX + timedelta(minutes=minutes)
             tell = lambda event, **facts: told.append((event, facts["notice"]))  # noqa: E731
             notices.refresh(ledger, [], now, tell, waiting)
-            return [one.sentence for one in notices.standing(ledger, now)]
+            return [one.message for one in notices.find_active(ledger, now)]
 
         assert look(59, lacks) == []
         assert look(60, lacks) == look(90, lacks)
@@ -97,6 +97,6 @@ def test_mistakes_are_pointed_at(tmp_path: Path, line: str, place: str) -> None:
     """Line and column of the word that is not understood."""
     path = tmp_path / "stock.yaml"
     path.write_text(f"expect: {line}\n{STOCK_MAPPING}")
-    with pytest.raises(MappingInvalid) as caught:
-        mapping_file.read(path)
+    with pytest.raises(InvalidMappingError) as caught:
+        mapping_file.load_mapping(path)
     assert f"stock.yaml:{place}" in str(caught.value)

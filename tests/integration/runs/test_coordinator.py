@@ -11,7 +11,7 @@ import pytest
 
 from etl.errors import StateError
 from etl.model.runs import Run, RunState
-from etl.runs.coordinator import Traffic
+from etl.runs.coordinator import Coordinator
 from etl.sandbox import Fault
 from tests.support.stage import PRICES, STOCK, Stage, parts, stage
 
@@ -35,14 +35,14 @@ class Plans:
 
     def finish(self, run: Run) -> Run:
         self.done.append(f"finish {run.id}")
-        self.on.ledger.close(run.id, RunState.DONE)
+        self.on.ledger.close_run(run.id, RunState.COMPLETED)
         return self._known(run)
 
     def followers(self, _run: Run) -> list[Run]:
         return []
 
     def _known(self, run: Run) -> Run:
-        found = self.on.ledger.run(run.id)
+        found = self.on.ledger.find_run(run.id)
         assert found is not None
         return found
 
@@ -52,17 +52,17 @@ def opened(on: Stage, name: str, operation: str = STOCK) -> None:
 
 
 @contextmanager
-def traffic(on: Stage, **more: Any) -> Iterator[tuple[Traffic, Plans]]:
+def traffic(on: Stage, **more: Any) -> Iterator[tuple[Coordinator, Plans]]:
     plans = Plans(on)
     with on.flight(patience=60) as flight:
-        yield Traffic(plans, on.ledger, flight, [], lambda *_args, **_facts: None, **more), plans  # type: ignore[arg-type]
+        yield Coordinator(plans, on.ledger, flight, [], lambda *_args, **_facts: None, **more), plans  # type: ignore[arg-type]
 
 
-def drive(busy: Traffic) -> None:
+def drive(busy: Coordinator) -> None:
     """Until there is nothing to do."""
-    while busy.step() or busy.busy:
-        busy.news.wait(0.02)
-        busy.news.clear()
+    while busy.step() or busy.is_busy:
+        busy.wake_event.wait(0.02)
+        busy.wake_event.clear()
 
 
 def test_the_next_file_is_planned_while_jobs_run(tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_the_next_file_is_planned_while_jobs_run(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="job_slow", path=STOCK, delay=0.5))
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.open_runs())
+        busy.add(on.ledger.list_open_runs())
         drive(busy)
         assert plans.done == ["plan a", "plan b", "finish b", "finish a"]
-        assert [run.state for run in busy.results()] == [RunState.DONE] * 2
+        assert [run.state for run in busy.results()] == [RunState.COMPLETED] * 2
 
 
 def test_runs_of_one_import_go_one_after_the_other(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_runs_of_one_import_go_one_after_the_other(tmp_path: Path) -> None:
     with stage(tmp_path) as on, traffic(on) as (busy, plans):
         for name in "ab":
             opened(on, name)
-        busy.add(on.ledger.open_runs())
+        busy.add(on.ledger.list_open_runs())
         drive(busy)
         assert plans.done == ["plan a", "finish a", "plan b", "finish b"]
 
@@ -94,12 +94,12 @@ def test_a_run_without_a_usable_mapping_holds_up_only_its_own(tmp_path: Path) ->
         opened(on, "a")
         opened(on, "b")
         opened(on, "c", PRICES)
-        busy.add(on.ledger.open_runs())
+        busy.add(on.ledger.list_open_runs())
         drive(busy)
         assert plans.done == ["plan c", "finish c"]
-        assert [(run.id, error.code) for run, error in busy.trouble] == [("a", "feed-unknown")]
+        assert [(run.id, error.code) for run, error in busy.stalled_runs] == [("a", "feed-unknown")]
         plans.broken = set()
-        busy.retry()
+        busy.retry_stalled()
         drive(busy)
         assert plans.done[2:] == ["plan a", "finish a", "plan b", "finish b"]
 
@@ -109,11 +109,11 @@ def test_a_wrong_secret_closes_everything_until_retry(tmp_path: Path) -> None:
     with stage(tmp_path, secret="wrong") as on, traffic(on) as (busy, plans):
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.open_runs())
+        busy.add(on.ledger.list_open_runs())
         drive(busy)
-        assert busy.closed
+        assert busy.connect_unavailable
         assert "finish" not in " ".join(plans.done)
-        assert {error.code for _, error in busy.trouble} == {"connect-credentials"}
+        assert {error.code for _, error in busy.stalled_runs} == {"connect-credentials"}
         assert on.posts() == 0
 
 
@@ -124,9 +124,9 @@ def test_a_restarted_job_bars_its_import(tmp_path: Path, ends: bool) -> None:
     with stage(tmp_path) as on, traffic(on, barred=lambda: next(answers)) as (busy, plans):
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.open_runs())
+        busy.add(on.ledger.list_open_runs())
         drive(busy)
         assert plans.done == ["plan b", "finish b"]
-        busy.retry()
+        busy.retry_stalled()
         drive(busy)
         assert plans.done[2:] == (["plan a", "finish a"] if ends else [])

@@ -31,22 +31,22 @@ def opened(ledger: Ledger, name: str, kind: str = "file", ended: RunState | None
     run = Run(name, "prices", FEED.operation.id, f"{name}.csv", "", RunState.CLAIMED, kind=kind)  # type: ignore[arg-type]
     ledger.open_run(run)
     if ended is not None:
-        ledger.close(name, ended)
+        ledger.close_run(name, ended)
     return run
 
 
 def made(rows: str = "A,1,\n", feed: Mapping = FEED) -> Plan:
-    return plan.make(table(f"part,price,cost\n{rows}"), feed, nothing(), TERMS)
+    return plan.build_plan(table(f"part,price,cost\n{rows}"), feed, nothing(), TERMS)
 
 
 def test_a_file_of_changes_is_left_to_a_newer_one(ledger: Ledger) -> None:
     """One with something to send, which nobody has to look at."""
     run = opened(ledger, "r1")
-    assert owed.may_be_carried(ledger, run, made(), NOW)
-    assert not owed.may_be_carried(ledger, run, made(""), NOW)
-    assert not owed.may_be_carried(ledger, run, made(feed=mapping(PRICES)), NOW)
-    assert not owed.may_be_carried(ledger, replace(run, kind="rerun"), made(), NOW)
-    assert not owed.may_be_carried(ledger, run, replace(made(), undoes="r0"), NOW)
+    assert owed.may_merge(ledger, run, made(), NOW)
+    assert not owed.may_merge(ledger, run, made(""), NOW)
+    assert not owed.may_merge(ledger, run, made(feed=mapping(PRICES)), NOW)
+    assert not owed.may_merge(ledger, replace(run, kind="rerun"), made(), NOW)
+    assert not owed.may_merge(ledger, run, replace(made(), undoes="r0"), NOW)
 
 
 def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledger) -> None:
@@ -59,52 +59,52 @@ def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledge
         record: {Code: part, Name: cost, ApplicationKey: {value: 5f0c41d6-8d3c-4a51-9a55-0c2f6de01a77}}
         """
     )
-    assert not owed.may_be_carried(ledger, opened(ledger, "r1"), made("A,,x\n", feed), NOW)
+    assert not owed.may_merge(ledger, opened(ledger, "r1"), made("A,,x\n", feed), NOW)
 
 
 def test_what_is_carried_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """By files, by time since the first one, also when the clock was set back, and by records."""
-    opened(ledger, "r0", ended=RunState.CARRIED)
+    opened(ledger, "r0", ended=RunState.MERGED)
     run = opened(ledger, "r1")
-    for seconds, may in ((owed.MOST_SECONDS - 1, True), (owed.MOST_SECONDS, False), (-1, False)):
-        assert owed.may_be_carried(ledger, run, made(), NOW + timedelta(seconds=seconds)) is may
+    for seconds, may in ((owed.MAX_MERGE_SECONDS - 1, True), (owed.MAX_MERGE_SECONDS, False), (-1, False)):
+        assert owed.may_merge(ledger, run, made(), NOW + timedelta(seconds=seconds)) is may
     monkeypatch.setattr(owed, "MOST_RECORDS", 1)
-    assert not owed.may_be_carried(ledger, run, made("A,1,\nB,1,\n"), NOW)
-    assert owed.may_be_carried(ledger, run, made(), NOW)
+    assert not owed.may_merge(ledger, run, made("A,1,\nB,1,\n"), NOW)
+    assert owed.may_merge(ledger, run, made(), NOW)
     monkeypatch.setattr(owed, "MOST_FILES", 1)
-    assert not owed.may_be_carried(ledger, run, made(), NOW)
-    opened(ledger, "r2", ended=RunState.DONE)
-    assert owed.may_be_carried(ledger, run, made(), NOW)
+    assert not owed.may_merge(ledger, run, made(), NOW)
+    opened(ledger, "r2", ended=RunState.COMPLETED)
+    assert owed.may_merge(ledger, run, made(), NOW)
 
 
 def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Ledger) -> None:
     """Not while a run under way does; not of a feed whose files hold everything now."""
-    assert not owed.is_due(ledger, FEED)
-    opened(ledger, "r1", ended=RunState.CARRIED)
-    assert owed.is_due(ledger, FEED)
-    assert not owed.is_due(ledger, mapping(PRICES))
-    assert owed.is_due(ledger, FEED, alone=True)
+    assert not owed.needs_flush(ledger, FEED)
+    opened(ledger, "r1", ended=RunState.MERGED)
+    assert owed.needs_flush(ledger, FEED)
+    assert not owed.needs_flush(ledger, mapping(PRICES))
+    assert owed.needs_flush(ledger, FEED, only_if_idle=True)
     newer = opened(ledger, "r2")
-    assert owed.is_due(ledger, FEED)
-    assert not owed.is_due(ledger, FEED, alone=True)
-    ledger.planned(newer.id, newer.counts, ())
-    assert not owed.is_due(ledger, FEED)
-    ledger.close(newer.id, RunState.DISCARDED)
-    own = owed.opened(ledger, FEED)
+    assert owed.needs_flush(ledger, FEED)
+    assert not owed.needs_flush(ledger, FEED, only_if_idle=True)
+    ledger.save_plan(newer.id, newer.counts, ())
+    assert not owed.needs_flush(ledger, FEED)
+    ledger.close_run(newer.id, RunState.DISCARDED)
+    own = owed.open_flush_run(ledger, FEED)
     assert (own.kind, own.file, own.claimed) == ("owed", "r1.csv", None)
-    assert not owed.is_due(ledger, FEED)
-    ledger.close(own.id, RunState.DONE)
-    assert not owed.is_due(ledger, FEED)
-    assert [run.id for run in ledger.carried_into(own.id)] == ["r1"]
+    assert not owed.needs_flush(ledger, FEED)
+    ledger.close_run(own.id, RunState.COMPLETED)
+    assert not owed.needs_flush(ledger, FEED)
+    assert [run.id for run in ledger.runs_merged_into(own.id)] == ["r1"]
 
 
-@pytest.mark.parametrize("ended", [RunState.REFUSED, RunState.DISCARDED])
+@pytest.mark.parametrize("ended", [RunState.INVALID, RunState.DISCARDED])
 def test_its_own_run_is_not_tried_again_and_again(ledger: Ledger, ended: RunState) -> None:
     """Until another file has been carried besides."""
-    opened(ledger, "r1", ended=RunState.CARRIED)
-    ledger.close(owed.opened(ledger, FEED).id, ended)
-    opened(ledger, "r2", ended=RunState.REFUSED)
-    assert not owed.is_due(ledger, FEED)
-    opened(ledger, "r3", ended=RunState.CARRIED)
-    assert owed.is_due(ledger, FEED)
-    assert [run.id for run in ledger.carried("prices")] == ["r1", "r3"]
+    opened(ledger, "r1", ended=RunState.MERGED)
+    ledger.close_run(owed.open_flush_run(ledger, FEED).id, ended)
+    opened(ledger, "r2", ended=RunState.INVALID)
+    assert not owed.needs_flush(ledger, FEED)
+    opened(ledger, "r3", ended=RunState.MERGED)
+    assert owed.needs_flush(ledger, FEED)
+    assert [run.id for run in ledger.runs_awaiting_merge("prices")] == ["r1", "r3"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import ConnectRefused, EtlError, OutcomeUnknown
+from etl.errors import ConnectHttpError, EtlError, OutcomeUnknownError
 from etl.model.runs import Chunk, Counts, Job, Run, RunState, Submission
 from etl.runs import job_restart as restart
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.jobs import Restart
+from etl.state.ledger.jobs import JobRestart
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
 QUIET = lambda *_args, **_facts: None  # noqa: E731
@@ -41,7 +41,7 @@ class Norce:
         again = max(self.known) + 1
         self.known[again] = Job(again, 1, finished=False, total=2, failed=0, started="2001-09-09T01:46:41")
         if self.lost:
-            raise OutcomeUnknown("connect-outcome-unknown", "the connection broke", hint="wait")
+            raise OutcomeUnknownError("connect-outcome-unknown", "the connection broke", hint="wait")
         return again
 
     def end(self, job_id: int) -> None:
@@ -62,28 +62,28 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def sent(ledger: Ledger, run: str, job: int, *, operation: str = STOCK, more: int = 0) -> None:
     """A run whose first request has a job; `more` requests are not sent yet."""
     ledger.open_run(Run(run, operation, operation, "f.csv", "0" * 64, RunState.CLAIMED))
-    chunk = Chunk(run, 1, 1, operation, {}, ledger.state / "p.json", "d", 2, 2, origin=1)
+    chunk = Chunk(run, 1, 1, operation, {}, ledger.state_folder / "p.json", "d", 2, 2, origin=1)
     others = [dataclasses.replace(chunk, number=number, origin=number) for number in range(2, 2 + more)]
-    ledger.planned(run, Counts(), [chunk, *others])
-    ledger.submitted(ledger.sending(chunk), Submission(job))
+    ledger.save_plan(run, Counts(), [chunk, *others])
+    ledger.save_submission(ledger.mark_sending(chunk), Submission(job))
 
 
 def test_a_job_runs_again_and_is_followed(ledger: Ledger) -> None:
     """The ledger knows the new job before and after, so nobody takes it for the job of a lost request."""
     sent(ledger, "a", 5, more=1)
     norce = Norce(ended(5))
-    made = restart.begin(ledger, norce, 5, 1e9)
-    assert (made.again, norce.restarted) == (6, [5])
-    assert ledger.restarts() == [made]
-    assert ledger.jobs_known([5, 6, 7]) == {5: 1e9, 6: 1e9}
+    made = restart.begin_restart(ledger, norce, 5, 1e9)
+    assert (made.new_job, norce.restarted) == (6, [5])
+    assert ledger.list_restarts() == [made]
+    assert ledger.find_own_jobs([5, 6, 7]) == {5: 1e9, 6: 1e9}
     stop = threading.Event()
     stop.set()
-    assert restart.follow(ledger, norce, made, stop) is None
+    assert restart.wait_for_job(ledger, norce, made, stop) is None
     norce.end(6)
-    job = restart.follow(ledger, norce, made, threading.Event(), 1)
+    job = restart.wait_for_job(ledger, norce, made, threading.Event(), 1)
     assert job is not None
     assert job.status == 2
-    assert [known.over for known in ledger.restarts()] == [True]
+    assert [known.ended for known in ledger.list_restarts()] == [True]
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_an_older_job_does_not_overwrite_a_newer_one(ledger: Ledger, operation: 
     norce = Norce(ended(5), ended(6))
     if refused:
         with pytest.raises(EtlError, match="run b has sent") as caught:
-            restart.begin(ledger, norce, 5, 1e9)
+            restart.begin_restart(ledger, norce, 5, 1e9)
         assert caught.value.code == "job-outdated"
     else:
-        restart.begin(ledger, norce, 5, 1e9)
+        restart.begin_restart(ledger, norce, 5, 1e9)
     assert norce.restarted == ([] if refused else [5])
 
 
 def test_a_part_that_went_again_counts_as_newer(ledger: Ledger) -> None:
     """The first job of records that were sent twice is not restarted, the second is."""
     sent(ledger, "a", 5)
-    chunk = ledger.chunks("a")[0]
-    (again,) = ledger.split(chunk, [dataclasses.replace(chunk, state=type(chunk.state).PLANNED, job_id=None)])
-    ledger.submitted(ledger.sending(again), Submission(6))
+    chunk = ledger.list_chunks("a")[0]
+    (again,) = ledger.split(chunk, [dataclasses.replace(chunk, state=type(chunk.state).READY, job_id=None)])
+    ledger.save_submission(ledger.mark_sending(again), Submission(6))
     norce = Norce(ended(5), ended(6))
     with pytest.raises(EtlError, match="since"):
-        restart.begin(ledger, norce, 5, 1e9)
-    assert restart.begin(ledger, norce, 6, 1e9).again == 7
+        restart.begin_restart(ledger, norce, 5, 1e9)
+    assert restart.begin_restart(ledger, norce, 6, 1e9).new_job == 7
 
 
 @pytest.mark.parametrize("job", [ended(5, status=4), Job(5, 1, finished=False)])
@@ -122,25 +122,25 @@ def test_only_what_connect_restarts_is_asked_for(ledger: Ledger, job: Job) -> No
     sent(ledger, "a", 5)
     norce = Norce(job)
     with pytest.raises(EtlError) as caught:
-        restart.begin(ledger, norce, 5, 1e9)
+        restart.begin_restart(ledger, norce, 5, 1e9)
     assert caught.value.code == "job-not-restartable"
     with pytest.raises(EtlError) as caught:
-        restart.begin(ledger, norce, 99, 1e9)
+        restart.begin_restart(ledger, norce, 99, 1e9)
     assert caught.value.code == "job-unknown"
     assert norce.restarted == []
-    assert ledger.restarts() == []
+    assert ledger.list_restarts() == []
 
 
 def test_nothing_of_its_import_goes_while_it_runs(ledger: Ledger) -> None:
     """A start finds what was restarted before a crash, and bars its import until the job has ended."""
     sent(ledger, "a", 5)
     norce = Norce(ended(5))
-    made = restart.begin(ledger, norce, 5, 1e9)
+    made = restart.begin_restart(ledger, norce, 5, 1e9)
     stop = threading.Event()
     stop.set()
-    assert restart.unfinished(ledger, norce, stop, QUIET) == {STOCK}
-    norce.end(made.again or 0)
-    assert restart.unfinished(ledger, norce, stop, QUIET) == frozenset()
+    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
+    norce.end(made.new_job or 0)
+    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
 
 
 def test_a_restart_without_an_answer_is_waited_for_all_the_same(ledger: Ledger) -> None:
@@ -148,21 +148,21 @@ def test_a_restart_without_an_answer_is_waited_for_all_the_same(ledger: Ledger) 
     sent(ledger, "a", 5)
     norce = Norce(ended(5))
     norce.lost = True
-    with pytest.raises(OutcomeUnknown):
-        restart.begin(ledger, norce, 5, 1e9)
+    with pytest.raises(OutcomeUnknownError):
+        restart.begin_restart(ledger, norce, 5, 1e9)
     stop = threading.Event()
     stop.set()
-    assert restart.unfinished(ledger, norce, stop, QUIET) == {STOCK}
+    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
     norce.end(6)
-    assert restart.unfinished(ledger, norce, stop, QUIET) == frozenset()
+    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
 
 
 def test_a_refused_restart_leaves_nothing_to_wait_for(ledger: Ledger) -> None:
     """When Connect says no, nothing runs."""
     sent(ledger, "a", 5)
     norce = Norce(ended(5))
-    norce.says = ConnectRefused("connect-refused", "the payload is gone", hint="rerun")
-    with pytest.raises(ConnectRefused):
-        restart.begin(ledger, norce, 5, 1e9)
-    assert restart.unfinished(ledger, norce, threading.Event(), QUIET) == frozenset()
-    assert ledger.restarts() == [Restart(5, STOCK, 2, 1e9, None, True)]
+    norce.says = ConnectHttpError("connect-refused", "the payload is gone", hint="rerun")
+    with pytest.raises(ConnectHttpError):
+        restart.begin_restart(ledger, norce, 5, 1e9)
+    assert restart.find_busy_key_spaces(ledger, norce, threading.Event(), QUIET) == frozenset()
+    assert ledger.list_restarts() == [JobRestart(5, STOCK, 2, 1e9, None, True)]

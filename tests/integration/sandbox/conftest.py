@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from etl.sandbox import Sandbox, Settings
-from etl.sandbox.http import Answer, Call, dump, load
+from etl.sandbox import Sandbox, SandboxSettings
+from etl.sandbox.http import ApiResponse, ApiRequest, encode_json, decode_json
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -33,35 +33,37 @@ class Client:
     token: str = ""
     headers: dict[str, str] = field(default_factory=lambda: {"application-id": "1", "content-type": "application/json"})
 
-    def login(self, secret: str = "sandbox", grant: str = "client_credentials", scope: str = "playground") -> Answer:
+    def login(
+        self, secret: str = "sandbox", grant: str = "client_credentials", scope: str = "playground"
+    ) -> ApiResponse:
         body = f"grant_type={grant}&client_id=sandbox&client_secret={secret}&scope={scope}"
         path = self.sandbox.contract.token_path
-        answer = self.sandbox.answer(Call("POST", path, headers={"content-type": FORM}, body=body.encode()))
+        answer = self.sandbox.respond(ApiRequest("POST", path, headers={"content-type": FORM}, body=body.encode()))
         if answer.status == 200:
-            self.token = load(answer.body)["access_token"]
+            self.token = decode_json(answer.body)["access_token"]
         return answer
 
     def call(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, **query: Any
-    ) -> Answer:
+    ) -> ApiResponse:
         if not self.token:
             self.login()
         sent = {"authorization": f"Bearer {self.token}", **self.headers, **(headers or {})}
         texts = {name: str(value) for name, value in query.items()}
-        return self.sandbox.answer(Call(method, self.sandbox.contract.prefix + path, texts, sent, body))
+        return self.sandbox.respond(ApiRequest(method, self.sandbox.contract.path_prefix + path, texts, sent, body))
 
     def header(self, operation_id: str, flags: dict[str, list[Any]], full: bool = False, **more: Any) -> dict[str, Any]:
         operation = self.sandbox.contract.operations[operation_id]
         header: dict[str, Any] = {"AccountId": 7}
-        if operation.full_file.supported:
+        if operation.full_file.is_supported:
             header["FullFile"] = full
         for name in operation.key.header_fields:
             header[name] = 3
-        header |= {name: [] for name, array in operation.arrays.items() if array.always}
+        header |= {name: [] for name, array in operation.arrays.items() if array.always_sent}
         return {**header, **flags, **more}
 
-    def post(self, operation_id: str, header: dict[str, Any], items: Any) -> Answer:
-        return self.call("POST", operation_id, dump(items), {"x-stormconnect-header": json.dumps(header)})
+    def post(self, operation_id: str, header: dict[str, Any], items: Any) -> ApiResponse:
+        return self.call("POST", operation_id, encode_json(items), {"x-stormconnect-header": json.dumps(header)})
 
     def send(
         self, operation_id: str, flags: dict[str, list[Any]], items: list[Any], full: bool = False
@@ -69,15 +71,15 @@ class Client:
         """Import, let the job end, and give back the job."""
         answer = self.post(operation_id, self.header(operation_id, flags, full), items)
         assert answer.status == 200, answer.body
-        self.sandbox.settle()
-        return self.job(load(answer.body)["JobId"])
+        self.sandbox.finish_jobs()
+        return self.job(decode_json(answer.body)["JobId"])
 
     def job(self, job_id: Any) -> dict[str, Any]:
-        found: dict[str, Any] = load(self.call("GET", "Job/Get", id=job_id).body)
+        found: dict[str, Any] = decode_json(self.call("GET", "Job/Get", id=job_id).body)
         return found
 
     def log(self, job_id: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = load(self.call("GET", "Job/GetLog", id=job_id).body)
+        rows: list[dict[str, Any]] = decode_json(self.call("GET", "Job/GetLog", id=job_id).body)
         return rows
 
     def records(self, operation_id: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def make(clock: Clock) -> Callable[..., Client]:
 
     def build(**settings: Any) -> Client:
         settings = {"requests": 10_000, **settings}
-        return Client(Sandbox(Settings(clock=clock, **settings)), clock)
+        return Client(Sandbox(SandboxSettings(clock=clock, **settings)), clock)
 
     return build
 

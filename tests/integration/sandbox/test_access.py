@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from etl.sandbox.http import Call, load
+from etl.sandbox.http import ApiRequest, decode_json
 from tests.integration.sandbox.conftest import Client, Clock
 
 Make = Callable[..., Client]
@@ -16,7 +16,7 @@ Make = Callable[..., Client]
 
 def test_a_token_is_given_for_the_right_secret(client: Client) -> None:
     """The answer has the four OAuth2 members."""
-    given = load(client.login().body)
+    given = decode_json(client.login().body)
     assert set(given) == {"access_token", "token_type", "expires_in", "scope"}
     assert (given["token_type"], given["expires_in"]) == ("Bearer", 3600)
 
@@ -32,13 +32,13 @@ def test_a_token_is_given_for_the_right_secret(client: Client) -> None:
 def test_a_wrong_token_request_is_refused(client: Client, words: dict[str, str], status: int, error: str) -> None:
     """As OAuth2 says, with its error words."""
     answer = client.login(**words)
-    assert (answer.status, load(answer.body)["error"]) == (status, error)
+    assert (answer.status, decode_json(answer.body)["error"]) == (status, error)
 
 
 def test_a_token_request_must_be_a_form(client: Client) -> None:
     """JSON is refused."""
-    call = Call("POST", client.sandbox.contract.token_path, headers={"content-type": "application/json"})
-    assert client.sandbox.answer(call).status == 400
+    call = ApiRequest("POST", client.sandbox.contract.token_path, headers={"content-type": "application/json"})
+    assert client.sandbox.respond(call).status == 400
 
 
 def test_only_the_configured_scope_is_granted(make: Make) -> None:
@@ -74,7 +74,7 @@ def test_paths_and_methods_are_checked(client: Client) -> None:
     assert client.call("POST", "Product/ImportOnhand").status == 404
     assert client.call("GET", "Product/ImportOnhands").status == 405
     assert client.call("GET", "Job/Restart", id=1).status == 405
-    assert client.sandbox.answer(Call("GET", "/elsewhere")).status == 404
+    assert client.sandbox.respond(ApiRequest("GET", "/elsewhere")).status == 404
 
 
 def test_sixty_in_any_sixty_seconds_over_all_calls(make: Make, clock: Clock) -> None:
@@ -88,7 +88,7 @@ def test_sixty_in_any_sixty_seconds_over_all_calls(make: Make, clock: Clock) -> 
     assert client.call("GET", "Job/List").status == 429
     clock.now += 30
     assert [client.call("GET", "Job/List").status for _ in range(31)] == [200] * 30 + [429]
-    assert client.sandbox.most_in_window(60) == 62
+    assert client.sandbox.max_requests_in_window(60) == 62
 
 
 @pytest.mark.parametrize("form", ["none", "seconds", "date"])

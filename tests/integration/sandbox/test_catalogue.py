@@ -262,9 +262,9 @@ def test_limited_price_rules_belong_to_the_account_that_wrote_them(client: Clien
     plain = client.header(LISTS, {**flags, "PriceListFieldsThatAreSet": ["PriceRules"]})
     limited = {**plain, "AccountId": 8, "PriceListFieldsThatAreSet": ["PriceRules", "PriceRulesLimitedUpdate"]}
     client.post(LISTS, plain, [{"Code": "A", "PriceRules": [{"Type": 1, "Value": 1}]}])
-    client.sandbox.settle()
+    client.sandbox.finish_jobs()
     client.post(LISTS, limited, [{"Code": "A", "PriceRules": [{"Type": 1, "Value": 2}, {"Type": 3, "Value": 2}]}])
-    client.sandbox.settle()
+    client.sandbox.finish_jobs()
     assert [rule["Value"] for rule in client.records(LISTS)["A"]["PriceRules"]] == [1, 2]
 
 

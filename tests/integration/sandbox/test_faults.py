@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox import Fault
-from etl.sandbox.http import load
+from etl.sandbox.http import decode_json
 from tests.integration.sandbox.conftest import Client, Clock
 
 STOCK = "Product/ImportOnhands"
@@ -86,7 +86,7 @@ def test_answers_can_be_nonsense(client: Client) -> None:
     cut = client.post(STOCK, header, [stock("1")])
     assert cut.status == 200
     with pytest.raises(ValueError, match="truncated"):
-        load(cut.body)
+        decode_json(cut.body)
     assert len(client.sandbox.jobs()) == 1
 
 
@@ -129,8 +129,8 @@ def test_records_can_fail_validation(client: Client) -> None:
     """They show in the summary, and the job ends with status 4."""
     client.sandbox.inject(Fault(kind="invalid", keys=("2",), message="odd"))
     answer = client.post(STOCK, client.header(STOCK, FLAGS), [stock("1"), stock("2")])
-    assert load(answer.body)["ValidationSummary"]["Messages"] == ["Item 1: odd"]
-    client.sandbox.settle()
+    assert decode_json(answer.body)["ValidationSummary"]["Messages"] == ["Item 1: odd"]
+    client.sandbox.finish_jobs()
     assert client.job(1)["StatusId"] == 4
 
 

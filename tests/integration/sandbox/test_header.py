@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from etl.contract import spec as contract
-from etl.sandbox.header import Header, HeaderRefused, parse
+from etl.sandbox.header import RequestHeader, InvalidHeader, parse_header
 
-CONTRACT = contract.load()
+CONTRACT = contract.load_contract()
 STOCK = "Product/ImportOnhands"
 GOOD = {"AccountId": 7, "FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
 
 
-def read(operation: str, header: object) -> Header:
-    return parse(json.dumps(header), CONTRACT.operations[operation])
+def read(operation: str, header: object) -> RequestHeader:
+    return parse_header(json.dumps(header), CONTRACT.operations[operation])
 
 
 def why(operation: str, header: object) -> str:
-    with pytest.raises(HeaderRefused) as caught:
+    with pytest.raises(InvalidHeader) as caught:
         read(operation, header)
     return "\n".join(caught.value.messages)
 
@@ -28,9 +28,9 @@ def why(operation: str, header: object) -> str:
 def whole(operation_id: str, **more: Any) -> dict[str, Any]:
     operation = CONTRACT.operations[operation_id]
     header: dict[str, Any] = {"AccountId": 7} | dict.fromkeys(operation.key.header_fields, 3)
-    if operation.full_file.supported:
+    if operation.full_file.is_supported:
         header["FullFile"] = False
-    return header | {name: [] for name, array in operation.arrays.items() if array.always} | more
+    return header | {name: [] for name, array in operation.arrays.items() if array.always_sent} | more
 
 
 def test_numbers_and_names_mean_the_same_flag() -> None:
@@ -68,8 +68,8 @@ def test_a_wrong_header_says_what_is_wrong(change: dict[str, Any], message: str)
 @pytest.mark.parametrize("text", [None, "", "no", "[]", "3"])
 def test_a_header_that_is_no_object_is_refused(text: str | None) -> None:
     """Missing, broken or another kind of JSON."""
-    with pytest.raises(HeaderRefused):
-        parse(text, CONTRACT.operations[STOCK])
+    with pytest.raises(InvalidHeader):
+        parse_header(text, CONTRACT.operations[STOCK])
 
 
 @pytest.mark.parametrize("operation", sorted(CONTRACT.operations))
@@ -82,7 +82,7 @@ def test_every_operation_takes_its_smallest_header(operation: str) -> None:
 def test_arrays_that_are_always_sent_must_be_there(operation: str) -> None:
     """Leaving any of them out is refused."""
     for name, array in CONTRACT.operations[operation].arrays.items():
-        if array.always:
+        if array.always_sent:
             header = whole(operation)
             del header[name]
             assert f"{name} is required" in why(operation, header)
@@ -92,7 +92,7 @@ def test_arrays_that_are_always_sent_must_be_there(operation: str) -> None:
 def test_every_gated_flag_needs_one_of_its_gates(operation: str) -> None:
     """Without any gate it is refused."""
     for flag in CONTRACT.operations[operation].flags:
-        if flag.gates and not flag.deprecated:
+        if flag.enabling_flags and not flag.deprecated:
             header = whole(operation)
             header[flag.array] = [flag.number]
             assert f"{flag.id} needs" in why(operation, header)
@@ -107,7 +107,7 @@ def test_one_gate_of_several_is_enough() -> None:
 def test_full_file_is_refused_where_there_is_none() -> None:
     """Price lists, customers and companies."""
     for operation in CONTRACT.operations.values():
-        if not operation.full_file.supported:
+        if not operation.full_file.is_supported:
             assert "has no FullFile" in why(operation.id, whole(operation.id, FullFile=False))
 
 

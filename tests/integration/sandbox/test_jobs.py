@@ -10,8 +10,8 @@ import pytest
 
 from etl.contract import spec as contract
 from etl.errors import StateError
-from etl.sandbox import Sandbox, Settings
-from etl.sandbox.http import load
+from etl.sandbox import Sandbox, SandboxSettings
+from etl.sandbox.http import decode_json
 from tests.integration.sandbox.conftest import Client, Clock
 
 Make = Callable[..., Client]
@@ -24,7 +24,7 @@ def stock(part: str, value: int = 1) -> dict[str, Any]:
 
 
 def submit(client: Client, *rows: dict[str, Any]) -> int:
-    return int(load(client.post(STOCK, client.header(STOCK, FLAGS), list(rows)).body)["JobId"])
+    return int(decode_json(client.post(STOCK, client.header(STOCK, FLAGS), list(rows)).body)["JobId"])
 
 
 def test_a_job_goes_through_its_states(make: Make, clock: Clock) -> None:
@@ -45,7 +45,7 @@ def test_a_job_is_shown_with_the_documented_fields(make: Make, clock: Clock) -> 
     assert client.job(job)["Stop"] is None
     clock.now += 5
     shown = client.job(job)
-    assert set(shown) == set(contract.load().schemas["Job.JobDto"])
+    assert set(shown) == set(contract.load_contract().schemas["Job.JobDto"])
     assert (shown["Totals"], shown["Insert"], shown["Updates"], shown["Fail"]) == (1, 1, 0, 0)
     assert shown["Start"] == "2023-11-14T22:13:20.000"
     assert (shown["Stop"], shown["RunTime"]) == ("2023-11-14T22:13:23.000", "00:00:03.0000000")
@@ -62,7 +62,7 @@ def test_the_log_has_a_start_and_a_finish_row(client: Client) -> None:
     """In the fields of the contract."""
     client.send(STOCK, FLAGS, [stock("1")])
     rows = client.log(1)
-    assert [set(row) for row in rows] == [set(contract.load().schemas["Job.JobLogDto"])] * 2
+    assert [set(row) for row in rows] == [set(contract.load_contract().schemas["Job.JobLogDto"])] * 2
     assert [row["SeverityId"] for row in rows] == [1, 1]
 
 
@@ -87,15 +87,15 @@ def test_the_list_shows_all_jobs_newest_first(client: Client) -> None:
     """With the same fields as Job/Get."""
     submit(client, stock("1"))
     submit(client, stock("2"))
-    assert [job["JobId"] for job in load(client.call("GET", "Job/List").body)] == [2, 1]
+    assert [job["JobId"] for job in decode_json(client.call("GET", "Job/List").body)] == [2, 1]
 
 
 def test_a_restart_replays_the_old_payload(client: Client) -> None:
     """Over newer data, as a job of its own."""
     client.send(STOCK, FLAGS, [stock("1", 1)])
     client.send(STOCK, FLAGS, [stock("1", 2)])
-    given = load(client.call("POST", "Job/Restart", id=1).body)
-    client.sandbox.settle()
+    given = decode_json(client.call("POST", "Job/Restart", id=1).body)
+    client.sandbox.finish_jobs()
     assert given["JobId"] == "3"
     assert client.records(STOCK)["1|W|L"]["OnhandValue"] == 1
 
@@ -105,7 +105,7 @@ def test_only_succeeded_and_failed_jobs_restart(client: Client, clock: Clock) ->
     submit(client, stock("1"))
     assert client.call("POST", "Job/Restart", id=1).status == 400
     submit(client, {**stock("1"), "OnhandValue": "x"})
-    client.sandbox.settle()
+    client.sandbox.finish_jobs()
     assert client.call("POST", "Job/Restart", id=2).status == 400
     clock.now += 15 * 86400
     client.login()
@@ -150,4 +150,4 @@ def test_a_state_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     """With a hint."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot keep its state"):
-        Sandbox(Settings(state=tmp_path / "file"))
+        Sandbox(SandboxSettings(state=tmp_path / "file"))

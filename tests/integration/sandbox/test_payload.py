@@ -9,10 +9,10 @@ import pytest
 
 from etl.contract import spec as contract
 from etl.sandbox import payload_validation as payload
-from etl.sandbox.http import dump, load
+from etl.sandbox.http import encode_json, decode_json
 from tests.integration.sandbox.conftest import Client
 
-CONTRACT = contract.load()
+CONTRACT = contract.load_contract()
 STOCK = "Product/ImportOnhands"
 PRICES = "Product/ImportSkuPriceLists"
 ROW: dict[str, Any] = {"PartNo": "1", "WarehouseCode": "W", "LocationCode": "L", "OnhandValue": 1}
@@ -20,7 +20,9 @@ PRICE: dict[str, Any] = {"PartNo": "1", "PriceListCode": "A"}
 
 
 def problems(operation: str, *items: Any, full: bool = False) -> list[str]:
-    found = payload.check(load(dump(list(items))), CONTRACT, CONTRACT.operations[operation], full, 3)
+    found = payload.validate_items(
+        decode_json(encode_json(list(items))), CONTRACT, CONTRACT.operations[operation], full, 3
+    )
     return [message for messages in found.values() for message in messages]
 
 
@@ -121,13 +123,13 @@ def test_the_quantity_break_is_part_of_the_key_and_defaults_to_zero() -> None:
 @pytest.mark.parametrize("body", [b"", b"[{]", b"{}", b'"x"', b"[NaN]", b'{"PartNo":"1"}\n{"PartNo":"2"}'])
 def test_a_body_that_is_no_json_array_is_refused(client: Client, body: bytes) -> None:
     """Also bare objects one after the other."""
-    header = dump(client.header(STOCK, {})).decode()
+    header = encode_json(client.header(STOCK, {})).decode()
     assert client.call("POST", STOCK, body, {"x-stormconnect-header": header}).status == 400
 
 
 def test_other_content_is_refused(client: Client) -> None:
     """XML and compressed bodies are not spoken here."""
-    header = {"x-stormconnect-header": dump(client.header(STOCK, {})).decode()}
+    header = {"x-stormconnect-header": encode_json(client.header(STOCK, {})).decode()}
     assert client.call("POST", STOCK, b"[]", {**header, "content-type": "application/xml"}).status == 400
     assert client.call("POST", STOCK, b"[]", {**header, "content-encoding": "gzip"}).status == 400
 
@@ -151,12 +153,12 @@ def test_one_bad_item_rejects_the_request(client: Client) -> None:
     """The answer is 200 with a summary, the job ends with status 4, nothing is imported."""
     flags = {"SkuOnhandFieldsThatAreSet": [3]}
     answer = client.post(STOCK, client.header(STOCK, flags), [ROW, {**ROW, "PartNo": "2", "OnhandValue": "x"}])
-    given = load(answer.body)
+    given = decode_json(answer.body)
     assert answer.status == 200
     assert given["ValidationSummary"]["NrOfItemsInTotal"] == 2
     assert given["ValidationSummary"]["NrOfValidationFailures"] == 1
     assert given["ValidationSummary"]["Messages"] == ["Item 1: OnhandValue: not a number"]
-    client.sandbox.settle()
+    client.sandbox.finish_jobs()
     job = client.job(given["JobId"])
     assert (job["StatusId"], job["IsFinished"], job["Fail"]) == (4, True, 1)
     assert client.records(STOCK) == {}

@@ -17,6 +17,6 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / ".r1.parquet.tmp").symlink_to("/dev/full")
     with pytest.raises(StateError) as caught:
-        accepted.compact(tmp_path, "prices", "r1", pl.LazyFrame({"a": range(1000)}))
+        accepted.write_base(tmp_path, "prices", "r1", pl.LazyFrame({"a": range(1000)}))
     assert caught.value.code == "state-disk-full"
     assert not list(folder.iterdir())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import StateError
-from etl.state.ledger.database import AMONG, Connection, Database, many
+from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
 
 #: Counts up in the database that it is given, as another process does.
 COUNTS = """
@@ -42,11 +42,11 @@ def path(tmp_path: Path) -> Path:
 
 def count(database: Database) -> int:
     with database.read() as db:
-        return int(db.value("SELECT n FROM counts"))
+        return int(db.scalar("SELECT n FROM counts"))
 
 
 def up(db: Connection) -> None:
-    db.update("counts", {"n": db.value("SELECT n FROM counts") + 1}, "1")
+    db.update("counts", {"n": db.scalar("SELECT n FROM counts") + 1}, "1")
 
 
 def stumble(db: Connection) -> None:
@@ -95,10 +95,10 @@ def test_a_view_does_not_move(path: Path) -> None:
     """What is committed during a read is seen by the next one."""
     database = Database(path)
     with database.read() as db:
-        assert db.value("SELECT n FROM counts") == 0
+        assert db.scalar("SELECT n FROM counts") == 0
         with database.write() as writing:
             up(writing)
-        assert db.value("SELECT n FROM counts") == 0
+        assert db.scalar("SELECT n FROM counts") == 0
     assert count(database) == 1
     database.close()
 
@@ -109,7 +109,7 @@ def test_who_looks_writes_nothing(path: Path) -> None:
     with working.write() as db:
         up(db)
     before = path.read_bytes()
-    looking = Database(path, reading=True)
+    looking = Database(path, read_only=True)
     with pytest.raises(StateError, match="readonly"), looking.write() as db:
         up(db)
     assert count(looking) == 1
@@ -125,7 +125,7 @@ def test_durability_is_asked_for_on_every_connection(path: Path) -> None:
         assert one is not two
         for db in (one, two):
             found = [
-                db.value(f"PRAGMA {name}")
+                db.scalar(f"PRAGMA {name}")
                 for name in ("journal_mode", "synchronous", "wal_autocheckpoint", "busy_timeout")
             ]
             assert found == ["wal", 2, 0, 30_000]
@@ -141,7 +141,7 @@ def test_settling_does_not_wait_for_a_reader(path: Path) -> None:
 
     def read() -> None:
         with database.read() as db:
-            db.value("SELECT n FROM counts")
+            db.scalar("SELECT n FROM counts")
             holding.set()
             done.wait()
 
@@ -150,15 +150,15 @@ def test_settling_does_not_wait_for_a_reader(path: Path) -> None:
     holding.wait()
     with database.write() as db:
         up(db)
-    database.settle()
+    database.checkpoint()
     journal = path.with_name("x.sqlite-wal")
     assert journal.stat().st_size > 0
     done.set()
     reader.join()
-    database.settle()
+    database.checkpoint()
     assert journal.stat().st_size == 0
     with database.read() as db:
-        assert db.value("PRAGMA busy_timeout") == 30_000
+        assert db.scalar("PRAGMA busy_timeout") == 30_000
     database.close()
 
 
@@ -180,8 +180,8 @@ def test_rows_are_written_replaced_and_found(path: Path) -> None:
         assert db.insert("t") == 0
         assert db.insert("t", {"values": "a"}, {"values": "b"}) == 2
         assert db.insert("t", {"id": 1, "values": "c"}, replace=True) == 1
-        assert db.update("t", {"values": "d"}, f"id {AMONG}", many(range(2, 40_000))) == 1
+        assert db.update("t", {"values": "d"}, f"id {IN_JSON}", json_list(range(2, 40_000))) == 1
         assert [tuple(row) for row in db.execute("SELECT * FROM t ORDER BY id")] == [(1, "c"), (2, "d")]
-        assert db.value(f'SELECT id FROM t WHERE "values" {AMONG}', many(["c", 'x"'])) == 1
-        assert db.value(f"SELECT id FROM t WHERE id {AMONG}", many(())) is None
+        assert db.scalar(f'SELECT id FROM t WHERE "values" {IN_JSON}', json_list(["c", 'x"'])) == 1
+        assert db.scalar(f"SELECT id FROM t WHERE id {IN_JSON}", json_list(())) is None
     database.close()

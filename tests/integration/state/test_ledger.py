@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import Defect, StateError
-from etl.model.runs import AcceptedRange, Chunk, ChunkState, Counts, Job, Overlay, Refusal, Run, RunState, Submission
+from etl.errors import InternalError, StateError
+from etl.model.runs import (
+    AcceptedRange,
+    Chunk,
+    ChunkState,
+    Counts,
+    Job,
+    Overlay,
+    RecordError,
+    Run,
+    RunState,
+    Submission,
+)
 from etl.state.ledger.facade import Ledger
 
 
@@ -22,13 +33,13 @@ def chunk(state: Path, run_id: str, number: int = 1, records: int = 4) -> Chunk:
     return Chunk(run_id, number, 1, "Product/ImportOnhands", {"a": [1]}, path, "d", records, 8, origin=number)
 
 
-def accepted(ledger: Ledger, run_id: str, *refused: Refusal, records: int = 4) -> None:
+def accepted(ledger: Ledger, run_id: str, *refused: RecordError, records: int = 4) -> None:
     """A run with one chunk that went all the way."""
     ledger.open_run(run(run_id))
-    ledger.planned(run_id, Counts(rows=records), [chunk(ledger.state, run_id, records=records)])
-    sent = ledger.submitted(ledger.sending(ledger.chunks(run_id)[0]), Submission(77, 1, ("m",)))
-    ledger.accept(ledger.polled(sent, Job(77, 1, False)), refused, 2)
-    ledger.close(run_id, RunState.DONE, Counts(rows=records, refused=len(refused)))
+    ledger.save_plan(run_id, Counts(rows=records), [chunk(ledger.state_folder, run_id, records=records)])
+    sent = ledger.save_submission(ledger.mark_sending(ledger.list_chunks(run_id)[0]), Submission(77, 1, ("m",)))
+    ledger.accept(ledger.save_poll(sent, Job(77, 1, False)), refused, 2)
+    ledger.close_run(run_id, RunState.COMPLETED, Counts(rows=records, refused=len(refused)))
 
 
 def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -36,17 +47,17 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     state = tmp_path / "var"
     with Ledger.open(state, clock=lambda: 1000.0) as ledger:
         ledger.open_run(run("r1", claimed=state / "claimed" / "r1" / "p.csv"))
-        ledger.planned("r1", Counts(rows=9, new=4), [chunk(state, "r1")])
-        sent = ledger.sending(ledger.chunks("r1")[0])
+        ledger.save_plan("r1", Counts(rows=9, new=4), [chunk(state, "r1")])
+        sent = ledger.mark_sending(ledger.list_chunks("r1")[0])
         assert (sent.attempts, sent.sent_at, sent.state) == (1, 1000.0, ChunkState.SENDING)
-        before = ledger.submitted(sent, Submission(5, 2, ("one", "two")))
+        before = ledger.save_submission(sent, Submission(5, 2, ("one", "two")))
     moved = state.rename(tmp_path / "moved")
     with Ledger.open(moved) as ledger:
-        (found,) = ledger.open_runs()
+        (found,) = ledger.list_open_runs()
         assert (found.counts, found.state) == (Counts(rows=9, new=4), RunState.SENDING)
         assert found.claimed == moved / "claimed" / "r1" / "p.csv"
-        assert ledger.chunks("r1") == (replace(before, payload=moved / "plans" / "r1-1.json"),)
-        assert ledger.jobs_known([5, 6]) == {5: 1000.0}
+        assert ledger.list_chunks("r1") == (replace(before, payload=moved / "plans" / "r1-1.json"),)
+        assert ledger.find_own_jobs([5, 6]) == {5: 1000.0}
 
 
 def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
@@ -63,80 +74,80 @@ def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
     is named."""
     with Ledger.open(tmp_path) as ledger:
         accepted(ledger, "r1")
-        accepted(ledger, "r2", Refusal("K1", 3, "bad", 5), Refusal("K1", 2, "less", 5), records=2)
+        accepted(ledger, "r2", RecordError("K1", 3, "bad", 5), RecordError("K1", 2, "less", 5), records=2)
         ledger.open_run(run("r3"))
         ledger.open_run(run("other", feed="stock"))
         assert ledger.overlays("prices") == (
             Overlay("r1", (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)),
             Overlay("r2", (AcceptedRange(1, (0, 1), frozenset({"K1"}), frozenset({"K1"})),)),
         )
-        assert ledger.refusals("r2") == (Refusal("K1", 3, "bad", 5),)
-        assert ledger.overlay("r2") == ledger.overlays("prices")[1]
-        assert ledger.overlay("r3") == Overlay("r3", ())
+        assert ledger.list_record_errors("r2") == (RecordError("K1", 3, "bad", 5),)
+        assert ledger.overlay_of_run("r2") == ledger.overlays("prices")[1]
+        assert ledger.overlay_of_run("r3") == Overlay("r3", ())
         assert ledger.generation("prices") is None
-        ledger.compacted("prices", "g1.parquet", ["r1"])
+        ledger.replace_base("prices", "g1.parquet", ["r1"])
         assert ledger.generation("prices") == "g1.parquet"
         assert [overlay.run for overlay in ledger.overlays("prices")] == ["r2"]
-        assert ledger.overlay("r1").ranges == (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)
-        with pytest.raises(Defect):
-            ledger.compacted("prices", "g2.parquet", ["r2", "r3"])
+        assert ledger.overlay_of_run("r1").ranges == (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)
+        with pytest.raises(InternalError):
+            ledger.replace_base("prices", "g2.parquet", ["r2", "r3"])
         assert ledger.generation("prices") == "g1.parquet"
 
 
 def test_refusals_name_the_file_that_brought_the_record(tmp_path: Path) -> None:
     """What earlier files brought comes first, then the rows of the run's own file in their order."""
     with Ledger.open(tmp_path) as ledger:
-        own = [Refusal("K1", 3, "bad", 9), Refusal("K2", 3, "bad", 5)]
-        old = [Refusal("K3", 3, "bad", 7, "b.csv", "r2"), Refusal("K4", 2, "bad", 8, "a.csv", "r1")]
+        own = [RecordError("K1", 3, "bad", 9), RecordError("K2", 3, "bad", 5)]
+        old = [RecordError("K3", 3, "bad", 7, "b.csv", "r2"), RecordError("K4", 2, "bad", 8, "a.csv", "r1")]
         accepted(ledger, "r3", *own, *old)
-        assert ledger.refusals("r3") == (old[1], old[0], own[1], own[0])
+        assert ledger.list_record_errors("r3") == (old[1], old[0], own[1], own[0])
 
 
 def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
     """Parts get the next numbers and are counted to the chunk they come from."""
     with Ledger.open(tmp_path) as ledger:
         ledger.open_run(run("r1"))
-        ledger.planned("r1", Counts(), [chunk(tmp_path, "r1", 1), chunk(tmp_path, "r1", 2)])
-        first = ledger.chunks("r1")[0]
-        sent = ledger.submitted(ledger.sending(first), Submission(1))
+        ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1", 1), chunk(tmp_path, "r1", 2)])
+        first = ledger.list_chunks("r1")[0]
+        sent = ledger.save_submission(ledger.mark_sending(first), Submission(1))
         part = replace(first, records=3, first=0, without=(1,))
-        (numbered,) = ledger.split(sent, (part,), [Refusal("B", 3, "bad")], job_status=4)
+        (numbered,) = ledger.split(sent, (part,), [RecordError("B", 3, "bad")], job_status=4)
         assert (numbered.number, numbered.origin) == (3, 1)
-        ledger.accept(ledger.submitted(ledger.sending(numbered), Submission(2)))
+        ledger.accept(ledger.save_submission(ledger.mark_sending(numbered), Submission(2)))
         assert ledger.overlays("prices") == (Overlay("r1", (AcceptedRange(1, (0, 2, 3), frozenset({"B"})),)),)
-        assert [item.number for item in ledger.chunks("r1", unfinished=True)] == [2]
+        assert [item.number for item in ledger.list_chunks("r1", unfinished=True)] == [2]
 
 
 def test_wrong_steps_are_defects(tmp_path: Path) -> None:
     """A chunk is accepted once, from a job; a run is not closed over open chunks, nor planned twice after sending."""
     with Ledger.open(tmp_path) as ledger:
         ledger.open_run(run("r1"))
-        ledger.planned("r1", Counts(), [chunk(tmp_path, "r1")])
-        (planned,) = ledger.chunks("r1")
-        with pytest.raises(Defect):
+        ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1")])
+        (planned,) = ledger.list_chunks("r1")
+        with pytest.raises(InternalError):
             ledger.accept(planned)
-        with pytest.raises(Defect):
-            ledger.close("r1", RunState.DONE)
-        sent = ledger.submitted(ledger.sending(planned), Submission(1))
-        with pytest.raises(Defect):
-            ledger.planned("r1", Counts(), [])
+        with pytest.raises(InternalError):
+            ledger.close_run("r1", RunState.COMPLETED)
+        sent = ledger.save_submission(ledger.mark_sending(planned), Submission(1))
+        with pytest.raises(InternalError):
+            ledger.save_plan("r1", Counts(), [])
         ledger.accept(sent)
-        with pytest.raises(Defect):
-            ledger.accept(sent, [Refusal("K", 3, "late")])
-        assert ledger.refusals("r1") == ()
-        ledger.close("r1", RunState.DONE)
-        ledger.close("r1", RunState.DONE)
+        with pytest.raises(InternalError):
+            ledger.accept(sent, [RecordError("K", 3, "late")])
+        assert ledger.list_record_errors("r1") == ()
+        ledger.close_run("r1", RunState.COMPLETED)
+        ledger.close_run("r1", RunState.COMPLETED)
 
 
 def test_held_runs_wait_for_a_yes(tmp_path: Path) -> None:
     """A held run cannot be sent; released it can."""
     with Ledger.open(tmp_path) as ledger:
         ledger.open_run(run("r1"))
-        ledger.planned("r1", Counts(), [chunk(tmp_path, "r1")], RunState.HELD)
-        with pytest.raises(Defect):
-            ledger.sending(ledger.chunks("r1")[0])
-        ledger.release("r1")
-        ledger.sending(ledger.chunks("r1")[0])
+        ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1")], RunState.HELD)
+        with pytest.raises(InternalError):
+            ledger.mark_sending(ledger.list_chunks("r1")[0])
+        ledger.release_run("r1")
+        ledger.mark_sending(ledger.list_chunks("r1")[0])
 
 
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
@@ -145,17 +156,17 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         accepted(ledger, "r1")
         ledger.open_run(run("r2"))
         ledger.open_run(run("s1", feed="stock"))
-        assert [item.id for item in ledger.runs()] == ["s1", "r2", "r1"]
-        assert [item.id for item in ledger.runs(limit=1, feed="prices")] == ["r2"]
-        assert [item.id for item in ledger.runs(20, None, RunState.DONE)] == ["r1"]
-        assert ledger.run("r9") is None
+        assert [item.id for item in ledger.list_runs()] == ["s1", "r2", "r1"]
+        assert [item.id for item in ledger.list_runs(limit=1, feed="prices")] == ["r2"]
+        assert [item.id for item in ledger.list_runs(20, None, RunState.COMPLETED)] == ["r1"]
+        assert ledger.find_run("r9") is None
 
 
 def test_a_folder_belongs_to_one_catalogue(tmp_path: Path) -> None:
     """Another target is refused by name; reading without a target is not."""
-    Ledger.open(tmp_path, target="https://a application 1").shut()
-    Ledger.open(tmp_path, target="https://a application 1").shut()
-    Ledger.open(tmp_path).shut()
+    Ledger.open(tmp_path, target="https://a application 1").close()
+    Ledger.open(tmp_path, target="https://a application 1").close()
+    Ledger.open(tmp_path).close()
     with pytest.raises(StateError, match="belongs to https://a application 1"):
         Ledger.open(tmp_path, target="https://b application 1")
 
@@ -180,10 +191,10 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
 def test_tokens_and_size_limits_are_kept(tmp_path: Path) -> None:
     """The newest token and the smallest refused size count."""
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.token("t") is None
-        ledger.keep_token("t", "one", 1.0, 2.0)
-        ledger.keep_token("t", "two", 3.0, 4.0)
-        assert ledger.token("t") == ("two", 3.0, 4.0)
+        assert ledger.find_token("t") is None
+        ledger.save_token("t", "one", 1.0, 2.0)
+        ledger.save_token("t", "two", 3.0, 4.0)
+        assert ledger.find_token("t") == ("two", 3.0, 4.0)
         assert ledger.size_limit("op") is None
         for size in (1000, 400, 700):
             ledger.learn_size_limit("op", size)

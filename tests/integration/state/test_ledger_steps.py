@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from etl.errors import Defect
-from etl.model.runs import Chunk, ChunkState, Counts, Job, Refusal, Run, RunState, Submission
+from etl.errors import InternalError
+from etl.model.runs import Chunk, ChunkState, Counts, Job, RecordError, Run, RunState, Submission
 from etl.state.ledger.facade import Ledger
 
 NOW = 5000.0
@@ -31,15 +31,15 @@ def planned(ledger: Ledger, count: int = 1, run: str = "r1", **more: Any) -> lis
     """A run with planned chunks."""
     ledger.open_run(Run(run, "stock", STOCK, "s.csv", "d", RunState.CLAIMED))
     plan = [
-        Chunk(run, n, 1, STOCK, {"a": [1]}, ledger.state / f"{run}-{n}.json", "d", 4, 8, origin=n, **more)
+        Chunk(run, n, 1, STOCK, {"a": [1]}, ledger.state_folder / f"{run}-{n}.json", "d", 4, 8, origin=n, **more)
         for n in range(1, count + 1)
     ]
-    ledger.planned(run, Counts(rows=4), plan)
-    return list(ledger.chunks(run))
+    ledger.save_plan(run, Counts(rows=4), plan)
+    return list(ledger.list_chunks(run))
 
 
 def kept(ledger: Ledger, number: int = 1, run: str = "r1") -> Chunk:
-    return next(chunk for chunk in ledger.chunks(run) if chunk.number == number)
+    return next(chunk for chunk in ledger.list_chunks(run) if chunk.number == number)
 
 
 @pytest.fixture
@@ -57,34 +57,34 @@ def test_sending_marks_time_and_attempt_and_forgets_what_was_waited_for(ledger: 
     """The run is on its way with its first chunk; a second attempt counts on."""
     (chunk,) = planned(ledger)
     waiting = ledger.postpone(chunk, 6000.0, "busy")
-    sent = ledger.sending(waiting)
+    sent = ledger.mark_sending(waiting)
     assert sent == kept(ledger)
     assert sent == replace(chunk, state=ChunkState.SENDING, attempts=1, sent_at=NOW)
-    assert ledger.open_runs()[0].state is RunState.SENDING
-    assert ledger.sending(sent).attempts == 2
+    assert ledger.list_open_runs()[0].state is RunState.SENDING
+    assert ledger.mark_sending(sent).attempts == 2
 
 
 def test_unsent_may_go_again_and_says_why_and_how_it_was_settled(ledger: Ledger) -> None:
     """Planned again, from a time on; how a doubt was settled stays known through later steps."""
     (chunk,) = planned(ledger)
-    again = ledger.unsent(ledger.sending(chunk), 5100.0, "429", settled="sent again")
+    again = ledger.requeue(ledger.mark_sending(chunk), 5100.0, "429", resolution="sent again")
     assert again == kept(ledger)
     assert (again.state, again.not_before, again.error, again.settled) == (
-        ChunkState.PLANNED,
+        ChunkState.READY,
         5100.0,
         "429",
         "sent again",
     )
-    assert ledger.unsent(again) == kept(ledger)
+    assert ledger.requeue(again) == kept(ledger)
     assert (kept(ledger).not_before, kept(ledger).error, kept(ledger).settled) == (None, None, "sent again")
-    assert ledger.submitted(ledger.sending(kept(ledger)), Submission(3)).settled == "sent again"
+    assert ledger.save_submission(ledger.mark_sending(kept(ledger)), Submission(3)).settled == "sent again"
 
 
 def test_submitted_keeps_the_answer_and_begins_to_ask_anew(ledger: Ledger) -> None:
     """Job, validation and messages are there; polls start from nought."""
     (chunk,) = planned(ledger, polls=7, polled_at=1.0)
-    sent = ledger.sending(chunk)
-    taken = ledger.submitted(sent, Submission(42, 3, ("one", "two")), settled="adopted")
+    sent = ledger.mark_sending(chunk)
+    taken = ledger.save_submission(sent, Submission(42, 3, ("one", "two")), resolution="adopted")
     assert taken == kept(ledger)
     assert taken == replace(
         sent, state=ChunkState.SUBMITTED, job_id=42, validation_failures=3, messages=("one", "two"), polls=0,
@@ -95,45 +95,45 @@ def test_submitted_keeps_the_answer_and_begins_to_ask_anew(ledger: Ledger) -> No
 def test_polled_counts_and_notes_the_time(ledger: Ledger, clock: Clock) -> None:
     """Each look counts, with its time and what the job said."""
     (chunk,) = planned(ledger)
-    taken = ledger.submitted(ledger.sending(chunk), Submission(42))
+    taken = ledger.save_submission(ledger.mark_sending(chunk), Submission(42))
     late = ledger.postpone(taken, 5500.0, "no answer")
     clock.now = 5060.0
-    looked = ledger.polled(late, Job(42, 6, False))
+    looked = ledger.save_poll(late, Job(42, 6, False))
     assert looked == kept(ledger)
     assert looked == replace(taken, polls=1, polled_at=5060.0, job_status=6, not_before=None, error=None)
-    assert ledger.polled(looked, Job(42, 1, False)).polls == 2
+    assert ledger.save_poll(looked, Job(42, 1, False)).polls == 2
 
 
 def test_accept_closes_the_chunk_with_its_refusals(ledger: Ledger) -> None:
     """The status of the job stays, given or known before; what was in the way is forgotten."""
     one, two = planned(ledger, 2)
-    first = ledger.postpone(ledger.submitted(ledger.sending(one), Submission(1)), 9.0, "late")
-    done = ledger.accept(first, [Refusal("K1", 3, "no", 7)], 2)
+    first = ledger.postpone(ledger.save_submission(ledger.mark_sending(one), Submission(1)), 9.0, "late")
+    done = ledger.accept(first, [RecordError("K1", 3, "no", 7)], 2)
     assert done == kept(ledger)
     assert (done.state, done.job_status, done.error, done.not_before) == (ChunkState.ACCEPTED, 2, None, None)
-    looked = ledger.polled(ledger.submitted(ledger.sending(two), Submission(2)), Job(2, 5, False))
+    looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.accept(looked).job_status == 5
-    assert ledger.refusals("r1") == (Refusal("K1", 3, "no", 7),)
+    assert ledger.list_record_errors("r1") == (RecordError("K1", 3, "no", 7),)
 
 
 def test_fail_closes_the_chunk_and_says_why(ledger: Ledger) -> None:
     """From any state but an ended one; its refusals count, its records do not."""
     one, two = planned(ledger, 2)
-    failed = ledger.fail(ledger.postpone(one, 9.0), "HTTP 400", [Refusal("K2", 3, "bad", 4)])
+    failed = ledger.fail(ledger.postpone(one, 9.0), "HTTP 400", [RecordError("K2", 3, "bad", 4)])
     assert failed == kept(ledger)
     assert (failed.state, failed.error, failed.not_before) == (ChunkState.FAILED, "HTTP 400", None)
-    looked = ledger.polled(ledger.submitted(ledger.sending(two), Submission(2)), Job(2, 3, False))
+    looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 3, False))
     assert ledger.fail(looked, "twice").job_status == 3
     assert ledger.overlays("stock") == ()
-    assert [refusal.key for refusal in ledger.refusals("r1")] == ["K2"]
-    with pytest.raises(Defect, match="chunk 1 of run r1 cannot become failed"):
+    assert [refusal.key for refusal in ledger.list_record_errors("r1")] == ["K2"]
+    with pytest.raises(InternalError, match="chunk 1 of run r1 cannot become failed"):
         ledger.fail(failed, "again")
 
 
 def test_fail_keeps_the_status_it_is_given(ledger: Ledger) -> None:
     """The newest word about the job counts."""
     (chunk,) = planned(ledger)
-    looked = ledger.polled(ledger.submitted(ledger.sending(chunk), Submission(2)), Job(2, 1, False))
+    looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(chunk), Submission(2)), Job(2, 1, False))
     assert ledger.fail(looked, "no", job_status=4).job_status == 4
     assert kept(ledger).job_status == 4
 
@@ -141,14 +141,14 @@ def test_fail_keeps_the_status_it_is_given(ledger: Ledger) -> None:
 def test_split_closes_the_chunk_and_numbers_its_parts(ledger: Ledger) -> None:
     """Parts follow the highest number of the run; the chunk keeps reason and status."""
     one, two = planned(ledger, 2)
-    taken = ledger.postpone(ledger.submitted(ledger.sending(one), Submission(1)), 9.0)
-    parts = ledger.split(taken, (replace(one, records=2), replace(one, records=1)), [Refusal("K", 3, "m")], error="413", job_status=4)  # fmt: skip # noqa: E501
+    taken = ledger.postpone(ledger.save_submission(ledger.mark_sending(one), Submission(1)), 9.0)
+    parts = ledger.split(taken, (replace(one, records=2), replace(one, records=1)), [RecordError("K", 3, "m")], error="413", job_status=4)  # fmt: skip # noqa: E501
     assert [part.number for part in parts] == [3, 4]
-    assert [chunk.number for chunk in ledger.chunks("r1")] == [1, 2, 3, 4]
+    assert [chunk.number for chunk in ledger.list_chunks("r1")] == [1, 2, 3, 4]
     closed = kept(ledger)
     assert (closed.state, closed.error, closed.job_status, closed.not_before) == (ChunkState.SPLIT, "413", 4, None)
-    assert [refusal.key for refusal in ledger.refusals("r1")] == ["K"]
-    looked = ledger.polled(ledger.submitted(ledger.sending(two), Submission(2)), Job(2, 5, False))
+    assert [refusal.key for refusal in ledger.list_record_errors("r1")] == ["K"]
+    looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.split(looked, ()) == ()
     assert kept(ledger, 2).job_status == 5
 
@@ -158,7 +158,7 @@ def test_postpone_changes_nothing_but_time_and_reason(ledger: Ledger) -> None:
     (chunk,) = planned(ledger)
     assert ledger.postpone(chunk, 7000.0, "busy") == replace(chunk, not_before=7000.0, error="busy") == kept(ledger)
     ended = ledger.fail(kept(ledger), "no")
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         ledger.postpone(ended, 1.0)
 
 
@@ -182,9 +182,9 @@ def test_steps_are_taken_from_their_states_only(
     """A step from anywhere else is a defect, and leaves everything as it was."""
     (chunk,) = planned(ledger)
     if state in ("sending", "submitted", "accepted"):
-        chunk = ledger.sending(chunk)
+        chunk = ledger.mark_sending(chunk)
     if state in ("submitted", "accepted"):
-        chunk = ledger.submitted(chunk, Submission(1))
+        chunk = ledger.save_submission(chunk, Submission(1))
     if state == "accepted":
         chunk = ledger.accept(chunk)
     if state == "failed":
@@ -195,7 +195,7 @@ def test_steps_are_taken_from_their_states_only(
     if state in good:
         step(ledger, before)
         return
-    with pytest.raises(Defect):
+    with pytest.raises(InternalError):
         step(ledger, before)
     assert kept(ledger) == before
 
@@ -203,138 +203,138 @@ def test_steps_are_taken_from_their_states_only(
 def test_close_writes_what_the_run_came_to(ledger: Ledger, clock: Clock) -> None:
     """State, end, counts, error and archive; a second time is fine, another end is not."""
     (chunk,) = planned(ledger)
-    with pytest.raises(Defect, match="unfinished chunks"):
-        ledger.close("r1", RunState.DONE)
-    ledger.accept(ledger.submitted(ledger.sending(chunk), Submission(1)))
+    with pytest.raises(InternalError, match="unfinished chunks"):
+        ledger.close_run("r1", RunState.COMPLETED)
+    ledger.accept(ledger.save_submission(ledger.mark_sending(chunk), Submission(1)))
     clock.now = 7200.0
-    folder = ledger.state / "archive" / "r1"
-    ledger.close("r1", RunState.DONE, Counts(rows=4, new=3), "a sentence", folder)
-    found = ledger.run("r1")
+    folder = ledger.state_folder / "archive" / "r1"
+    ledger.close_run("r1", RunState.COMPLETED, Counts(rows=4, new=3), "a sentence", folder)
+    found = ledger.find_run("r1")
     assert found is not None
     assert (found.state, found.counts, found.error, found.archive) == (
-        RunState.DONE,
+        RunState.COMPLETED,
         Counts(rows=4, new=3),
         "a sentence",
         folder,
     )
     assert found.ended == datetime.fromtimestamp(7200.0, UTC)
     assert found.started == datetime.fromtimestamp(NOW, UTC)
-    ledger.close("r1", RunState.DONE)
-    again = ledger.run("r1")
+    ledger.close_run("r1", RunState.COMPLETED)
+    again = ledger.find_run("r1")
     assert again is not None
     assert again.counts == Counts(rows=4, new=3)
-    assert ledger.open_runs() == ()
-    with pytest.raises(Defect, match="run r1 cannot become refused from where it is"):
-        ledger.close("r1", RunState.REFUSED)
+    assert ledger.list_open_runs() == ()
+    with pytest.raises(InternalError, match="run r1 cannot become refused from where it is"):
+        ledger.close_run("r1", RunState.INVALID)
 
 
 def test_a_run_that_is_not_done_closes_over_its_chunks(ledger: Ledger) -> None:
     """Discarded, its planned chunks are of no more concern."""
     planned(ledger)
     ledger.hold("r1")
-    assert ledger.open_runs()[0].state is RunState.HELD
-    with pytest.raises(Defect):
-        ledger.sending(kept(ledger))
-    ledger.close("r1", RunState.DISCARDED)
-    assert ledger.runs(20, None, RunState.DISCARDED)[0].id == "r1"
+    assert ledger.list_open_runs()[0].state is RunState.HELD
+    with pytest.raises(InternalError):
+        ledger.mark_sending(kept(ledger))
+    ledger.close_run("r1", RunState.DISCARDED)
+    assert ledger.list_runs(20, None, RunState.DISCARDED)[0].id == "r1"
 
 
 def test_only_what_is_not_sent_is_held_and_only_what_is_held_is_released(ledger: Ledger) -> None:
     """A run on its way is not stopped by a hold; what nobody holds is not released."""
     (chunk,) = planned(ledger)
-    with pytest.raises(Defect):
-        ledger.release("r1")
+    with pytest.raises(InternalError):
+        ledger.release_run("r1")
     ledger.hold("r1")
     ledger.hold("r1")
-    ledger.release("r1")
-    ledger.sending(chunk)
-    with pytest.raises(Defect):
+    ledger.release_run("r1")
+    ledger.mark_sending(chunk)
+    with pytest.raises(InternalError):
         ledger.hold("r1")
 
 
 def test_a_plan_that_was_not_sent_is_replaced(ledger: Ledger) -> None:
     """Planned again, the old chunks are gone."""
     planned(ledger, 3)
-    (first, *_) = ledger.chunks("r1")
-    ledger.planned("r1", Counts(rows=9), [first], RunState.HELD)
-    assert [chunk.number for chunk in ledger.chunks("r1")] == [1]
-    assert (ledger.open_runs()[0].counts.rows, ledger.open_runs()[0].state) == (9, RunState.HELD)
-    ledger.planned("r1", Counts(rows=8), [])
-    assert ledger.chunks("r1") == ()
+    (first, *_) = ledger.list_chunks("r1")
+    ledger.save_plan("r1", Counts(rows=9), [first], RunState.HELD)
+    assert [chunk.number for chunk in ledger.list_chunks("r1")] == [1]
+    assert (ledger.list_open_runs()[0].counts.rows, ledger.list_open_runs()[0].state) == (9, RunState.HELD)
+    ledger.save_plan("r1", Counts(rows=8), [])
+    assert ledger.list_chunks("r1") == ()
 
 
 def test_refusals_come_by_row_and_the_worst_of_a_key_counts(ledger: Ledger) -> None:
     """In the order of the file; of several about one record the one with the highest severity."""
     (chunk,) = planned(ledger)
     said = [
-        Refusal("B", 2, "warning", 9), Refusal("B", 3, "error", 9), Refusal("B", 2, "another", 9),
-        Refusal("C", 3, "no row"), Refusal("A", 3, "first", 2), Refusal("D", 3, "same row", 2),
+        RecordError("B", 2, "warning", 9), RecordError("B", 3, "error", 9), RecordError("B", 2, "another", 9),
+        RecordError("C", 3, "no row"), RecordError("A", 3, "first", 2), RecordError("D", 3, "same row", 2),
     ]  # fmt: skip
-    ledger.accept(ledger.submitted(ledger.sending(chunk), Submission(1)), said)
-    assert [(one.key, one.message) for one in ledger.refusals("r1")] == [
+    ledger.accept(ledger.save_submission(ledger.mark_sending(chunk), Submission(1)), said)
+    assert [(one.key, one.message) for one in ledger.list_record_errors("r1")] == [
         ("C", "no row"),
         ("A", "first"),
         ("D", "same row"),
         ("B", "error"),
     ]
-    assert ledger.refusals("r2") == ()
+    assert ledger.list_record_errors("r2") == ()
 
 
 def test_rivals_are_requests_of_the_same_size_whose_answers_are_out(ledger: Ledger, clock: Clock) -> None:
     """Another chunk, sent within the hour, in doubt or settled; never the chunk itself, nor one of another size."""
     one, two = planned(ledger, 2)
-    doubt = ledger.sending(one)
-    assert not ledger.has_rivals(doubt)
-    rival = ledger.sending(two)
-    assert ledger.has_rivals(doubt)
-    assert not ledger.has_rivals(replace(doubt, records=5))
-    known = ledger.submitted(rival, Submission(9))
-    assert not ledger.has_rivals(doubt)
+    doubt = ledger.mark_sending(one)
+    assert not ledger.has_ambiguous_sibling(doubt)
+    rival = ledger.mark_sending(two)
+    assert ledger.has_ambiguous_sibling(doubt)
+    assert not ledger.has_ambiguous_sibling(replace(doubt, records=5))
+    known = ledger.save_submission(rival, Submission(9))
+    assert not ledger.has_ambiguous_sibling(doubt)
     (other,) = planned(ledger, run="r2")
-    ledger.submitted(ledger.sending(other), Submission(10), settled="adopted")
-    assert ledger.has_rivals(doubt)
+    ledger.save_submission(ledger.mark_sending(other), Submission(10), resolution="adopted")
+    assert ledger.has_ambiguous_sibling(doubt)
     assert known.settled is None
 
 
 def test_rivals_of_more_than_an_hour_ago_do_not_matter(ledger: Ledger, clock: Clock) -> None:
     """What was lost an hour before cannot be the job that is looked for; a second less can."""
     one, two = planned(ledger, 2)
-    ledger.sending(two)
+    ledger.mark_sending(two)
     clock.now = NOW + 3600.0
-    doubt = ledger.sending(one)
-    assert ledger.has_rivals(doubt)
-    assert not ledger.has_rivals(replace(doubt, sent_at=NOW + 3601.0))
+    doubt = ledger.mark_sending(one)
+    assert ledger.has_ambiguous_sibling(doubt)
+    assert not ledger.has_ambiguous_sibling(replace(doubt, sent_at=NOW + 3601.0))
 
 
 def test_jobs_known_are_ours_with_the_time_they_were_sent(ledger: Ledger, clock: Clock) -> None:
     """Of those asked for, the ones that a chunk has."""
     one, two = planned(ledger, 2)
-    ledger.submitted(ledger.sending(one), Submission(11))
+    ledger.save_submission(ledger.mark_sending(one), Submission(11))
     clock.now = NOW + 5
-    ledger.submitted(ledger.sending(two), Submission(12))
-    assert ledger.jobs_known([11, 12, 13]) == {11: NOW, 12: NOW + 5}
-    assert ledger.jobs_known([13]) == {}
+    ledger.save_submission(ledger.mark_sending(two), Submission(12))
+    assert ledger.find_own_jobs([11, 12, 13]) == {11: NOW, 12: NOW + 5}
+    assert ledger.find_own_jobs([13]) == {}
 
 
 def test_compacted_runs_are_part_of_the_base_of_their_feed(ledger: Ledger) -> None:
     """Only runs of that feed, only once they have ended; a later base takes the place of the first."""
     for run in ("r1", "r2"):
         (chunk,) = planned(ledger, run=run)
-        ledger.accept(ledger.submitted(ledger.sending(chunk), Submission(1)))
-        ledger.close(run, RunState.DONE)
-    ledger.compacted("prices", "other.parquet", ["r1"])
+        ledger.accept(ledger.save_submission(ledger.mark_sending(chunk), Submission(1)))
+        ledger.close_run(run, RunState.COMPLETED)
+    ledger.replace_base("prices", "other.parquet", ["r1"])
     assert [overlay.run for overlay in ledger.overlays("stock")] == ["r1", "r2"]
-    assert ledger.unmerged("stock") == (("r1", RunState.DONE), ("r2", RunState.DONE))
-    ledger.compacted("stock", "one.parquet", ["r1"])
+    assert ledger.uncompacted_runs("stock") == (("r1", RunState.COMPLETED), ("r2", RunState.COMPLETED))
+    ledger.replace_base("stock", "one.parquet", ["r1"])
     assert (ledger.generation("stock"), ledger.generation("prices")) == ("one.parquet", "other.parquet")
-    assert ledger.unmerged("stock") == (("r2", RunState.DONE),)
-    ledger.compacted("stock", "two.parquet", ["r2"])
+    assert ledger.uncompacted_runs("stock") == (("r2", RunState.COMPLETED),)
+    ledger.replace_base("stock", "two.parquet", ["r2"])
     assert (ledger.generation("stock"), ledger.overlays("stock")) == ("two.parquet", ())
     planned(ledger, run="r3")
-    with pytest.raises(Defect, match="run r3 was to be merged before it ended"):
-        ledger.compacted("stock", "three.parquet", ["r3"])
+    with pytest.raises(InternalError, match="run r3 was to be merged before it ended"):
+        ledger.replace_base("stock", "three.parquet", ["r3"])
     assert ledger.generation("stock") == "two.parquet"
-    ledger.compacted("stock", None, ["r1", "r2"])
+    ledger.replace_base("stock", None, ["r1", "r2"])
     assert ledger.generation("stock") is None
 
 
@@ -342,10 +342,10 @@ def test_runs_are_found_one_by_one_and_the_newest_first(ledger: Ledger) -> None:
     """By id, by feed and state, at most so many."""
     for number in range(25):
         planned(ledger, run=f"r{number:02}")
-    assert [run.id for run in ledger.runs()] == [f"r{number:02}" for number in range(24, 4, -1)]
-    assert [run.id for run in ledger.open_runs()][:2] == ["r00", "r01"]
-    found = ledger.run("r07")
+    assert [run.id for run in ledger.list_runs()] == [f"r{number:02}" for number in range(24, 4, -1)]
+    assert [run.id for run in ledger.list_open_runs()][:2] == ["r00", "r01"]
+    found = ledger.find_run("r07")
     assert found is not None
     assert (found.id, found.claimed, found.archive) == ("r07", None, None)
-    assert ledger.run("r7") is None
-    assert ledger.chunks("r99") == ()
+    assert ledger.find_run("r7") is None
+    assert ledger.list_chunks("r99") == ()

@@ -61,26 +61,26 @@ def test_an_older_layout_becomes_ours(packed: Path, tmp_path: Path) -> None:
     """What an older version wrote has after opening the tables of a new ledger, and its runs."""
     state = unpack(packed, tmp_path)
     with Ledger.open(state) as ledger:
-        assert [run.state.value for run in ledger.runs()] == ["sending", "held", "done", "done", "done"]
+        assert [run.state.value for run in ledger.list_runs()] == ["sending", "held", "done", "done", "done"]
         assert len(ledger.overlays("stock")) == 0
-    Ledger.open(tmp_path / "new").shut()
+    Ledger.open(tmp_path / "new").close()
     assert shape(state) == shape(tmp_path / "new")
 
 
 def test_looking_brings_an_older_layout_up_to_date_too(tmp_path: Path) -> None:
     """`status` of a new version works on the folder of an old one."""
-    with Ledger.read(unpack(PACKED[0], tmp_path)) as ledger:
-        assert len(ledger.runs()) == 5
+    with Ledger.open_read_only(unpack(PACKED[0], tmp_path)) as ledger:
+        assert len(ledger.list_runs()) == 5
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     """A reader beside a working process neither moves the journal nor touches the seal."""
     with Ledger.open(tmp_path) as ledger:
-        ledger.keep_token("t", "one", 1.0, 2.0)
-        before = schema.ledger_path(tmp_path).read_bytes(), seal.path_of(schema.ledger_path(tmp_path)).read_bytes()
-        with Ledger.read(tmp_path) as reader:
-            assert reader.token("t") == ("one", 1.0, 2.0)
-        after = schema.ledger_path(tmp_path).read_bytes(), seal.path_of(schema.ledger_path(tmp_path)).read_bytes()
+        ledger.save_token("t", "one", 1.0, 2.0)
+        before = schema.ledger_path(tmp_path).read_bytes(), seal.seal_path(schema.ledger_path(tmp_path)).read_bytes()
+        with Ledger.open_read_only(tmp_path) as reader:
+            assert reader.find_token("t") == ("one", 1.0, 2.0)
+        after = schema.ledger_path(tmp_path).read_bytes(), seal.seal_path(schema.ledger_path(tmp_path)).read_bytes()
     assert before == after
 
 
@@ -102,30 +102,30 @@ def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_the_seal_whole(tmp_path: Path) -> None:
     """What a killed process wrote is in the journal; the main file is as it was sealed, and damage to it is seen."""
-    Ledger.open(tmp_path).shut()
+    Ledger.open(tmp_path).close()
     path = schema.ledger_path(tmp_path)
     sealed = path.read_bytes()
     assert subprocess.run([sys.executable, "-c", DIES, tmp_path], check=False).returncode == -signal.SIGKILL
     assert path.read_bytes() == sealed
     assert path.with_name("ledger.sqlite-wal").stat().st_size > 0
-    with Ledger.read(tmp_path) as reader:
-        assert reader.token("t") == ("one", 1.0, 2.0)
+    with Ledger.open_read_only(tmp_path) as reader:
+        assert reader.find_token("t") == ("one", 1.0, 2.0)
     flip(path, len(sealed) // 2)
     with pytest.raises(StateError, match="not as this program left it"):
         Ledger.open(tmp_path)
     flip(path, len(sealed) // 2)
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.token("t") == ("one", 1.0, 2.0)
+        assert ledger.find_token("t") == ("one", 1.0, 2.0)
 
 
 def test_without_a_seal_sqlite_looks(tmp_path: Path) -> None:
     """After a crash in the middle of a copy there is no seal: a torn file is found all the same, a whole one sealed."""
     path = schema.ledger_path(tmp_path)
-    Ledger.open(tmp_path).shut()
-    seal.lift(path)
-    Ledger.open(tmp_path).shut()
-    assert seal.is_put(path)
-    seal.lift(path)
+    Ledger.open(tmp_path).close()
+    seal.remove_seal(path)
+    Ledger.open(tmp_path).close()
+    assert seal.has_seal(path)
+    seal.remove_seal(path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 4))
     with pytest.raises(StateError) as caught:
@@ -135,18 +135,18 @@ def test_without_a_seal_sqlite_looks(tmp_path: Path) -> None:
 
 def test_the_journal_is_copied_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many writes the journal starts anew, and the file is sealed again."""
-    monkeypatch.setattr(database, "WRITES", 3)
+    monkeypatch.setattr(database, "WRITES_PER_CHECKPOINT", 3)
     with Ledger.open(tmp_path) as ledger:
         for number in range(7):
-            ledger.keep_token(f"t{number}", "one", 1.0, 2.0)
+            ledger.save_token(f"t{number}", "one", 1.0, 2.0)
         assert os.path.getsize(schema.ledger_path(tmp_path).with_name("ledger.sqlite-wal")) < 40_000
-        seal.check(schema.ledger_path(tmp_path))
-        assert seal.is_put(schema.ledger_path(tmp_path))
+        seal.check_seal(schema.ledger_path(tmp_path))
+        assert seal.has_seal(schema.ledger_path(tmp_path))
 
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
     """An empty file in the ledger's place, where a sealed one was, is refused and not begun anew."""
-    Ledger.open(tmp_path).shut()
+    Ledger.open(tmp_path).close()
     schema.ledger_path(tmp_path).write_bytes(b"")
     with pytest.raises(StateError, match="not as this program left it"):
         Ledger.open(tmp_path)

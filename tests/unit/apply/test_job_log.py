@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.apply.job_log import LONGEST_MESSAGE, TracedRecord, trace
+from etl.apply.job_log import MAX_MESSAGE_LENGTH, RecordIdentity, match_log
 from etl.model.runs import LogRow
 
 NAMES = ("PartNo", "WarehouseCode", "LocationCode")
 
 
-def records(*keys: str) -> list[TracedRecord]:
+def records(*keys: str) -> list[RecordIdentity]:
     """Records from keys written `part|warehouse|location`."""
-    return [TracedRecord(key, tuple(key.split("|")), row) for row, key in enumerate(keys, 2)]
+    return [RecordIdentity(key, tuple(key.split("|")), row) for row, key in enumerate(keys, 2)]
 
 
-def found(keys: list[TracedRecord], message: str = "", row: str | None = None, severity: int = 3) -> list[str]:
-    return [item.key for item in trace(keys, [LogRow(severity, message, row)], NAMES).refusals]
+def found(keys: list[RecordIdentity], message: str = "", row: str | None = None, severity: int = 3) -> list[str]:
+    return [item.key for item in match_log(keys, [LogRow(severity, message, row)], NAMES).record_errors]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_values_are_found_as_whole_tokens(message: str, expected: list[str]) -> 
 @pytest.mark.parametrize("key", ["Skruv 6x40, förzinkad", 'a"b', "å/ä\\ö", "1 2", "(x)", "tab\there", "50%", "A."])
 def test_unusual_keys_are_found_in_text_and_json(key: str) -> None:
     """Spaces, quotes, umlauts and escapes do not hide a key, neither in the message nor in the row."""
-    keys = [TracedRecord(key, (key,), 2), TracedRecord("other", ("other",), 3)]
+    keys = [RecordIdentity(key, (key,), 2), RecordIdentity("other", ("other",), 3)]
     assert found(keys, f"Row {key} failed") == [key]
     assert found(keys, "failed", json.dumps({"PartNo": key, "OnhandValue": 1})) == [key]
     assert found(keys, "failed", json.dumps({"Some": key}, ensure_ascii=True)) == [key]
@@ -71,8 +71,8 @@ def test_records_that_cannot_be_told_apart_are_all_refused() -> None:
 def test_ambiguous_findings_are_not_sure() -> None:
     """`sure` counts only records that an error names beyond doubt."""
     keys = records("A|W1|L1", "A|W2|L1", "B|W2|L1")
-    traced = trace(keys, [LogRow(3, "A is bad"), LogRow(3, "B is bad"), LogRow(3, "nobody")], NAMES)
-    assert (traced.sure, traced.errors, traced.untraced_errors) == (1, 3, 1)
+    traced = match_log(keys, [LogRow(3, "A is bad"), LogRow(3, "B is bad"), LogRow(3, "nobody")], NAMES)
+    assert (traced.certain, traced.error_count, traced.unmatched_errors) == (1, 3, 1)
 
 
 def test_other_values_of_the_row_are_not_taken_for_keys() -> None:
@@ -99,19 +99,19 @@ def test_information_rows_are_ignored_and_the_worst_message_wins() -> None:
     """Start and finish rows name nobody; of several complaints the highest severity is kept, once per key."""
     keys = records("A", "B")
     rows = [LogRow(1, "Start A"), LogRow(2, "A: image"), LogRow(3, "A: gone"), LogRow(2, "B: image"), LogRow(2, "?")]
-    traced = trace(keys, rows, NAMES)
-    assert [(item.key, item.severity, item.message) for item in traced.refusals] == [
+    traced = match_log(keys, rows, NAMES)
+    assert [(item.key, item.severity, item.message) for item in traced.record_errors] == [
         ("A", 3, "A: gone"),
         ("B", 2, "B: image"),
     ]
-    assert traced.untraced_warnings == 1
+    assert traced.unmatched_warnings == 1
     assert traced.positions == {0, 1}
 
 
 def test_messages_are_kept_on_one_line_and_short() -> None:
     """Long messages are cut, line breaks removed."""
-    (refusal,) = trace(records("A"), [LogRow(3, "A:\n" + "x" * 2000)]).refusals
-    assert len(refusal.message) == LONGEST_MESSAGE
+    (refusal,) = match_log(records("A"), [LogRow(3, "A:\n" + "x" * 2000)]).record_errors
+    assert len(refusal.message) == MAX_MESSAGE_LENGTH
     assert "\n" not in refusal.message
 
 
@@ -121,6 +121,6 @@ def test_messages_are_kept_on_one_line_and_short() -> None:
 )
 def test_a_named_row_is_always_found(keys: list[str], cut: int) -> None:
     """Whatever the key looks like: a row that carries it whole is traced to (at least) its record."""
-    made = [TracedRecord(key, (key,), 2) for key in keys]
+    made = [RecordIdentity(key, (key,), 2) for key in keys]
     row = json.dumps({"PartNo": keys[0], "Name": "x" * cut})[: len(json.dumps({"PartNo": keys[0]})) + cut]
     assert keys[0] in found(made, "failed", row)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply.job_matching import epoch, fitting, fitting_job, running
+from etl.apply.job_matching import parse_epoch, candidate_jobs, match_job, may_be_running
 from etl.model.runs import Chunk, Job
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
@@ -18,7 +18,7 @@ JOB = Job(5, 1, False, total=10, started="2026-03-01T12:00:01.5")
 
 def test_the_only_fitting_job_is_adopted() -> None:
     """Right count, right time, unknown id."""
-    assert fitting_job(CHUNK, [JOB, replace(JOB, id=6, total=11)], {}) == JOB
+    assert match_job(CHUNK, [JOB, replace(JOB, id=6, total=11)], {}) == JOB
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_the_only_fitting_job_is_adopted() -> None:
 )
 def test_a_job_that_does_not_fit_is_left_alone(job: Job) -> None:
     """Another count, another time or no time: not ours."""
-    assert fitting_job(CHUNK, [job], {}) is None
+    assert match_job(CHUNK, [job], {}) is None
 
 
 def test_all_that_may_be_ours_are_known() -> None:
     """While one of them runs, nothing is sent again: it might come last."""
     twin = replace(JOB, id=6)
-    assert fitting(CHUNK, [JOB, replace(JOB, id=7, total=11), twin], {}) == (JOB, twin)
-    assert fitting(CHUNK, [JOB, twin], {5: SENT}) == (twin,)
-    assert fitting(replace(CHUNK, sent_at=None), [JOB], {}) == ()
+    assert candidate_jobs(CHUNK, [JOB, replace(JOB, id=7, total=11), twin], {}) == (JOB, twin)
+    assert candidate_jobs(CHUNK, [JOB, twin], {5: SENT}) == (twin,)
+    assert candidate_jobs(replace(CHUNK, sent_at=None), [JOB], {}) == ()
 
 
 def test_a_job_of_before_the_clock_was_set_may_be_ours() -> None:
@@ -53,30 +53,30 @@ def test_a_job_of_before_the_clock_was_set_may_be_ours() -> None:
     known = {1: SENT - 3600, 2: SENT - 120 + hours, 3: SENT - 3500}
     jobs = [older, newer, replace(older, id=3, started="2026-03-01T11:01:40"), JOB]
     late = replace(CHUNK, sent_at=SENT + hours)
-    assert fitting(late, jobs, known) == ()
-    assert running(late, jobs, known)
-    assert not running(late, [*jobs[:3], replace(JOB, finished=True)], known)
-    assert not running(late, [*jobs[:3], replace(JOB, total=11)], known)
-    assert not running(late, jobs[2:], {3: SENT - 3500})
+    assert candidate_jobs(late, jobs, known) == ()
+    assert may_be_running(late, jobs, known)
+    assert not may_be_running(late, [*jobs[:3], replace(JOB, finished=True)], known)
+    assert not may_be_running(late, [*jobs[:3], replace(JOB, total=11)], known)
+    assert not may_be_running(late, jobs[2:], {3: SENT - 3500})
 
 
 def test_known_jobs_and_pairs_are_not_adopted() -> None:
     """A job of another chunk is never taken, and of two that fit neither is."""
-    assert fitting_job(CHUNK, [JOB], {5: SENT}) is None
-    assert fitting_job(CHUNK, [JOB, replace(JOB, id=6)], {}) is None
-    assert fitting_job(replace(CHUNK, sent_at=None), [JOB], {}) is None
+    assert match_job(CHUNK, [JOB], {5: SENT}) is None
+    assert match_job(CHUNK, [JOB, replace(JOB, id=6)], {}) is None
+    assert match_job(replace(CHUNK, sent_at=None), [JOB], {}) is None
 
 
 def test_the_zone_is_learnt_from_our_own_jobs() -> None:
     """Times without a zone are read in the zone our known jobs show."""
     local = replace(JOB, started="2026-03-01T13:00:01")
     ours = Job(4, 2, True, total=3, started="2026-03-01T12:50:02")
-    assert fitting_job(CHUNK, [local], {}) is None
-    assert fitting_job(CHUNK, [local, ours], {4: SENT - 600}) == local
+    assert match_job(CHUNK, [local], {}) is None
+    assert match_job(CHUNK, [local, ours], {4: SENT - 600}) == local
 
 
 def test_times_are_read_with_and_without_zone() -> None:
     """A zone in the text is believed; seven digits of a second are cut."""
-    assert epoch("2026-03-01T13:00:00+01:00") == SENT
-    assert epoch("2026-03-01T12:00:00Z") == SENT
-    assert epoch("2026-03-01T12:00:00.1234567") == pytest.approx(SENT + 0.123456, abs=1e-5)
+    assert parse_epoch("2026-03-01T13:00:00+01:00") == SENT
+    assert parse_epoch("2026-03-01T12:00:00Z") == SENT
+    assert parse_epoch("2026-03-01T12:00:00.1234567") == pytest.approx(SENT + 0.123456, abs=1e-5)

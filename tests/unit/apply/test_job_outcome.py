@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply.job_log import TracedRecord, trace
-from etl.apply.job_outcome import Accept, Fail, Halve, Repeat, SendRest, Verdict, reach
+from etl.apply.job_log import RecordIdentity, match_log
+from etl.apply.job_outcome import Accept, Fail, Halve, Repeat, SendRemainder, JobOutcome, decide
 from etl.model.runs import Chunk, Job, LogRow
 
 CHUNK = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 4, 4)
-RECORDS = [TracedRecord(key, (key,), row) for row, key in enumerate(("AA", "BB", "CC", "DD"), 2)]
+RECORDS = [RecordIdentity(key, (key,), row) for row, key in enumerate(("AA", "BB", "CC", "DD"), 2)]
 
 
 def judge(
@@ -22,20 +22,20 @@ def judge(
     chunk: Chunk = CHUNK,
     messages: tuple[str, ...] = (),
     bad: int = 0,
-) -> Verdict:
+) -> JobOutcome:
     records = RECORDS[: chunk.records]
-    return reach(
+    return decide(
         replace(chunk, messages=messages, validation_failures=bad),
         Job(9, status, True, total=chunk.records, failed=failed),
         rows,
-        lambda found: trace(records, found),
+        lambda found: match_log(records, found),
         lambda: records[0],
     )
 
 
-def keys(verdict: Verdict) -> list[str]:
-    assert isinstance(verdict, Accept | SendRest | Fail)
-    return [item.key for item in verdict.refusals]
+def keys(verdict: JobOutcome) -> list[str]:
+    assert isinstance(verdict, Accept | SendRemainder | Fail)
+    return [item.key for item in verdict.record_errors]
 
 
 def test_clean_success_is_accepted() -> None:
@@ -55,7 +55,7 @@ def test_warnings_keep_their_record_unaccepted() -> None:
 
 def test_untraceable_warnings_are_only_reported() -> None:
     """A warning that names nobody refuses nobody, and is counted."""
-    assert judge(2, 0, LogRow(2, "something")) == Accept(untraced=1)
+    assert judge(2, 0, LogRow(2, "something")) == Accept(unmatched=1)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_validation_failures_of_the_answer_count() -> None:
 def test_after_validation_failed_the_rest_goes_again() -> None:
     """Status 4 imported nothing: without the named ones it is sent again, unnamed it is halved."""
     verdict = judge(4, 1, LogRow(3, "BB bad"))
-    assert isinstance(verdict, SendRest)
+    assert isinstance(verdict, SendRemainder)
     assert verdict.positions == {1}
     assert isinstance(judge(4, 0), Halve)
     assert isinstance(judge(4, 4), Halve)
@@ -107,7 +107,7 @@ def test_failed_job_without_a_reason_is_repeated_once() -> None:
     assert isinstance(judge(3, 0, chunk=replace(CHUNK, repeats=1)), Fail)
     assert isinstance(judge(3, 4, chunk=replace(CHUNK, repeats=1)), Fail)
     assert isinstance(judge(3, 1), Halve)
-    assert isinstance(judge(3, 1, LogRow(3, "CC bad")), SendRest)
+    assert isinstance(judge(3, 1, LogRow(3, "CC bad")), SendRemainder)
 
 
 def test_ended_with_an_unknown_status_is_not_accepted() -> None:

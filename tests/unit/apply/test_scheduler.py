@@ -9,14 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.apply import scheduler as schedule
-from etl.apply.scheduler import Action, Ask, Course, Read, Room, Submit, Turn, Wait, after, next_action
+from etl.apply.scheduler import (
+    Action,
+    Poll,
+    RunProgress,
+    ReadLog,
+    Capacity,
+    Submit,
+    ActionHistory,
+    Wait,
+    update_history,
+    next_action,
+)
 from etl.model.runs import Chunk, ChunkState
 
-WIDE = Room(in_flight=4, unfinished=100)
+WIDE = Capacity(in_flight=4, unfinished=100)
 BASE = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 1, 1)
 
 
-def chunk(number: int, state: ChunkState = ChunkState.PLANNED, **more: object) -> Chunk:
+def chunk(number: int, state: ChunkState = ChunkState.READY, **more: object) -> Chunk:
     return replace(BASE, number=number, state=state, **more)  # type: ignore[arg-type]
 
 
@@ -24,15 +35,15 @@ def sent(number: int, state: ChunkState = ChunkState.SUBMITTED, **more: object) 
     return chunk(number, state, **{"sent_at": 0.0, **more})
 
 
-def course(*chunks: Chunk, run: str = "r", **more: object) -> Course:
-    return Course(tuple(replace(one, run=run) for one in chunks), **more)  # type: ignore[arg-type]
+def course(*chunks: Chunk, run: str = "r", **more: object) -> RunProgress:
+    return RunProgress(tuple(replace(one, run=run) for one in chunks), **more)  # type: ignore[arg-type]
 
 
 def names(action: Action) -> str:
     """`submit r1`, `ask r1 r2`, `wait 2.0`."""
     if isinstance(action, Wait):
         return f"wait {action.seconds:.1f}"
-    chunks = action.chunks if isinstance(action, Ask) else (action.chunk,)
+    chunks = action.chunks if isinstance(action, Poll) else (action.chunk,)
     return " ".join([type(action).__name__.lower(), *(f"{one.run}{one.number}" for one in chunks)])
 
 
@@ -45,30 +56,30 @@ def test_nothing_left_waits() -> None:
 def test_planned_chunks_leave_in_order_while_there_is_room() -> None:
     """The lowest number first, until so many jobs are unfinished, over all runs."""
     travelling = sent(1, sent_at=100.0)
-    assert names(next_action([course(travelling, chunk(2), chunk(3))], Room(4, 2), 100)) == "submit r2"
-    assert names(next_action([course(travelling, chunk(2), chunk(3))], Room(4, 1), 100)) == "wait 0.2"
-    assert names(next_action([course(travelling), course(chunk(1), run="q")], Room(4, 1), 100)) == "wait 0.2"
+    assert names(next_action([course(travelling, chunk(2), chunk(3))], Capacity(4, 2), 100)) == "submit r2"
+    assert names(next_action([course(travelling, chunk(2), chunk(3))], Capacity(4, 1), 100)) == "wait 0.2"
+    assert names(next_action([course(travelling), course(chunk(1), run="q")], Capacity(4, 1), 100)) == "wait 0.2"
 
 
 def test_so_many_imports_may_be_without_an_answer() -> None:
     """Answers that take long hold up no more than that; what has been answered takes no such room."""
     leaving = course(*(chunk(number) for number in range(1, 5)))
-    assert names(next_action([leaving], Room(2, 100), 0, busy={("r", 1)})) == "submit r2"
-    assert names(next_action([leaving], Room(2, 100), 0, busy={("r", 1), ("r", 2)})) == "wait 60.0"
+    assert names(next_action([leaving], Capacity(2, 100), 0, busy={("r", 1)})) == "submit r2"
+    assert names(next_action([leaving], Capacity(2, 100), 0, busy={("r", 1), ("r", 2)})) == "wait 60.0"
     answered = course(*(sent(number, sent_at=100.0) for number in range(1, 9)), chunk(9))
-    assert names(next_action([answered], Room(2, 100), 100)) == "submit r9"
+    assert names(next_action([answered], Capacity(2, 100), 100)) == "submit r9"
 
 
 def test_questions_without_an_answer_hold_up_questions_only() -> None:
     """As many as imports; a common question is one, however many jobs it is about."""
     jobs = [course(*(sent(number) for number in range(1, 5)), chunk(5), ended={1: None, 2: None, 3: None})]
     logs = {("r", 1), ("r", 2)}
-    assert names(next_action(jobs, Room(3, 100), 10, busy=logs)) == "read r3"
-    assert names(next_action(jobs, Room(2, 100), 10, busy=logs)) == "submit r5"
+    assert names(next_action(jobs, Capacity(3, 100), 10, busy=logs)) == "read r3"
+    assert names(next_action(jobs, Capacity(2, 100), 10, busy=logs)) == "submit r5"
     common = [course(*(sent(number) for number in range(1, 5)))]
     asked = {("r", 1), ("r", 2), ("r", 3)}
-    assert names(next_action(common, Room(2, 100), 10, busy=asked)) == "ask r4"
-    assert names(next_action(common, Room(2, 100), 10, busy=asked, together=False)) == "wait 60.0"
+    assert names(next_action(common, Capacity(2, 100), 10, busy=asked)) == "ask r4"
+    assert names(next_action(common, Capacity(2, 100), 10, busy=asked, poll_together=False)) == "wait 60.0"
 
 
 def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
@@ -102,7 +113,7 @@ def test_the_log_of_an_ended_job_is_read_at_once() -> None:
     assert names(next_action([ended], WIDE, 10)) == "read r1"
     waiting = course(sent(1, not_before=12.0), chunk(2), ended={1: None})
     assert names(next_action([waiting], WIDE, 10)) == "submit r2"
-    assert names(next_action([waiting], Room(4, 1), 10)) == "wait 2.0"
+    assert names(next_action([waiting], Capacity(4, 1), 10)) == "wait 2.0"
 
 
 def test_postponed_chunks_wait_their_time() -> None:
@@ -131,7 +142,7 @@ def test_several_jobs_are_asked_for_at_once() -> None:
     earlier = [course(one), course(two, run="q")]
     assert names(next_action(earlier, WIDE, 10.0)) == "ask r1 q2"
     assert names(next_action(earlier, WIDE, 9.9)) == "wait 0.1"
-    assert names(next_action(courses, WIDE, 10.1, together=False)) == "ask r1"
+    assert names(next_action(courses, WIDE, 10.1, poll_together=False)) == "ask r1"
     assert names(next_action([course(one)], WIDE, 10.1)) == "ask r1"
     soon = [course(one, replace(two, polled_at=9.6))]
     assert names(next_action(soon, WIDE, 10.1)) == "ask r1"
@@ -140,17 +151,17 @@ def test_several_jobs_are_asked_for_at_once() -> None:
 def test_a_job_that_is_not_listed_is_asked_for_by_itself() -> None:
     """In its turn, and never with the others."""
     courses = [course(sent(1, job_id=7), sent(2, job_id=8, sent_at=1.0), sent(3, job_id=9, sent_at=1.0))]
-    assert names(next_action(courses, WIDE, 10, alone={7})) == "ask r1"
-    assert names(next_action(courses, WIDE, 10, alone={8})) == "ask r1 r3"
-    assert names(next_action(courses, WIDE, 10, alone={7, 8, 9})) == "ask r1"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7})) == "ask r1"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={8})) == "ask r1 r3"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7, 8, 9})) == "ask r1"
 
 
-def turns(courses: list[Course], count: int, **more: object) -> list[type]:
+def turns(courses: list[RunProgress], count: int, **more: object) -> list[type]:
     """What so many moves in a row are, if none of them changes anything."""
-    turn, seen = Turn(), []
+    turn, seen = ActionHistory(), []
     for _ in range(count):
-        action = next_action(courses, WIDE, 10, turn=turn, **more)  # type: ignore[arg-type]
-        turn = after(turn, action)  # type: ignore[arg-type]
+        action = next_action(courses, WIDE, 10, history=turn, **more)  # type: ignore[arg-type]
+        turn = update_history(turn, action)  # type: ignore[arg-type]
         seen.append(type(action))
     return seen
 
@@ -158,15 +169,15 @@ def turns(courses: list[Course], count: int, **more: object) -> list[type]:
 def test_sends_and_logs_go_before_questions_and_never_shut_them_out() -> None:
     """A question that is due waits for so many of them at most; for fewer where each job needs one of its own."""
     both = [course(sent(1), sent(2), *(chunk(number) for number in range(3, 9)))]
-    assert turns(both, 34) == ([Submit] * 16 + [Ask]) * 2
-    assert turns(both, 6, together=False) == [Submit, Submit, Ask] * 2
+    assert turns(both, 34) == ([Submit] * 16 + [Poll]) * 2
+    assert turns(both, 6, together=False) == [Submit, Submit, Poll] * 2
     reading = [course(sent(1), sent(2), sent(3), ended={2: None})]
-    assert turns(reading, 17) == [Read] * 16 + [Ask]
+    assert turns(reading, 17) == [ReadLog] * 16 + [Poll]
 
 
 def test_sends_and_logs_take_turns() -> None:
     """Neither a backlog of logs nor one of imports stops the other."""
-    assert turns([course(sent(1), sent(2), chunk(3), ended={1: None, 2: None})], 4) == [Read, Submit] * 2
+    assert turns([course(sent(1), sent(2), chunk(3), ended={1: None, 2: None})], 4) == [ReadLog, Submit] * 2
 
 
 def test_logs_of_urgent_runs_are_read_first() -> None:
@@ -179,12 +190,12 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
     """Urgent runs go before others, take turns among themselves, and never shut the others out."""
     seen: list[str] = []
     last = {"p": 0.0, "q": 0.0, "u": 0.0, "v": 0.0}
-    turn = Turn()
+    turn = ActionHistory()
     for now in range(1, 13):
         courses = [course(chunk(1), run=run, urgent=run in "uv", sent=last[run]) for run in sorted(last)]
-        action = next_action(courses, WIDE, now, turn=turn)
+        action = next_action(courses, WIDE, now, history=turn)
         assert isinstance(action, Submit)
-        turn = after(turn, action)
+        turn = update_history(turn, action)
         last[action.chunk.run] = float(now)
         seen.append(action.chunk.run)
     assert "".join(seen) == "uvupvuvquvup"
@@ -192,17 +203,17 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
 
 def test_a_job_that_runs_for_long_takes_no_room_from_others() -> None:
     """Jobs that do not end stop their own run, and no other one."""
-    stuck = course(*(sent(n, polls=schedule.LONG, polled_at=10.0) for n in (1, 2)), chunk(3))
-    assert names(next_action([stuck], Room(4, 2), 10)) == "wait 30.0"
-    assert names(next_action([stuck, course(chunk(1), run="q")], Room(4, 2), 10)) == "submit q1"
+    stuck = course(*(sent(n, polls=schedule.LONG_RUNNING_POLLS, polled_at=10.0) for n in (1, 2)), chunk(3))
+    assert names(next_action([stuck], Capacity(4, 2), 10)) == "wait 30.0"
+    assert names(next_action([stuck, course(chunk(1), run="q")], Capacity(4, 2), 10)) == "submit q1"
     young = course(sent(1, polls=1, polled_at=10.0), sent(2, polls=1, polled_at=10.0))
-    assert names(next_action([young, course(chunk(1), run="q")], Room(4, 2), 10)) == "wait 0.2"
+    assert names(next_action([young, course(chunk(1), run="q")], Capacity(4, 2), 10)) == "wait 0.2"
 
 
 def test_a_long_backlog_leaves_evenly() -> None:
     """More than a minute's worth of imports leaves one by one at the rate of the limit; urgent ones, logs and less than
     a minute's worth leave at once. A last import that the clock puts in the future holds nothing up."""
-    room = Room(4, 100, limit=3, spacing=2.0)
+    room = Capacity(4, 100, request_limit=3, request_spacing=2.0)
     backlog = [chunk(number) for number in range(2, 6)]
     load = course(*backlog, sent=9.5)
     assert names(next_action([load], room, 10)) == "wait 1.5"
@@ -217,15 +228,15 @@ def test_urgent_runs_find_room_whatever_others_have_under_way() -> None:
     """A long load of products keeps no stock waiting; stock keeps products waiting, and other stock."""
     load = course(sent(1, sent_at=10.0), sent(2, sent_at=10.0), chunk(3))
     stock = course(chunk(1), run="u", urgent=True)
-    assert names(next_action([load, stock], Room(4, 2), 10)) == "submit u1"
+    assert names(next_action([load, stock], Capacity(4, 2), 10)) == "submit u1"
     full = course(sent(1, sent_at=10.0), sent(2, sent_at=10.0), run="v", urgent=True)
-    assert names(next_action([full, stock], Room(4, 2), 10)) == "wait 0.2"
-    assert names(next_action([full, course(chunk(1))], Room(4, 2), 10)) == "wait 0.2"
+    assert names(next_action([full, stock], Capacity(4, 2), 10)) == "wait 0.2"
+    assert names(next_action([full, course(chunk(1))], Capacity(4, 2), 10)) == "wait 0.2"
 
 
 def test_questions_grow_rarer() -> None:
     """Pauses never shrink; a stuck job costs twelve requests an hour."""
-    pauses = [schedule.poll_pause(polls) for polls in range(200)]
+    pauses = [schedule.poll_delay(polls) for polls in range(200)]
     assert pauses[:9] == [0.25, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 300
@@ -233,13 +244,13 @@ def test_questions_grow_rarer() -> None:
 
 def test_the_first_question_comes_about_when_such_jobs_usually_end() -> None:
     """Somewhat before; the second one soon after that, then rarer; within bounds however quick or slow they are."""
-    assert [schedule.poll_pause(polls, 10.0) for polls in range(6)] == [8, 2.5, 5, 10, 20, 30]
-    assert schedule.poll_pause(0, 0.001) == schedule.poll_pause(1, 0.001) == 0.1
-    assert schedule.poll_pause(0, 3600) == schedule.poll_pause(1, 3600) == 30
-    assert [schedule.poll_pause(polls, 10.0) for polls in (schedule.SLOW, schedule.STUCK)] == [60, 300]
+    assert [schedule.poll_delay(polls, 10.0) for polls in range(6)] == [8, 2.5, 5, 10, 20, 30]
+    assert schedule.poll_delay(0, 0.001) == schedule.poll_delay(1, 0.001) == 0.1
+    assert schedule.poll_delay(0, 3600) == schedule.poll_delay(1, 3600) == 30
+    assert [schedule.poll_delay(polls, 10.0) for polls in (schedule.SLOW_POLLS, schedule.STUCK_POLLS)] == [60, 300]
     running = [course(sent(1, sent_at=0.0))]
-    assert names(next_action(running, WIDE, 7, usual={BASE.operation: 10.0})) == "wait 1.0"
-    assert names(next_action(running, WIDE, 7, usual={"Product/ImportProducts": 10.0})) == "ask r1"
+    assert names(next_action(running, WIDE, 7, usual_durations={BASE.operation: 10.0})) == "wait 1.0"
+    assert names(next_action(running, WIDE, 7, usual_durations={"Product/ImportProducts": 10.0})) == "ask r1"
 
 
 CHUNKS = st.lists(
@@ -270,25 +281,30 @@ def test_every_action_is_allowed(
         )
         for name, made in enumerate(runs)
     ]
-    action = next_action(courses, Room(4, most), now, turn=Turn(turn, read=read))
+    action = next_action(courses, Capacity(4, most), now, history=ActionHistory(turn, last_was_log_read=read))
     if isinstance(action, Wait):
-        assert 0 < action.seconds <= schedule.LONGEST_WAIT
+        assert 0 < action.seconds <= schedule.MAX_WAIT
         return
-    acting = action.chunks if isinstance(action, Ask) else (action.chunk,)
-    assert not any(now < (one.not_before or 0) <= now + schedule.LONGEST_WAIT for one in acting)
+    acting = action.chunks if isinstance(action, Poll) else (action.chunk,)
+    assert not any(now < (one.not_before or 0) <= now + schedule.MAX_WAIT for one in acting)
     if isinstance(action, Submit):
         own = courses[int(action.chunk.run)].chunks
-        assert action.chunk.state is ChunkState.PLANNED
+        assert action.chunk.state is ChunkState.READY
         assert action.chunk.wave == min(one.wave for one in own)
-        assert sum(one.state is not ChunkState.PLANNED for one in own) < most
+        assert sum(one.state is not ChunkState.READY for one in own) < most
         assert not any(one.state is ChunkState.SENDING for one in own)
         everything = [one for run in courses for one in run.chunks]
-        assert sum(one.state is not ChunkState.PLANNED and one.polls < schedule.LONG for one in everything) < most
+        assert (
+            sum(one.state is not ChunkState.READY and one.polls < schedule.LONG_RUNNING_POLLS for one in everything)
+            < most
+        )
 
 
 def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
     """Unless it was put off; the others wait for their time, which is later when the pauses are stretched."""
     running = course(sent(1, job_id=7), sent(2, job_id=8))
-    assert names(next_action([running], WIDE, 0.1, together=False, noticed={7})) == "ask r1"
-    assert names(next_action([course(sent(1, job_id=7, not_before=20.0))], WIDE, 0.1, noticed={7})) == "wait 19.9"
-    assert names(next_action([running], WIDE, 0.1, scale=10.0)) == "wait 2.4"
+    assert names(next_action([running], WIDE, 0.1, poll_together=False, jobs_with_event={7})) == "ask r1"
+    assert (
+        names(next_action([course(sent(1, job_id=7, not_before=20.0))], WIDE, 0.1, jobs_with_event={7})) == "wait 19.9"
+    )
+    assert names(next_action([running], WIDE, 0.1, poll_scale=10.0)) == "wait 2.4"

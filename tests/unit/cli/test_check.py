@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from etl.cli import cases
 from etl.cli.main import main
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import lint as mapping_advice
 from etl.mapping import load as mapping_file
 from tests.support.builders import mapping, run, table
@@ -34,10 +34,10 @@ record:
 @pytest.mark.parametrize("feed", FEEDS)
 def test_shipped_cases_hold(feed: str) -> None:
     """Each case of a shipped mapping comes out as it says."""
-    read = mapping_file.read(ROOT / f"mappings/{feed}.yaml")
-    found = cases.folders(read)
+    read = mapping_file.load_mapping(ROOT / f"mappings/{feed}.yaml")
+    found = cases.case_folders(read)
     assert found
-    assert [cases.differences(read, case) for case in found] == [[]] * len(found)
+    assert [cases.find_differences(read, case) for case in found] == [[]] * len(found)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_expected_is_written_where_it_is_missing(stock: Path) -> None:
 
 
 def codes(text: str) -> list[str]:
-    return [warning.code for warning in mapping_advice.advice(mapping(text))]
+    return [warning.code for warning in mapping_advice.lint_mapping(mapping(text))]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_cannot_be_created_is_a_warning() -> None:
 
 
 def refused(text: str) -> list[str]:
-    with pytest.raises(MappingInvalid) as error:
+    with pytest.raises(InvalidMappingError) as error:
         mapping(text)
     return [problem.code for problem in error.value.problems]
 
@@ -152,5 +152,5 @@ def test_own_cannot_hold_in_what_goes_whole() -> None:
 
 def test_case_folders_go_by_the_feed(stock: Path) -> None:
     """Every folder below <feed>.cases is one."""
-    read = mapping_file.read(stock / "erp-stock.yaml")
-    assert [re.sub(r".*/", "", str(case)) for case in cases.folders(read)] == ["next-day"]
+    read = mapping_file.load_mapping(stock / "erp-stock.yaml")
+    assert [re.sub(r".*/", "", str(case)) for case in cases.case_folders(read)] == ["next-day"]

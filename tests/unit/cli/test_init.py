@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl.cli import init as draft
-from etl.contract.spec import load
+from etl.contract.spec import load_contract
 from etl.errors import UsageError
 from etl.mapping import column_types as guess
 from etl.mapping import field_matching as likeness
@@ -42,7 +42,7 @@ EXPORTS = sorted(path for path in (ROOT / "etl/demo/data").rglob("*") if path.su
 )
 def test_types(cells: list[str], kind: str, settings: dict[str, str]) -> None:
     """The type that all cells have, with the marks and formats that read them; leading zeros stay text."""
-    found = guess.column(cells)
+    found = guess.guess_column_type(cells)
     assert (found.type, found.settings) == (kind, settings)
 
 
@@ -58,9 +58,9 @@ def test_types(cells: list[str], kind: str, settings: dict[str, str]) -> None:
 )
 def test_doubts(cells: list[str], kind: str, doubt: str) -> None:
     """What could be two things, and the few cells that are something else, are said."""
-    found = guess.column(cells)
+    found = guess.guess_column_type(cells)
     assert found.type == kind
-    assert doubt in found.doubt
+    assert doubt in found.uncertainty
 
 
 @pytest.mark.parametrize(
@@ -74,29 +74,29 @@ def test_doubts(cells: list[str], kind: str, doubt: str) -> None:
 def test_headers(header: str, field: str) -> None:
     """Headers in five languages find their field; one that means nothing finds none."""
     names = ["PartNo", "PriceSale", "CurrencyCode", "OnhandValue", "IncomingValue", "PriceListCode", "PriceRecommended"]
-    assert likeness.pairs([header, "Qxzzy"], names) == {field: header}
+    assert likeness.match_fields([header, "Qxzzy"], names) == {field: header}
 
 
 def test_words_name_fields() -> None:
     """Every field with synonyms is one of the contract's, and they are written as they are compared."""
-    fields = {name for schema in load().schemas.values() for name in schema}
+    fields = {name for schema in load_contract().schemas.values() for name in schema}
     assert set(likeness.SYNONYMS) <= fields
     for words in likeness.SYNONYMS.values():
-        assert [likeness.plain(word) for word in words.split()] == words.split()
+        assert [likeness.normalize_header(word) for word in words.split()] == words.split()
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.name)
 def test_drafts_of_the_demo(path: Path, tmp_path: Path) -> None:
     """Every draft passes the check, or says at its end exactly what the check asks for."""
-    text = draft.text_of(path, None)
-    missing = draft.problems_of(text)
+    text = draft.draft_mapping(path, None)
+    missing = draft.find_draft_problems(text)
     if missing:
         assert text.endswith("".join(f"#   {problem}\n" for problem in missing))
         assert "TODO" in text
     else:
         made = tmp_path / "draft.yaml"
         made.write_text(text, encoding="utf-8")
-        assert mapping_file.read(made).operation.id in text
+        assert mapping_file.load_mapping(made).operation.id in text
 
 
 def test_a_draft_reads_its_file(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_draft_reads_its_file(tmp_path: Path) -> None:
         'Rapport 24.11.2026\n\n"no";Art.nr;Saldo;Lager;Hylla: A;x*\n'.encode("cp1252")
         + "".join(f"{n};{n:05};{n},5;Malmö;a;b\n" for n in range(1, 9)).encode("cp1252")
     )
-    text = draft.text_of(path, None)
+    text = draft.draft_mapping(path, None)
     assert "operation: Product/ImportOnhands" in text
     assert 'files: "saldo_*.csv"' in text
     assert "feed: saldo\n" in text
@@ -119,18 +119,18 @@ def test_a_draft_reads_its_file(tmp_path: Path) -> None:
         assert line in text
     assert "# TODO LocationCode" in text
     assert '# "x*"' in text
-    assert any("LocationCode" in problem for problem in draft.problems_of(text))
+    assert any("LocationCode" in problem for problem in draft.find_draft_problems(text))
     whole = text + "  LocationCode: {value: A}\n"
-    assert draft.problems_of(whole) == []
+    assert draft.find_draft_problems(whole) == []
 
 
 def test_an_operation_by_its_name() -> None:
     """The part behind the slash is enough where it is the only one; the others are named."""
-    assert draft._operation("importonhands").id == "Product/ImportOnhands"
+    assert draft._find_operation("importonhands").id == "Product/ImportOnhands"
     with pytest.raises(UsageError, match="two imports"):
-        draft._operation("ImportProducts")
+        draft._find_operation("ImportProducts")
     with pytest.raises(UsageError, match="no import"):
-        draft._operation("ImportAll")
+        draft._find_operation("ImportAll")
 
 
 def test_a_mapping_is_not_overwritten(tmp_path: Path) -> None:
@@ -146,6 +146,6 @@ def test_the_evidence(tmp_path: Path) -> None:
     """Sentences on encoding, delimiter and header, and the columns."""
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n")
-    shown = "\n".join(draft.evidence(path))
+    shown = "\n".join(draft.explain_detection(path))
     assert "delimiter semicolon" in shown
     assert shown.endswith("2 columns: a, b")

@@ -32,12 +32,12 @@ per_seconds = 30
 
 def test_a_whole_file_is_read() -> None:
     """Given values are taken, the others are defaults."""
-    settings = config.parse(GOOD)
+    settings = config.parse_settings(GOOD)
     assert settings.connect is not None
     assert settings.connect.token_endpoint == ("https://acme.api-se.playground.norce.tech/identity/1.0/connect/token")
     assert settings.connect.target == "https://acme.api-se.playground.norce.tech application 1234"
     assert (settings.limits.requests, settings.limits.max_records, settings.limits.per_seconds) == (60, 500, 30.0)
-    assert settings.watch.settle_seconds > 0
+    assert settings.watch.stable_seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_whole_file_is_read() -> None:
 def test_mistakes_are_named_with_place_and_hint(change: tuple[str, str], code: str, parts: list[str]) -> None:
     """Every mistake has a code, the line, and what to do."""
     with pytest.raises(SettingsError) as caught:
-        config.parse(GOOD.replace(*change))
+        config.parse_settings(GOOD.replace(*change))
     assert caught.value.code == code
     for part in parts:
         assert part in str(caught.value)
@@ -67,7 +67,7 @@ def test_mistakes_are_named_with_place_and_hint(change: tuple[str, str], code: s
 def test_plain_http_is_for_this_machine() -> None:
     """Loopback addresses may be plain, for the sandbox."""
     text = GOOD.replace("https://acme.api-se.playground.norce.tech/", "http://127.0.0.1:8700")
-    settings = config.parse(text)
+    settings = config.parse_settings(text)
     assert settings.connect is not None
     assert settings.connect.token_endpoint.startswith("http://127.0.0.1:8700/identity")
 
@@ -77,7 +77,7 @@ def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
     file = tmp_path / "conf" / "etl.toml"
     file.parent.mkdir()
     file.write_text(GOOD)
-    for settings in (config.load(file, {}), config.load(None, {"ETL_CONFIG": str(file)})):
+    for settings in (config.load_settings(file, {}), config.load_settings(None, {"ETL_CONFIG": str(file)})):
         assert settings.paths.inbox == file.parent / "in"
         assert settings.paths.state == file.parent / "var"
 
@@ -85,21 +85,21 @@ def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
 def test_without_a_file_there_is_no_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No etl.toml: defaults and connect None; a file that was named must exist."""
     monkeypatch.chdir(tmp_path)
-    assert config.load(None, {}).connect is None
+    assert config.load_settings(None, {}).connect is None
     with pytest.raises(SettingsError, match="no settings file"):
-        config.load(None, {"ETL_CONFIG": "gone.toml"})
+        config.load_settings(None, {"ETL_CONFIG": "gone.toml"})
 
 
 def test_the_secret_comes_from_environment_or_file(tmp_path: Path) -> None:
     """The variable wins, else the named file without its last line break."""
     file = tmp_path / "secret"
     file.write_text("s3cret\n")
-    assert secrets.secret({"ETL_CLIENT_SECRET": "direct"}).reveal() == "direct"
-    assert secrets.secret({"ETL_CLIENT_SECRET_FILE": str(file)}).reveal() == "s3cret"
+    assert secrets.load_client_secret({"ETL_CLIENT_SECRET": "direct"}).reveal() == "direct"
+    assert secrets.load_client_secret({"ETL_CLIENT_SECRET_FILE": str(file)}).reveal() == "s3cret"
     file.write_text("\n")
     for environ in ({}, {"ETL_CLIENT_SECRET_FILE": str(file)}, {"ETL_CLIENT_SECRET_FILE": str(tmp_path / "no")}):
         with pytest.raises(SettingsError):
-            secrets.secret(environ)
+            secrets.load_client_secret(environ)
 
 
 def test_a_secret_never_shows_itself() -> None:
@@ -146,22 +146,22 @@ known_hosts = "known_hosts"
 def test_mistakes_of_a_server_are_named(text: str, code: str, line: str) -> None:
     """Whatever cannot work is refused before anything starts, with the place where it can be found."""
     with pytest.raises(SettingsError) as caught:
-        config.parse(text, "etl.toml")
+        config.parse_settings(text, "etl.toml")
     assert caught.value.code == code
     assert line in (caught.value.where or "")
 
 
 def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
     """From a variable or the file that one names; a key needs none, else it is asked for by its variable's name."""
-    fetch = config.parse(FETCH).fetch["acme"]
-    found = secrets.fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
+    fetch = config.parse_settings(FETCH).fetch["acme"]
+    found = secrets.load_fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
     assert found is not None
     assert found.reveal() == "x y"
     (tmp_path / "p").write_text("z\n")
-    found = secrets.fetch_secret("acme", fetch, {"ETL_FETCH_ACME_PASSWORD_FILE": str(tmp_path / "p")})
+    found = secrets.load_fetch_secret("acme", fetch, {"ETL_FETCH_ACME_PASSWORD_FILE": str(tmp_path / "p")})
     assert found is not None
     assert found.reveal() == "z"
     with pytest.raises(SettingsError) as caught:
-        secrets.fetch_secret("acme", fetch, {})
+        secrets.load_fetch_secret("acme", fetch, {})
     assert "ETL_FETCH_ACME_PASSWORD" in caught.value.hint
-    assert secrets.fetch_secret("acme", config.parse(FETCH + "key = 'k'").fetch["acme"], {}) is None
+    assert secrets.load_fetch_secret("acme", config.parse_settings(FETCH + "key = 'k'").fetch["acme"], {}) is None

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.connect.rate_limiter import Gate, Moment, Stamp, Stopped, Ticket, admit, age, pause_for, wait_for
+from etl.connect.rate_limiter import (
+    RateLimiter,
+    Moment,
+    PermitStamp,
+    Stopped,
+    Permit,
+    window_wait,
+    elapsed,
+    pause_seconds,
+    permit_wait,
+)
 from etl.state.ledger import schema
 
 DAY = 86_400.0
@@ -32,7 +42,7 @@ def most_in_window(times: list[float], window: float) -> int:
 def test_after_the_wait_the_limit_holds(sent: list[float], now: float, limit: int, window: float) -> None:
     """Waiting exactly as long as told leaves room for one more, and no shorter wait would."""
     past = [at for at in sent if at <= now]
-    wait = admit(now, past, limit, window)
+    wait = window_wait(now, past, limit, window)
     assert wait >= 0
     later = now + wait + 1e-6
     assert sum(later - at < window for at in past) < limit
@@ -43,7 +53,7 @@ def test_after_the_wait_the_limit_holds(sent: list[float], now: float, limit: in
 def simulate(seed: int, seconds: float, lost: float, travel: float) -> list[float]:
     """Arrivals at the server of three processes with a backlog; restarts lose second stamps, clocks are stepped."""
     chance = random.Random(seed)
-    stamps: deque[Stamp] = deque()
+    stamps: deque[PermitStamp] = deque()
     arrivals: list[float] = []
     mono, wall_step, boot_at, boot = 0.0, 0.0, 0.0, 0
 
@@ -51,21 +61,21 @@ def simulate(seed: int, seconds: float, lost: float, travel: float) -> list[floa
         return Moment(str(boot), mono - boot_at, 1e9 + mono + wall_step)
 
     while mono < seconds:
-        wait = wait_for(stamps, moment(), 60, 60.0)
+        wait = permit_wait(stamps, moment(), 60, 60.0)
         if wait > 0:
             mono += max(wait, 1e-6)
             continue
         journey = chance.random() * travel
         if chance.random() < lost:  # killed between the stamps; the request may still arrive
-            stamps.append(Stamp(moment(), False))
+            stamps.append(PermitStamp(moment(), False))
         else:
             started = moment()
-            stamps.append(Stamp(Moment(started.boot, started.mono + journey, started.wall + journey), True))
+            stamps.append(PermitStamp(Moment(started.boot, started.mono + journey, started.wall + journey), True))
         arrivals.append(mono + journey + chance.random() * 0.05)
         mono += 0.001 if chance.random() < 0.7 else chance.random() * 0.5
         if chance.random() < 0.0005:
             wall_step += chance.choice([-3600.0, -90.0, 30.0, 7200.0])
-        while stamps and age(stamps[0].at, moment()) > 92:
+        while stamps and elapsed(stamps[0].at, moment()) > 92:
             stamps.popleft()
     return arrivals
 
@@ -87,7 +97,7 @@ def test_kills_and_slow_journeys_never_break_the_limit(seed: int) -> None:
 
 def test_age_ignores_steps_of_the_wall_clock_within_a_boot() -> None:
     """Within one boot only the monotonic clock counts."""
-    assert age(Moment("a", 10, 5000), Moment("a", 15, 99)) == 5
+    assert elapsed(Moment("a", 10, 5000), Moment("a", 15, 99)) == 5
 
 
 @pytest.mark.parametrize(
@@ -102,12 +112,12 @@ def test_age_ignores_steps_of_the_wall_clock_within_a_boot() -> None:
 )
 def test_age_over_a_reboot_is_never_more_than_the_uptime(then: Moment, now: Moment, expected: float) -> None:
     """After a reboot the wall clock is believed only as far as this boot is long."""
-    assert age(then, now) == expected
+    assert elapsed(then, now) == expected
 
 
 def test_pauses_without_a_named_time_grow() -> None:
     """Each further 429 without Retry-After waits longer, up to a bound."""
-    pauses = [pause_for(strikes, 60) for strikes in range(1, 10)]
+    pauses = [pause_seconds(strikes, 60) for strikes in range(1, 10)]
     assert pauses == sorted(pauses)
     assert pauses[0] == 10
     assert pauses[-1] == 300
@@ -127,9 +137,11 @@ class FakeClock:
         self.at += seconds
 
 
-def gates(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[Gate]:
+def gates(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[RateLimiter]:
     return [
-        Gate(schema.open_database(tmp_path), limit=5, per_seconds=60, clock=clock, sleep=clock.sleep, lanes=more)
+        RateLimiter(
+            schema.open_database(tmp_path), limit=5, per_seconds=60, clock=clock, sleep=clock.sleep, lane_limits=more
+        )
         for _ in range(count)
     ]
 
@@ -141,7 +153,7 @@ def test_processes_share_one_log(tmp_path: Path) -> None:
     for _round in range(4):
         opened = gates(tmp_path, clock, 3)
         for gate in opened * 3:
-            gate.left(gate.enter())
+            gate.mark_sent(gate.acquire())
             passed.append(clock.at)
         for gate in opened:
             gate._database.close()
@@ -153,10 +165,10 @@ def test_token_lane_has_its_own_limit_within_the_common_one(tmp_path: Path) -> N
     """Token requests stop at their own limit while others may still go, and they use up the common one."""
     clock = FakeClock()
     (gate,) = gates(tmp_path, clock, token=2)
-    assert isinstance(gate.try_enter("token"), Ticket)
-    assert isinstance(gate.try_enter("token"), Ticket)
-    assert isinstance(gate.try_enter("token"), float)
-    assert [isinstance(gate.try_enter(), Ticket) for _ in range(4)] == [True, True, True, False]
+    assert isinstance(gate.try_acquire("token"), Permit)
+    assert isinstance(gate.try_acquire("token"), Permit)
+    assert isinstance(gate.try_acquire("token"), float)
+    assert [isinstance(gate.try_acquire(), Permit) for _ in range(4)] == [True, True, True, False]
     gate._database.close()
 
 
@@ -164,15 +176,15 @@ def test_a_429_blocks_every_process_for_the_named_time(tmp_path: Path) -> None:
     """Retry-After holds for all gates of the folder; the next answer forgets the strikes."""
     clock = FakeClock()
     one, two = gates(tmp_path, clock, 2)
-    ticket = one.enter()
-    assert one.refused(ticket, 17.0) == 17.0
-    assert two.try_enter() == pytest.approx(17.0)
+    ticket = one.acquire()
+    assert one.pause_lane(ticket, 17.0) == 17.0
+    assert two.try_acquire() == pytest.approx(17.0)
     clock.at += 17.0
-    again = two.enter()
-    assert two.refused(again, None) == 20.0
+    again = two.acquire()
+    assert two.pause_lane(again, None) == 20.0
     clock.at += 20.0
-    two.answered(again)
-    assert one.refused(again, None) == 10.0
+    two.clear_strikes(again)
+    assert one.pause_lane(again, None) == 10.0
     for gate in (one, two):
         gate._database.close()
 
@@ -182,9 +194,9 @@ def test_old_stamps_are_forgotten(tmp_path: Path) -> None:
     clock = FakeClock()
     (gate,) = gates(tmp_path, clock)
     for _ in range(120):
-        gate.left(gate.enter())
+        gate.mark_sent(gate.acquire())
     with gate._database.read() as db:
-        assert db.value("select count(*) from sends") < 40
+        assert db.scalar("select count(*) from sends") < 40
     gate._database.close()
 
 
@@ -192,11 +204,11 @@ def test_waiting_ends_when_stopped(tmp_path: Path) -> None:
     """A full gate gives up as soon as a stop is asked for."""
     clock = FakeClock()
     (gate,) = gates(tmp_path, clock)
-    gate._stopped = lambda: clock.at > 1000.0
+    gate._is_stopped = lambda: clock.at > 1000.0
     for _ in range(5):
-        gate.enter()
+        gate.acquire()
     with pytest.raises(Stopped):
-        gate.enter()
+        gate.acquire()
     gate._database.close()
 
 
@@ -229,14 +241,14 @@ def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tm
         600.0,
     )  # a hundred-and-fiftieth of the true rate, so that a day of it goes through SQLite in seconds
 
-    def opened() -> Gate:
-        return Gate(
+    def opened() -> RateLimiter:
+        return RateLimiter(
             schema.open_database(tmp_path),
             limit=limit,
             per_seconds=per_seconds,
             clock=clock,
             sleep=clock.sleep,
-            lanes={},
+            lane_limits={},
         )
 
     passed: list[float] = []
@@ -245,8 +257,8 @@ def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tm
     hour = 0
     while clock.true < DAY:
         gate = chance.choice(processes)
-        ticket = gate.enter()
-        gate.left(ticket)
+        ticket = gate.acquire()
+        gate.mark_sent(ticket)
         passed.append(clock.true)
         if clock.true // 3600 > hour:
             hour = int(clock.true // 3600)

@@ -13,10 +13,18 @@ import pytest
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.client import Connect, translate
-from etl.connect.rate_limiter import Gate
-from etl.connect.responses import RateLimited, TooLarge, check_status, read_job, read_log, read_submission, retry_after
-from etl.errors import ConnectError, ConnectRefused, ConnectUnreachable, OutcomeUnknown, StateError
+from etl.connect.client import ConnectClient, translate_http_error
+from etl.connect.rate_limiter import RateLimiter
+from etl.connect.responses import (
+    ThrottledError,
+    PayloadTooLargeError,
+    check_status,
+    parse_job,
+    parse_log,
+    parse_submission,
+    parse_retry_after,
+)
+from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError, StateError
 from etl.model.runs import Chunk, LogRow
 
 SETTINGS = ConnectSettings(
@@ -35,33 +43,33 @@ def concrete(kind: type[httpx.HTTPError]) -> list[type[httpx.HTTPError]]:
 @pytest.mark.parametrize("once_only", [True, False])
 def test_every_httpx_error_is_mapped(kind: type[httpx.RequestError], once_only: bool) -> None:
     """What certainly did not leave can go again; what may have left, for an import, is an unknown outcome."""
-    made = translate(kind("boom"), once_only=once_only)
+    made = translate_http_error(kind("boom"), once_only=once_only)
     if kind.__name__ in FINAL:
-        assert isinstance(made, ConnectRefused)
+        assert isinstance(made, ConnectHttpError)
     elif once_only and kind.__name__ not in BEFORE:
-        assert isinstance(made, OutcomeUnknown)
+        assert isinstance(made, OutcomeUnknownError)
     else:
-        assert isinstance(made, ConnectUnreachable)
+        assert isinstance(made, ConnectUnreachableError)
 
 
 @pytest.mark.parametrize(
     ("status", "method", "expected"),
     [
-        (400, "POST", ConnectRefused),
-        (401, "GET", ConnectRefused),
-        (403, "POST", ConnectRefused),
-        (404, "GET", ConnectRefused),
-        (302, "POST", ConnectRefused),
-        (422, "POST", ConnectRefused),
-        (408, "POST", OutcomeUnknown),
-        (408, "GET", ConnectUnreachable),
-        (413, "POST", TooLarge),
-        (500, "POST", OutcomeUnknown),
-        (502, "POST", OutcomeUnknown),
-        (504, "POST", OutcomeUnknown),
-        (503, "POST", ConnectUnreachable),
-        (500, "GET", ConnectUnreachable),
-        (599, "GET", ConnectUnreachable),
+        (400, "POST", ConnectHttpError),
+        (401, "GET", ConnectHttpError),
+        (403, "POST", ConnectHttpError),
+        (404, "GET", ConnectHttpError),
+        (302, "POST", ConnectHttpError),
+        (422, "POST", ConnectHttpError),
+        (408, "POST", OutcomeUnknownError),
+        (408, "GET", ConnectUnreachableError),
+        (413, "POST", PayloadTooLargeError),
+        (500, "POST", OutcomeUnknownError),
+        (502, "POST", OutcomeUnknownError),
+        (504, "POST", OutcomeUnknownError),
+        (503, "POST", ConnectUnreachableError),
+        (500, "GET", ConnectUnreachableError),
+        (599, "GET", ConnectUnreachableError),
     ],
 )
 def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: type[ConnectError]) -> None:
@@ -85,23 +93,23 @@ def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: typ
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], expected: float | None) -> None:
     """A date counts from the server's own clock where it tells it."""
-    assert retry_after(headers, 1.7e9) == expected
+    assert parse_retry_after(headers, 1.7e9) == expected
 
 
 def test_answers_are_read_tolerantly() -> None:
     """Both spellings of inserts, ids as text, unknown statuses as unfinished."""
-    assert read_submission({"JobId": "12", "ValidationSummary": None}).job_id == 12
+    assert parse_submission({"JobId": "12", "ValidationSummary": None}).job_id == 12
     summary = {"NrOfItemsInTotal": 3, "NrOfValidationFailures": 1, "Messages": ["a", None]}
-    assert read_submission({"JobId": 12, "ValidationSummary": summary}).messages == ("a",)
-    assert read_job({"JobId": 1, "StatusId": 6}).finished is False
-    assert read_job({"JobId": 1, "StatusId": 3}).finished is True
-    assert read_job({"JobId": 1, "StatusId": 2, "IsFinished": False, "Inserts": 4}).inserted == 4
-    assert read_log([{"SeverityId": 2, "Message": None, "ImportedRow": ""}, 5]) == (LogRow(2, "", None),)
+    assert parse_submission({"JobId": 12, "ValidationSummary": summary}).messages == ("a",)
+    assert parse_job({"JobId": 1, "StatusId": 6}).finished is False
+    assert parse_job({"JobId": 1, "StatusId": 3}).finished is True
+    assert parse_job({"JobId": 1, "StatusId": 2, "IsFinished": False, "Inserts": 4}).inserted == 4
+    assert parse_log([{"SeverityId": 2, "Message": None, "ImportedRow": ""}, 5]) == (LogRow(2, "", None),)
     for raw in ({}, None, [], {"JobId": "x"}, "1"):
-        with pytest.raises(OutcomeUnknown):
-            read_submission(raw)
-    for read in (read_log, read_job):
-        with pytest.raises(ConnectUnreachable):
+        with pytest.raises(OutcomeUnknownError):
+            parse_submission(raw)
+    for read in (parse_log, parse_job):
+        with pytest.raises(ConnectUnreachableError):
             read("html")
 
 
@@ -115,9 +123,9 @@ class World:
         self.tokens = 0
         self.ledger = Ledger.open(state)
         self._answer = answer
-        gate = Gate(self.ledger.database, limit=1000, lanes={"token": 100}, sleep=lambda _: None)
+        gate = RateLimiter(self.ledger.database, limit=1000, lane_limits={"token": 100}, sleep=lambda _: None)
         transport = httpx.MockTransport(self.respond)
-        self.connect = Connect(SETTINGS, Secret("s3cret"), gate, self.ledger, transport=transport)
+        self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger, transport=transport)
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         request.read()
@@ -132,7 +140,7 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self.connect.close()
-        self.ledger.shut()
+        self.ledger.close()
 
 
 def chunk(folder: Path, data: bytes = b'[{"PartNo":"\xc3\xa5"}]') -> Chunk:
@@ -167,7 +175,7 @@ def test_an_import_carries_what_connect_asks_for(tmp_path: Path) -> None:
 def test_the_job_prefix_is_a_setting(tmp_path: Path) -> None:
     """Job calls go where the settings say."""
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 5, "StatusId": 1})) as world:
-        world.connect.job(5)
+        world.connect.get_job(5)
         assert world.seen[-1].url == "https://norce.test/jobs/Job/Get?id=5"
 
 
@@ -176,14 +184,14 @@ def test_a_token_is_shared_and_renewed_once(tmp_path: Path) -> None:
     fine = httpx.Response(200, json=[])
     answers = {"Bearer t1": 401, "Bearer t2": 200}
     with World(tmp_path, lambda r: httpx.Response(answers[r.headers["authorization"]], json=[])) as world:
-        world.connect.jobs()
-        world.connect.jobs()
+        world.connect.list_jobs()
+        world.connect.list_jobs()
         assert world.tokens == 2
     with World(tmp_path, lambda _: fine) as other:
-        other.connect.jobs()
+        other.connect.list_jobs()
         assert other.tokens == 0
-    with World(tmp_path, lambda _: httpx.Response(401)) as third, pytest.raises(ConnectRefused) as caught:
-        third.connect.jobs()
+    with World(tmp_path, lambda _: httpx.Response(401)) as third, pytest.raises(ConnectHttpError) as caught:
+        third.connect.list_jobs()
     assert caught.value.code == "connect-unauthorized"
     assert third.tokens == 1
 
@@ -191,11 +199,11 @@ def test_a_token_is_shared_and_renewed_once(tmp_path: Path) -> None:
 def test_a_429_tells_the_gate(tmp_path: Path) -> None:
     """The named time comes back with the error and blocks the gate."""
     with World(tmp_path, lambda _: httpx.Response(429, headers={"Retry-After": "7"})) as world:
-        with pytest.raises(RateLimited) as caught:
-            world.connect.jobs()
+        with pytest.raises(ThrottledError) as caught:
+            world.connect.list_jobs()
         assert caught.value.delay == 7
         with world.ledger.database.read() as db:
-            assert db.value("select seconds from pauses") == 7
+            assert db.scalar("select seconds from pauses") == 7
 
 
 def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
@@ -212,8 +220,8 @@ def test_an_unknown_job_is_told_apart_from_a_wrong_address(tmp_path: Path) -> No
     """404 or null for a job id means that Connect does not know the job."""
     for answer in (httpx.Response(404), httpx.Response(200, text="null")):
         with World(tmp_path, lambda _, given=answer: given) as world:  # type: ignore[misc]
-            with pytest.raises(ConnectRefused) as caught:
-                world.connect.job(5)
+            with pytest.raises(ConnectHttpError) as caught:
+                world.connect.get_job(5)
             assert caught.value.code == "connect-job-unknown"
 
 
@@ -221,4 +229,4 @@ def test_restart_follows_the_id_in_the_answer(tmp_path: Path) -> None:
     """Whether Restart keeps the id is not documented: the answer decides."""
     new = random.Random(3).randrange(100)
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": str(new)})) as world:
-        assert world.connect.restart(5) == new
+        assert world.connect.restart_job(5) == new

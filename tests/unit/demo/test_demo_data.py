@@ -40,7 +40,7 @@ def products(day: str) -> set[str]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exports made anew."""
     folder = tmp_path_factory.mktemp("demo")
-    generate.write(folder)
+    generate.write_exports(folder)
     return folder
 
 

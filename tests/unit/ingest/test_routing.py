@@ -36,7 +36,7 @@ def packed(folder: Path, *names: str) -> Path:
 
 
 def found(path: Path, name: str, known: list[Mapping]) -> list[tuple[str, str]]:
-    return [(part.run_id("base"), part.name) for part in routing.parts(path, name, known)]
+    return [(part.run_id("base"), part.display_name) for part in routing.route_file(path, name, known)]
 
 
 def test_members_are_runs_of_their_own(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_members_are_runs_of_their_own(tmp_path: Path) -> None:
         ("base-m1-prices", "erp/day1.zip/prices_1.csv"),
         ("base-m4-prices", "erp/day1.zip/sub/prices_2.csv"),
     ]
-    parts = routing.parts(path, "erp/day1.zip", known)
-    assert routing.unrouted(path, "erp/day1.zip", parts) == ["erp/day1.zip/read me.txt"]
+    parts = routing.route_file(path, "erp/day1.zip", known)
+    assert routing.unrouted_members(path, "erp/day1.zip", parts) == ["erp/day1.zip/read me.txt"]
     assert len({part.digest("whole") for part in parts}) == 3
 
 
@@ -72,7 +72,14 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
     kept.parent.mkdir()
     kept.touch()
     run = Run(
-        "base-m1-prices", "prices", "x", names[0], "", RunState.DONE, claimed=tmp_path / "day.zip", archive=kept.parent
+        "base-m1-prices",
+        "prices",
+        "x",
+        names[0],
+        "",
+        RunState.COMPLETED,
+        claimed=tmp_path / "day.zip",
+        archive=kept.parent,
     )
     assert archive_module.archived_file(run) == kept
     assert archive_module.archived_file(replace(run, archive=None)) is None
@@ -99,8 +106,10 @@ def test_workbooks_and_texts_are_no_archives(tmp_path: Path) -> None:
 def test_a_run_finds_its_member(tmp_path: Path, base: str) -> None:
     """The number in the run's id tells the member; a run without one reads the file as it is."""
     path = packed(tmp_path, "b.csv", "a.csv")
-    for part in routing.parts(path, "day.zip", feeds('"day.zip"')):
-        run = Run(part.run_id(base), "prices", "x", part.name, "", RunState.CLAIMED, claimed=path)
-        assert archive_module.number_of(run) == part.number
-        assert part.name == f"day.zip/{routing.member_of(run)}"
-    assert routing.member_of(Run(f"{base}-prices", "prices", "x", "a.csv", "", RunState.CLAIMED, claimed=path)) is None
+    for part in routing.route_file(path, "day.zip", feeds('"day.zip"')):
+        run = Run(part.run_id(base), "prices", "x", part.display_name, "", RunState.CLAIMED, claimed=path)
+        assert archive_module.member_number(run) == part.member_number
+        assert part.display_name == f"day.zip/{routing.member_name(run)}"
+    assert (
+        routing.member_name(Run(f"{base}-prices", "prices", "x", "a.csv", "", RunState.CLAIMED, claimed=path)) is None
+    )

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.ingest.scan import Look, is_wanted, settled
+from etl.ingest.scan import FileStat, may_be_export, find_stable
 
 
 @pytest.mark.parametrize("name", ["a.csv", "sub/a.xlsx", "a.tmp.csv", "part", "å ä.csv"])
 def test_exports_are_wanted(name: str) -> None:
     """Ordinary names, also in folders."""
-    assert is_wanted(name)
+    assert may_be_export(name)
 
 
 @pytest.mark.parametrize(
@@ -21,20 +21,20 @@ def test_exports_are_wanted(name: str) -> None:
 )
 def test_uploads_and_dot_files_are_not(name: str) -> None:
     """Whatever an uploader or an editor leaves while it works."""
-    assert not is_wanted(name)
+    assert not may_be_export(name)
 
 
 def test_a_file_settles_after_being_still() -> None:
     """Time counts from the last change, and a replaced file starts anew."""
-    one, two, other = Look(1, 5, 9), Look(2, 6, 9), Look(2, 6, 10)
-    snapshot, ready = settled({}, {"a": one}, 0, 2)
+    one, two, other = FileStat(1, 5, 9), FileStat(2, 6, 9), FileStat(2, 6, 10)
+    snapshot, ready = find_stable({}, {"a": one}, 0, 2)
     assert not ready
-    snapshot, ready = settled(snapshot, {"a": two}, 1.9, 2)
-    snapshot, ready = settled(snapshot, {"a": two}, 3.8, 2)
+    snapshot, ready = find_stable(snapshot, {"a": two}, 1.9, 2)
+    snapshot, ready = find_stable(snapshot, {"a": two}, 3.8, 2)
     assert not ready
-    snapshot, ready = settled(snapshot, {"a": two}, 3.9, 2)
+    snapshot, ready = find_stable(snapshot, {"a": two}, 3.9, 2)
     assert ready == {"a"}
-    snapshot, ready = settled(snapshot, {"a": other}, 4.0, 2)
+    snapshot, ready = find_stable(snapshot, {"a": other}, 4.0, 2)
     assert not ready
 
 
@@ -46,7 +46,7 @@ def test_ready_files_were_unchanged_for_the_whole_time(steps: list[tuple[float, 
     for pause, sizes in steps:
         now += pause
         history.append((now, sizes))
-        snapshot, ready = settled(snapshot, {name: Look(size, 0, 0) for name, size in sizes.items()}, now, 2.0)
+        snapshot, ready = find_stable(snapshot, {name: FileStat(size, 0, 0) for name, size in sizes.items()}, now, 2.0)
         for name in ready:
             others = [look for look, (_, seen) in enumerate(history) if seen.get(name) != sizes[name]]
             first_same, _ = history[max(others, default=-1) + 1]

@@ -23,7 +23,7 @@ from tests.contract import every
 from tests.unit.test_docs import examples
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = mapping_schema.schema()
+SCHEMA = mapping_schema.build_schema()
 SHIPPED = sorted((ROOT / "mappings").glob("*.yaml"))
 
 
@@ -76,10 +76,10 @@ def test_examples_fit(feed: str, text: str) -> None:
     assert problems(YAML(typ="safe").load(text), SCHEMA) == []
 
 
-@pytest.mark.parametrize("operation", sorted(contract.load().operations))
+@pytest.mark.parametrize("operation", sorted(contract.load_contract().operations))
 def test_every_field_and_flag_fits(operation: str) -> None:
     """Whatever can be written of an operation, in every way of writing it, fits the schema."""
-    api = contract.load().operations[operation]
+    api = contract.load_contract().operations[operation]
     for way in every.ways(api):
         made = every.make(api, way)
         assert problems(json.loads(made.text), SCHEMA) == [], way.name
@@ -111,25 +111,25 @@ def test_a_slip_does_not_fit(wrong: dict[str, Any]) -> None:
 
 def test_every_key_has_words() -> None:
     """Each key of the mapping language has a sentence, and no other word has one."""
-    assert set(mapping_words.FILE) == set(mapping_file.KEYS)
-    assert set(mapping_words.SOURCE) == {*mapping_file.SOURCE_KEYS, *mapping_dialect.KEYS}
-    assert set(mapping_words.COLUMN) == set(mapping_columns.KEYS)
-    assert set(mapping_words.VALUE) == set(mapping_record.VALUE_KEYS)
-    assert set(mapping_words.LIST) == set(mapping_record.LIST_KEYS)
-    assert all(name in mapping_words.COLUMN["type"] for name in get_args(ColumnType))
+    assert set(mapping_words.FILE_DESCRIPTIONS) == set(mapping_file.MAPPING_KEYS)
+    assert set(mapping_words.SOURCE_DESCRIPTIONS) == {*mapping_file.SOURCE_KEYS, *mapping_dialect.DIALECT_KEYS}
+    assert set(mapping_words.COLUMN_DESCRIPTIONS) == set(mapping_columns.COLUMN_KEYS)
+    assert set(mapping_words.VALUE_DESCRIPTIONS) == set(mapping_record.VALUE_KEYS)
+    assert set(mapping_words.LIST_DESCRIPTIONS) == set(mapping_record.LIST_KEYS)
+    assert all(name in mapping_words.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
 
 
 def test_nothing_generated_is_stale() -> None:
     """etl/contract/contract.json, docs/connect.md and mappings/mapping.schema.json are what `make reference` writes."""
-    assert (ROOT / "etl/contract/contract.json").read_text(encoding="utf-8") == reference.facts()
-    assert (ROOT / "docs/connect.md").read_text(encoding="utf-8") == reference.page()
+    assert (ROOT / "etl/contract/contract.json").read_text(encoding="utf-8") == reference.contract_json()
+    assert (ROOT / "docs/connect.md").read_text(encoding="utf-8") == reference.render_reference()
     assert json.loads((ROOT / "mappings/mapping.schema.json").read_text(encoding="utf-8")) == SCHEMA
 
 
 def test_the_reference_has_every_field_and_flag() -> None:
     """docs/connect.md names each field, flag and switch of each operation that a mapping can reach."""
-    parts = re.split(r"(?m)^## ", reference.page())
-    for operation in contract.load().operations.values():
+    parts = re.split(r"(?m)^## ", reference.render_reference())
+    for operation in contract.load_contract().operations.values():
         part = next(part for part in parts if part.startswith(operation.id))
         for path in every.paths(operation):
             assert f"| `{path}` |" in part

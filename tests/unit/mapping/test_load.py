@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import load as mapping_file
 from tests.support.builders import mapping
 
@@ -53,7 +53,7 @@ record:
 
 def problems(text: str) -> list[str]:
     """`code line:column hint` of each problem."""
-    with pytest.raises(MappingInvalid) as caught:
+    with pytest.raises(InvalidMappingError) as caught:
         mapping(text)
     found = []
     for problem in caught.value.problems:
@@ -201,12 +201,12 @@ def test_a_look_up_file(tmp_path: Path) -> None:
     (tmp_path / "rules.csv").write_text("from,to\nfix,FixedPrice\n", encoding="utf-8")
     path = tmp_path / "feed.yaml"
     path.write_text(BASE + "  PriceRule: {column: rule, map: {file: rules.csv}}\n", encoding="utf-8")
-    node = mapping_file.read(path).record["PriceRule"].value
+    node = mapping_file.load_mapping(path).record["PriceRule"].value
     assert node is not None
-    assert list(node.table or {}) == ["fix"]
+    assert list(node.lookup or {}) == ["fix"]
     (tmp_path / "rules.csv").write_text("from,to\nfix\n", encoding="utf-8")
-    with pytest.raises(MappingInvalid, match=r"line 2 of rules\.csv has not two cells"):
-        mapping_file.read(path)
+    with pytest.raises(InvalidMappingError, match=r"line 2 of rules\.csv has not two cells"):
+        mapping_file.load_mapping(path)
 
 
 def test_a_folder_of_mappings(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_folder_of_mappings(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(BASE, encoding="utf-8")
     (tmp_path / "b.yaml").write_text(BASE, encoding="utf-8")
     (tmp_path / "c.yaml").write_text("feed: [", encoding="utf-8")
-    good, bad = mapping_file.read_all(tmp_path)
+    good, bad = mapping_file.load_mappings(tmp_path)
     assert [mapping.feed for mapping in good] == ["prices"]
     assert [error.code for error in bad] == ["mapping-feed-twice", "mapping-yaml"]
 
@@ -222,8 +222,8 @@ def test_a_folder_of_mappings(tmp_path: Path) -> None:
 def test_not_utf8(tmp_path: Path) -> None:
     """A mapping in another encoding is refused with a hint."""
     (tmp_path / "a.yaml").write_bytes(b"feed: pr\xe4is\n")
-    with pytest.raises(MappingInvalid, match="is not UTF-8"):
-        mapping_file.read(tmp_path / "a.yaml")
+    with pytest.raises(InvalidMappingError, match="is not UTF-8"):
+        mapping_file.load_mapping(tmp_path / "a.yaml")
 
 
 def spots(node: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -266,7 +266,7 @@ def test_nothing_odd_in_a_mapping_is_a_traceback(spot: tuple[Any, ...], odd: Any
     node[spot[-1]] = odd
     stream = io.StringIO()
     YAML().dump(tree, stream)
-    with contextlib.suppress(MappingInvalid):
+    with contextlib.suppress(InvalidMappingError):
         mapping(stream.getvalue())
 
 
@@ -296,6 +296,6 @@ def test_slips_in_the_dialect_are_named(keys: str, sentence: str) -> None:
     """Each key of a dialect is checked by itself and with the others, before any file is misread by it."""
     text = BASE.replace("content: full", f"content: full, {keys}", 1)
     assert text != BASE
-    with pytest.raises(MappingInvalid) as caught:
+    with pytest.raises(InvalidMappingError) as caught:
         mapping(text)
     assert sentence in " ".join(problem.message for problem in caught.value.problems)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from etl.contract.spec import Field
 from etl.mapping import layout_builder as arrange
-from etl.model.columns import GONE
+from etl.model.columns import DEACTIVATED
 from etl.plan.batches import encode
-from etl.sandbox.http import load
+from etl.sandbox.http import decode_json
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import Outcome, days
@@ -43,8 +43,8 @@ def test_accepted_is_what_norce_has(operation: str, data: st.DataObject) -> None
 
 def creatable(feed: Feed, rows: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
     """Rows in which nothing is empty that a new record needs; Norce refuses those, which is another story."""
-    needs = CONTRACT.operations[feed.mapping.operation.id].create_needs
-    leaves = arrange.layout(feed.mapping, tuple(feed.cells)).leaves
+    needs = CONTRACT.operations[feed.mapping.operation.id].required_on_create
+    leaves = arrange.build_layout(feed.mapping, tuple(feed.cells)).leaves
     names = {leaf.value.text for leaf in leaves if leaf.path in needs and leaf.value.kind == "column"}
     fixed = {leaf.value.text for leaf in leaves if leaf.field.name == "ManufacturerPartNo"}  # cannot change either
     if CONTRACT.operations[feed.mapping.operation.id].key.match == "first_of":  # one identifier goes with one other
@@ -67,22 +67,22 @@ def differences(outcome: Outcome, catalogue: dict[str, Any]) -> Iterator[str]:
     layout = outcome.plan.layout
     for number in range(outcome.accepted.height):
         row = outcome.accepted[number]
-        if row[GONE].item():
+        if row[DEACTIVATED].item():
             continue
         owned = [leaf for leaf in layout.leaves if leaf.value.own]
         known = [leaf for leaf in owned if leaf.column in row.columns and row[leaf.column].item() is not None]
         bits = sum(1 << leaf.index for leaf in known)
-        believed = load(encode.payload(row, bits, layout))[0]
+        believed = decode_json(encode.encode_payload(row, bits, layout))[0]
         found = [record for record in catalogue.values() if _same_record(operation.id, believed, record)]
         if len(found) != 1:
             yield f"{len(found)} records for {believed}"
             continue
-        yield from _object(believed, found[0], operation.item, "")
+        yield from _object(believed, found[0], operation.item_schema, "")
 
 
 def _same_record(operation: str, believed: dict[str, Any], record: dict[str, Any]) -> bool:
     key = CONTRACT.operations[operation].key
-    if key.row:
+    if key.list_path:
         return _part_no(believed) == _part_no(record)
     if key.match == "first_of":
         name = next(name for name in key.fields if believed.get(name))
@@ -102,7 +102,7 @@ def _object(believed: dict[str, Any], found: dict[str, Any], schema: str, at: st
         if isinstance(value, list) and value and isinstance(value[0], dict):
             yield from _list(value, found.get(name) or [], field, at + name)
         elif isinstance(value, dict):
-            yield from _object(value, found.get(name) or {}, str(field.of), f"{at}{name}.")
+            yield from _object(value, found.get(name) or {}, str(field.inner_type), f"{at}{name}.")
         elif isinstance(value, list):
             if [text for text in value if text] != (found.get(name) or []):
                 yield f"{at}{name}: {value} is {found.get(name)}"
@@ -115,14 +115,14 @@ def _list(believed: list[Any], found: list[Any], field: Field, at: str) -> Itera
         if element.get("IsCreateOnly") or element.get("IsLimitedUpdate"):
             continue  # Norce decides about these
         names = [name for name in field.row_key if name in element]
-        if field.of == "Product.Variant":
+        if field.inner_type == "Product.Variant":
             rows = [row for row in found if row["Skus"][0]["PartNo"] == element["Skus"][0]["PartNo"]]
         else:
             rows = [row for row in found if all(row.get(name) == element[name] for name in names)]
         if not rows:
             yield f"{at}: nothing for {element}"
-        elif names or field.of == "Product.Variant":
-            yield from _object(element, rows[0], str(field.of), f"{at}[].")
+        elif names or field.inner_type == "Product.Variant":
+            yield from _object(element, rows[0], str(field.inner_type), f"{at}[].")
     if field.list_rule in ("replace", "unknown") and len(found) != len(believed):
         yield f"{at}: {len(found)} elements instead of {len(believed)}"
 

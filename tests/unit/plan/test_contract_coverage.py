@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etl.plan.model import Terms
+from etl.plan.model import RequestLimits
 from tests.contract import coverage, every
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build
@@ -15,7 +15,7 @@ OPERATIONS = sorted(CONTRACT.operations)
 RULED = ("PriceRule", "PriceRuleValue")
 
 #: So many requests a minute that no two records have to share a header.
-ROOM = Terms(account_id=7, requests_per_minute=10_000)
+ROOM = RequestLimits(account_id=7, requests_per_minute=10_000)
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.mapping.layout import BITS, own_columns, unpack
+from etl.mapping.layout import WORD_BITS, own_set_columns, unpack
 from etl.model.columns import ITEM, KEY
 from etl.model.tables import Table
 from etl.plan.batches import encode
 from etl.plan.batches import flag_closure as coherence
 from etl.plan.changes import diff
-from etl.plan.model import Terms
+from etl.plan.model import RequestLimits
 from etl.plan.requests import Request
 from etl.sandbox import http as wire
 from tests.support.builders import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 
 MODEST = modest(4)
-TIGHT = Terms(account_id=7, max_records=2, max_bytes=600, requests_per_minute=2)
+TIGHT = RequestLimits(account_id=7, max_records=2, max_bytes=600, requests_per_minute=2)
 each_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
 
@@ -90,8 +90,8 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     outcome = run(feed.mapping, second, before, TIGHT)
     made, layout = records(feed.mapping, second)
     changes = diff.compare(made, before, layout)
-    wanted = {row[KEY]: bits_of(row, "c", changes.words) for row in changes.frame.iter_rows(named=True)}
-    able = {row[KEY]: bits_of(row, "v", changes.words) for row in changes.frame.iter_rows(named=True)}
+    wanted = {row[KEY]: bits_of(row, "c", changes.word_count) for row in changes.frame.iter_rows(named=True)}
+    able = {row[KEY]: bits_of(row, "v", changes.word_count) for row in changes.frame.iter_rows(named=True)}
     refused = {row["value"] for row in outcome.plan.rejections.frame.iter_rows(named=True)}
     went: Counter[str] = Counter()
     for sent in outcome.sent:
@@ -102,19 +102,19 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     left = {
         key: bits
         for key, bits in wanted.items()
-        if bits and key.replace("\x1f", " / ") not in refused and coherence.passes(bits, able[key], layout)
+        if bits and key.replace("\x1f", " / ") not in refused and coherence.split_into_passes(bits, able[key], layout)
     }
     assert left == {}
     assert all(count == 1 for count in went.values())
     known = set(before[KEY])
     for sent in outcome.sent:
         if known.intersection(sent.request.frame[KEY]):
-            assert all(leaf.value.own for _, bits in own_sets(sent.request) for leaf in layout.of(bits))
+            assert all(leaf.value.own for _, bits in own_sets(sent.request) for leaf in layout.leaves_in(bits))
 
 
 def own_sets(request: Request) -> list[tuple[str, int]]:
     """Each key of a request with the set of leaves that it is sent with."""
-    words = own_columns(request.frame)
+    words = own_set_columns(request.frame)
     rows = request.frame.select(KEY, *words).iter_rows()
     return [(key, unpack(tuple(row)) if words else request.bits) for key, *row in rows]
 
@@ -132,15 +132,15 @@ def test_sharing_a_header_changes_no_record(operation: str, data: st.DataObject)
             alone = []
             for item in sent.request.frame.partition_by(ITEM, maintain_order=True):
                 ((_, bits),) = {(item[ITEM][0], bits) for _, bits in own_sets(replace(sent.request, frame=item))}
-                assert layout.lit(bits) == layout.lit(sent.request.bits)
-                alone += wire.load(encode.payload(item.drop(own_columns(item)), bits, layout))
+                assert layout.active_flags(bits) == layout.active_flags(sent.request.bits)
+                alone += wire.decode_json(encode.encode_payload(item.drop(own_set_columns(item)), bits, layout))
             assert sent.records == alone
 
 
 def bits_of(row: dict[str, int], kind: str, words: int) -> int:
     bits = 0
     for word in range(words):
-        bits |= row[f"_{kind}{word}"] << word * BITS
+        bits |= row[f"_{kind}{word}"] << word * WORD_BITS
     return bits
 
 

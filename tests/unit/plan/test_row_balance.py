@@ -104,11 +104,11 @@ def test_every_row_ends_once(operation: str, data: st.DataObject) -> None:
 def assert_all_end(feed: Demanding, cells: list[Cells], before: pl.DataFrame, references: bool) -> None:
     file = table(cells)
     numbered = dict(zip(file.frame[ROW], cells, strict=True))
-    layout = arrange.layout(feed.feed, file.columns)
-    lead = layout.lead
+    layout = arrange.build_layout(feed.feed, file.columns)
+    lead = layout.leading_key
     assert lead is not None
     known = {lead.column: pl.Series(["K1", "K3", "1", "2"])} if references and lead.inner is None else {}
-    made = planner.make(file, feed.feed, before, TERMS, known=known)
+    made = planner.build_plan(file, feed.feed, before, TERMS, reference_values=known)
     outcome = carried(made, before)
     counts = made.counts
     assert counts.rows == len(cells)

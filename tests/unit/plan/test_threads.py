@@ -23,17 +23,17 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
     lines[3:6] = ["P3,8,1", "P4,x,1"]
     lines += ["new,1,1", "P7,7.5,1", "p8,8.5,1", "P9,77,1"]
     file = table("part,price,cost\n" + "\n".join(lines))
-    terms = model.Terms(account_id=7)
-    alone = told(carried(plan.make(Pieces(file, size), prices, before, terms), before))
+    terms = model.RequestLimits(account_id=7)
+    alone = told(carried(plan.build_plan(Pieces(file, size), prices, before, terms), before))
     for _ in range(3):
-        with abreast.threads() as start:
-            made = plan.make(Pieces(file, size), prices, before, terms, start=start)
+        with abreast.thread_pool() as start:
+            made = plan.build_plan(Pieces(file, size), prices, before, terms, submit=start)
         assert told(carried(made, before)) == alone
 
 
 def test_a_result_is_what_the_work_gives() -> None:
     """In the order in which it is asked for, also where that is not the order in which it ended; errors come out."""
-    with abreast.threads() as start:
+    with abreast.thread_pool() as start:
         slow = start(lambda: time.sleep(0.05) or threading.current_thread().name)
         quick = start(lambda: threading.current_thread().name)
         failed = start(lambda: 1 // 0)
@@ -43,7 +43,7 @@ def test_a_result_is_what_the_work_gives() -> None:
 
 
 def failing(begun: list[int]) -> None:
-    with abreast.threads() as start:
+    with abreast.thread_pool() as start:
         for number in range(40):
             start(lambda number=number: begun.append(number) or time.sleep(0.1))
         raise RuntimeError

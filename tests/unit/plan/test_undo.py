@@ -16,9 +16,9 @@ from etl.model.runs import AcceptedRange, Overlay
 from etl.plan import build as planner
 from etl.plan import undo
 from etl.plan.model import Plan
-from etl.plan.requests import requests
-from etl.sandbox import Sandbox, Settings
-from etl.sandbox.http import Call, load
+from etl.plan.requests import make_requests
+from etl.sandbox import Sandbox, SandboxSettings
+from etl.sandbox.http import ApiRequest, decode_json
 from etl.state.snapshots import accepted as kept
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
@@ -43,12 +43,12 @@ class Norce:
 
     def __init__(self, feed: Mapping) -> None:
         self.feed = feed
-        self.sandbox = Sandbox(Settings(clock=lambda: 0.0, requests=10_000, validation="item"))
+        self.sandbox = Sandbox(SandboxSettings(clock=lambda: 0.0, requests=10_000, validation="item"))
         form = {"content-type": "application/x-www-form-urlencoded"}
         body = b"grant_type=client_credentials&client_id=sandbox&client_secret=sandbox&scope=playground"
-        token = self.sandbox.answer(Call("POST", self.sandbox.contract.token_path, headers=form, body=body))
+        token = self.sandbox.respond(ApiRequest("POST", self.sandbox.contract.token_path, headers=form, body=body))
         self.headers = {
-            "authorization": f"Bearer {load(token.body)['access_token']}",
+            "authorization": f"Bearer {decode_json(token.body)['access_token']}",
             "application-id": "1",
             "content-type": "application/json",
         }
@@ -56,33 +56,37 @@ class Norce:
         self.failed = 0
 
     def file(self, rows: Any, *, full: bool = False) -> Plan:
-        return planner.make(table(rows), self.feed, self.accepted, TERMS, full=full)
+        return planner.build_plan(table(rows), self.feed, self.accepted, TERMS, send_all=full)
 
     def take(self, plan: Plan) -> Any:
         """Everything of a plan, sent and taken; what was sent, as a run keeps it."""
         parts = []
-        for request in requests(plan):
+        for request in make_requests(plan):
             headers = self.headers | {"x-stormconnect-header": json.dumps(request.header)}
-            path = self.sandbox.contract.prefix + self.feed.operation.id
-            answer = self.sandbox.answer(Call("POST", path, headers=headers, body=request.payload))
+            path = self.sandbox.contract.path_prefix + self.feed.operation.id
+            answer = self.sandbox.respond(ApiRequest("POST", path, headers=headers, body=request.payload))
             assert answer.status == 200, answer.body
-            self.sandbox.settle()
+            self.sandbox.finish_jobs()
             job = self.sandbox.jobs()[-1]
             self.failed += job["Fail"]
-            parts.append(kept.sent(request.frame, request.bits, request.number, plan.layout, request.retired))
-            self.accepted = kept.lay_over(self.accepted.lazy(), parts[-1]).collect()
+            parts.append(
+                kept.build_sent_records(
+                    request.frame, request.bits, request.number, plan.layout, request.retired_records
+                )
+            )
+            self.accepted = kept.overlay_records(self.accepted.lazy(), parts[-1]).collect()
         return kept.pl.concat(parts, how="diagonal") if parts else None
 
     def undone(self, plan: Plan, sent: Any) -> Plan:
         """The plan that takes another one back."""
         chunks = [AcceptedRange(number, tuple(range(10_000)), frozenset()) for number in sent["_chunk"].unique()]
-        went = kept.taken(sent, Overlay("r", tuple(chunks)))
-        assert plan.replaced is not None
-        return undo.make(self.feed, plan.columns, went, plan.replaced, self.accepted, TERMS, "r")
+        went = kept.select_accepted(sent, Overlay("r", tuple(chunks)))
+        assert plan.previous_records is not None
+        return undo.build_reverse_plan(self.feed, plan.columns, went, plan.previous_records, self.accepted, TERMS, "r")
 
     def shared(self) -> bool:
         """Whether variants that are records of their own have ended in one product, which each of them describes."""
-        held = self.sandbox.store.of(self.feed.operation.id).values()
+        held = self.sandbox.store.records_of(self.feed.operation.id).values()
         return any(len(record.data.get("Variants") or ()) > 1 for record in held)
 
     def catalogue(self) -> dict[str, Any]:
@@ -90,10 +94,10 @@ class Norce:
         off = self.feed.operation.deactivation
         found = {}
         for key, record in self.sandbox.records(self.feed.operation.id).items():
-            if off is not None and at(record, off.path) == off.off:
+            if off is not None and at(record, off.path) == off.off_value:
                 continue
             found[key] = pruned(record)
-            if off is not None and off.on is not None and found[key].get(off.path) == off.on:
+            if off is not None and off.on_value is not None and found[key].get(off.path) == off.on_value:
                 del found[key][off.path]  # said or not, it is on
         return found
 
@@ -137,8 +141,8 @@ def test_changed_new_and_gone_records_go_back() -> None:
     plan = norce.file(CSV + "A,11,5\nB,20,6\nD,40,1")
     back = norce.undone(plan, norce.take(plan))
     assert norce.catalogue() != before
-    assert back.doubts[0] == "takes back run r: look at it first"
-    assert (back.counts.new, back.counts.changed, back.counts.gone, back.stuck) == (1, 2, 1, ())
+    assert back.hold_reasons[0] == "takes back run r: look at it first"
+    assert (back.counts.new, back.counts.changed, back.counts.gone, back.irreversible) == (1, 2, 1, ())
     norce.take(back)
     assert norce.catalogue() == before
     assert norce.sandbox.audit()["listed_but_absent"] == []
@@ -164,7 +168,9 @@ def test_what_cannot_be_emptied_is_named() -> None:
     norce.take(norce.file(CSV + "A,10,\nB,20,"))
     plan = norce.file(CSV + "A,12,3\nB,20,")
     back = norce.undone(plan, norce.take(plan))
-    assert [(one["field"], one["records"], one["keys"]) for one in back.stuck] == [("CostPurchase", 1, ["A / B2C"])]
+    assert [(one["field"], one["records"], one["keys"]) for one in back.irreversible] == [
+        ("CostPurchase", 1, ["A / B2C"])
+    ]
     norce.take(back)
     assert norce.catalogue()["A|B2C|0"]["PriceSale"] == 10
 
@@ -177,7 +183,9 @@ def test_what_a_later_run_has_changed_stays() -> None:
     sent = norce.take(plan)
     norce.take(norce.file(CSV + "A,12,2\nB,21,1"))
     back = norce.undone(plan, sent)
-    assert [(one["field"], one["reason"]) for one in back.stuck] == [("PriceSale", "a later run has changed it since")]
+    assert [(one["field"], one["reason"]) for one in back.irreversible] == [
+        ("PriceSale", "a later run has changed it since")
+    ]
     norce.take(back)
     found = norce.catalogue()
     assert (found["A|B2C|0"]["PriceSale"], found["A|B2C|0"]["CostPurchase"]) == (12, 1)
@@ -194,7 +202,7 @@ def test_records_that_cannot_be_switched_off_are_named() -> None:
     norce.take(norce.file("code,name\nA,a"))
     plan = norce.file("code,name\nA,b\nB,b")
     back = norce.undone(plan, norce.take(plan))
-    assert [(one["field"], one["keys"]) for one in back.stuck] == [("", ["B"])]
+    assert [(one["field"], one["keys"]) for one in back.irreversible] == [("", ["B"])]
     norce.take(back)
     assert norce.catalogue()["A"]["Name"] == "a"
 
@@ -237,8 +245,8 @@ def test_after_any_runs_the_last_can_be_taken_back(operation: str, data: st.Data
     norce.take(back)
     assert not norce.failed
     after = norce.catalogue()
-    named = {re.sub(r"\[.*?\]", "", one["field"]).rpartition(".")[2] for one in back.stuck}
-    named |= {name for one in back.stuck for name in re.findall(r"(\w+)\[\w", one["field"])}  # the element stays
+    named = {re.sub(r"\[.*?\]", "", one["field"]).rpartition(".")[2] for one in back.irreversible}
+    named |= {name for one in back.irreversible for name in re.findall(r"(\w+)\[\w", one["field"])}  # the element stays
     for key, record in before.items():
         differing = {
             place

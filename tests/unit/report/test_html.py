@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.model.runs import Counts, Refusal, Run, RunState
+from etl.model.runs import Counts, RecordError, Run, RunState
 from etl.plan.changes import impact
 from etl.report import html as page
 from etl.report import run_report as report
@@ -38,13 +38,13 @@ def made(evil: str = "A") -> dict[str, Any]:
     )
     example = impact.Example(evil, f"Cultures[{evil}].Name", evil, evil, -12.5)
     facts = {
-        "doubts": [*plan.doubts, evil],
-        "guards": [verdict.shown() for verdict in plan.verdicts],
-        "summary": {**impact.summary(plan.impact), "gone_examples": [example.shown()]},
+        "doubts": [*plan.hold_reasons, evil],
+        "guards": [verdict.to_json() for verdict in plan.guard_results],
+        "summary": {**impact.impact_to_json(plan.impact), "gone_examples": [example.to_json()]},
         "stuck": [{"field": evil, "reason": evil, "records": 3, "keys": [evil, "b"]}],
         "rejections": [{"column": evil, "message": evil, "hint": evil, "count": 1, "rows": [3], "values": [evil]}],
     }
-    return report.report_json(run, (), (Refusal(evil, 3, evil, 7),), facts)
+    return report.report_json(run, (), (RecordError(evil, 3, evil, 7),), facts)
 
 
 class Elements(HTMLParser):
@@ -73,7 +73,7 @@ def held(text: str) -> None:
 
 def test_it_is_whole_in_itself_and_everything_is_escaped() -> None:
     """No script, no image, no link, no address; cells with markup stay cells."""
-    text = page.html(made(EVIL))
+    text = page.render(made(EVIL))
     held(text)
     assert "&lt;script&gt;" in text
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
@@ -84,15 +84,15 @@ def test_it_is_whole_in_itself_and_everything_is_escaped() -> None:
 @given(st.text(min_size=1, max_size=30))
 def test_no_text_breaks_out(text: str) -> None:
     """Whatever stands in cells, file names and sentences: the page has the elements that it has without them."""
-    base = [tag for tag, _ in Elements(page.html(facts_only("A"))).found]
-    assert [tag for tag, _ in Elements(page.html(facts_only(text))).found] == base
-    held(page.html(facts_only(text)))
+    base = [tag for tag, _ in Elements(page.render(facts_only("A"))).found]
+    assert [tag for tag, _ in Elements(page.render(facts_only(text))).found] == base
+    held(page.render(facts_only(text)))
 
 
 def facts_only(text: str) -> dict[str, Any]:
     """A small report with a text in every place for one."""
-    run = Run("r1", "prices", "Product/ImportSkuPriceLists", text, "0", RunState.REFUSED, error=text)
-    example = impact.Example(text, text, text, None).shown()
+    run = Run("r1", "prices", "Product/ImportSkuPriceLists", text, "0", RunState.INVALID, error=text)
+    example = impact.Example(text, text, text, None).to_json()
     facts = {
         "doubts": [text],
         "guards": [{"reason": text, "examples": [example]}],
@@ -100,20 +100,20 @@ def facts_only(text: str) -> dict[str, Any]:
         "stuck": [{"field": text, "reason": text, "records": 1, "keys": [text]}],
         "rejections": [{"column": text, "message": text, "hint": text, "count": 1, "rows": [1], "values": [text]}],
     }
-    return report.report_json(run, (), (Refusal(text, 3, text, 1),), facts)
+    return report.report_json(run, (), (RecordError(text, 3, text, 1),), facts)
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_every_run_has_its_page(state: RunState) -> None:
     """A run of which nothing is known but its state has a page with a headline."""
     run = Run("r1", "prices", "Product/ImportSkuPriceLists", "a.csv", "0", state)
-    text = page.html(report.report_json(run, (), (), {}))
+    text = page.render(report.report_json(run, (), (), {}))
     assert re.search(r"<h1>[^<]{10,}</h1>", text)
 
 
 def test_plots_show_how_far_prices_move() -> None:
     """One plot for each price field that moves, red for what falls and green for what rises."""
-    text = page.html(made())
+    text = page.render(made())
     assert text.count("<svg") == 1
     assert "How far prices move: PriceSale" in text
     assert set(re.findall(r'<rect[^>]*fill="(#b42318|#15803d)"', text)) == {"#b42318", "#15803d"}
@@ -124,7 +124,7 @@ def test_a_browser_shows_it_and_runs_nothing() -> None:
     """Headless Chromium lays the page out; no script of a cell runs: the title would be another one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
-        path.write_text(page.html(made(EVIL)), encoding="utf-8")
+        path.write_text(page.render(made(EVIL)), encoding="utf-8")
         dom = browse(folder, "--dump-dom", path.as_uri())
         picture = Path(folder) / "page.png"
         browse(folder, f"--screenshot={picture}", "--window-size=1100,1600", path.as_uri())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from etl.mapping import dependencies as mapping_links
 from etl.mapping import load as mapping_file
 from etl.model.runs import Counts, Run, RunState
-from etl.runs.admission import open_up, space
+from etl.runs.admission import admit, key_space
 
 STOCK, PRICES, PRODUCTS = "Product/ImportOnhands", "Product/ImportSkuPriceLists", "Product/ImportProducts"
 CUSTOMERS, COMPANIES = "Customer/ImportCustomers", "Customer/ImportCompanies"
@@ -52,7 +52,7 @@ PRICE = """          StandardPrice:
 
 def free(*runs: Run, needs: dict[str, set[str]] | None = None, blocked: str = "", slow: str = "") -> str:
     """Names of the runs that may go; names in `blocked` and `slow` are single letters."""
-    return "".join(one.id for one in open_up(runs, needs or {}, set(blocked), set(slow)).free)
+    return "".join(one.id for one in admit(runs, needs or {}, set(blocked), set(slow)).runs)
 
 
 def test_runs_of_different_imports_go_side_by_side() -> None:
@@ -66,16 +66,16 @@ def test_runs_that_may_hold_the_same_keys_go_one_after_the_other() -> None:
     assert free(run("a", STOCK, feed="erp"), run("b", STOCK, feed="wms")) == "a"
     assert free(run("a", STOCK, feed="erp", begun=True), run("b", PRICES, feed="erp")) == "a"
     assert free(run("a", COMPANIES, begun=True), run("b", CUSTOMERS)) == "a"
-    assert space(CUSTOMERS) == space(COMPANIES)
+    assert key_space(CUSTOMERS) == key_space(COMPANIES)
 
 
 def test_a_feed_that_writes_records_of_another_import_takes_turns_with_it() -> None:
     """Products with a standard price and price rows are never under way together, whichever comes first."""
     products, prices = run("a", PRODUCTS, feed="pim", begun=True), run("b", PRICES, feed="erp", begun=True)
     beside = {"pim": {PRICES}}
-    assert [one.id for one in open_up([products, prices], {}, set(), set(), beside).free] == ["a"]
-    assert [one.id for one in open_up([prices, products], {}, set(), set(), beside).free] == ["b"]
-    assert [one.id for one in open_up([products, prices], {}, set(), set()).free] == ["a", "b"]
+    assert [one.id for one in admit([products, prices], {}, set(), set(), beside).runs] == ["a"]
+    assert [one.id for one in admit([prices, products], {}, set(), set(), beside).runs] == ["b"]
+    assert [one.id for one in admit([products, prices], {}, set(), set()).runs] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("text", "others"), [(MAPPING, {}), (MAPPING + PRICE, {"pim": frozenset({PRICES})})])
@@ -83,7 +83,7 @@ def test_a_standard_price_is_a_row_of_a_price_list(tmp_path: Path, text: str, ot
     """The mapping tells whether products write to a price list."""
     path = tmp_path / "pim.yaml"
     path.write_text(text, encoding="utf-8")
-    assert mapping_links.writes_beside([mapping_file.read(path)]) == others
+    assert mapping_links.also_writes([mapping_file.load_mapping(path)]) == others
 
 
 def test_a_run_that_cannot_go_on_holds_up_only_what_shares_its_keys() -> None:
@@ -114,8 +114,8 @@ def test_waiting_for_new_records_is_given_up_when_they_cannot_come() -> None:
     assert free(products, prices, slow="a") == "ab"
     assert free(products, prices, blocked="a") == "b"
     assert free(products, run("c", PRODUCTS), prices, slow="a") == "ab"
-    found = open_up([products, prices], {}, {"a"}, set())
-    assert [(one.id, other.id) for one, other in found.given_up] == [("b", "a")]
+    found = admit([products, prices], {}, {"a"}, set())
+    assert [(one.id, other.id) for one, other in found.dropped_dependencies] == [("b", "a")]
 
 
 @given(
@@ -138,8 +138,8 @@ def test_something_goes_and_nothing_that_must_not(
 ) -> None:
     """Never two with the same keys; the first of all goes unless it is blocked, so nothing waits in a circle."""
     named = [replace(one, id=str(number)) for number, one in enumerate(runs)]
-    found = open_up(named, needs, {str(n) for n in blocked}, {str(n) for n in slow}).free
-    assert len({space(one.operation) for one in found}) == len(found) == len({one.feed for one in found})
+    found = admit(named, needs, {str(n) for n in blocked}, {str(n) for n in slow}).runs
+    assert len({key_space(one.operation) for one in found}) == len(found) == len({one.feed for one in found})
     assert not {one.id for one in found} & {str(n) for n in blocked}
     assert [one for one in named if one in found] == list(found)
     if named and 0 not in blocked:

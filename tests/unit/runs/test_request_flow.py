@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from etl.apply import scheduler as schedule
-from etl.apply.job_durations import Pace
-from etl.apply.scheduler import Ask, Course, Read, Room, Submit, Turn, Wait
-from etl.config.settings import Limits
-from etl.connect.rate_limiter import Moment, Stamp, wait_for
+from etl.apply.job_durations import JobDurations
+from etl.apply.scheduler import Poll, RunProgress, ReadLog, Capacity, Submit, ActionHistory, Wait
+from etl.config.settings import LimitSettings
+from etl.connect.rate_limiter import Moment, PermitStamp, permit_wait
 from etl.model.runs import Chunk, ChunkState, Run, RunState
 from etl.runs import admission as lanes
 
 LIMIT, WINDOW = 60, 60.0
-ROOM = Room(Limits().in_flight, Limits().unfinished)
+ROOM = Capacity(LimitSettings().in_flight, LimitSettings().unfinished)
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
 PRODUCTS, RELATIONS, COMPETITORS = "Product/ImportProducts", "Product/ImportRelations", "Product/ImportCompetitorSkus"
 
@@ -38,7 +38,7 @@ class World:
     answer_seconds: tuple[float, float] = (0.05, 0.5)
     listed: bool = True  #: whether Job/List tells of jobs
     now: float = 0.0
-    courses: dict[str, Course] = field(default_factory=dict)  #: without their chunks
+    courses: dict[str, RunProgress] = field(default_factory=dict)  #: without their chunks
     going: dict[str, dict[int, Chunk]] = field(default_factory=dict)  #: chunks that have not ended, by number
     ends: dict[tuple[str, int], float] = field(default_factory=dict)
     left: list[float] = field(default_factory=list)  #: when each request left
@@ -48,27 +48,33 @@ class World:
     logs: int = 0
     questions: int = 0
     useful: int = 0  #: questions that found a job at its end
-    pace: Pace = field(default_factory=lambda: Pace(0.0))
+    pace: JobDurations = field(default_factory=lambda: JobDurations(0.0))
 
     def run(self, seconds: float) -> None:
         """Until then, or until nothing is left to do."""
-        stamps: deque[Stamp] = deque(maxlen=LIMIT * 2)
-        answers: list[tuple[float, int, schedule.Move]] = []
-        turn = Turn()
+        stamps: deque[PermitStamp] = deque(maxlen=LIMIT * 2)
+        answers: list[tuple[float, int, schedule.RequestAction]] = []
+        turn = ActionHistory()
         while self.now < seconds and (self.backlog or self.courses):
             self._let_go()
-            busy = {schedule.place(chunk) for _, _, move in answers for chunk in chunks_of(move)}
-            gate = wait_for(stamps, self._moment(), LIMIT, WINDOW)
+            busy = {schedule.chunk_id(chunk) for _, _, move in answers for chunk in chunks_of(move)}
+            gate = permit_wait(stamps, self._moment(), LIMIT, WINDOW)
             action = schedule.next_action(
-                self._courses(), ROOM, self.now, busy, turn, together=self.listed, usual=self.pace.usual
+                self._courses(),
+                ROOM,
+                self.now,
+                busy,
+                turn,
+                poll_together=self.listed,
+                usual_durations=self.pace.usual_durations,
             )
             if gate > 0 or isinstance(action, Wait):
                 pause = max(gate, action.seconds if isinstance(action, Wait) else 0.0)
                 until = min([self.now + max(pause, 0.001), *(at for at, _, _ in answers[:1])])
                 self.now = max(until, self.now)
             else:
-                turn = schedule.after(turn, action)
-                stamps.append(Stamp(self._moment(), True))
+                turn = schedule.update_history(turn, action)
+                stamps.append(PermitStamp(self._moment(), True))
                 self.left.append(self.now)
                 self._left(action)
                 answer = self.now + self.chance.uniform(*self.answer_seconds)
@@ -76,7 +82,7 @@ class World:
             while answers and answers[0][0] <= self.now:
                 self._answered(heapq.heappop(answers)[2])
 
-    def _courses(self) -> Iterable[Course]:
+    def _courses(self) -> Iterable[RunProgress]:
         return [replace(course, chunks=tuple(self.going[run].values())) for run, course in self.courses.items()]
 
     def _moment(self) -> Moment:
@@ -85,45 +91,45 @@ class World:
     def _let_go(self) -> None:
         slow = {run for run in self.courses if any(map(schedule.is_slow, self.going[run].values()))}
         going = [replace(run, state=RunState.SENDING) if run.id in self.courses else run for run in self.backlog[:50]]
-        for run in lanes.open_up(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).free:
+        for run in lanes.admit(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).runs:
             if run.id not in self.courses:
                 numbers = range(1, self.chunks[run.id] + 1)
                 chunk = Chunk(run.id, 1, 1, run.operation, {}, Path("p"), "d", 1, 1)
                 self.going[run.id] = {number: replace(chunk, number=number) for number in numbers}
-                self.courses[run.id] = Course((), run.operation in lanes.URGENT)
+                self.courses[run.id] = RunProgress((), run.operation in lanes.URGENT_OPERATIONS)
 
-    def _left(self, move: schedule.Move) -> None:
+    def _left(self, move: schedule.RequestAction) -> None:
         if isinstance(move, Submit):
             self.sent.append((self.now, move.chunk.run))
             self._put(replace(move.chunk, state=ChunkState.SENDING, sent_at=self.now))
-        if isinstance(move, Ask):
+        if isinstance(move, Poll):
             for chunk in move.chunks:
                 self.asked[chunk.run].append(self.now)
 
-    def _answered(self, move: schedule.Move) -> None:
-        self.logs += isinstance(move, Read)
-        self.questions += isinstance(move, Ask)
-        self.useful += isinstance(move, Ask) and any(self._ended(chunk) for chunk in move.chunks)
+    def _answered(self, move: schedule.RequestAction) -> None:
+        self.logs += isinstance(move, ReadLog)
+        self.questions += isinstance(move, Poll)
+        self.useful += isinstance(move, Poll) and any(self._ended(chunk) for chunk in move.chunks)
         for chunk in chunks_of(move):
             known = self.going[chunk.run][chunk.number]
             if isinstance(move, Submit):
-                self.ends[schedule.place(chunk)] = (
+                self.ends[schedule.chunk_id(chunk)] = (
                     float("inf") if chunk.run in self.stuck else self.now + self.chance.uniform(*self.job_seconds)
                 )
                 self._put(replace(known, state=ChunkState.SUBMITTED))
-            elif isinstance(move, Ask) and self._ended(chunk):
-                self.pace.ended(chunk, self.now)
+            elif isinstance(move, Poll) and self._ended(chunk):
+                self.pace.observe_finished(chunk, self.now)
                 course = self.courses[chunk.run]
-                self.courses[chunk.run] = replace(course, ended={**course.ended, chunk.number: None})
-            elif isinstance(move, Ask):
+                self.courses[chunk.run] = replace(course, ended={**course.finished_jobs, chunk.number: None})
+            elif isinstance(move, Poll):
                 looked = replace(known, polls=known.polls + 1, polled_at=self.now)
-                self.pace.going(looked)
+                self.pace.observe_running(looked)
                 self._put(looked)
-            elif isinstance(move, Read):
+            elif isinstance(move, ReadLog):
                 self._put(replace(known, state=ChunkState.ACCEPTED))
 
     def _ended(self, chunk: Chunk) -> bool:
-        return self.ends[schedule.place(chunk)] <= self.now
+        return self.ends[schedule.chunk_id(chunk)] <= self.now
 
     def _put(self, chunk: Chunk) -> None:
         going = self.going[chunk.run]
@@ -139,8 +145,8 @@ class World:
             self.backlog = [run for run in self.backlog if run.id != chunk.run]
 
 
-def chunks_of(move: schedule.Move) -> tuple[Chunk, ...]:
-    return move.chunks if isinstance(move, Ask) else (move.chunk,)
+def chunks_of(move: schedule.RequestAction) -> tuple[Chunk, ...]:
+    return move.chunks if isinstance(move, Poll) else (move.chunk,)
 
 
 def backlog(counts: dict[str, int]) -> list[Run]:

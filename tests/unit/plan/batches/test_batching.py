@@ -7,19 +7,19 @@ from collections import Counter
 import pytest
 
 from etl.mapping.layout import Layout, unpack
-from etl.mapping.layout_builder import layout as build
+from etl.mapping.layout_builder import build_layout as build
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import full_file
-from etl.plan.batches.batch import Batch, Limits
+from etl.plan.batches.batch import Batch, BatchLimits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
-from etl.plan.model import Terms
+from etl.plan.model import RequestLimits
 from tests.support.builders import complaints, days, mapping, nothing, records, run, table
 
-WIDE = Limits(max_records=100, requests_per_minute=60)
+WIDE = BatchLimits(max_records=100, requests_per_minute=60)
 
 PRICES = mapping(
     """
@@ -67,15 +67,15 @@ def changes(feed: Mapping, file: str, before: str | None = None) -> tuple[Change
 
 
 def split(
-    feed: Mapping, file: str, before: str | None = None, limits: Limits = WIDE
+    feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE
 ) -> tuple[list[Batch], list[tuple[int, str]]]:
     found, layout = changes(feed, file, before)
-    batches, hopeless = chunk.split(found, layout, limits)
-    return batches, list(chunk.uneven(hopeless).frame.select("row", "code").iter_rows())
+    batches, hopeless = chunk.make_batches(found, layout, limits)
+    return batches, list(chunk.reject_inconsistent_lists(hopeless).frame.select("row", "code").iter_rows())
 
 
 def names(batch: Batch, feed: Mapping, columns: tuple[str, ...]) -> set[str]:
-    return {leaf.name for leaf in build(feed, columns).of(batch.bits)}
+    return {leaf.name for leaf in build(feed, columns).leaves_in(batch.bits)}
 
 
 def keys(batch: Batch) -> list[str]:
@@ -99,9 +99,9 @@ def test_records_of_one_set_share_a_header_and_are_cut_by_size() -> None:
     batches, _ = split(PRICES, HEAD + prices(250))
     assert [batch.records for batch in batches] == [100, 100, 50]
     assert [batch.wave for batch in batches] == [0, 0, 0]
-    assert [batch.merged for batch in batches] == [1, 1, 1]
+    assert [batch.change_set_count for batch in batches] == [1, 1, 1]
     assert [key for batch in batches for key in keys(batch)] == [f"P{number:03}" for number in range(1, 251)]
-    assert not any(batch.whole for batch in batches)
+    assert not any(batch.full_file for batch in batches)
 
 
 def test_a_request_that_is_full_to_the_last_record_is_one() -> None:
@@ -124,10 +124,10 @@ def test_different_changes_have_headers_of_their_own() -> None:
 def test_groups_are_merged_where_minutes_are_scarce() -> None:
     """With one request a minute both kinds of change travel under one header that all of them can give."""
     before = HEAD + "A,B2C,1,1\nB,B2C,1,1\nC,B2C,1,1\n"
-    tight = Limits(max_records=100, requests_per_minute=1)
+    tight = BatchLimits(max_records=100, requests_per_minute=1)
     batches, _ = split(PRICES, HEAD + "A,B2C,1,2\nB,B2C,2,1\nC,B2C,3,1\n", before, tight)
     assert sorted(keys(batches[0])) == ["A", "B", "C"]
-    assert (len(batches), batches[0].merged, batches[0].records) == (1, 2, 3)
+    assert (len(batches), batches[0].change_set_count, batches[0].records) == (1, 2, 3)
     assert {"PriceSale", "CostPurchase"} <= names(batches[0], PRICES, ("part", "list", "price", "cost"))
 
 
@@ -145,7 +145,7 @@ def test_variants_of_a_product_are_one_record() -> None:
     batches, _ = split(PRODUCTS, SHOES)
     assert [batch.records for batch in batches] == [2]
     assert batches[0].frame.height == 3
-    cut, _ = split(PRODUCTS, SHOES, limits=Limits(max_records=1, requests_per_minute=60))
+    cut, _ = split(PRODUCTS, SHOES, limits=BatchLimits(max_records=1, requests_per_minute=60))
     assert [(batch.records, batch.frame[ITEM].n_unique(), batch.frame.height) for batch in cut] == [
         (1, 1, 2),
         (1, 1, 1),
@@ -156,7 +156,7 @@ def test_variants_that_change_differently_go_together_where_all_can_serve_the_se
     """A product's new name and the new place of one variant are one record under one header."""
     after = "code,name,part,ean\nC1,slipper,1,19\nC1,slipper,2,12\nC2,boot,3,13\n"
     (batch,), _ = split(PRODUCTS, after, SHOES)
-    assert (batch.records, keys(batch), batch.merged) == (1, ["1", "2"], 1)
+    assert (batch.records, keys(batch), batch.change_set_count) == (1, ["1", "2"], 1)
     lit = names(batch, PRODUCTS, ("code", "name", "part", "ean"))
     assert {"Cultures[sv-SE].Name", "Variants[].SortOrderValue"} <= lit
 
@@ -184,7 +184,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
     """Two batches with half of the items each, together the whole, each item in one of them."""
     rows = "".join(f"C{number},n,{number}a,1\nC{number},n,{number}b,2\n" for number in range(count))
     ((batch,), _) = split(PRODUCTS, "code,name,part,ean\n" + rows)
-    first, rest = batch_module.halves(batch)
+    first, rest = batch_module.halve_batch(batch)
     assert (first.records, rest.records) == (count // 2, count - count // 2)
     assert (first.frame[ITEM].n_unique(), rest.frame[ITEM].n_unique()) == (first.records, rest.records)
     assert [*first.frame[KEY], *rest.frame[KEY]] == batch.frame[KEY].to_list()
@@ -195,7 +195,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
 def test_delayed_batches_come_so_many_waves_later() -> None:
     """Nothing else changes."""
     ((batch,), _) = split(PRICES, HEAD + prices(3))
-    later = batch_module.delayed(batch, 2)
+    later = batch_module.delay_batch(batch, 2)
     assert (later.wave, later.bits, later.records) == (batch.wave + 2, batch.bits, batch.records)
 
 
@@ -211,8 +211,8 @@ def test_a_scope_travels_whole_and_scopes_share_a_request_while_there_is_room() 
     rows = "".join(f"P{number},{name},1,2\n" for name in ("L1", "L2", "L3") for number in (1, 2))
     found, layout = changes(PRICES, HEAD + rows)
     assert full_file.scope_columns(layout) == ["PriceListCode"]
-    batches, rest = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
-    assert [(batch.records, batch.whole, batch.wave, batch.merged) for batch in batches] == [
+    batches, rest = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
+    assert [(batch.records, batch.full_file, batch.wave, batch.change_set_count) for batch in batches] == [
         (4, True, 0, 1),
         (2, True, 0, 1),
     ]
@@ -224,29 +224,29 @@ def test_a_scope_without_room_is_left_whole() -> None:
     """Whoever asked has to refuse it; it is never cut."""
     rows = "".join(f"P{number},L1,1,2\n" for number in range(7))
     found, layout = changes(PRICES, HEAD + rows)
-    batches, _ = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
+    batches, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in batches] == [7]
 
 
 def test_a_scopes_header_names_what_all_its_records_have() -> None:
     """What only some can give remains to be sent with ordinary requests."""
     found, layout = changes(PRICES, HEAD + "A,L1,1,2\nB,L1,1,\n")
-    batches, rest = full_file.scopes(found, layout, WIDE)
+    batches, rest = full_file.make_scope_batches(found, layout, WIDE)
     (batch,) = batches
-    lit = {leaf.name for leaf in layout.of(batch.bits)}
+    lit = {leaf.name for leaf in layout.leaves_in(batch.bits)}
     assert "PriceSale" in lit
     assert "CostPurchase" not in lit
     assert [key.split("\x1f")[0] for key in rest.frame[KEY]] == ["A"]
-    left = {leaf.name for leaf in layout.of(unpack((rest.frame["_c0"][0],)))}
+    left = {leaf.name for leaf in layout.leaves_in(unpack((rest.frame["_c0"][0],)))}
     assert "CostPurchase" in left
     assert "PriceSale" not in left
-    assert rest.words == found.words
+    assert rest.word_count == found.word_count
 
 
 def test_scopes_of_nothing_are_nothing() -> None:
     """Without records there is no request, and the change set stays as it is."""
     found, layout = changes(PRICES, HEAD + "A,L1,1,2\n", HEAD + "A,L1,1,2\n")
-    assert full_file.scopes(found, layout, WIDE) == ([], found)
+    assert full_file.make_scope_batches(found, layout, WIDE) == ([], found)
 
 
 def test_products_with_different_attributes_share_requests() -> None:
@@ -267,7 +267,7 @@ def test_products_with_different_attributes_share_requests() -> None:
         {"part": f"{row}", **{name: "x" if row + 1 & 1 << place else None for place, name in enumerate(names)}}
         for row in range(127)
     ]
-    terms = Terms(account_id=7, max_records=100, requests_per_minute=2)
+    terms = RequestLimits(account_id=7, max_records=100, requests_per_minute=2)
     first, second = days(attributes, table(rows), table([{**row, "attr_0": "y"} for row in rows]), terms=terms)
     for outcome in (first, second):
         assert [(sent.request.wave, sent.request.records) for sent in outcome.sent] == [(0, 100), (0, 27)]
@@ -296,7 +296,7 @@ FLAGS = mapping(
 def test_layers_of_a_first_load_follow_one_another() -> None:
     """Many new records with gaps and few minutes: first what all have, then the rest, each record once in a wave."""
     rows = "".join(f"{n},{n}r,T,{'x' if n % 2 else ''},{'y' if n % 3 else ''}\n" for n in range(1, 61))
-    batches, rejected = split(FLAGS, "p,r,t,a,b\n" + rows, limits=Limits(max_records=30, requests_per_minute=2))
+    batches, rejected = split(FLAGS, "p,r,t,a,b\n" + rows, limits=BatchLimits(max_records=30, requests_per_minute=2))
     went = Counter((batch.wave, key) for batch in batches for key in batch.frame[KEY])
     assert set(went.values()) == {1}
     assert {key for _, key in went} == {f"{n}\x1f{n}r\x1fT" for n in range(1, 61) if n % 2 or n % 3}

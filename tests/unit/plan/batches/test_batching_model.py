@@ -10,20 +10,20 @@ from operator import and_, or_
 import polars as pl
 import pytest
 
-from etl.mapping.layout import Layout, own_columns, unpack
-from etl.model.columns import GONE, ITEM, KEY, NEW, ROW
+from etl.mapping.layout import Layout, own_set_columns, unpack
+from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import flag_closure as coherence
-from etl.plan.batches.batch import VALUES, Batch, Limits
+from etl.plan.batches.batch import VALUE_COUNT, Batch, BatchLimits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, records, table
 from tests.support.strategies import FEEDS, Case
 
-WIDE = Limits(max_records=100, requests_per_minute=1000)
-TIGHT = Limits(max_records=7, requests_per_minute=2)
-STRICT = Limits(max_records=7, requests_per_minute=60, packing="strict")
-FEW = Limits(max_records=100, requests_per_minute=1)
+WIDE = BatchLimits(max_records=100, requests_per_minute=1000)
+TIGHT = BatchLimits(max_records=7, requests_per_minute=2)
+STRICT = BatchLimits(max_records=7, requests_per_minute=60, packing="strict")
+FEW = BatchLimits(max_records=100, requests_per_minute=1)
 LIMITS = {"wide": WIDE, "tight": TIGHT, "strict": STRICT, "few": FEW}
 
 
@@ -41,7 +41,7 @@ def wanted(changes: ChangeSet, layout: Layout) -> dict[str, tuple[int, ...] | No
     all of them can."""
     rows = list(changes.frame.iter_rows(named=True))
     bits = {
-        kind: {row[KEY]: unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.words))) for row in rows}
+        kind: {row[KEY]: unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count))) for row in rows}
         for kind in "cv"
     }
     items: dict[str, list[str]] = defaultdict(list)
@@ -50,10 +50,10 @@ def wanted(changes: ChangeSet, layout: Layout) -> dict[str, tuple[int, ...] | No
     found: dict[str, tuple[int, ...] | None] = {}
     for keys in items.values():
         send, able = reduce(or_, (bits["c"][key] for key in keys)), reduce(and_, (bits["v"][key] for key in keys))
-        together = coherence.passes(send, able, layout)
+        together = coherence.split_into_passes(send, able, layout)
         for key in keys:
             shared = together is not None and len(together) == 1
-            found[key] = together if shared else coherence.passes(bits["c"][key], bits["v"][key], layout)
+            found[key] = together if shared else coherence.split_into_passes(bits["c"][key], bits["v"][key], layout)
     return {row[KEY]: found[row[KEY]] for row in rows}
 
 
@@ -61,19 +61,19 @@ def going(batches: list[Batch]) -> dict[str, list[Going]]:
     """Each key with what it goes in, by wave."""
     found: dict[str, list[Going]] = defaultdict(list)
     for batch in batches:
-        words = own_columns(batch.frame)
+        words = own_set_columns(batch.frame)
         for key, number, *own in batch.frame.select(KEY, "_s", *words).iter_rows():
             found[key].append(Going(batch.wave, unpack(tuple(own)), number))
     return {key: sorted(its, key=lambda one: one.wave) for key, its in found.items()}
 
 
-def check(changes: ChangeSet, layout: Layout, limits: Limits) -> list[Batch]:
+def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch]:
     """Everything that holds of batches whatever the limits are."""
     file = {key: place for place, key in enumerate(changes.frame[KEY])}
-    batches, unable = chunk.split(changes, layout, limits)
+    batches, unable = chunk.make_batches(changes, layout, limits)
     sets, went = wanted(changes, layout), going(batches)
     able = {
-        row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.words)))
+        row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.word_count)))
         for row in changes.frame.iter_rows(named=True)
     }
     assert unable[KEY].to_list() == [key for key, its in sets.items() if its is None]
@@ -85,7 +85,7 @@ def check(changes: ChangeSet, layout: Layout, limits: Limits) -> list[Batch]:
         if key in known:  # only what is new may come in more parts than it has to
             assert len(its) == len(asked)
             assert all(bits & ~one.bits == 0 for bits, one in zip(asked, its, strict=True))
-            assert all(coherence.close(one.bits, able[key], layout) == one.bits for one in its)
+            assert all(coherence.closure(one.bits, able[key], layout) == one.bits for one in its)
         assert reduce(or_, asked) & ~reduce(or_, (one.bits for one in its)) == 0
         assert all(one.bits & ~able[key] == 0 for one in its)
         for whole in layout.bundles.values():  # what goes as a whole is whole in the end
@@ -97,19 +97,19 @@ def check(changes: ChangeSet, layout: Layout, limits: Limits) -> list[Batch]:
     merged: dict[object, set[tuple[int, int]]] = defaultdict(set)
     for batch in batches:
         frame = batch.frame
-        own = [unpack(tuple(row)) for row in frame.select(own_columns(frame)).iter_rows()]
-        assert {(layout.lit(bits), bits & layout.uniform) for bits in own} == {
-            (layout.lit(batch.bits), batch.bits & layout.uniform)
+        own = [unpack(tuple(row)) for row in frame.select(own_set_columns(frame)).iter_rows()]
+        assert {(layout.active_flags(bits), bits & layout.uniform_leaves) for bits in own} == {
+            (layout.active_flags(batch.bits), batch.bits & layout.uniform_leaves)
         }
         assert all(bits & ~batch.bits == 0 for bits in own)
-        assert frame[VALUES].to_list() == [layout.values(bits) for bits in own]
+        assert frame[VALUE_COUNT].to_list() == [layout.count_values(bits) for bits in own]
         assert frame[NEW].n_unique() == 1
         assert batch.records == frame[ITEM].n_unique() <= limits.max_records
-        assert not batch.whole
+        assert not batch.full_file
         places = [file[key] for key in frame[KEY]]
-        assert places == sorted(places) or layout.units
+        assert places == sorted(places) or layout.unit_list
         merged[header(batch)] |= set(zip(frame["_s"], own, strict=True))
-    assert all(batch.merged == len(merged[header(batch)]) for batch in batches)
+    assert all(batch.change_set_count == len(merged[header(batch)]) for batch in batches)
     return batches
 
 
@@ -139,7 +139,7 @@ each_limit = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 
 @each_feed
 @each_limit
-def test_changes_go_as_they_have_to(name: str, limits: Limits) -> None:
+def test_changes_go_as_they_have_to(name: str, limits: BatchLimits) -> None:
     """Each record goes with all that changed and with nothing that it lacks, once in a wave, in the file's order."""
     case = Case(name, 7)
     changes = diff.compare(case.records, case.accepted, case.layout, deactivate=True)
@@ -153,7 +153,7 @@ def test_changes_go_as_they_have_to(name: str, limits: Limits) -> None:
 
 @each_feed
 @each_limit
-def test_a_first_load_goes_as_it_has_to(name: str, limits: Limits) -> None:
+def test_a_first_load_goes_as_it_has_to(name: str, limits: BatchLimits) -> None:
     """The same where everything is new."""
     case = Case(name, 8)
     check(diff.compare(case.records, case.accepted.clear(), case.layout), case.layout, limits)
@@ -179,8 +179,8 @@ def test_many_different_gaps_in_a_first_load_go_in_layers() -> None:
     rows = [[name if row & 1 << place else "" for place, name in enumerate(names)] for row in range(32)]
     lines = (",".join([f"P{row}", *its]) for row, its in enumerate(rows))
     made, layout = records(feed, table("\n".join([",".join(["p", *names]), *lines])))
-    known = made.frame.drop(ROW).gather_every(2).with_columns(pl.lit(False).alias(GONE))
+    known = made.frame.drop(ROW).gather_every(2).with_columns(pl.lit(False).alias(DEACTIVATED))
     batches = check(diff.compare(made, known.clear(), layout), layout, FEW)
     assert [batch.records for batch in batches] == [32, *[16] * 5]
     assert [batch.wave for batch in batches] == sorted({batch.wave for batch in batches})
-    check(diff.compare(made, known, layout, everything=True), layout, FEW)
+    check(diff.compare(made, known, layout, send_all=True), layout, FEW)

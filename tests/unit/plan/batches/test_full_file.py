@@ -7,18 +7,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import Layout, own_columns, unpack
+from etl.mapping.layout import Layout, own_set_columns, unpack
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
 from etl.plan.batches import batch as batch_module
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import full_file
-from etl.plan.batches.batch import CHANGED, VALUES, Batch, Limits
+from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, nothing, records, run, table
 
-WIDE = Limits(max_records=100, requests_per_minute=60)
+WIDE = BatchLimits(max_records=100, requests_per_minute=60)
 TEXTS = mapping(
     """
     feed: relations
@@ -79,18 +79,18 @@ def changes(feed: Mapping, file: str, before: str | None = None, **more: Any) ->
     return diff.compare(made, known, layout, **more), layout
 
 
-def split(feed: Mapping, file: str, before: str | None = None, limits: Limits = WIDE) -> list[Batch]:
+def split(feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE) -> list[Batch]:
     found, layout = changes(feed, file, before)
-    return chunk.split(found, layout, limits)[0]
+    return chunk.make_batches(found, layout, limits)[0]
 
 
 def lit(batch: Batch, layout: Layout) -> set[str]:
-    return {leaf.name for leaf in layout.of(batch.bits)}
+    return {leaf.name for leaf in layout.leaves_in(batch.bits)}
 
 
 def own(batches: list[Batch]) -> list[int]:
     """Of every record the set of leaves that it is sent with."""
-    frames = (batch.frame.select(own_columns(batch.frame)) for batch in batches)
+    frames = (batch.frame.select(own_set_columns(batch.frame)) for batch in batches)
     return [unpack(row) for frame in frames for row in frame.iter_rows()]
 
 
@@ -104,7 +104,7 @@ def rows(count: int, name: str, price: int = 1, on: str = "true") -> str:
 def test_a_scope_says_what_changed_and_that_its_records_are_active() -> None:
     """The cost is as it was and stays out; the switch is named all the same, for what it says of every record."""
     found, layout = changes(PRICES, HEAD + rows(3, "L", 9), HEAD + rows(3, "L"))
-    (batch,), rest = full_file.scopes(found, layout, WIDE)
+    (batch,), rest = full_file.make_scope_batches(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "PriceListCode", "PriceSale", "IsActive"}
     assert rest.frame.is_empty()
 
@@ -113,7 +113,7 @@ def test_a_scope_of_records_without_the_switch_does_not_name_it() -> None:
     """One empty cell is enough."""
     file = HEAD + rows(2, "L", 9) + "X,L,9,2,\n"
     found, layout = changes(PRICES, file, HEAD + rows(2, "L") + "X,L,1,2,\n")
-    (batch,), _ = full_file.scopes(found, layout, WIDE)
+    (batch,), _ = full_file.make_scope_batches(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "PriceListCode", "PriceSale"}
 
 
@@ -124,7 +124,7 @@ def test_scopes_share_a_request_to_the_last_place(counts: tuple[int, ...], batch
     """Five fit; a scope that does not fit beside the others begins a request of its own, and is never cut."""
     file = HEAD + "".join(rows(count, f"L{number}") for number, count in enumerate(counts))
     found, layout = changes(PRICES, file)
-    made, _ = full_file.scopes(found, layout, Limits(max_records=5, requests_per_minute=60))
+    made, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in made] == batches
 
 
@@ -133,9 +133,9 @@ def test_a_scope_whose_texts_contradict_each_other_goes_by_its_keys() -> None:
     file = "p,a,b,c,d,e,f\n1,,,x,,,y\n2,,,x,,,y\n"
     found, layout = changes(TEXTS, file)
     assert full_file.scope_columns(layout) == []
-    (batch,), rest = full_file.scopes(found, layout, WIDE)
+    (batch,), rest = full_file.make_scope_batches(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "RelatedPartNo", "RelationTypeCode"}
-    left = [{leaf.name for leaf in layout.of(unpack((bits,)))} for bits in rest.frame["_c0"]]
+    left = [{leaf.name for leaf in layout.leaves_in(unpack((bits,)))} for bits in rest.frame["_c0"]]
     assert left == [{"Cultures[sv-SE].Name", "Cultures[en-GB].Description"}] * 2
 
 
@@ -150,19 +150,19 @@ def test_a_scope_of_many_fields_leaves_nothing_of_them_behind() -> None:
     head = ",".join(["p", "r", "t", *names]) + "\n"
     full, gap = ["1", "r", "t", *names], ["2", "r", "t", *names[:-1], ""]
     found, layout = changes(feed, head + ",".join(full) + "\n" + ",".join(gap) + "\n")
-    (batch,), rest = full_file.scopes(found, layout, WIDE)
+    (batch,), rest = full_file.make_scope_batches(found, layout, WIDE)
     assert {f"Cultures[{name}].Name" for name in names[:-1]} <= lit(batch, layout)
     (row,) = rest.frame.iter_rows(named=True)
     assert row[KEY].startswith("1")
-    left = {leaf.name for leaf in layout.of(unpack((row["_c0"], row["_c1"])))}
+    left = {leaf.name for leaf in layout.leaves_in(unpack((row["_c0"], row["_c1"])))}
     assert left == {"Cultures[c39].Name"}
 
 
 def test_elements_with_and_without_a_field_are_rejected_by_name() -> None:
     """One flag speaks for both warehouses, and the list goes as a whole: no header can carry such a record."""
     found, layout = changes(LIST, "k,a,b,x,y\nL1,n,,x,y\nL2,n,m,x,y\n")
-    (batch,), hopeless = chunk.split(found, layout, WIDE)
-    rejections = chunk.uneven(hopeless)
+    (batch,), hopeless = chunk.make_batches(found, layout, WIDE)
+    rejections = chunk.reject_inconsistent_lists(hopeless)
     assert batch.frame["Code"].to_list() == ["L2"]
     assert rejections.frame.to_dicts() == [
         {
@@ -181,8 +181,8 @@ def test_rows_of_such_records_are_named_by_the_parts_of_their_keys() -> None:
     hopeless = pl.DataFrame({KEY: ["A\x1fB\x1fC", "owed"], ROW: [3, None]})
     lines = pl.DataFrame({KEY: ["X", "A\x1fB\x1fC", "X", "A\x1fB\x1fC"], ROW: [2, 3, 4, 5]})
     named = [(3, "A / B / C"), (5, "A / B / C"), (None, "owed")]
-    assert chunk.uneven(hopeless, lines).frame.select("row", "value").rows() == named
-    assert chunk.uneven(hopeless).frame.select("row", "value").rows() == [named[0], named[2]]
+    assert chunk.reject_inconsistent_lists(hopeless, lines).frame.select("row", "value").rows() == named
+    assert chunk.reject_inconsistent_lists(hopeless).frame.select("row", "value").rows() == [named[0], named[2]]
 
 
 def texts(*changed: str) -> str:
@@ -197,23 +197,23 @@ def texts(*changed: str) -> str:
 @pytest.mark.parametrize(
     ("limits", "merged", "values", "changed"),
     [
-        (Limits(10, 3), [1, 1, 1], [3, 3, 3], [3, 3, 3]),
-        (Limits(10, 2), [2, 1], [12, 3], [6, 3]),
-        (Limits(10, 1), [3], [27], [9]),
-        (Limits(10, 60, "strict"), [3], [27], [9]),
-        (Limits(9, 60, "strict"), [3], [27], [9]),
-        (Limits(8, 60, "strict"), [2, 1], [12, 3], [6, 3]),
+        (BatchLimits(10, 3), [1, 1, 1], [3, 3, 3], [3, 3, 3]),
+        (BatchLimits(10, 2), [2, 1], [12, 3], [6, 3]),
+        (BatchLimits(10, 1), [3], [27], [9]),
+        (BatchLimits(10, 60, "strict"), [3], [27], [9]),
+        (BatchLimits(9, 60, "strict"), [3], [27], [9]),
+        (BatchLimits(8, 60, "strict"), [2, 1], [12, 3], [6, 3]),
     ],
 )
 def test_values_are_sent_again_only_to_save_a_minute_or_a_request(
-    limits: Limits, merged: list[int], values: list[int], changed: list[int]
+    limits: BatchLimits, merged: list[int], values: list[int], changed: list[int]
 ) -> None:
     """Three kinds of changes of three records each: apart while the minute has room, together where it has none."""
     batches = split(TEXTS, texts("a", "b", "e"), texts(), limits)
-    assert [batch.merged for batch in batches] == merged
-    assert [batch.frame[VALUES].sum() for batch in batches] == values
-    assert [batch.frame[CHANGED].sum() for batch in batches] == changed
-    assert chunk.apart(batches, limits.max_records) == 3
+    assert [batch.change_set_count for batch in batches] == merged
+    assert [batch.frame[VALUE_COUNT].sum() for batch in batches] == values
+    assert [batch.frame[CHANGED_COUNT].sum() for batch in batches] == changed
+    assert chunk.unmerged_request_count(batches, limits.max_records) == 3
 
 
 def attributes(count: int, changed: bool = False) -> str:
@@ -226,24 +226,26 @@ def attributes(count: int, changed: bool = False) -> str:
 def test_what_one_header_carries_is_counted_together(size: int, requests: int) -> None:
     """Five products, each with another attribute changed, are one request of five, and nothing is sent again for it."""
     found, layout = changes(ATTRIBUTES, attributes(5, changed=True), attributes(5))
-    batches, _ = chunk.split(found, layout, Limits(size, requests))
+    batches, _ = chunk.make_batches(found, layout, BatchLimits(size, requests))
     assert [batch.records for batch in batches] == [size, 5 - size][:requests]
-    assert [batch.merged for batch in batches] == [5] * requests
-    sets = [[leaf.name for leaf in layout.of(bits) if leaf.name.endswith("ParametricCode")] for bits in own(batches)]
+    assert [batch.change_set_count for batch in batches] == [5] * requests
+    sets = [
+        [leaf.name for leaf in layout.leaves_in(bits) if leaf.name.endswith("ParametricCode")] for bits in own(batches)
+    ]
     assert sets == [[f"ProductParametrics[attr_{place}].ParametricCode"] for place in range(5)]
 
 
 def test_apart_counts_each_kind_of_change_by_itself() -> None:
     """New and known, each wave, each set; ten records of a kind fill two requests of five; a scope is one request."""
     new = split(PRICES, HEAD + rows(10, "L"))
-    assert chunk.apart(new, 10) == 1
-    assert chunk.apart(new, 5) == 2
-    assert chunk.apart(new, 4) == 3
-    mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), Limits(10, 1))
-    assert chunk.apart(mixed, 10) == 2
-    assert chunk.apart([*new, *(batch_module.delayed(batch, 1) for batch in new)], 10) == 2
+    assert chunk.unmerged_request_count(new, 10) == 1
+    assert chunk.unmerged_request_count(new, 5) == 2
+    assert chunk.unmerged_request_count(new, 4) == 3
+    mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), BatchLimits(10, 1))
+    assert chunk.unmerged_request_count(mixed, 10) == 2
+    assert chunk.unmerged_request_count([*new, *(batch_module.delay_batch(batch, 1) for batch in new)], 10) == 2
     found, layout = changes(PRICES, HEAD + rows(3, "L") + rows(3, "M"))
-    scopes, _ = full_file.scopes(found, layout, Limits(max_records=3, requests_per_minute=60))
+    scopes, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=3, requests_per_minute=60))
     assert len(scopes) == 2
-    assert chunk.apart([*scopes, *new], 10) == 3
-    assert chunk.apart([], 10) == 0
+    assert chunk.unmerged_request_count([*scopes, *new], 10) == 3
+    assert chunk.unmerged_request_count([], 10) == 0

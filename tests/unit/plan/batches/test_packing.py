@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from etl.mapping.layout import Layout
-from etl.mapping.layout_builder import layout as build
+from etl.mapping.layout_builder import build_layout as build
 from etl.plan.batches import batching as chunk
 from etl.plan.batches import flag_closure as coherence
 from etl.plan.batches.packing import Group, Packing, Share, pack
@@ -37,13 +37,13 @@ TEXTS = mapping(
     """
 )
 LAYOUT = build(TEXTS, list("prtabcdefghijklmno"))
-ABLE = sum(1 << leaf.index for leaf in LAYOUT.leaves if not leaf.silent)
-FREE = [leaf.index for leaf in LAYOUT.leaves if not (leaf.key or leaf.anchor or leaf.silent)]
+ABLE = sum(1 << leaf.index for leaf in LAYOUT.leaves if not leaf.synthetic)
+FREE = [leaf.index for leaf in LAYOUT.leaves if not (leaf.key or leaf.identifier or leaf.synthetic)]
 FLAT = FREE[:5]
 
 
 def group(*fields: int, records: int = 1, able: int = ABLE, new: bool = False) -> Group:
-    bits = coherence.close(sum(1 << field for field in fields), able, LAYOUT)
+    bits = coherence.closure(sum(1 << field for field in fields), able, LAYOUT)
     assert bits is not None
     return Group(bits, able, able, records, new)
 
@@ -72,8 +72,8 @@ def sound(groups: list[Group], shares: list[list[Share]]) -> None:
         assert sum(share.records for share in its) == one.records
         for share in its:
             assert one.bits & ~share.bits == 0
-            assert share.bits & ~one.able == 0
-            assert share.bits == coherence.close(share.bits, one.able, LAYOUT)
+            assert share.bits & ~one.sendable == 0
+            assert share.bits == coherence.closure(share.bits, one.sendable, LAYOUT)
 
 
 def skewed(layout: Layout, records: int, seed: int, most: int) -> list[Group]:
@@ -83,7 +83,7 @@ def skewed(layout: Layout, records: int, seed: int, most: int) -> list[Group]:
     found: Counter[int] = Counter()
     while sum(found.values()) < records:
         changed = sum(1 << field for field, odd in zip(FREE, odds, strict=True) if chance.random() < odd)
-        closed = coherence.close(changed, ABLE, layout)
+        closed = coherence.closure(changed, ABLE, layout)
         if changed and closed is not None and (closed in found or len(found) < most):
             found[closed] += 1
     return [Group(bits, ABLE, ABLE, count, False) for bits, count in found.most_common()]
@@ -199,7 +199,7 @@ def test_close_to_the_optimum(seed: int) -> None:
         sets: set[int] = set()
         while len(sets) < chance.randint(2, 5):
             sets.add(sum(1 << field for field in FLAT if chance.random() < 0.4) or 1 << FLAT[0])
-        groups = [Group(bits | LAYOUT.always, ABLE, ABLE, chance.randint(1, 9), False) for bits in sorted(sets)]
+        groups = [Group(bits | LAYOUT.always_sent, ABLE, ABLE, chance.randint(1, 9), False) for bits in sorted(sets)]
         per_minute = chance.choice([1, 2, 3])
         fewest = -(-sum(one.records for one in groups) // 10)
         allowed = -(-fewest // per_minute) * per_minute
@@ -227,10 +227,10 @@ def test_twenty_thousand_skewed_changes(packing: Packing, most: int) -> None:
 def test_a_day_of_changes_takes_one_minute() -> None:
     """The real plan of 20,000 changed products: one minute of requests, where each set apart takes sixteen."""
     budget, strict = packing_bench.plans()
-    assert math.ceil(chunk.apart(budget.plan.batches, 1000) / 60) == 16
+    assert math.ceil(chunk.unmerged_request_count(budget.plan.batches, 1000) / 60) == 16
     assert len(budget.sent) <= 60
     assert len(strict.sent) <= 21
-    exact = {sum(sent.request.exact for sent in outcome.sent) for outcome in (budget, strict)}
+    exact = {sum(sent.request.changed_values for sent in outcome.sent) for outcome in (budget, strict)}
     assert len(exact) == 1
     assert exact.pop() < sum(sent.request.values for sent in budget.sent)
     assert all(sent.request.records <= 1000 for outcome in (budget, strict) for sent in outcome.sent)

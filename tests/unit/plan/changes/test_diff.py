@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import BITS, Layout
+from etl.mapping.layout import WORD_BITS, Layout
 from etl.mapping.model import Mapping
 from etl.model import columns
 from etl.model.columns import ITEM, KEY, ROW
@@ -64,16 +64,16 @@ def has(part: str, quantity: str | None, days: int | None = None, **more: Any) -
 
 
 def counts(changes: ChangeSet) -> tuple[int, int, int, int]:
-    return changes.new, changes.changed, changes.unchanged, changes.gone
+    return changes.new, changes.changed, changes.unchanged, changes.deactivated
 
 
 def bits(changes: ChangeSet, layout: Layout, kind: str) -> dict[str, set[str]]:
     """For each part the leaves to send (`c`), or those that could be sent (`v`)."""
     found = {}
     for row in changes.frame.iter_rows(named=True):
-        words = [row[f"_{kind}{word}"] for word in range(changes.words)]
-        lit = sum(word << number * BITS for number, word in enumerate(words))
-        found[row[KEY].split("\x1f")[0]] = {leaf.name for leaf in layout.of(lit)}
+        words = [row[f"_{kind}{word}"] for word in range(changes.word_count)]
+        lit = sum(word << number * WORD_BITS for number, word in enumerate(words))
+        found[row[KEY].split("\x1f")[0]] = {leaf.name for leaf in layout.leaves_in(lit)}
     return found
 
 
@@ -96,7 +96,7 @@ def test_new_changed_unchanged_and_gone_are_told_apart() -> None:
     assert {"PartNo", "OnhandValue", "LeadTimeDayCount"} <= able["B"]
     assert {"PartNo", "WarehouseCode", "LocationCode", "IsActive"} <= able["G"]
     assert "OnhandValue" not in able["G"]
-    assert changes.words == 1
+    assert changes.word_count == 1
 
 
 def test_records_keep_the_order_of_the_file_and_gone_ones_follow() -> None:
@@ -106,7 +106,7 @@ def test_records_keep_the_order_of_the_file_and_gone_ones_follow() -> None:
     )
     frame = changes.frame
     assert [key[0] for key in frame[KEY]] == ["C", "A", "B", "Y", "X"]
-    assert frame[columns.GONE].to_list() == [False, False, False, True, True]
+    assert frame[columns.DEACTIVATED].to_list() == [False, False, False, True, True]
     assert frame[columns.NEW].to_list() == [True, True, True, False, False]
     assert frame[ROW].to_list() == [2, 3, 4, None, None]
     assert frame["IsActive"].to_list()[3:] == [False, False]
@@ -133,7 +133,7 @@ def test_what_comes_back_is_new_and_switched_on_in_so_many_words() -> None:
     assert counts(changes) == (1, 0, 0, 0)
     assert {"OnhandValue", "LeadTimeDayCount", "IsActive"} <= bits(changes, layout, "c")["A"]
     assert changes.frame["IsActive"].to_list() == [True]
-    assert changes.frame[columns.GONE].to_list() == [False]
+    assert changes.frame[columns.DEACTIVATED].to_list() == [False]
 
 
 def test_a_new_record_does_not_say_that_it_is_active() -> None:
@@ -161,7 +161,7 @@ def test_an_empty_cell_clears_only_where_the_mapping_says_so() -> None:
 def test_only_what_is_emptied_counts_as_cleared() -> None:
     """A value that changes into another one is none of them, and nothing is withheld."""
     changes, _ = compare(STOCK, "part,quantity,days\nA,1,3\nB,2,\n", has("A", "1", 1), has("B", "2", 2))
-    assert (changes.cleared, changes.withheld) == (1, 0)
+    assert (changes.cleared, changes.suppressed) == (1, 0)
 
 
 def test_a_field_that_the_mapping_gained_is_a_change_everywhere() -> None:
@@ -180,7 +180,7 @@ def test_a_price_must_not_wake_a_row_that_is_switched_off() -> None:
     assert "PriceSale" not in able["A"]
     assert "PriceSale" in able["B"]
     assert "PriceSale" in able["C"]
-    assert changes.withheld == 1
+    assert changes.suppressed == 1
 
 
 def test_a_value_that_connect_ignores_is_withheld() -> None:
@@ -188,7 +188,7 @@ def test_a_value_that_connect_ignores_is_withheld() -> None:
     changes, layout = compare(PRICES, "part,price,on\nA,0,true\nB,2,true\n")
     assert "PriceSale" not in bits(changes, layout, "v")["A"]
     assert "PriceSale" in bits(changes, layout, "v")["B"]
-    assert changes.withheld == 1
+    assert changes.suppressed == 1
 
 
 def test_rows_that_were_rejected_keep_their_records() -> None:
@@ -196,12 +196,12 @@ def test_rows_that_were_rejected_keep_their_records() -> None:
     source = table("part,quantity,days\nA,1,1\n")
     made, layout = records(STOCK, source)
     before = from_json([has("A", "1", 1), has("B", "2", 2), has("C", "3", 3)], STOCK, source.columns)
-    left = absence.missing(made, before, layout, pl.Series(["B"]))
+    left = absence.find_missing(made, before, layout, pl.Series(["B"]))
     assert left["PartNo"].to_list() == ["C"]
-    assert absence.missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
-    assert absence.missing(made, before)["PartNo"].to_list() == ["B", "C"]
-    changes = diff.compare(made, before, layout, deactivate=True, mentioned=pl.Series(["B", None]))
-    assert changes.gone == 1
+    assert absence.find_missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
+    assert absence.find_missing(made, before)["PartNo"].to_list() == ["B", "C"]
+    changes = diff.compare(made, before, layout, deactivate=True, keys_of_rejected_rows=pl.Series(["B", None]))
+    assert changes.deactivated == 1
 
 
 TEXTS = mapping(
@@ -244,7 +244,7 @@ def test_leaves_beyond_one_word_are_lit_in_the_next() -> None:
     names = [f"{kind}{n:02}" for n in range(30) for kind in "nd"]
     file = ",".join(["p", "r", "t", *names]) + "\n" + ",".join(["1", "2", "T", *names]) + "\n"
     changes, layout = compare(wide, file)
-    assert changes.words == 2
+    assert changes.word_count == 2
     lit = bits(changes, layout, "c")["1"]
     assert {f"Cultures[c{n:02}].{name}" for n in range(30) for name in ("Name", "Description")} <= lit
     known = {KEY: "1\x1f2\x1fT", "PartNo": "1", "RelatedPartNo": "2", "RelationTypeCode": "T"}

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import BITS, Layout, unpack
-from etl.model.columns import GONE, ITEM, KEY, NEW, ROW, THEIRS
+from etl.mapping.layout import WORD_BITS, Layout, unpack
+from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW, OWNED_ELSEWHERE
 from etl.model.tables import Records
 from etl.plan.changes import absence, diff
 from etl.plan.changes.diff import ChangeSet
@@ -30,18 +30,18 @@ def assert_same(changes: ChangeSet, told: Told, layout: Layout) -> None:
     for row in rows:
         expected = told.changes[row[KEY]]
         for kind, leaves in (("c", expected.send), ("v", expected.able)):
-            bits = unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.words)))
-            assert {leaf.name for leaf in layout.of(bits)} == leaves, row[KEY]
-        assert (row[NEW], row[GONE]) == (expected.new, expected.gone)
+            bits = unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count)))
+            assert {leaf.name for leaf in layout.leaves_in(bits)} == leaves, row[KEY]
+        assert (row[NEW], row[DEACTIVATED]) == (expected.new, expected.gone)
         assert (row[ROW] is None) == expected.gone
         for leaf in layout.leaves:
             if leaf.name in expected.send and not expected.gone:
                 assert row[leaf.column] == told.rows[row[KEY]][leaf.column]
-    assert changes.words == -(-len(layout.leaves) // BITS)
-    assert (changes.new, changes.changed, changes.gone) == (
+    assert changes.word_count == -(-len(layout.leaves) // WORD_BITS)
+    assert (changes.new, changes.changed, changes.deactivated) == (
         told.count(new=True), told.count(), told.count(gone=True),
     )  # fmt: skip
-    assert (changes.unchanged, changes.withheld, changes.cleared) == (told.unchanged, told.withheld, told.cleared)
+    assert (changes.unchanged, changes.suppressed, changes.cleared) == (told.unchanged, told.withheld, told.cleared)
 
 
 @each_feed
@@ -49,7 +49,7 @@ def assert_same(changes: ChangeSet, told: Told, layout: Layout) -> None:
 def test_a_change_is_what_differs_between_two_dicts(name: str, everything: bool) -> None:
     """Against a file and *accepted* drawn at random, and once more with everything sent again."""
     case = Case(name, 1)
-    changes = diff.compare(case.records, case.accepted, case.layout, everything=everything)
+    changes = diff.compare(case.records, case.accepted, case.layout, send_all=everything)
     told = naive(case, case.accepted, everything=everything).told(case.rows, case.accepted.to_dicts())
     assert len(told.changes) > 20
     assert_same(changes, told, case.layout)
@@ -59,7 +59,7 @@ def test_a_change_is_what_differs_between_two_dicts(name: str, everything: bool)
 def test_what_another_feed_owns_stays_behind_with_its_whole(name: str) -> None:
     """Columns of a third of the records are another feed's; of keys that are not in the file, nothing is said."""
     case = Case(name, 2)
-    columns = sorted({leaf.column for leaf in case.layout.leaves if not leaf.silent})
+    columns = sorted({leaf.column for leaf in case.layout.leaves if not leaf.synthetic})
     owned = {
         row[KEY]: {column for column in columns if case.chance.random() < 0.1}
         for row in case.rows
@@ -67,10 +67,10 @@ def test_what_another_feed_owns_stays_behind_with_its_whole(name: str) -> None:
     } | {"nobody": set(columns)}
     named = columns[1:]  # of the first nobody says anything
     barred = pl.DataFrame(
-        [{KEY: key, **{THEIRS + name: name in its or None for name in named}} for key, its in owned.items()],
-        schema={KEY: pl.String, **{THEIRS + name: pl.Boolean for name in named}},
+        [{KEY: key, **{OWNED_ELSEWHERE + name: name in its or None for name in named}} for key, its in owned.items()],
+        schema={KEY: pl.String, **{OWNED_ELSEWHERE + name: pl.Boolean for name in named}},
     )
-    changes = diff.compare(case.records, case.accepted, case.layout, barred=barred)
+    changes = diff.compare(case.records, case.accepted, case.layout, owned_elsewhere=barred)
     theirs = {key: its - {columns[0]} for key, its in owned.items()}
     assert_same(
         changes, naive(case, case.accepted, theirs=theirs).told(case.rows, case.accepted.to_dicts()), case.layout
@@ -109,25 +109,29 @@ def test_what_is_gone_goes_by_its_key_and_its_switch(name: str, bare: bool) -> N
     """
     case = Case(name, 4)
     half = case.half()
-    accepted = case.accepted.drop(ITEM, GONE, case.layout.leaves[-1].column, strict=False) if bare else case.accepted
-    lead = case.layout.lead
+    accepted = (
+        case.accepted.drop(ITEM, DEACTIVATED, case.layout.leaves[-1].column, strict=False) if bare else case.accepted
+    )
+    lead = case.layout.leading_key
     assert lead is not None
     mentioned = pl.Series([*accepted[lead.column].cast(pl.String).to_list()[::3], None])
-    switch = case.layout.retiring
-    changes = diff.compare(half, accepted, case.layout, deactivate=True, mentioned=mentioned)
-    rows = accepted.with_columns(pl.lit(False).alias(GONE)).to_dicts() if bare else accepted.to_dicts()
+    switch = case.layout.deactivation_leaf
+    changes = diff.compare(half, accepted, case.layout, deactivate=True, keys_of_rejected_rows=mentioned)
+    rows = accepted.with_columns(pl.lit(False).alias(DEACTIVATED)).to_dicts() if bare else accepted.to_dicts()
     here = set(half.frame[KEY])
     left = [
-        row for row in rows if row[KEY] not in here and not row[GONE] and str(row[lead.column]) not in set(mentioned)
+        row
+        for row in rows
+        if row[KEY] not in here and not row[DEACTIVATED] and str(row[lead.column]) not in set(mentioned)
     ]
     off = [row[KEY] for row in left] if switch is not None else []
     assert len(left) > 3
     assert_same(changes, naive(case, accepted).told(half.frame.to_dicts(), rows, off), case.layout)
-    assert absence.missing(half, accepted, case.layout, mentioned)[KEY].to_list() == [row[KEY] for row in left]
-    gone = changes.frame.filter(GONE)
+    assert absence.find_missing(half, accepted, case.layout, mentioned)[KEY].to_list() == [row[KEY] for row in left]
+    gone = changes.frame.filter(DEACTIVATED)
     if switch is not None and not gone.is_empty():
         assert case.layout.operation.deactivation is not None
-        assert set(gone[switch.column]) == {case.layout.operation.deactivation.off}
+        assert set(gone[switch.column]) == {case.layout.operation.deactivation.off_value}
         before = {row[KEY]: row for row in rows}
         for row in gone.iter_rows(named=True):
             assert row[ITEM] == (row[KEY] if bare else before[row[KEY]][ITEM])
@@ -142,8 +146,8 @@ def test_what_a_row_can_give_depends_on_the_row_alone(name: str) -> None:
     """Before anything is compared, and for what is ours: the same conditions, asked of the rows of a file."""
     case = Case(name, 5)
     frame = case.records.frame.with_columns(pl.lit(False).alias(NEW))
-    found = sendable.able(case.layout)
-    ours = [leaf for leaf in case.layout.leaves if leaf.value.own and not leaf.silent]
+    found = sendable.sendable_leaves(case.layout)
+    ours = [leaf for leaf in case.layout.leaves if leaf.value.own and not leaf.synthetic]
     able = frame.select(found[leaf.index].alias(leaf.name) for leaf in ours).to_dicts()
     model = naive(case, case.accepted)
     assert able == [{leaf.name: model.able(leaf, row, new=False, back=False) for leaf in ours} for row in case.rows]
@@ -161,5 +165,5 @@ def test_elements_with_and_without_a_value() -> None:
                 if case.chance.random() < 0.3:
                     element[name] = None
     frame = pl.DataFrame(case.rows, schema=case.records.frame.schema)
-    changes = diff.compare(Records(frame, case.records.rows), case.accepted, case.layout)
+    changes = diff.compare(Records(frame, case.records.row_numbers), case.accepted, case.layout)
     assert_same(changes, naive(case, case.accepted).told(case.rows, case.accepted.to_dicts()), case.layout)

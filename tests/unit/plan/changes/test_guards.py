@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import limits as mapping_limits
 from etl.plan.changes import guards, impact
-from etl.plan.changes.previous_file import Before
+from etl.plan.changes.previous_file import PreviousFile
 from etl.plan.model import Plan
 from etl.report import summary
 from tests.support.builders import TERMS, days, mapping, nothing, run, table
@@ -165,22 +165,22 @@ def second_day(case: Case, special: int) -> Plan:
 def test_under_and_over(case: Case) -> None:
     """Just under its limit a guard lets the run pass; one record more and it holds it, with examples, alone."""
     under, over = second_day(case, case.passes), second_day(case, case.passes + 1)
-    assert [verdict.guard for verdict in under.verdicts if verdict.held] == []
-    assert under.doubts == ()
-    (held,) = [verdict for verdict in over.verdicts if verdict.guard == case.guard]
+    assert [verdict.guard for verdict in under.guard_results if verdict.held] == []
+    assert under.hold_reasons == ()
+    (held,) = [verdict for verdict in over.guard_results if verdict.guard == case.guard]
     assert held.held
-    assert held.found == case.passes + 1
-    assert over.doubts[0].count(str(held.found)) >= 1
-    assert min(held.found, impact.EXAMPLES) <= len(held.examples) <= impact.EXAMPLES
+    assert held.count == case.passes + 1
+    assert over.hold_reasons[0].count(str(held.count)) >= 1
+    assert min(held.count, impact.MAX_EXAMPLES) <= len(held.examples) <= impact.MAX_EXAMPLES
     assert all(example.after is not None for example in held.examples)
-    others = {verdict.guard for verdict in over.verdicts if verdict.held} - {case.guard}
+    others = {verdict.guard for verdict in over.guard_results if verdict.held} - {case.guard}
     assert others <= {"gone", "deactivated"}
 
 
 def test_every_guard_is_in_the_table() -> None:
     """Each guard that counts records or rows is shown just under and just over; `shrink` has its own test."""
-    assert {case.guard for case in CASES} | {"shrink"} == set(guards.NAMES)
-    assert set(mapping_limits.GUARD_KEYS) < set(guards.NAMES)
+    assert {case.guard for case in CASES} | {"shrink"} == set(guards.GUARD_NAMES)
+    assert set(mapping_limits.GUARD_KEYS) < set(guards.GUARD_NAMES)
 
 
 @pytest.mark.parametrize(("rows", "held"), [(80, False), (79, True)], ids=["just under", "just over"])
@@ -188,9 +188,9 @@ def test_shrink(rows: int, held: bool) -> None:
     """A file with a fifth fewer rows than the one before it passes; with one row less it is held."""
     feed = mapping(PRICES)
     file = table("part,price,cost\n" + "\n".join(f"A{number},1,1" for number in range(rows)))
-    plan = plans.make(file, feed, nothing(), TERMS, before=Before("r1", 100))
-    assert [verdict.held for verdict in plan.verdicts if verdict.guard == "shrink"] == [held]
-    assert bool(plan.doubts) is held
+    plan = plans.build_plan(file, feed, nothing(), TERMS, previous_file=PreviousFile("r1", 100))
+    assert [verdict.held for verdict in plan.guard_results if verdict.guard == "shrink"] == [held]
+    assert bool(plan.hold_reasons) is held
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_elements_of_lists_are_weighed_too(
         return "\n".join(["part,list,dealer,qty", *rows])
 
     first = run(feed, table(file(0)))
-    assert first.plan.doubts == ()
+    assert first.plan.hold_reasons == ()
     for special in (passes, passes + 1):
         plan = run(feed, table(file(special)), first.accepted).plan
-        verdict = next(verdict for verdict in plan.verdicts if verdict.guard == guard)
-        assert (verdict.found, verdict.held) == (special, special > passes)
+        verdict = next(verdict for verdict in plan.guard_results if verdict.guard == guard)
+        assert (verdict.count, verdict.held) == (special, special > passes)
     one = verdict.examples[0]
     assert (one.key, one.before, one.after, one.percent) == example
 
@@ -227,9 +227,13 @@ def test_what_has_been_gone_before_is_not_counted_again() -> None:
     feed = mapping(PRICES)
     first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
     file = table(Day("100,50", None).rows("part,price,cost", 40))
-    for before, held in ((None, True), (Before("r1", 60, gone=20), False), (Before("r1", 60, gone=19), True)):
-        plan = plans.make(file, feed, first.accepted, TERMS, before=before)
-        assert [verdict.held for verdict in plan.verdicts if verdict.guard == "gone"] == [held]
+    for before, held in (
+        (None, True),
+        (PreviousFile("r1", 60, gone=20), False),
+        (PreviousFile("r1", 60, gone=19), True),
+    ):
+        plan = plans.build_plan(file, feed, first.accepted, TERMS, previous_file=before)
+        assert [verdict.held for verdict in plan.guard_results if verdict.guard == "gone"] == [held]
 
 
 @pytest.mark.parametrize(
@@ -241,21 +245,21 @@ def test_a_first_load_is_not_held_for_being_new(text: str, header: str, usual: s
     """Everything is new: no guard holds it, not even stock of zero and records that come switched off."""
     (first,) = days(mapping(text), Day(usual).rows(header, 0))
     assert first.plan.counts.new == 100
-    assert first.plan.doubts == ()
+    assert first.plan.hold_reasons == ()
 
 
 def test_a_first_load_below_cost_is_held() -> None:
     """Selling below cost, or a price below nothing, is held on the first day too: it is no matter of shares."""
     (first,) = days(mapping(PRICES), "part,price,cost\nA,10,50\nB,100,50\nC,-3,")
-    assert [verdict.guard for verdict in first.plan.verdicts if verdict.held] == ["price_zero", "below_cost"]
+    assert [verdict.guard for verdict in first.plan.guard_results if verdict.held] == ["price_zero", "below_cost"]
 
 
 def test_what_was_below_cost_before_is_not_news() -> None:
     """A price that was approved below its cost does not hold every run after it."""
     feed = mapping(PRICES)
     first, second = days(feed, "part,price,cost\nA,10,50", "part,price,cost\nA,11,50")
-    assert first.plan.doubts != ()
-    assert second.plan.doubts == ()
+    assert first.plan.hold_reasons != ()
+    assert second.plan.hold_reasons == ()
     assert second.plan.counts.changed == 1
 
 
@@ -265,8 +269,8 @@ def test_a_full_feed_of_the_same_moves_nothing() -> None:
     rows = Day("100,50").rows("part,price,cost", 0)
     first = run(feed, table(rows))
     full = run(feed, table(rows), first.accepted, full=True)
-    assert full.plan.doubts == ()
-    assert list(summary.lines(impact.summary(full.plan.impact))) == []
+    assert full.plan.hold_reasons == ()
+    assert list(summary.lines(impact.impact_to_json(full.plan.impact))) == []
 
 
 def test_examples_are_the_largest_with_before_and_after() -> None:
@@ -275,7 +279,7 @@ def test_examples_are_the_largest_with_before_and_after() -> None:
     first = "part,price,cost\n" + "\n".join(f"A{number:02},100," for number in range(40))
     second = "part,price,cost\n" + "\n".join(f"A{number:02},{100 + number * 2}," for number in range(40))
     plan = days(feed, first, second)[1].plan
-    (verdict,) = [verdict for verdict in plan.verdicts if verdict.guard == "price_moves"]
+    (verdict,) = [verdict for verdict in plan.guard_results if verdict.guard == "price_moves"]
     assert [(one.key, one.before, one.after, one.percent) for one in verdict.examples[:2]] == [
         ("A39 / B2C", "100", "178", 78.0),
         ("A38 / B2C", "100", "176", 76.0),
@@ -295,7 +299,7 @@ def test_examples_are_the_largest_with_before_and_after() -> None:
 )
 def test_mistakes_have_their_place(guards_text: str, place: str, hint: str) -> None:
     """What is no guard or no limit is refused with line and column, and a way out."""
-    with pytest.raises(MappingInvalid) as caught:
+    with pytest.raises(InvalidMappingError) as caught:
         mapping(PRICES.rstrip() + f"\ngone: ignore\nguards: {guards_text}\n")
     assert place in str(caught.value)
     assert hint in str(caught.value)
@@ -306,7 +310,7 @@ def test_the_summary_in_words() -> None:
     feed = mapping(PRICES)
     before = "part,price,cost\nA,100,\nB,100,\nC,100,\nD,100,10"
     after = "part,price,cost\nA,110,\nB,90,\nC,80,\nE,5,"
-    found = impact.summary(days(feed, before, after)[1].plan.impact)
+    found = impact.impact_to_json(days(feed, before, after)[1].plan.impact)
     assert list(summary.lines(found)) == [
         "prices  PriceSale: 1 up (+10 % in the middle), 2 down (−15 % in the middle)",
         "records 1 new, 1 no longer in the file",
@@ -315,14 +319,14 @@ def test_the_summary_in_words() -> None:
     days_of_stock = days(
         stock, "part,qty,on\nA,5,true\nB,0,true\nC,1,true", "part,qty,on\nA,0,true\nB,3,true\nC,2,false"
     )
-    lines = list(summary.lines(impact.summary(days_of_stock[1].plan.impact)))
+    lines = list(summary.lines(impact.impact_to_json(days_of_stock[1].plan.impact)))
     assert lines[0] == "stock   1 to zero, 1 back in stock, 1 up, 1 down"
     assert lines[1] == "records 1 switched off"
 
 
 def test_signs_that_terminals_act_on_are_not_shown() -> None:
     """A cell cannot steer the terminal."""
-    (row,) = summary.rows(
+    (row,) = summary.example_rows(
         [{"key": "A\x1b[2J", "field": "Cultures[sv-SE].Name", "before": None, "after": "x\ny", "percent": None}]
     )
     assert row == ("A�[2J", "Cultures[sv-SE].Name", "–", "x⏎y", "")

@@ -13,7 +13,7 @@ from etl.mapping.model import Mapping
 from etl.model.columns import KEY
 from etl.plan import build as planner
 from etl.plan import model, undo
-from etl.plan.requests import requests
+from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted as kept
 from tests.support.builders import PRICES, TERMS, carried, days, mapping, nothing, run, table
 
@@ -55,7 +55,7 @@ def test_a_full_feed_leaves_it_alone(feed: Mapping) -> None:
     """Sending everything again, with FullFile or without, does not write what is not ours."""
     first = run(feed, table(HEAD + "A,1,3\nB,1,3"))
     assert sent_days(run(feed, table(HEAD + "A,1,9\nB,1,9"), first.accepted, full=True).plan) == []
-    again = planner.again(feed, ("part", "qty", "days"), first.accepted, TERMS)
+    again = planner.build_resend_plan(feed, ("part", "qty", "days"), first.accepted, TERMS)
     assert sent_days(again) == []
 
 
@@ -71,11 +71,13 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     """Taking a run back does not write what is not ours."""
     first, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,9\nC,1,4")
     parts = [
-        kept.sent(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        kept.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     ]
-    assert second.plan.replaced is not None
-    back = undo.make(feed, second.plan.columns, pl.concat(parts), second.plan.replaced, second.accepted, TERMS, "r")
+    assert second.plan.previous_records is not None
+    back = undo.build_reverse_plan(
+        feed, second.plan.columns, pl.concat(parts), second.plan.previous_records, second.accepted, TERMS, "r"
+    )
     assert (back.counts.changed, back.counts.new, back.counts.gone) == (1, 1, 1)
     assert sent_days(back) == []
     assert first.accepted.height == 2
@@ -84,16 +86,16 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
 def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
     """What a feed that this one yields to has had accepted since stays, and is named."""
     _, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,3\nB,2,3")
-    assert second.plan.replaced is not None
+    assert second.plan.previous_records is not None
     went = pl.concat(
-        kept.sent(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        kept.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     )
     owned = {"other": run(feed, table(HEAD + "A,7,3")).accepted}
-    columns, before = second.plan.columns, second.plan.replaced
-    back = undo.make(feed, columns, went, before, second.accepted, TERMS, "r", owned)
+    columns, before = second.plan.columns, second.plan.previous_records
+    back = undo.build_reverse_plan(feed, columns, went, before, second.accepted, TERMS, "r", owned)
     assert [record["PartNo"] for record in carried(back, nothing()).records] == ["B"]
-    assert [(one["field"], one["keys"]) for one in back.stuck] == [("OnhandValue", ["A / W / L"])]
+    assert [(one["field"], one["keys"]) for one in back.irreversible] == [("OnhandValue", ["A / W / L"])]
 
 
 # -- two feeds --------------------------------------------------------------------------------------------------------
@@ -106,9 +108,9 @@ def pair(tmp_path: Path, one: str, other: str) -> list[str]:
     """What is wrong with two mappings together."""
     for name, text in (("a.yaml", one), ("b.yaml", other)):
         (tmp_path / name).write_text(text.lstrip(), encoding="utf-8")
-    good, bad = mapping_file.read_all(tmp_path)
+    good, bad = mapping_file.load_mappings(tmp_path)
     assert bad == []
-    return [str(error) for error in mapping_owners.conflicts(good).values()]
+    return [str(error) for error in mapping_owners.find_conflicts(good).values()]
 
 
 def test_two_feeds_that_write_the_same_field_are_refused(tmp_path: Path) -> None:
@@ -159,12 +161,16 @@ def test_the_one_that_yields_leaves_what_the_other_has() -> None:
     """Where the other feed has had a value accepted it is not overwritten, elsewhere it is sent; nor is it gone."""
     theirs = run(mapping(PRICES), table("part,price,cost\nA,10,\nC,30,")).accepted
     campaign = mapping(OTHER + "yields: [prices]\ngone: deactivate\n")
-    plan = planner.make(table("part,price\nA,8\nB,9"), campaign, nothing(), TERMS, owned={"prices": theirs})
+    plan = planner.build_plan(
+        table("part,price\nA,8\nB,9"), campaign, nothing(), TERMS, owner_records={"prices": theirs}
+    )
     outcome = carried(plan, nothing())
     assert [record["PartNo"] for record in outcome.records if "PriceSale" in record] == ["B"]
-    later = planner.make(table("part,price\nA,7\nB,9"), campaign, outcome.accepted, TERMS, owned={"prices": theirs})
-    assert list(requests(later)) == []
+    later = planner.build_plan(
+        table("part,price\nA,7\nB,9"), campaign, outcome.accepted, TERMS, owner_records={"prices": theirs}
+    )
+    assert list(make_requests(later)) == []
     both = run(mapping(OTHER), table("part,price\nC,3\nB,9")).accepted
-    gone = planner.make(table("part,price\nB,9"), campaign, both, TERMS, owned={"prices": theirs})
+    gone = planner.build_plan(table("part,price\nB,9"), campaign, both, TERMS, owner_records={"prices": theirs})
     assert gone.counts.gone == 0
     assert both.filter(pl.col(KEY).str.starts_with("C")).height == 1

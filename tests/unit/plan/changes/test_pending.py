@@ -7,12 +7,12 @@ import polars as pl
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model import schemas
-from etl.model.columns import CAME, ITEM, KEY, ROW
+from etl.model.columns import ORIGIN, ITEM, KEY, ROW
 from etl.model.runs import Run, RunState
 from etl.model.tables import Records
 from etl.plan import build as plan
 from etl.plan.changes import pending as carry
-from etl.plan.requests import requests
+from etl.plan.requests import make_requests
 from etl.report import rejections
 from etl.state.snapshots import accepted as store
 from tests.support.builders import PRICES, TERMS, mapping, nothing, records, table
@@ -28,11 +28,11 @@ def owed(feed: Mapping, text: str, came: dict[str, object] | None) -> tuple[pl.D
     """The records of a file as they are kept, all from one line."""
     found, layout = records(feed, table(text))
     frame = found.frame.drop(ROW)
-    return frame.with_columns(pl.Series(CAME, [came] * frame.height, dtype=schemas.ORIGIN)), layout
+    return frame.with_columns(pl.Series(ORIGIN, [came] * frame.height, dtype=schemas.ORIGIN_TYPE)), layout
 
 
 def origins(found: Records) -> dict[str, tuple[int | None, object]]:
-    return {key.split("\x1f")[0]: (row, came) for key, row, came in found.frame.select(KEY, ROW, CAME).iter_rows()}
+    return {key.split("\x1f")[0]: (row, came) for key, row, came in found.frame.select(KEY, ROW, ORIGIN).iter_rows()}
 
 
 def test_a_record_has_the_row_of_its_file_or_says_where_it_came_from() -> None:
@@ -40,7 +40,7 @@ def test_a_record_has_the_row_of_its_file_or_says_where_it_came_from() -> None:
     feed = changes(PRICES)
     pending, layout = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     newer, _ = records(feed, table("part,price,cost\nB,2,\nC,2,\n"))
-    laid = carry.under(newer, pending, layout)
+    laid = carry.merge_pending(newer, pending, layout)
     assert origins(laid) == {"B": (2, None), "C": (3, None), "A": (None, FIRST)}
 
 
@@ -49,20 +49,22 @@ def test_what_an_older_version_has_kept_comes_from_nowhere() -> None:
     feed = changes(PRICES)
     pending, layout = owed(feed, "part,price,cost\nA,1,\n", FIRST)
     newer, _ = records(feed, table("part,price,cost\nB,2,\n"))
-    assert origins(carry.under(newer, pending.drop(CAME), layout)) == {"B": (2, None), "A": (None, None)}
+    assert origins(carry.merge_pending(newer, pending.drop(ORIGIN), layout)) == {"B": (2, None), "A": (None, None)}
 
 
 def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Of what Norce has not taken: lines of the run's own file, and what it had carried itself."""
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
-    made = plan.make(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending=pending)
-    (request,) = requests(made)
-    run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.DONE)
-    store.sent_path(tmp_path, "r2").parent.mkdir(parents=True)
-    store.write(store.sent_path(tmp_path, "r2"), store.sent(request.frame, request.bits, 1, made.layout))
+    made = plan.build_plan(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending_records=pending)
+    (request,) = make_requests(made)
+    run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.COMPLETED)
+    store.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
+    store.write_parquet(
+        store.sent_records_path(tmp_path, "r2"), store.build_sent_records(request.frame, request.bits, 1, made.layout)
+    )
     kept = store.read_pending(tmp_path, "prices", None, (), run)
-    assert {key.split("\x1f")[0]: came for key, came in kept.select(KEY, CAME).iter_rows()} == {
+    assert {key.split("\x1f")[0]: came for key, came in kept.select(KEY, ORIGIN).iter_rows()} == {
         "A": FIRST,
         "B": {"run": "r2", "file": "prices_2.csv", "row": 2},
     }
@@ -85,12 +87,12 @@ def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() 
     feed = mapping(LIST)
     came = {"run": "r1", "file": "lists_1.csv", "row": 9}
     pending, _ = owed(feed, "k,a,b,x\nL,,b,x\n", came)
-    made = plan.make(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending=pending)
+    made = plan.build_plan(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending_records=pending)
     (found,) = made.rejections.frame.to_dicts()
     assert (found["row"], found["value"], found["code"]) == (None, "L", "uneven-list")
     assert found["message"].endswith("without a value (lists_1.csv, row 9)")
-    assert "(lists_1.csv, row 9)" in rejections.csv(made.rejections.frame).decode("utf-8-sig")
-    assert [group["message"] for group in rejections.grouped(made.rejections.frame)] == [found["message"]]
+    assert "(lists_1.csv, row 9)" in rejections.to_csv(made.rejections.frame).decode("utf-8-sig")
+    assert [group["message"] for group in rejections.group_rejections(made.rejections.frame)] == [found["message"]]
 
 
 def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
@@ -98,8 +100,10 @@ def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     known = {"PartNo": pl.Series(["C"])}
-    made = plan.make(table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending=pending, known=known)
-    assert [key.split("\x1f")[0] for request in requests(made) for key in request.frame[KEY]] == ["C"]
-    assert made.waiting is not None
-    assert made.waiting.select(pl.col(ITEM).str.head(1), "PriceSale").rows() == [("A", 2), ("B", 1)]
-    assert origins(Records(made.waiting, pl.Series(dtype=pl.Int64))) == {"A": (2, None), "B": (None, FIRST)}
+    made = plan.build_plan(
+        table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending_records=pending, reference_values=known
+    )
+    assert [key.split("\x1f")[0] for request in make_requests(made) for key in request.frame[KEY]] == ["C"]
+    assert made.blocked_records is not None
+    assert made.blocked_records.select(pl.col(ITEM).str.head(1), "PriceSale").rows() == [("A", 2), ("B", 1)]
+    assert origins(Records(made.blocked_records, pl.Series(dtype=pl.Int64))) == {"A": (2, None), "B": (None, FIRST)}

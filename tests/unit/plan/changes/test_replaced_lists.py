@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from etl.plan.model import Terms
+from etl.plan.model import RequestLimits
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import Outcome, days, mapping
@@ -73,7 +73,7 @@ def test_a_list_stays_whole_where_its_record_shares_a_request() -> None:
     """Of two records in one request the list of one changes; the other's has more in it, and is not cut short."""
     head = "code,name,discount_a,discount_b\n"
     feed = mapping((COMPANY + DISCOUNTS).replace("Name: code", "Name: name"))
-    terms = Terms(account_id=7, max_records=10, requests_per_minute=1)
+    terms = RequestLimits(account_id=7, max_records=10, requests_per_minute=1)
     outcomes = days(feed, head + "F,x,1,2\nG,x,1,\n", head + "F,y,1,2\nG,x,5,\n", terms=terms)
     lists = {record["OrganizationNo"]: percentages(record) for record in records(outcomes)}
     assert lists == {"F": {"a": 1, "b": 2}, "G": {"a": 5}}
@@ -157,7 +157,7 @@ def test_a_price_overrules_the_rule() -> None:
     head = "part,price,rule\n"
     outcomes = days(mapping(PRICES), head + "1,,CostPlus_PurchaseCost\n", head + "1,9,CostPlus_PurchaseCost\n",
                     head + "1,,CostPlus_PurchaseCost\n")  # fmt: skip
-    assert [outcome.plan.withheld for outcome in outcomes] == [0, 1, 0]
+    assert [outcome.plan.suppressed for outcome in outcomes] == [0, 1, 0]
     assert [[sorted(record) for record in outcome.records] for outcome in outcomes] == [
         [["PartNo", "PriceListCode", "PriceRule"]],
         [["PartNo", "PriceListCode", "PriceSale"]],

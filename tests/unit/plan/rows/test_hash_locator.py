@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.plan.rows import hash_locator as places
-from etl.plan.rows.hash_locator import Places
+from etl.plan.rows.hash_locator import HashLocator
 
 
 def agree(known: list[int], pieces: list[list[int]]) -> None:
     """Every place that is told holds what was wanted, and null is told only of what is nowhere."""
     column = pl.Series(known, dtype=pl.UInt64)
-    found, all_of_them = Places(column), set(known)
+    found, all_of_them = HashLocator(column), set(known)
     for piece in pieces:
-        told = found.of(pl.Series(piece, dtype=pl.UInt64))
+        told = found.locate(pl.Series(piece, dtype=pl.UInt64))
         assert (told.dtype, told.len()) == (pl.UInt32, len(piece))
         there = [known[place] if place is not None else None for place in told]
         assert there == [hash if hash in all_of_them else None for hash in piece]
@@ -53,7 +53,7 @@ def test_a_file_from_which_rows_went_and_to_which_rows_came(
 
 def test_a_file_in_its_old_order_needs_no_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one with a few rows less and a few more."""
-    monkeypatch.setattr(Places, "_search", lambda _self, wanted: pl.Series(wanted.to_list(), dtype=pl.UInt32))
+    monkeypatch.setattr(HashLocator, "_search_sorted", lambda _self, wanted: pl.Series(wanted.to_list(), dtype=pl.UInt32))
     known = list(range(100_000, 130_000))
     wanted = known[:9_000] + known[9_010:20_000] + [1, 2] + known[20_000:]
     agree(known, [wanted[:15_000], wanted[15_000:]])

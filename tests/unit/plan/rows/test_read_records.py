@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping.layout_builder import layout as layout_of
-from etl.model.columns import GONE, KEY
+from etl.mapping.layout_builder import build_layout as layout_of
+from etl.model.columns import DEACTIVATED, KEY
 from etl.model.tables import Rejections, Table
-from etl.parallel import Start, in_turn
+from etl.parallel import Submit, run_inline
 from etl.plan import build as plan
 from etl.plan import model
 from etl.plan.rows import read_records as sift
-from etl.plan.rows.fingerprints import Sieve, compared
+from etl.plan.rows.fingerprints import FingerprintIndex, compared_leaves
 from tests.support.builders import PRICES, Outcome, carried, days, mapping, nothing, run, table
 from tests.support.random_mappings import OPERATIONS, feeds, files, modest
 
@@ -41,7 +41,7 @@ class Pieces:
     def rows(self) -> int:
         return self.table.rows
 
-    def frames(self, _start: Start = in_turn) -> Iterator[pl.DataFrame]:
+    def frames(self, _start: Submit = run_inline) -> Iterator[pl.DataFrame]:
         yield from self.table.frame.iter_slices(self.size) if self.table.frame.height else (self.table.frame,)
 
 
@@ -49,7 +49,15 @@ def told(outcome: Outcome) -> tuple[object, ...]:
     """Everything that a plan says and sends."""
     made = outcome.plan
     sent = [(s.request.wave, s.request.header, s.request.payload, s.request.values) for s in outcome.sent]
-    return made.counts, made.withheld, made.cleared, made.impact, made.rejections.frame.rows(), made.doubts, sent
+    return (
+        made.counts,
+        made.suppressed,
+        made.cleared,
+        made.impact,
+        made.rejections.frame.rows(),
+        made.hold_reasons,
+        sent,
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -65,7 +73,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
     for before in (nothing(), known):
         whole = run(feed.mapping, file, before)
         for size in (1, 3):
-            made = plan.make(Pieces(file, size), feed.mapping, before, model.Terms(account_id=7))
+            made = plan.build_plan(Pieces(file, size), feed.mapping, before, model.RequestLimits(account_id=7))
             assert told(carried(made, before)) == told(whole)
 
 
@@ -106,9 +114,9 @@ record:
 def test_records_of_several_rows_are_laid_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of products and lists from cells are compared only where something differs, also in the list alone."""
     held: list[int] = []
-    hold = Sieve.hold
+    hold = FingerprintIndex.match_unchanged
 
-    def counted(sieve: Sieve, prints: pl.DataFrame) -> pl.Series:
+    def counted(sieve: FingerprintIndex, prints: pl.DataFrame) -> pl.Series:
         found = hold(sieve, prints)
         held.append(found.sum())
         return found
@@ -117,7 +125,7 @@ def test_records_of_several_rows_are_laid_aside(monkeypatch: pytest.MonkeyPatch)
     lines = [f"M{n // 2},X,a|b,P{n},{n}" for n in range(12)]
     head = "model,maker,kinds,part,ean\n"
     before = days(products, head + "\n".join(lines))[0].accepted
-    monkeypatch.setattr(Sieve, "hold", counted)
+    monkeypatch.setattr(FingerprintIndex, "match_unchanged", counted)
     lines[2:4] = ["M1,X,a,P2,2", "M1,X,a,P3,3"]
     lines[5] = "M2,X,a|b,P5,7"
     del lines[11]
@@ -130,7 +138,7 @@ def test_texts_called_unique_are_found_over_pieces() -> None:
     """A text that occurs once in each of two pieces is refused in both, and only there."""
     unique = mapping(PRICES.replace("  price: {", "  part: {type: text, unique: true}\n  price: {"))
     file = table("part,price,cost\nA,1,1\nB,1,1\nC,1,1\nA,2,1\n")
-    made = plan.make(Pieces(file, 2), unique, nothing(), model.Terms(account_id=7))
+    made = plan.build_plan(Pieces(file, 2), unique, nothing(), model.RequestLimits(account_id=7))
     assert made.rejections.frame.select("row", "code").rows() == [(2, "unique"), (5, "unique")]
     assert made.counts.new == 2
 
@@ -141,26 +149,26 @@ def test_only_what_differs_is_let_through() -> None:
     before = days(prices, "part,price,cost\nA,1,1\nB,2,1\nC,3,1\nD,4,1\n")[0].accepted.lazy()
     layout = layout_of(prices, ("part", "price", "cost"))
     now = run(prices, table("part,price,cost\nA,1,1\nB,2.5,1\nC,3,1\nE,1,1\n")).plan.batches[0].frame
-    sieve = Sieve(before, layout, 1)
-    held = sieve.hold(sieve.prints(now, pl.col("PartNo") == "C"))
-    assert sieve.alive == 4
+    sieve = FingerprintIndex(before, layout, 1)
+    held = sieve.match_unchanged(sieve.fingerprint_rows(now, pl.col("PartNo") == "C"))
+    assert sieve.active == 4
     assert now["PartNo"].filter(held).to_list() == ["A"]
-    assert sieve.rest(now[KEY])["PartNo"].to_list() == ["B", "C", "D"]
+    assert sieve.unmatched_records(now[KEY])["PartNo"].to_list() == ["B", "C", "D"]
 
 
 def test_a_record_that_was_switched_off_is_never_as_it_was() -> None:
     """The same values as before it went are let through, and its accepted record is there to compare with."""
     prices = mapping(PRICES)
     before = days(prices, "part,price,cost\nA,1,1\nB,2,1\n")[0].accepted
-    off = before.with_columns((pl.col("PartNo") == "A").alias(GONE))
-    sieve = Sieve(off.lazy(), layout_of(prices, ("part", "price", "cost")), 1)
+    off = before.with_columns((pl.col("PartNo") == "A").alias(DEACTIVATED))
+    sieve = FingerprintIndex(off.lazy(), layout_of(prices, ("part", "price", "cost")), 1)
     now = run(prices, table("part,price,cost\nA,1,1\nB,2,1\n")).plan.batches[0].frame
-    assert sieve.hold(sieve.prints(now, pl.lit(False))).to_list() == [False, True]
-    assert sieve.rest(now[KEY])["PartNo"].to_list() == ["A"]
+    assert sieve.match_unchanged(sieve.fingerprint_rows(now, pl.lit(False))).to_list() == [False, True]
+    assert sieve.unmatched_records(now[KEY])["PartNo"].to_list() == ["A"]
 
 
 def test_what_is_compared() -> None:
     """All that can be a change of a record that Norce has: no key, no constant, nothing that is only given once."""
     once = mapping(PRICES.replace("CostPurchase: cost", "PricePrevious: {column: cost, own: false}"))
     layout = layout_of(once, ("part", "price", "cost"))
-    assert [leaf.name for leaf in compared(layout)] == ["CurrencyCode", "PriceSale"]
+    assert [leaf.name for leaf in compared_leaves(layout)] == ["CurrencyCode", "PriceSale"]

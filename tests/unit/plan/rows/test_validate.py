@@ -10,15 +10,15 @@ from unicodedata import normalize
 import polars as pl
 import pytest
 
-from etl.errors import MappingInvalid
+from etl.errors import InvalidMappingError
 from etl.mapping import load as mapping_file
 from etl.mapping.model import Mapping
-from etl.mapping.text import SPACES
+from etl.mapping.text import WHITESPACE
 from etl.model.columns import REJECTION_COLUMNS, ROW
 from etl.model.tables import Rejections, Table
 from etl.plan.rows import validate
-from etl.plan.rows.cells import is_usual
-from etl.plan.rows.validate import Checked
+from etl.plan.rows.cells import is_simple_encoding
+from etl.plan.rows.validate import ValidatedRows
 
 FEED = """
 feed: x
@@ -40,19 +40,19 @@ def table(**columns: list[str | None]) -> Table:
     return Table(pl.DataFrame(schema), Rejections(nothing), height)
 
 
-def checked(given: Table, mapping: Mapping) -> Checked:
+def checked(given: Table, mapping: Mapping) -> ValidatedRows:
     """As a run does it: what occurs twice shows in a first pass."""
-    columns = validate.columns(given.columns, mapping)
-    texts = validate.check(given.frame, columns, mapping).texts
+    columns = validate.resolve_columns(given.columns, mapping)
+    texts = validate.validate_rows(given.frame, columns, mapping).texts
     repeated = {name: found.drop_nulls().filter(found.drop_nulls().is_duplicated()) for name, found in texts.items()}
-    return validate.check(given.frame, columns, mapping, repeated)
+    return validate.validate_rows(given.frame, columns, mapping, repeated)
 
 
-def check(folder: Path, column: str, cells: list[str | None], *, excel: bool = False, more: str = "") -> Checked:
+def check(folder: Path, column: str, cells: list[str | None], *, excel: bool = False, more: str = "") -> ValidatedRows:
     path = folder / "feed.yaml"
     path.write_text((EXCEL if excel else FEED) % (column, more), encoding="utf-8")
     given = table(code=[f"{at}" for at in range(len(cells))], cell=cells)
-    return checked(given, mapping_file.read(path))
+    return checked(given, mapping_file.load_mapping(path))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_columns_that_are_unique_together(tmp_path: Path) -> None:
     path = tmp_path / "feed.yaml"
     path.write_text(FEED % ("{type: decimal}", rule), encoding="utf-8")
     given = table(code=["a", "a", "a", "b", "c", "c"], cell=["1.0", "1.00", "2", "1", None, None])
-    found = checked(given, mapping_file.read(path))
+    found = checked(given, mapping_file.load_mapping(path))
     assert found.rejections.frame.select("row", "column", "code").rows() == [
         (2, "code", "unique"),
         (3, "code", "unique"),
@@ -137,7 +137,7 @@ def test_allowed_cells_from_a_file(tmp_path: Path) -> None:
     found = check(tmp_path, "{in: {file: known.csv}}", ["SEK", "NOK", None])
     assert found.rejections.frame.select("row", "code").rows() == [(3, "in")]
     (tmp_path / "known.csv").unlink()
-    with pytest.raises(MappingInvalid, match=r"known\.csv"):
+    with pytest.raises(InvalidMappingError, match=r"known\.csv"):
         check(tmp_path, "{in: {file: known.csv}}", ["SEK"])
 
 
@@ -146,7 +146,7 @@ def test_headers_are_compared_as_people_read_them(tmp_path: Path, header: str) -
     """Composed or not, with blanks around or a stray mark: the same name."""
     path = tmp_path / "feed.yaml"
     path.write_text((FEED % ("{optional: true}", "")).replace("Code: code", "Code: code, Name: Benämning"))
-    found = checked(table(code=["1"], **{header: ["x"]}), mapping_file.read(path))
+    found = checked(table(code=["1"], **{header: ["x"]}), mapping_file.load_mapping(path))
     assert found.frame["Benämning"].to_list() == ["x"]
 
 
@@ -163,7 +163,7 @@ def test_headers_are_compared_as_people_read_them(tmp_path: Path, header: str) -
 )
 def test_slips(tmp_path: Path, column: str, more: str, sentence: str) -> None:
     """What cannot be meant is named when the mapping is read, not when a file comes."""
-    with pytest.raises(MappingInvalid) as caught:
+    with pytest.raises(InvalidMappingError) as caught:
         check(tmp_path, column, ["1"], more=more)
     assert sentence in " ".join(problem.message for problem in caught.value.problems)
 
@@ -177,18 +177,18 @@ def test_everything_is_trimmed_alike(encoding: str, tmp_path: Path) -> None:
     path.write_text((FEED % ("{type: text}", "")).replace("full}", f"full, encoding: {encoding}}}"), "utf-8")
     for text in (signs[:127], signs, signs + "е"):
         cells = [f"{sign}a{sign}" for sign in text]
-        made = checked(table(code=list("1" * len(cells)), cell=list(cells)), mapping_file.read(path))
-        trimmed = ["a" if sign in SPACES else f"{sign}a{sign}" for sign in text]
+        made = checked(table(code=list("1" * len(cells)), cell=list(cells)), mapping_file.load_mapping(path))
+        trimmed = ["a" if sign in WHITESPACE else f"{sign}a{sign}" for sign in text]
         assert made.frame["cell"].to_list() == trimmed
 
 
 def test_windows_1252_has_nothing_to_compose() -> None:
     """No two of its characters make a third."""
     signs = bytes(range(256)).decode("windows-1252", "ignore")
-    assert is_usual("windows-1252")
+    assert is_simple_encoding("windows-1252")
     assert all(normalize("NFC", one + two) == one + two for one in signs for two in signs)
-    assert not is_usual("utf-8")
-    assert not is_usual("windows-1252|utf-8")
+    assert not is_simple_encoding("utf-8")
+    assert not is_simple_encoding("windows-1252|utf-8")
 
 
 def test_a_clean_decimal_is_read_the_same_beside_an_untidy_one(tmp_path: Path) -> None:
