@@ -15,22 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from etl import filesystem as durable
-from etl import log
+from etl import filesystem, log
 from etl.apply import records
 from etl.apply.sender import Sender
 from etl.config import secrets
-from etl.config import settings as config
 from etl.config.secrets import Secret
-from etl.config.settings import ConnectSettings, Settings
+from etl.config.settings import ConnectSettings, Settings, resolve_state_folder
 from etl.connect.job_events import JobEvents
 from etl.mapping.model import Mapping
-from etl.runs import job_restart as restart
+from etl.runs import job_restart
 from etl.runs.coordinator import Coordinator
 from etl.runs.lifecycle import RunLifecycle
 from etl.shutdown import ShutdownEvent
-from etl.state import compaction as compact
-from etl.state import startup_check
+from etl.state import compaction, startup_check
 from etl.state.files.lock import lock_state_folder
 from etl.state.ledger.facade import Ledger
 
@@ -41,7 +38,7 @@ class Session:
 
     settings: Settings
     ledger: Ledger
-    client: restart.JobClient
+    client: job_restart.JobClient
     lifecycle: RunLifecycle
     coordinator: Coordinator
     emit: Callable[..., None]
@@ -65,11 +62,11 @@ def open_session(
     from etl.connect.rate_limiter import RateLimiter
 
     shutdown = shutdown or ShutdownEvent()
-    settings = config.resolve_state_folder(settings)
+    settings = resolve_state_folder(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
-        with durable.translate_os_errors(state):
-            durable.make_folder(state)
+        with filesystem.translate_os_errors(state):
+            filesystem.make_folder(state)
         stack.enter_context(lock_state_folder(state))
         server, target, connect_settings = None, "sandbox", settings.connect
         if connect_settings is None:
@@ -88,9 +85,9 @@ def open_session(
         )
         connect = stack.enter_context(ConnectClient(connect_settings, secret, gate, ledger))
         for mapping in mappings:  # what a crash kept an ended run from doing
-            compact.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
+            compaction.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
         pipeline = RunLifecycle(settings, connect_settings.account_id, ledger, mappings, emit or _log_event)
-        compact.remove_orphans(ledger, state, (mapping.feed for mapping in mappings))
+        compaction.remove_orphans(ledger, state, (mapping.feed for mapping in mappings))
         pipeline.resume()
         tidings = JobEvents()
         flight = Sender(
@@ -107,7 +104,7 @@ def open_session(
             from etl.connect import webhook
 
             stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), tidings))
-        barred = partial(restart.find_busy_key_spaces, ledger, connect, shutdown, emit or _log_event)
+        barred = partial(job_restart.find_busy_key_spaces, ledger, connect, shutdown, emit or _log_event)
         traffic = Coordinator(pipeline, ledger, stack.enter_context(flight), mappings, emit or _log_event, barred)
         yield Session(settings, ledger, connect, pipeline, traffic, emit or _log_event, shutdown, server)
 
@@ -141,7 +138,7 @@ def _start_sandbox(
         else sandbox.SandboxSettings(state=state / "norce")
     )
     if chosen.state is not None:
-        durable.make_folder(chosen.state)
+        filesystem.make_folder(chosen.state)
     running = stack.enter_context(sandbox.run_in_thread(chosen))
     made = ConnectSettings(
         base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id

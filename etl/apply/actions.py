@@ -15,15 +15,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from etl.apply import job_matching as settle
-from etl.apply import job_outcome as verdict
-from etl.apply import scheduler as schedule
-from etl.apply import split_payload as cut
+from etl.apply import job_matching, job_outcome, scheduler, split_payload
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.job_log import ERROR, LogMatches, RecordIdentity, match_log
 from etl.connect.rate_limiter import Stopped
-from etl.connect.responses import ThrottledError, PayloadTooLargeError
-from etl.contract import spec as contract
+from etl.connect.responses import PayloadTooLargeError, ThrottledError
+from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
 from etl.model.runs import Chunk, ChunkState, Job, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
@@ -162,13 +159,15 @@ class Actions:
         # Rivals are looked for before the known ids: an answer stored in between makes its job known.
         rivals = self._ledger.has_ambiguous_sibling(chunk)
         known = self._ledger.find_own_jobs([job.id for job in jobs])
-        found = None if rivals else settle.match_job(chunk, jobs, known)
+        found = None if rivals else job_matching.match_job(chunk, jobs, known)
         facts = {"run": chunk.run, "chunk": chunk.number}
         if found is not None:
             adopted = self._ledger.save_submission(chunk, Submission(found.id), resolution="adopted")
             self._emit("doubt_settled", **facts, how="adopted", job=found.id)
             return ActionResult((adopted,))
-        if settle.may_be_running(chunk, jobs, known):  # sent again now, it could come after what follows, and undo it
+        if job_matching.may_be_running(
+            chunk, jobs, known
+        ):  # sent again now, it could come after what follows, and undo it
             reason = "a job that may be its own is still running"
             return ActionResult((self._ledger.postpone(chunk, self._clock() + RESOLVE_INTERVAL, reason),))
         if chunk.attempts >= MAX_ATTEMPTS:
@@ -229,7 +228,7 @@ class Actions:
 
     def _throttled_until(self, error: ThrottledError) -> float:
         """Until when nothing is tried after a 429; the gate keeps everybody for as long as it takes."""
-        return self._clock() + min(error.delay, schedule.MAX_WAIT)
+        return self._clock() + min(error.delay, scheduler.MAX_WAIT)
 
     def _postpone(self, chunks: Sequence[Chunk], until: float, error: ConnectError) -> ActionResult:
         return ActionResult(tuple(self._ledger.postpone(chunk, until, error.message) for chunk in chunks))
@@ -271,38 +270,38 @@ class Actions:
         self._unlisted_jobs.discard(job)
         asked = self._unknown_polls[job] = self._unknown_polls.get(job, 0) + 1
         if asked < MAX_UNKNOWN_POLLS:
-            until = self._clock() + schedule.poll_delay(asked)
+            until = self._clock() + scheduler.poll_delay(asked)
             return ActionResult((self._ledger.postpone(chunk, until, error.message),))
         if chunk.repeats == 0:
-            return self._split(chunk, (cut.duplicate(chunk),), error=error.message)
+            return self._split(chunk, (split_payload.duplicate(chunk),), error=error.message)
         return self._fail(chunk, f"{error.message}, twice")
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _apply_outcome(self, chunk: Chunk, job: Job, log: tuple[LogRow, ...]) -> ActionResult:
         facts = {"run": chunk.run, "chunk": chunk.number, "job": job.id, "status": job.status, "failed": job.failed}
-        match verdict.decide(
+        match job_outcome.decide(
             chunk, job, log, lambda rows: self._match_log(chunk, rows), lambda: self._single_record(chunk)
         ):
-            case verdict.Accept(refusals, untraced):
+            case job_outcome.Accept(refusals, untraced):
                 accepted = self._ledger.accept(chunk, refusals, job.status)
                 self._emit("job_finished", **facts, refused=len(refusals), untraced=untraced)
                 return ActionResult((accepted,))
-            case verdict.Halve(reason):
+            case job_outcome.Halve(reason):
                 self._emit("job_finished", **facts)
                 if self._count_halvings(chunk) >= MAX_HALVINGS:
                     return self._fail(chunk, f"{reason}; given up after {MAX_HALVINGS} halvings", (), job.status)
                 return self._halve(chunk, reason, job.status)
-            case verdict.SendRemainder(positions, refusals, reason):
+            case job_outcome.SendRemainder(positions, refusals, reason):
                 self._emit("job_finished", **facts, refused=len(refusals))
-                rest = cut.without_records(chunk, positions)
+                rest = split_payload.without_records(chunk, positions)
                 if rest is None:
                     return self._fail(chunk, reason, refusals, job.status)
                 return self._split(chunk, (rest,), refusals, error=reason, job_status=job.status)
-            case verdict.Repeat(reason):
+            case job_outcome.Repeat(reason):
                 self._emit("job_finished", **facts)
-                return self._split(chunk, (cut.duplicate(chunk),), error=reason, job_status=job.status)
-            case verdict.Fail(reason, refusals):
+                return self._split(chunk, (split_payload.duplicate(chunk),), error=reason, job_status=job.status)
+            case job_outcome.Fail(reason, refusals):
                 self._emit("job_finished", **facts, refused=len(refusals))
                 return self._fail(chunk, reason, refusals, job.status)
 
@@ -313,7 +312,7 @@ class Actions:
             record = self._single_record(chunk)
             refusals = (record.make_error(ERROR, _join_reason(reason, detail)),) if record else ()
             return self._fail(chunk, reason, refusals, job_status, detail)
-        done = self._split(chunk, cut.halve(chunk), error=reason, job_status=job_status)
+        done = self._split(chunk, split_payload.halve(chunk), error=reason, job_status=job_status)
         self._emit("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=reason)
         return done
 
@@ -351,7 +350,7 @@ class Actions:
         return self._halve(chunk, error.message, detail=error.hint)
 
     def _match_log(self, chunk: Chunk, rows: Sequence[LogRow]) -> LogMatches:
-        operation = contract.load_contract().operations.get(chunk.operation)
+        operation = spec.load_contract().operations.get(chunk.operation)
         return match_log(self._read_chunk_records(chunk), rows, operation.key.fields if operation else ())
 
     def _single_record(self, chunk: Chunk) -> RecordIdentity | None:

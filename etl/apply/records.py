@@ -24,7 +24,7 @@ def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
 
     from etl.apply.job_log import RecordIdentity
     from etl.model import schemas
-    from etl.model.columns import ORIGIN, ITEM, KEY, ROW
+    from etl.model.columns import ITEM, KEY, ORIGIN, ROW
     from etl.state.snapshots import accepted
 
     names = [KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD_INDEX, accepted.OMITTED]

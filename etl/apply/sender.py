@@ -17,21 +17,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from etl import filesystem as durable
-from etl.apply import actions as moves
-from etl.apply import scheduler as schedule
-from etl.apply.actions import EventSink, ReadChunkRecords, ImportClient
+from etl import filesystem
+from etl.apply import actions, scheduler
+from etl.apply.actions import EventSink, ImportClient, ReadChunkRecords
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.job_durations import JobDurations
 from etl.apply.scheduler import (
-    Poll,
-    RunProgress,
-    ChunkId,
-    ReadLog,
-    Capacity,
-    ResolveUnknown,
-    Submit,
     ActionHistory,
+    Capacity,
+    ChunkId,
+    Poll,
+    ReadLog,
+    ResolveUnknown,
+    RunProgress,
+    Submit,
     Wait,
     chunk_id,
 )
@@ -98,14 +97,14 @@ class Sender:
         self._clock = clock
         self._poll_scale = poll_scale
         self._circuit_breaker = CircuitBreaker(emit, timeout, rng or random.Random())
-        self._actions = moves.Actions(ledger, client, read_chunk_records, clock, emit, self._circuit_breaker)
+        self._actions = actions.Actions(ledger, client, read_chunk_records, clock, emit, self._circuit_breaker)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._runs: dict[str, _ActiveRun] = {}
         self._results: list[SendResult] = []
         self._fatal_error: BaseException | None = None
-        self._futures: dict[Future[moves.ActionResult], tuple[Chunk, ...]] = {}
+        self._futures: dict[Future[actions.ActionResult], tuple[Chunk, ...]] = {}
         self._action_count = 0  # moves so far
         self._action_without_permit = 0  # the number of the move that has not passed the gate yet
         self._history = ActionHistory()
@@ -150,7 +149,7 @@ class Sender:
         """Runs on whose end nobody should count: a job of theirs has been running for long."""
         with self._lock:
             return frozenset(
-                run.id for run in self._runs.values() if any(schedule.is_slow(chunk) for chunk in run.chunks.values())
+                run.id for run in self._runs.values() if any(scheduler.is_slow(chunk) for chunk in run.chunks.values())
             )
 
     # -- in the thread ------------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ class Sender:
                 self._futures[future] = action.chunks if isinstance(action, Poll) else (action.chunk,)
                 if isinstance(action, Poll):
                     self._job_events.mark_polled(chunk.job_id for chunk in action.chunks)
-                self._history = schedule.update_history(self._history, action)
+                self._history = scheduler.update_history(self._history, action)
 
     @contextlib.contextmanager
     def _worker_pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -189,14 +188,14 @@ class Sender:
             pool.shutdown(wait=True, cancel_futures=True)
             self.result_ready.set()
 
-    def _next_action(self) -> schedule.Action:
+    def _next_action(self) -> scheduler.Action:
         quiet = self._circuit_breaker.remaining_pause()
         if quiet > 0 or self._action_without_permit:
-            return Wait(quiet or schedule.MAX_WAIT)
+            return Wait(quiet or scheduler.MAX_WAIT)
         with self._lock:
             courses = [run.progress() for run in self._runs.values() if run.result is None]
         busy: set[ChunkId] = {chunk_id(chunk) for chunks in self._futures.values() for chunk in chunks}
-        return schedule.next_action(
+        return scheduler.next_action(
             courses,
             self._capacity,
             self._clock(),
@@ -211,10 +210,10 @@ class Sender:
             ),
         )
 
-    def _execute(self, action: schedule.RequestAction, on_permit: Callable[[], None]) -> moves.ActionResult:
+    def _execute(self, action: scheduler.RequestAction, on_permit: Callable[[], None]) -> actions.ActionResult:
         """In a worker."""
         try:
-            with durable.translate_os_errors(self._ledger.state_folder):
+            with filesystem.translate_os_errors(self._ledger.state_folder):
                 match action:
                     case ResolveUnknown(chunk):
                         return self._actions.resolve_unknown(chunk, on_permit)
@@ -263,7 +262,7 @@ class Sender:
 
     def _stop_runs(self, error: EtlError, run_ids: set[str]) -> None:
         everybody = isinstance(error, ConnectUnreachableError) or (
-            isinstance(error, ConnectHttpError) and error.code in moves.ACCOUNT_ERROR_CODES
+            isinstance(error, ConnectHttpError) and error.code in actions.ACCOUNT_ERROR_CODES
         )
         with self._lock:
             for run in self._runs.values():

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import InternalError
 from etl.model.runs import Chunk, ChunkState
 
@@ -56,7 +56,7 @@ def _make_part(chunk: Chunk, positions: Sequence[int], elements: Sequence[bytes]
     data = join_elements([elements[position] for position in positions])
     digest = hashlib.sha256(data).hexdigest()
     payload = chunk.payload.with_name(f"part-{digest[:24]}.json")
-    durable.write_atomically(payload, data)
+    filesystem.write_atomically(payload, data)
     indexes = chunk.indexes
     mine = [indexes[position] for position in positions]
     return replace(

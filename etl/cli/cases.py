@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etl import filesystem as durable
-from etl import formats
+from etl import filesystem, formats
 from etl.errors import InvalidFileError
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
@@ -85,7 +84,7 @@ def find_differences(mapping: Mapping, case: Path) -> list[str]:
 def write_expected(mapping: Mapping, case: Path) -> None:
     """What comes of a case as what is expected of it."""
     text = json.dumps(evaluate_case(mapping, case), indent=2, ensure_ascii=False)
-    durable.write_atomically(case / EXPECTED_FILE, text.encode() + b"\n")
+    filesystem.write_atomically(case / EXPECTED_FILE, text.encode() + b"\n")
 
 
 def _compare(expected: Any, actual: Any, path: str) -> Iterator[str]:

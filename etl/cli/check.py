@@ -9,9 +9,8 @@ import click
 
 from etl.cli import cases
 from etl.errors import ExitStatus, InvalidMappingError, UsageError
-from etl.mapping import conflicts as mapping_owners
-from etl.mapping import lint as mapping_advice
-from etl.mapping import load as mapping_file
+from etl.mapping import lint, load
+from etl.mapping.conflicts import find_conflicts
 from etl.mapping.model import Mapping
 from etl.mapping.problems import Problems
 
@@ -24,14 +23,14 @@ def check_mappings(folder: Path, paths: Sequence[Path], *, write_expected: bool)
     good, bad = _load_mappings(paths or (folder,))
     if not good and not bad:
         raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
-    conflicts = mapping_owners.find_conflicts(good)
+    conflicts = find_conflicts(good)
     for mapping in good:
         if mapping.feed in conflicts:
             continue
         click.echo(
             f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{_check_cases(mapping, bad, write_expected)}"
         )
-        for warning in mapping_advice.lint_mapping(mapping):
+        for warning in lint.lint_mapping(mapping):
             click.echo(str(warning).replace("error[", "warning[", 1), err=True)
     bad += conflicts.values()
     for problems in bad:
@@ -44,12 +43,12 @@ def _load_mappings(paths: Sequence[Path]) -> tuple[list[Mapping], list[InvalidMa
     bad: list[InvalidMappingError] = []
     for path in paths:
         if path.is_dir():
-            more, worse = mapping_file.load_mappings(path)
+            more, worse = load.load_mappings(path)
             good += more
             bad += worse
             continue
         try:
-            good.append(mapping_file.load_mapping(path))
+            good.append(load.load_mapping(path))
         except InvalidMappingError as error:
             bad.append(error)
     return good, bad

@@ -22,7 +22,7 @@ from etl.config.settings import LimitSettings, PathSettings, Settings
 from etl.demo.compare import compare_catalogue
 from etl.errors import ExitStatus, UsageError
 from etl.ingest import scan
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.model.runs import Run
 
 ROUNDS = (("day 1: the first load", "day1"), ("day 2: a few changes", "day2"), ("day 2 again", "day2"))
@@ -33,7 +33,7 @@ REQUESTS_PER_MINUTE = 600
 
 def run_demo(mappings: Path, work_folder: Path | None) -> ExitStatus:
     """Exit status 0 when the catalogue is what the files say and the third round sends nothing."""
-    good, bad = mapping_file.load_mappings(mappings)
+    good, bad = load.load_mappings(mappings)
     if bad:
         raise bad[0]
     if not good:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl import filesystem as durable
-from etl import log
+from etl import filesystem, log
 from etl.cli.progress import TransferDisplay
-from etl.config import settings as config
-from etl.config.settings import Settings
+from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import EtlError, ExitStatus, UsageError
 from etl.state.files import lock
 from etl.state.ledger.facade import Ledger
@@ -26,7 +24,7 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
     from etl.cli.tables import print_json
 
     log.configure(verbose=verbose)
-    settings = config.resolve_state_folder(settings)
+    settings = resolve_state_folder(settings)
     unknown = [name for name in names if name not in settings.fetch]
     if unknown or not settings.fetch:
         known = ", ".join(settings.fetch) or "none"
@@ -38,8 +36,8 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
     worst = ExitStatus.OK
     shown: list[dict[str, Any]] = []
     state = settings.paths.state
-    with durable.translate_os_errors(state):
-        durable.make_folder(state)
+    with filesystem.translate_os_errors(state):
+        filesystem.make_folder(state)
     with lock.lock_state_folder(state), Ledger.open(state) as ledger, TransferDisplay() as transfers:
         for name in names or settings.fetch:
             visit: dict[str, Any] = {"source": name, "fetched": [], "waiting": [], "known": 0, "error": None}

@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl import filesystem as durable
-from etl import formats
-from etl.contract import spec as contracts
+from etl import filesystem, formats
+from etl.contract import spec
 from etl.contract.spec import Field, Operation
 from etl.errors import ExitStatus, InvalidMappingError, UsageError
-from etl.mapping import column_types as guess
-from etl.mapping import field_matching as likeness
-from etl.mapping import load as mapping_file
+from etl.mapping import column_types, field_matching, load
 from etl.mapping.column_types import TypeGuess
 from etl.mapping.record import COMPATIBLE_COLUMN_TYPES
 from etl.mapping.text import WHITESPACE
@@ -70,7 +67,7 @@ def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
         click.echo(text, nl=False)
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
-        durable.write_atomically(output, text.encode())
+        filesystem.write_atomically(output, text.encode())
         click.echo(f"{output} is written; look through its TODOs, then `etl check {output}`", err=True)
     return ExitStatus.OK
 
@@ -94,14 +91,14 @@ def find_draft_problems(text: str) -> list[str]:
         path = Path(folder, "draft.yaml")
         path.write_text(text, encoding="utf-8")
         try:
-            mapping_file.load_mapping(path)
+            load.load_mapping(path)
         except InvalidMappingError as error:
             return [f"{problem.message}: {problem.hint}" for problem in error.problems]
     return []
 
 
 def _find_operation(name: str) -> Operation:
-    known = contracts.load_contract().operations
+    known = spec.load_contract().operations
     fitting = [id_ for id_ in known if name.lower() in (id_.lower(), id_.partition("/")[2].lower())]
     if len(fitting) != 1:
         sentence = f'"{name}" is no import of Connect' if not fitting else f'"{name}" is two imports'
@@ -117,7 +114,7 @@ def _draftable_fields(operation: Operation) -> dict[str, Field]:
     """Plain fields that may be proposed, by name; of two with the same name the outer one."""
     found: dict[str, Field] = {}
     for schema, _ in _record_levels(operation):
-        for name, field in contracts.load_contract().schemas[schema].items():
+        for name, field in spec.load_contract().schemas[schema].items():
             if field.type in COMPATIBLE_COLUMN_TYPES and not field.deprecated:
                 found.setdefault(name, field)
     return found
@@ -125,17 +122,17 @@ def _draftable_fields(operation: Operation) -> dict[str, Field]:
 
 def _guess_operation(headers: Sequence[str], file_name: str) -> tuple[Operation, str]:
     """The import whose fields the headers fit best; the next best one where it is not clearly ahead."""
-    said = likeness.normalize_header(file_name)
+    said = field_matching.normalize_header(file_name)
 
     def merit(operation: Operation) -> float:
-        pairs = likeness.match_fields(headers, _draftable_fields(operation))
+        pairs = field_matching.match_fields(headers, _draftable_fields(operation))
         field, words = OPERATION_HINTS.get(operation.id, ("", ""))
         keys = operation.key.fields
         found = 2.0 * (field in pairs) + 2.0 * any(word in said for word in words.split())
         return found + len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
 
-    rated = sorted(((merit(op), op.id) for op in contracts.load_contract().operations.values()), reverse=True)
-    return contracts.load_contract().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
+    rated = sorted(((merit(op), op.id) for op in spec.load_contract().operations.values()), reverse=True)
+    return spec.load_contract().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
 
 
 def _render_draft(file: Path, detection: Detection, table: Table, operation: Operation, alternative: str) -> str:
@@ -143,11 +140,11 @@ def _render_draft(file: Path, detection: Detection, table: Table, operation: Ope
         name.strip(WHITESPACE): table.frame[name].head(SAMPLE_ROWS).drop_nulls().to_list() for name in table.columns
     }  # names as the checks of a run see them
     excel = detection.dialect.format == "excel"
-    guesses = {name: guess.guess_column_type(found, excel=excel) for name, found in cells.items()}
+    guesses = {name: column_types.guess_column_type(found, excel=excel) for name, found in cells.items()}
     fields = _draftable_fields(operation)
     usable = [name for name in cells if "{" not in name]
     mark = _decimal_mark(guesses.values())
-    pairs = likeness.match_fields(
+    pairs = field_matching.match_fields(
         [name for name in usable if any(cell.strip(WHITESPACE) for cell in cells[name])], fields
     )
     doubtful: dict[str, str] = {}
@@ -187,7 +184,7 @@ def _render_draft(file: Path, detection: Detection, table: Table, operation: Ope
 
 def _feed_name(stem: str) -> str:
     """The words of the file's name without its numbers."""
-    words = (likeness.normalize_header(word) for word in re.split(r"[\W\d_]+", stem))
+    words = (field_matching.normalize_header(word) for word in re.split(r"[\W\d_]+", stem))
     return "-".join(word for word in words if len(word) > 1)[:60].strip("-") or "feed"
 
 
@@ -210,7 +207,7 @@ def _adapt_guess(type_guess: TypeGuess, field: Field, cells: Sequence[str], deci
             else TypeGuess()
         )
     if field.type == "boolean":
-        return guess.guess_boolean(cells)
+        return column_types.guess_boolean(cells)
     if field.type in ("enum", "uuid", "uri"):
         return None
     return type_guess if type_guess.type in COMPATIBLE_COLUMN_TYPES[field.type] else None
@@ -249,8 +246,8 @@ def _record_lines(operation: Operation, headers_by_field: dict[str, str]) -> Ite
     left = dict(headers_by_field)
     opened: tuple[str, ...] = ()
     for schema, path in _record_levels(operation):
-        names = [name for name in left if name in contracts.load_contract().schemas[schema]]
-        if not names and not any(key in contracts.load_contract().schemas[schema] for key in operation.key.fields):
+        names = [name for name in left if name in spec.load_contract().schemas[schema]]
+        if not names and not any(key in spec.load_contract().schemas[schema] for key in operation.key.fields):
             continue
         shared = sum(1 for a, b in zip(opened, path, strict=False) if a == b)
         for depth in range(shared, len(path)):
@@ -262,7 +259,7 @@ def _record_lines(operation: Operation, headers_by_field: dict[str, str]) -> Ite
         lacks = [
             key
             for key in operation.key.fields
-            if key in contracts.load_contract().schemas[schema] and key not in headers_by_field
+            if key in spec.load_contract().schemas[schema] and key not in headers_by_field
         ]
         if dash and lacks:
             yield f"{indent[:-2]}- # TODO {lacks[0]}: part of the key; a column, or {{value: …}}"

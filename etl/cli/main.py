@@ -13,8 +13,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from etl import __version__, terminal
-from etl import filesystem as durable
+from etl import __version__, filesystem, terminal
 from etl.errors import EtlError, ExitStatus
 
 P = ParamSpec("P")
@@ -45,7 +44,7 @@ def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoRetu
         except click.ClickException:
             raise
         except OSError as error:
-            refused = durable.disk_error(error)
+            refused = filesystem.disk_error(error)
             click.echo(str(refused), err=True)
             sys.exit(refused.exit_status)
         except Exception as error:
@@ -101,9 +100,9 @@ def _load_settings(ctx: click.Context) -> Any:
 @handle_errors
 def run(ctx: click.Context) -> ExitStatus:
     """Watch the inbox and process files until stopped."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.run(_load_settings(ctx), verbose=ctx.obj["verbose"])
+    return run.run(_load_settings(ctx), verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -112,9 +111,9 @@ def run(ctx: click.Context) -> ExitStatus:
 @handle_errors
 def once(ctx: click.Context, as_json: bool) -> ExitStatus:
     """Process what is in the inbox, wait for its jobs, exit."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.once(_load_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
+    return run.once(_load_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -126,11 +125,10 @@ def once(ctx: click.Context, as_json: bool) -> ExitStatus:
 @handle_errors
 def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> ExitStatus:
     """Show what FILE would send; nothing is sent."""
-    from etl.cli import init as draft
-    from etl.cli import preview
+    from etl.cli import init, preview
 
     if evidence:
-        click.echo("\n".join(draft.explain_detection(file)))
+        click.echo("\n".join(init.explain_detection(file)))
         return ExitStatus.OK
     return preview.preview_file(_load_settings(ctx), file, feed, as_json=as_json)
 
@@ -143,12 +141,12 @@ def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evi
 @handle_errors
 def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> ExitStatus:
     """Process the file of RUN again, with the mapping as it is now."""
-    from etl.cli import rerun as redo
+    from etl.cli import rerun
     from etl.errors import UsageError
 
     if (run_id is None) == (file is None):
         raise UsageError("run-or-file", "it has to be said which run, or which file", hint="`etl rerun RUN`, or --file")
-    return redo.rerun(_load_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
+    return rerun.rerun(_load_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -158,9 +156,9 @@ def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: boo
 @handle_errors
 def retry(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
     """Send what Norce has not accepted of FEED, and only that."""
-    from etl.cli import rerun as redo
+    from etl.cli import rerun
 
-    return redo.retry(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+    return rerun.retry(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -171,9 +169,9 @@ def retry(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 @handle_errors
 def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> ExitStatus:
     """Send the records of FEED with these KEYS again, whatever was accepted."""
-    from etl.cli import rerun as redo
+    from etl.cli import rerun
 
-    return redo.resend(_load_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
+    return rerun.resend(_load_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -183,9 +181,9 @@ def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) 
 @handle_errors
 def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
     """Send everything of FEED again, from its newest file."""
-    from etl.cli import rerun as redo
+    from etl.cli import rerun
 
-    return redo.full(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
+    return rerun.full(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -195,9 +193,9 @@ def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 @handle_errors
 def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Send a held RUN, exactly as it was planned."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return run.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -206,9 +204,9 @@ def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 @handle_errors
 def restart(ctx: click.Context, job_id: int) -> ExitStatus:
     """Let an ended JOB of Norce run again, unless something newer of its import was sent."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
+    return run.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -217,9 +215,9 @@ def restart(ctx: click.Context, job_id: int) -> ExitStatus:
 @handle_errors
 def discard(ctx: click.Context, run_id: str) -> ExitStatus:
     """File a held RUN away without sending it."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.discard(_load_settings(ctx), run_id)
+    return run.discard(_load_settings(ctx), run_id)
 
 
 @main.command()
@@ -242,9 +240,9 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
 @handle_errors
 def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Plan the resending of what Norce had before RUN; it waits for `etl approve`."""
-    from etl.cli import run as work
+    from etl.cli import run
 
-    return work.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return run.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -289,9 +287,9 @@ def schema() -> ExitStatus:
     """Print the mapping language as JSON Schema, for editors."""
     import json
 
-    from etl.mapping import json_schema as mapping_schema
+    from etl.mapping import json_schema
 
-    click.echo(json.dumps(mapping_schema.build_schema(), indent=1, ensure_ascii=False))
+    click.echo(json.dumps(json_schema.build_schema(), indent=1, ensure_ascii=False))
     return ExitStatus.OK
 
 
@@ -302,9 +300,9 @@ def schema() -> ExitStatus:
 @handle_errors
 def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
     """Draft a mapping from FILE: how it is written, its columns, and the fields they may be."""
-    from etl.cli import init as draft
+    from etl.cli import init
 
-    return draft.init(file, operation, output)
+    return init.init(file, operation, output)
 
 
 @main.group(cls=CommandGroup)
@@ -318,9 +316,9 @@ def state() -> None:
 @handle_errors
 def state_verify(ctx: click.Context, as_json: bool) -> ExitStatus:
     """Hold ledger and files against each other; each problem with the command that repairs it."""
-    from etl.cli import state as care
+    from etl.cli import state
 
-    return care.verify_folder(_load_settings(ctx), as_json=as_json)
+    return state.verify_folder(_load_settings(ctx), as_json=as_json)
 
 
 @state.command("export")
@@ -330,9 +328,9 @@ def state_verify(ctx: click.Context, as_json: bool) -> ExitStatus:
 @handle_errors
 def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> ExitStatus:
     """Write what Norce has into a new FILE."""
-    from etl.cli import state as care
+    from etl.cli import state
 
-    return care.export_to_file(_load_settings(ctx), file, feeds)
+    return state.export_to_file(_load_settings(ctx), file, feeds)
 
 
 @state.command("import")
@@ -341,9 +339,9 @@ def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> Exit
 @handle_errors
 def state_import(ctx: click.Context, file: Path) -> ExitStatus:
     """Fill an empty state folder from an exported FILE."""
-    from etl.cli import state as care
+    from etl.cli import state
 
-    return care.import_from_file(_load_settings(ctx), file)
+    return state.import_from_file(_load_settings(ctx), file)
 
 
 @state.command("rebuild")
@@ -357,9 +355,9 @@ def state_rebuild(
     ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool
 ) -> ExitStatus:
     """Make what Norce has from a FEED anew, or put an open RUN right."""
-    from etl.cli import state as care
+    from etl.cli import state
 
-    return care.rebuild_state(_load_settings(ctx), names, forget=forget, reset=everything, trust_ledger=as_it_is)
+    return state.rebuild_state(_load_settings(ctx), names, forget=forget, reset=everything, trust_ledger=as_it_is)
 
 
 @main.command()
@@ -369,18 +367,18 @@ def state_rebuild(
 @handle_errors
 def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
     """Start a local server that behaves as the Connect documentation says."""
-    from etl import sandbox as server
     from etl.config import secrets
     from etl.config import settings as config
+    from etl.sandbox import EventSettings, Sandbox, SandboxSettings, serve
 
     events = None
     if webhook is not None:
         header = config.WebhookSettings(port=0).header
-        events = server.EventSettings(url=webhook, headers={header: secrets.load_webhook_token().reveal()})
+        events = EventSettings(url=webhook, headers={header: secrets.load_webhook_token().reveal()})
     if state is not None:
         state.mkdir(parents=True, exist_ok=True)
     click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
-    server.serve(server.Sandbox(server.SandboxSettings(state=state, events=events)), port)
+    serve(Sandbox(SandboxSettings(state=state, events=events)), port)
     return ExitStatus.OK
 
 
@@ -390,6 +388,6 @@ def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
 @handle_errors
 def demo(ctx: click.Context, keep: Path | None) -> ExitStatus:
     """Run the demonstration: two days of exports against the sandbox."""
-    from etl.cli import demo as show
+    from etl.cli.demo import run_demo
 
-    return show.run_demo(_load_settings(ctx).paths.mappings, keep)
+    return run_demo(_load_settings(ctx).paths.mappings, keep)

@@ -10,27 +10,23 @@ from typing import Any
 
 import click
 
-from etl import app as session
-from etl import formats
-from etl import thread_pool as abreast
+from etl import app, formats, thread_pool
 from etl.cli import tables
-from etl.config import settings as config
-from etl.config.settings import Settings
+from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, InvalidFileError, UsageError
 from etl.ingest import routing
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.model import Mapping
 from etl.plan import build as plan
-from etl.plan.batches import batching as chunk
+from etl.plan.batches import batching
 from etl.plan.changes import impact
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
-from etl.report import rejections
-from etl.report import run_report as report
+from etl.report import rejections, run_report
 from etl.runs import plan_inputs
-from etl.state import compaction as compact
+from etl.state import compaction
 from etl.state.ledger.facade import Ledger
-from etl.state.snapshots import accepted as store
+from etl.state.snapshots import accepted
 
 #: Records of each request that are shown.
 RECORDS_SHOWN = 3
@@ -42,7 +38,7 @@ MAX_PLAN_ATTEMPTS = 3
 def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: bool) -> ExitStatus:
     """Counts, rejections, every request's header and first records, and the minutes they need."""
     mapping = _choose_mapping(settings, file, feed)
-    settings = config.resolve_state_folder(settings)
+    settings = resolve_state_folder(settings)
     for attempt in itertools.count():
         try:
             made = _plan_file(settings, file, mapping)
@@ -62,15 +58,15 @@ def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: b
 
 def _plan_file(settings: Settings, file: Path, mapping: Mapping) -> Plan:
     state = settings.paths.state
-    terms = plan_inputs.make_request_limits(settings, session.account_id(settings))
-    with formats.open_table(file, mapping.source.dialect) as reading, abreast.thread_pool() as start:
+    terms = plan_inputs.make_request_limits(settings, app.account_id(settings))
+    with formats.open_table(file, mapping.source.dialect) as reading, thread_pool.thread_pool() as start:
         if not (state / "ledger.sqlite").exists():
-            return plan.build_plan(reading, mapping, store.scan(state, mapping.feed, None, ()), terms, submit=start)
+            return plan.build_plan(reading, mapping, accepted.scan(state, mapping.feed, None, ()), terms, submit=start)
         with Ledger.open_read_only(state) as ledger:
             return plan.build_plan(
                 reading,
                 mapping,
-                compact.scan_accepted(ledger, state, mapping.feed),
+                compaction.scan_accepted(ledger, state, mapping.feed),
                 terms,
                 reference_values=plan_inputs.load_reference_values(ledger, state, mapping),
                 previous_file=plan_inputs.load_previous_file(ledger, mapping, file),
@@ -123,7 +119,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
         "records_sent": records,
         "values_sent": values,
         "values_changed": exact,
-        "requests_apart": chunk.unmerged_request_count(plan.batches, plan.request_limits.max_records),
+        "requests_apart": batching.unmerged_request_count(plan.batches, plan.request_limits.max_records),
         "bytes": size,
         "minutes": math.ceil(len(listed) / plan.request_limits.requests_per_minute),
         "held": list(plan.hold_reasons),
@@ -135,7 +131,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
 
 
 def _choose_mapping(settings: Settings, file: Path, feed: str | None) -> Mapping:
-    good, bad = mapping_file.load_mappings(settings.paths.mappings)
+    good, bad = load.load_mappings(settings.paths.mappings)
     if feed is not None:
         found = [mapping for mapping in good if mapping.feed == feed]
         if found:
@@ -190,7 +186,7 @@ def _print_plan(facts: dict[str, Any]) -> None:
     ):
         if facts[word] or word == "rows":
             click.echo(f"  {word:10} {number(facts[word]).replace(',', ' '):>10}")
-    for line in report.rejection_lines(facts["rejections"]):
+    for line in run_report.rejection_lines(facts["rejections"]):
         click.echo(f"  {line}")
     if facts["unused_columns"]:
         click.echo(f"  columns not mentioned in the mapping: {', '.join(facts['unused_columns'])}")

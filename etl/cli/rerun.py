@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from etl.app import Session
-from etl.cli import show as screens
+from etl.cli import show
 from etl.cli.run import CONNECT_TIMEOUT, print_results, run_to_completion, worker_session
 from etl.config.settings import Settings
 from etl.errors import ExitStatus, StateError, UsageError
 from etl.model.runs import PROCESSED_STATES, Run, RunState
-from etl.runs import flush as owed
+from etl.runs import flush
 from etl.state.files import archive
 
 #: Runs of a feed that are looked through.
@@ -24,7 +24,7 @@ _RUN_LOOKBACK = 1000
 def rerun(settings: Settings, run_id: str | None, file: str | None, *, as_json: bool, verbose: bool) -> ExitStatus:
     """The file of an earlier run, or the newest run of a file, once more."""
     with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        olds = _runs_of_file(work, file) if file is not None else [screens.find_run(work.ledger, run_id or "")]
+        olds = _runs_of_file(work, file) if file is not None else [show.find_run(work.ledger, run_id or "")]
         for old in olds:
             _check_is_newest(work, old)
         for old in olds:
@@ -57,7 +57,7 @@ def retry(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exi
             newest = _newest_archived_run(work, feed, include_invalid=True)
             if work.ledger.runs_awaiting_merge(feed):
                 mapping = next(mapping for mapping in work.lifecycle.mappings if mapping.feed == feed)
-                run_to_completion(work, owed.open_flush_run(work.ledger, mapping))
+                run_to_completion(work, flush.open_flush_run(work.ledger, mapping))
             run_to_completion(work, work.lifecycle.intake.reopen(feed, newest, "rerun"))
     return print_results(work, as_json=as_json)
 

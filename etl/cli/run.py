@@ -14,22 +14,19 @@ import click
 from etl import app as session
 from etl import log
 from etl.app import Session
-from etl.apply import job_outcome as verdict
-from etl.cli import show as screens
-from etl.cli import tables
+from etl.apply import job_outcome
+from etl.cli import show, tables
 from etl.cli.progress import RunDisplay
 from etl.config.settings import Settings
 from etl.errors import EtlError, ExitStatus, InvalidMappingError, StateError, UsageError
 from etl.ingest import scan
 from etl.maintenance import retention
-from etl.mapping import conflicts as mapping_owners
-from etl.mapping import load as mapping_file
+from etl.mapping import conflicts, load
 from etl.model.runs import Chunk, ChunkState, Run, RunState
-from etl.report import run_report as report
-from etl.runs import alerts as notices
-from etl.runs import job_restart as restart
+from etl.report import run_report
+from etl.runs import alerts, job_restart
 from etl.shutdown import ShutdownEvent, set_on_signals
-from etl.sources import poller as rounds
+from etl.sources import poller
 from etl.state.files import run_folder
 
 #: Seconds without any answer from Connect after which `once` leaves the rest for later.
@@ -81,7 +78,7 @@ def run(settings: Settings, *, verbose: bool) -> ExitStatus:
     """Until stopped. Trouble with Connect keeps the run open and is tried again at every look."""
     with (
         worker_session(settings, verbose, None, listen=True) as work,
-        rounds.poll_in_background(work.settings, work.ledger, work.shutdown, work.emit),
+        poller.poll_in_background(work.settings, work.ledger, work.shutdown, work.emit),
     ):
         unknown: set[str] = set()
         folder, traffic = settings.paths.inbox, work.coordinator
@@ -107,11 +104,11 @@ def run(settings: Settings, *, verbose: bool) -> ExitStatus:
 def undo(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> ExitStatus:
     """Plan the way back before a run, and wait for a yes."""
     with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        opened = work.lifecycle.undo(screens.find_run(work.ledger, run_id))
+        opened = work.lifecycle.undo(show.find_run(work.ledger, run_id))
         run_to_completion(work, opened)
     status = print_results(work, as_json=as_json)
     if not as_json:
-        screens.show(settings, opened.id, as_json=False)
+        show.show(settings, opened.id, as_json=False)
     return status
 
 
@@ -121,21 +118,21 @@ def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) ->
         held = _find_held_run(work, run_id)
         _check_plan_is_current(work, held)
         work.ledger.release_run(held.id)
-        run_to_completion(work, screens.find_run(work.ledger, held.id))
+        run_to_completion(work, show.find_run(work.ledger, held.id))
     return print_results(work, as_json=as_json)
 
 
 def restart_job(settings: Settings, job_id: int, *, verbose: bool) -> ExitStatus:
     """Let an ended job run again with its old payload, and follow it to its end."""
     with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        made = restart.begin_restart(work.ledger, work.client, job_id, time.time())
+        made = job_restart.begin_restart(work.ledger, work.client, job_id, time.time())
         click.echo(f"job {job_id} runs again" + (f" as job {made.new_job}" if made.new_job != job_id else ""))
-        job = restart.wait_for_job(work.ledger, work.client, made, work.shutdown)
+        job = job_restart.wait_for_job(work.ledger, work.client, made, work.shutdown)
     if job is None:
         return ExitStatus.INTERRUPTED
     failed = f", {job.failed} of {job.total} records failed" if job.failed else ""
     click.echo(f"it has ended: {tables.JOB_STATUS_NAMES.get(job.status or 0, 'unknown')}{failed}")
-    return ExitStatus.OK if job.status == verdict.SUCCEEDED and not job.failed else ExitStatus.CONNECT_ERROR
+    return ExitStatus.OK if job.status == job_outcome.SUCCEEDED and not job.failed else ExitStatus.CONNECT_ERROR
 
 
 def discard(settings: Settings, run_id: str) -> ExitStatus:
@@ -166,7 +163,7 @@ def _check_plan_is_current(session: Session, held_run: Run) -> None:
 
 
 def _find_held_run(session: Session, run_id: str) -> Run:
-    found = screens.find_run(session.ledger, run_id)
+    found = show.find_run(session.ledger, run_id)
     if found.state is not RunState.HELD:
         raise UsageError("run-not-held", f"run {found.id} is {found.state.value}, not held", hint="`etl status`")
     return found
@@ -178,10 +175,10 @@ def worker_session(
 ) -> Iterator[Session]:
     """A session with its mappings, signals, log and progress. Raises MappingInvalid when no mapping is usable."""
     log.configure(verbose=verbose)
-    good, bad = mapping_file.load_mappings(settings.paths.mappings)
+    good, bad = load.load_mappings(settings.paths.mappings)
     if not good:
         raise _no_mapping_error(settings, bad)
-    for error in (*bad, *mapping_owners.find_conflicts(good).values()):
+    for error in (*bad, *conflicts.find_conflicts(good).values()):
         click.echo(str(error), err=True)
     settings.paths.inbox.mkdir(parents=True, exist_ok=True)
     if settings.connect is None:
@@ -242,7 +239,7 @@ def _watch_inbox(session: Session) -> Iterator[dict[str, scan.FileStat]]:
 def _refresh_alerts(session: Session) -> None:
     """Tell what is late, waits and the like."""
     pipeline = session.lifecycle
-    notices.refresh(
+    alerts.refresh(
         session.ledger, pipeline.mappings, datetime.now(UTC), session.emit, pipeline.intake.files_not_ready()
     )
 
@@ -288,7 +285,7 @@ def print_results(session: Session, *, as_json: bool) -> ExitStatus:
     with Ledger.open_read_only(session.settings.paths.state) as ledger:
         pairs = [(ledger.find_run(run.id) or run, ledger.list_chunks(run.id)) for run in ended]
     if as_json:
-        tables.print_json({"runs": [report.run_json(run, chunks) for run, chunks in pairs]})
+        tables.print_json({"runs": [run_report.run_json(run, chunks) for run, chunks in pairs]})
     elif pairs:
         tables.print_runs(pairs)
         for run, chunks in pairs:

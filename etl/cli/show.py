@@ -12,10 +12,8 @@ from etl.cli.tables import print_hold_reasons, print_json, print_runs, print_sum
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, UsageError
 from etl.model.runs import ChunkState, Run, RunState
-from etl.report import run_report as report
-from etl.report import summary
-from etl.state.files import checksums as witness
-from etl.state.files import run_folder
+from etl.report import run_report, summary
+from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 
 
@@ -31,23 +29,23 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
         taken = ledger.runs_merged_into(run.id)
         facts = _load_facts(ledger, settings.paths.state, run)
     if as_json:
-        print_json(report.report_json(run, chunks, refusals, facts))
+        print_json(run_report.report_json(run, chunks, refusals, facts))
         return ExitStatus.OK
     click.echo(f"{run.id}  {run.file}  ({run.operation})")
     print_runs([(run, chunks)])
     if run.error:
         click.echo(run.error)
-    for line in report.merge_lines(run, taken):
+    for line in run_report.merge_lines(run, taken):
         click.echo(line)
     for chunk in chunks:
         if chunk.state is ChunkState.FAILED:
             click.echo(f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}")
-    for line in report.rejection_lines(facts.get("rejections", [])):
+    for line in run_report.rejection_lines(facts.get("rejections", [])):
         click.echo(line)
     if refusals:
         click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
     for refusal in refusals[:20]:
-        click.echo(f"  {report.describe_row(refusal)}: {report.display_key(refusal.key)}: {refusal.message}")
+        click.echo(f"  {run_report.describe_row(refusal)}: {run_report.display_key(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
     for one in facts.get("stuck", []):
@@ -91,7 +89,7 @@ def _load_facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
     if not found.exists():
         return {}
     try:
-        made = json.loads(found.read_bytes()) if witness.matches_digest(ledger, found) else None
+        made = json.loads(found.read_bytes()) if checksums.matches_digest(ledger, found) else None
     except ValueError:
         made = None
     if not isinstance(made, dict):

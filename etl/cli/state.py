@@ -11,17 +11,14 @@ from pathlib import Path
 
 import click
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.cli import tables
-from etl.config import settings as config
-from etl.config.settings import Settings
+from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, StateError, UsageError
-from etl.maintenance import repair as rebuild
-from etl.maintenance import transfer as portable
-from etl.maintenance import verify
-from etl.mapping import load as mapping_file
+from etl.maintenance import repair, transfer, verify
+from etl.mapping import load
 from etl.state.files import lock
-from etl.state.ledger import repair_steps as ledger_repair
+from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 
 
@@ -47,7 +44,7 @@ def verify_folder(settings: Settings, *, as_json: bool) -> ExitStatus:
 def export_to_file(settings: Settings, target: Path, feeds: Sequence[str]) -> ExitStatus:
     """What Norce has, as one file."""
     with _locked_ledger(settings) as (ledger, state):
-        _print_lines(portable.export_state(ledger, state, feeds, target))
+        _print_lines(transfer.export_state(ledger, state, feeds, target))
     click.echo(f"written to {target}; what is sent from here on it does not know")
     return ExitStatus.OK
 
@@ -56,10 +53,10 @@ def import_from_file(settings: Settings, source: Path) -> ExitStatus:
     """An empty folder filled from such a file."""
     state = _state_folder(settings)
     target = settings.connect.target if settings.connect is not None else "sandbox"
-    with durable.translate_os_errors(state):
-        durable.make_folder(state)
+    with filesystem.translate_os_errors(state):
+        filesystem.make_folder(state)
     with lock.lock_state_folder(state), Ledger.open(state, target=target) as ledger:
-        _print_lines(portable.import_state(ledger, state, source))
+        _print_lines(transfer.import_state(ledger, state, source))
     return ExitStatus.OK
 
 
@@ -74,17 +71,17 @@ def rebuild_state(
         if not state.is_dir():
             raise _empty_state_error(state)
         with lock.lock_state_folder(state):
-            _print_lines(rebuild.reset_state(state, settings.paths.inbox) if reset else rebuild.reseal_ledger(state))
+            _print_lines(repair.reset_state(state, settings.paths.inbox) if reset else repair.reseal_ledger(state))
         return ExitStatus.OK
-    mappings, _ = mapping_file.load_mappings(settings.paths.mappings)
+    mappings, _ = load.load_mappings(settings.paths.mappings)
     changes = {mapping.feed for mapping in mappings if mapping.source.content == "changes"}
     with _locked_ledger(settings) as (ledger, state):
-        for name in names or ledger_repair.list_feeds(ledger.database):
-            run = rebuild.find_run_or_feed(ledger, name)
+        for name in names or repair_steps.list_feeds(ledger.database):
+            run = repair.find_run_or_feed(ledger, name)
             if run is not None:
-                _print_lines(rebuild.repair_run(ledger, state, run))
+                _print_lines(repair.repair_run(ledger, state, run))
             else:
-                _print_lines(rebuild.repair_feed(ledger, state, name, forget=forget, is_changes_feed=name in changes))
+                _print_lines(repair.repair_feed(ledger, state, name, forget=forget, is_changes_feed=name in changes))
     return ExitStatus.OK
 
 
@@ -107,7 +104,7 @@ def _empty_state_error(state: Path) -> StateError:
 
 
 def _state_folder(settings: Settings) -> Path:
-    return config.resolve_state_folder(settings).paths.state
+    return resolve_state_folder(settings).paths.state
 
 
 def _print_lines(sentences: Sequence[str]) -> None:

@@ -12,9 +12,8 @@ from etl.cli.tables import TableColumn, print_json, print_table
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus
 from etl.model.runs import Chunk, Run, RunState
-from etl.report import run_report as report
-from etl.report import summary
-from etl.runs import alerts as notices
+from etl.report import run_report, summary
+from etl.runs import alerts
 from etl.state.ledger.facade import Ledger
 
 
@@ -35,7 +34,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
         runs = ledger.list_runs(20)
         pairs = [(run, ledger.list_chunks(run.id)) for run in runs]
         still_open = ledger.list_open_runs()
-        standing = notices.find_active(ledger, datetime.now(UTC))
+        standing = alerts.find_active(ledger, datetime.now(UTC))
         left_over = ledger.count_awaiting_merge()
     held = [run for run in still_open if run.state is RunState.HELD]
     files = count_inbox_files(settings.paths.inbox)
@@ -45,7 +44,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
     if as_json:
         print_json(
             {
-                "runs": [report.run_json(run, chunks) for run, chunks in pairs],
+                "runs": [run_report.run_json(run, chunks) for run, chunks in pairs],
                 "open": len(still_open) - len(held),
                 "held": len(held),
                 "waiting_files": files,

@@ -36,15 +36,15 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_fetch_problem(source: str, settings: FetchSettings) -> str | None:
     """What cannot work, as a sentence, or None."""
-    from etl import cron as timetable
-    from etl.mapping import companion_names as manifest
+    from etl import cron
+    from etl.mapping import companion_names
 
     named = settings.checksum not in ("none", "server")
-    stars = manifest.find_companion_problem(settings.checksum, allow_wildcards=False) if named else None
+    stars = companion_names.find_companion_problem(settings.checksum, allow_wildcards=False) if named else None
     into = Path(settings.into or "")
     wrong = {
         "its name is not written with lower-case letters, digits, - and _": not _SOURCE_NAME.fullmatch(source),
-        f'"{settings.schedule}" is no timetable as in cron': not timetable.is_cron(settings.schedule),
+        f'"{settings.schedule}" is no timetable as in cron': not cron.is_cron(settings.schedule),
         'after = "move" needs move_to': settings.after == "move" and settings.move_to is None,
         "into leads out of the inbox": ".." in into.parts or into.is_absolute(),
         f'checksum = "{settings.checksum}" {stars}': stars is not None,

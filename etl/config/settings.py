@@ -47,9 +47,9 @@ class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def token_endpoint(self) -> str:
         """The whole URL of the token endpoint."""
-        from etl.contract import spec as contract
+        from etl.contract import spec
 
-        return self.token_url or self.base_url.rstrip("/") + contract.load_contract().token_path
+        return self.token_url or self.base_url.rstrip("/") + spec.load_contract().token_path
 
     @property
     def target(self) -> str:

@@ -22,20 +22,20 @@ from urllib.parse import urlsplit
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.rate_limiter import RateLimiter, Lane
+from etl.connect.rate_limiter import Lane, RateLimiter
 from etl.connect.responses import (
     ThrottledError,
     check_status,
-    malformed_response,
-    parse_integer,
     job_unknown,
+    malformed_response,
     outcome_unknown,
+    parse_integer,
     parse_job,
     parse_log,
-    parse_submission,
     parse_retry_after,
+    parse_submission,
 )
-from etl.contract import spec as contract
+from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError
 from etl.model.runs import Chunk, Job, LogRow, Submission
 
@@ -79,7 +79,7 @@ class ConnectClient:
         self._rate_limiter = rate_limiter
         self._token_store = token_store
         self._clock = clock
-        self._contract = contract.load_contract()
+        self._contract = spec.load_contract()
         base = settings.base_url.rstrip("/")
         self._import_url = base + self._contract.path_prefix
         self._job_base_url = base + "/" + (settings.job_prefix or self._contract.path_prefix).strip("/") + "/"

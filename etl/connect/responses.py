@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from etl.contract import spec as contract
+from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError
 from etl.model.runs import Job, LogRow, Submission
 
@@ -123,7 +123,7 @@ def parse_job(raw: Any, job_id: int | None = None) -> Job:
     return Job(
         id=found or job_id or 0,
         status=status,
-        finished=finished if isinstance(finished, bool) else status in contract.load_contract().jobs["terminal"],
+        finished=finished if isinstance(finished, bool) else status in spec.load_contract().jobs["terminal"],
         total=parse_integer(raw.get("Totals")),
         failed=parse_integer(raw.get("Fail")),
         inserted=parse_integer(raw.get("Insert", raw.get("Inserts"))),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Contract, Field, Flag, Operation
 
 PAGE_INTRO = """\
@@ -41,7 +41,7 @@ def contract_json() -> str:
 
 def render_reference() -> str:
     """The whole of docs/connect.md."""
-    contract = contracts.load_contract()
+    contract = spec.load_contract()
     parts = [PAGE_INTRO]
     parts += ["\n".join(_operation_section(contract, operation)) for operation in contract.operations.values()]
     parts.append("\n".join(_enum_section(contract)))

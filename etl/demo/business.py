@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from random import Random
 
-from etl.demo.shop import SEED, WHOLESALER_BRANDS, WAREHOUSES, Article, format_decimal, round_money
+from etl.demo.shop import SEED, WAREHOUSES, WHOLESALER_BRANDS, Article, format_decimal, round_money
 from etl.demo.words import BRANDS, FIRST_NAMES, LAST_NAMES, STREETS, TOWNS
 
 Cells = tuple[str, ...]

@@ -24,13 +24,13 @@ from etl.demo.shop import (
     LATE_PRODUCT_COUNT,
     PRODUCT_COUNT,
     SEED,
-    WHOLESALER_BRANDS,
     WAREHOUSES,
+    WHOLESALER_BRANDS,
     Article,
-    format_decimal,
-    round_money,
     advance_day,
     build_shop,
+    format_decimal,
+    round_money,
 )
 from etl.demo.words import BRANDS
 

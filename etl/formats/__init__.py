@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from etl.formats import archives
 from etl.formats.excel import workbook
 from etl.formats.limits import ReadLimits
-from etl.formats.text import fixed_width as fixed
-from etl.formats.text import reader as delimited
+from etl.formats.text import fixed_width, reader
 from etl.formats.text.line_source import translate_read_errors
 from etl.model.tables import Dialect, Reading, Table
 
@@ -40,9 +39,9 @@ def open_table(
             if dialect.format == "excel":
                 found: Reading = workbook.read_workbook(plain, dialect, limits)
             elif dialect.format == "fixed":
-                found = fixed.read_fixed_width(plain, dialect, limits)
+                found = fixed_width.read_fixed_width(plain, dialect, limits)
             else:
-                found = delimited.TextFile(plain, dialect, limits)
+                found = reader.TextFile(plain, dialect, limits)
         yield found
 
 
@@ -51,7 +50,7 @@ def read_table(
 ) -> Table:
     """The whole file as a table of text cells."""
     with open_table(path, dialect, limits=limits, member=member) as found:
-        return found if isinstance(found, Table) else delimited.collect_table(found)
+        return found if isinstance(found, Table) else reader.collect_table(found)
 
 
 def archive_members(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ def archive_members(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS) -> 
 
 def detect_dialect(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None) -> Detection:
     """A dialect for the file, guessed from a sample, with the evidence."""
-    from etl.formats.detect import dialect as detection  # clevercsv and charset-normalizer are not needed in production
+    from etl.formats.detect.dialect import detect_file  # clevercsv and charset-normalizer are not needed in production
 
     with translate_read_errors(path), archives.unpack(path, member, limits) as plain:
-        return detection.detect_file(plain, limits)
+        return detect_file(plain, limits)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from etl.errors import InvalidFileError
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.limits import ReadLimits
 
 COPY_CHUNK = 1 << 20
@@ -61,7 +61,7 @@ def member_names(path: Path, limits: ReadLimits) -> tuple[str, ...]:
         raise _damaged_archive(path.name) from None
     names = tuple(part.filename for part in parts if not _is_system_file(part.filename))
     if len(names) > limits.members:
-        raise refusals.file_too_big(path.name, f"the number of its members ({len(names):,})", limits.members)
+        raise errors.file_too_big(path.name, f"the number of its members ({len(names):,})", limits.members)
     return names
 
 
@@ -136,9 +136,9 @@ def _copy_within_limits(
 def check_unpacked_size(name: str, unpacked_size: int, packed_size: int, limits: ReadLimits) -> None:
     """Refuses what is far bigger than it looks."""
     if unpacked_size > limits.unpacked_bytes:
-        raise refusals.file_too_big(name, "its unpacked size", limits.unpacked_bytes, unit=" bytes")
+        raise errors.file_too_big(name, "its unpacked size", limits.unpacked_bytes, unit=" bytes")
     if unpacked_size > limits.ratio_min_bytes and unpacked_size > packed_size * limits.unpack_ratio:
-        raise refusals.file_too_big(name, "the ratio of its unpacked to its packed size", limits.unpack_ratio)
+        raise errors.file_too_big(name, "the ratio of its unpacked to its packed size", limits.unpack_ratio)
 
 
 def _damaged_archive(name: str) -> InvalidFileError:

@@ -20,8 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl import filesystem as durable
-from etl import open_writers as writers
+from etl import filesystem, open_writers
 from etl.errors import StateError
 from etl.ingest.scan import FileStat, to_file_stat
 from etl.model.tables import SourceFile
@@ -52,24 +51,24 @@ def claim(
     target = folder / name
     try:
         before = to_file_stat((inbox_folder / name).stat(follow_symlinks=False))
-        if (stable_stat is not None and before != stable_stat) or writers.has_writer(inbox_folder / name):
+        if (stable_stat is not None and before != stable_stat) or open_writers.has_writer(inbox_folder / name):
             return None
         for companion in companions:
-            durable.move(inbox_folder / companion, folder / _COMPANION_FOLDER / companion)
-        durable.move(inbox_folder / name, target)
+            filesystem.move(inbox_folder / companion, folder / _COMPANION_FOLDER / companion)
+        filesystem.move(inbox_folder / name, target)
     except (FileNotFoundError, BlockingIOError):
         restore_companions(state, claim_id, inbox_folder)
         _remove_empty_folders(target.parent, folder.parent)
         return None
     except OSError as error:
         raise _move_error("claimed", inbox_folder / name, error) from error
-    source = hash_file(target) if durable.is_regular_file(target) and not writers.has_writer(target) else None
+    source = hash_file(target) if filesystem.is_regular_file(target) and not open_writers.has_writer(target) else None
     renamed = inbox_folder.stat().st_dev == folder.stat().st_dev
     if source is None or not _is_same_file(before, to_file_stat(target.stat(follow_symlinks=False)), renamed=renamed):
         return_to_inbox(target, state, claim_id, inbox_folder)
         return None
     for path in (target, *_companion_paths(state, claim_id)):
-        durable.restrict_to_owner(path)
+        filesystem.restrict_to_owner(path)
     return replace(source, name=name)
 
 
@@ -85,7 +84,7 @@ def return_to_inbox(claimed_path: Path, state: Path, claim_id: str, inbox_folder
     """
     folder = claim_folder(state, claim_id)
     try:
-        durable.move_without_replacing(claimed_path, inbox_folder / claimed_path.relative_to(folder))
+        filesystem.move_without_replacing(claimed_path, inbox_folder / claimed_path.relative_to(folder))
     except FileExistsError:
         return False
     except OSError as error:
@@ -100,7 +99,7 @@ def restore_companions(state: Path, claim_id: str, inbox_folder: Path) -> None:
     folder = claim_folder(state, claim_id) / _COMPANION_FOLDER
     for path in _companion_paths(state, claim_id):
         try:
-            durable.move_without_replacing(path, inbox_folder / path.relative_to(folder))
+            filesystem.move_without_replacing(path, inbox_folder / path.relative_to(folder))
         except FileExistsError:
             path.unlink()
         except OSError as error:
@@ -111,15 +110,15 @@ def restore_companions(state: Path, claim_id: str, inbox_folder: Path) -> None:
 def attach(state: Path, claim_id: str, name: str, content: bytes) -> None:
     """Something of ours that goes with a claimed file, as its companions do. Raises StateError."""
     path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
-    with durable.translate_os_errors(path):
-        durable.make_folder(path.parent)
-    durable.write_atomically(path, content)
+    with filesystem.translate_os_errors(path):
+        filesystem.make_folder(path.parent)
+    filesystem.write_atomically(path, content)
 
 
 def read_attachment(state: Path, claim_id: str, name: str) -> bytes:
     """Raises StateError."""
     path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
-    with durable.translate_os_errors(path):
+    with filesystem.translate_os_errors(path):
         return path.read_bytes()
 
 
@@ -163,9 +162,9 @@ def archive_file(claimed_path: Path, folder: Path, state: Path) -> Path:
     run_id = claimed_path.relative_to(state / "claimed").parts[0]
     try:
         for path in _companion_paths(state, run_id):
-            durable.move(path, folder / path.name)
+            filesystem.move(path, folder / path.name)
             _remove_empty_folders(path.parent, claim_folder(state, run_id))
-        durable.move(claimed_path, target)
+        filesystem.move(claimed_path, target)
     except FileNotFoundError:
         if not target.exists():
             raise _move_error("filed away", claimed_path, FileNotFoundError(2, "it is gone")) from None

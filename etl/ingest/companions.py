@@ -13,10 +13,10 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.ingest import scan
 from etl.ingest.routing import match_mappings
-from etl.mapping import companion_names as manifest
+from etl.mapping import companion_names
 from etl.mapping.companion_names import Checksum
 from etl.mapping.model import Mapping as Feed
 
@@ -40,8 +40,8 @@ class CompanionFinder:
         found: list[str] = []
         for feed in mappings:
             if feed.source.done is not None:
-                done = manifest.single_name(feed.source.done, name) or ""
-                if not durable.is_regular_file(self._inbox_folder / done):
+                done = companion_names.single_name(feed.source.done, name) or ""
+                if not filesystem.is_regular_file(self._inbox_folder / done):
                     return f"its done file {posixpath.basename(done)} is not there yet"
                 found.append(done)
             if feed.source.manifest is not None:
@@ -58,9 +58,9 @@ class CompanionFinder:
         found = []
         for path in self._manifest_paths(pattern, name):
             try:
-                with durable.open_regular_file(self._inbox_folder / path) as file:
+                with filesystem.open_regular_file(self._inbox_folder / path) as file:
                     text = file.read(MAX_MANIFEST_BYTES).decode("utf-8", errors="replace")
-                listed = manifest.parse_manifest(text, path)
+                listed = companion_names.parse_manifest(text, path)
             except OSError:
                 continue
             except ValueError as error:
@@ -76,11 +76,11 @@ class CompanionFinder:
         return found or reason
 
     def _manifest_paths(self, pattern: str, name: str) -> list[str]:
-        plain = manifest.single_name(pattern, name)
+        plain = companion_names.single_name(pattern, name)
         if plain is not None:
             return [plain]
         below = posixpath.dirname(posixpath.join(posixpath.dirname(name), pattern))
-        wanted = manifest.name_regex(pattern, name)
+        wanted = companion_names.name_regex(pattern, name)
         try:
             names = sorted(posixpath.join(below, entry) for entry in os.listdir(self._inbox_folder / below))
         except (FileNotFoundError, NotADirectoryError):
@@ -88,7 +88,7 @@ class CompanionFinder:
         return [path for path in names if wanted.fullmatch(path) and scan.may_be_export(path)]
 
     def _checksum(self, name: str, algorithm: str) -> str:
-        with durable.open_regular_file(self._inbox_folder / name) as file:
+        with filesystem.open_regular_file(self._inbox_folder / name) as file:
             look = scan.to_file_stat(os.fstat(file.fileno()))
             known = self._checksums.get((name, algorithm))
             if known is None or known[0] != look:

@@ -16,7 +16,7 @@ from pathlib import Path
 from etl.ingest import scan
 from etl.model.columns import REJECTION_COLUMNS
 from etl.model.runs import Run, RunState
-from etl.state.files import archive as archive_module
+from etl.state.files.archive import member_number
 
 #: Readable for the group, which in the supplier's folder is the supplier's.
 _FILE_MODE = 0o640
@@ -63,7 +63,7 @@ def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | N
 def feedback_name(run: Run) -> str:
     """Below the inbox: `acme/prices.csv.rejections.csv`; of a member of an archive `acme/day.zip.prices.csv.…`."""
     name = run.file
-    if run.claimed is not None and archive_module.member_number(run):
+    if run.claimed is not None and member_number(run):
         archive, _, member = name.partition(f"{run.claimed.name}/")
         plain = re.sub(r"[^\w.-]", "_", member)
         name = f"{archive}{run.claimed.name}.{plain}"

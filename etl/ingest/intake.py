@@ -16,15 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from etl import filesystem as durable
-from etl import open_writers as writers
+from etl import filesystem, open_writers
 from etl.config.settings import Settings
 from etl.errors import InvalidFileError, StateError
-from etl.ingest import claims as inbox
-from etl.ingest import routing, scan
+from etl.ingest import claims, routing, scan
 from etl.ingest.companions import CompanionFinder
-from etl.mapping import companion_names as manifest
-from etl.mapping import dependencies as mapping_links
+from etl.mapping import companion_names, dependencies
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
 from etl.state.files import archive
@@ -44,7 +41,7 @@ class Intake:
         self._state = settings.paths.state
         self._ledger = ledger
         self._mappings_by_feed = {mapping.feed: mapping for mapping in mappings}
-        self._ranks = mapping_links.run_order(mappings)
+        self._ranks = dependencies.run_order(mappings)
         self._emit = emit
         self._companions = CompanionFinder(self._inbox_folder, {m.feed: m for m in mappings}, ledger.has_run_since)
         #: Names in the inbox that have settled and are not complete, with what they lack.
@@ -59,7 +56,7 @@ class Intake:
     def is_companion_file(self, name: str) -> bool:
         """Whether a file only speaks of others: a done file or a manifest of some feed."""
         return any(
-            manifest.matches_companion(pattern, name, mapping.source.files)
+            companion_names.matches_companion(pattern, name, mapping.source.files)
             for mapping in self._mappings_by_feed.values()
             for pattern in (mapping.source.done, mapping.source.manifest)
             if pattern is not None
@@ -85,7 +82,7 @@ class Intake:
             return []
         self.not_ready.pop(name, None)
         base = new_run_prefix()
-        source = inbox.claim(self._inbox_folder, name, self._state, base, stable_stat, given)
+        source = claims.claim(self._inbox_folder, name, self._state, base, stable_stat, given)
         if source is None:
             if name not in self._changing_names:
                 self._emit("file_unsettled", file=name, reason="somebody writes to it")
@@ -129,33 +126,33 @@ class Intake:
         if self._is_unmodified(run):
             return False
         base = run.claimed.relative_to(self._state / "claimed").parts[0]
-        back = inbox.return_to_inbox(run.claimed, self._state, base, self._inbox_folder)
+        back = claims.return_to_inbox(run.claimed, self._state, base, self._inbox_folder)
         self._emit("file_put_back" if back else "file_replaced", file=run.file, run=run.id)
         return back
 
     def _is_unmodified(self, run: Run) -> bool:
         assert run.claimed is not None
-        whole = inbox.hash_file(run.claimed).digest
+        whole = claims.hash_file(run.claimed).digest
         return run.digest == archive.part_digest(whole, archive.member_number(run))
 
     def resume(self) -> list[Run]:
         """Give claimed files that a crash left without runs their runs; ended runs whose file is still claimed."""
-        for base in inbox.incomplete_claims(self._state):
-            inbox.restore_companions(self._state, base, self._inbox_folder)
+        for base in claims.incomplete_claims(self._state):
+            claims.restore_companions(self._state, base, self._inbox_folder)
         ended = []
-        for base, path in inbox.claimed_files(self._state).items():
+        for base, path in claims.claimed_files(self._state).items():
             name = path.relative_to(archive.claim_folder(self._state, base)).as_posix()
             found = routing.route_file(path, name, self._mappings_by_feed.values())
             known = [run for part in found if (run := self._ledger.find_run(part.run_id(base))) is not None]
             if (
                 not known
-                and writers.has_writer(path)
-                and inbox.return_to_inbox(path, self._state, base, self._inbox_folder)
+                and open_writers.has_writer(path)
+                and claims.return_to_inbox(path, self._state, base, self._inbox_folder)
             ):
                 continue
             if len(known) < len(found) and not base.endswith(("-full", "-rerun", "-resend")):
                 missing = [part for part in found if self._ledger.find_run(part.run_id(base)) is None]
-                self._open_runs(base, path, inbox.hash_file(path).digest, missing)
+                self._open_runs(base, path, claims.hash_file(path).digest, missing)
             ended += [run for run in known if run.state.is_final]
         return ended
 
@@ -174,7 +171,7 @@ class Intake:
                 where=str(source_run.archive or self._state),
                 hint="drop the file into the inbox again",
             )
-        whole = inbox.hash_file(path).digest
+        whole = claims.hash_file(path).digest
         if archive.part_digest(whole, archive.member_number(source_run)) != source_run.digest:
             raise StateError(
                 "archive-changed",
@@ -184,22 +181,22 @@ class Intake:
             )
         base = f"{new_run_prefix()}-{kind}"
         target = archive.claim_folder(self._state, base) / path.name
-        durable.make_folder(target.parent)
+        filesystem.make_folder(target.parent)
         shutil.copyfile(path, target)
         with target.open("rb") as file:
             os.fsync(file.fileno())
-        durable.sync_folder(target.parent)
+        filesystem.sync_folder(target.parent)
         if kind == "resend":
-            inbox.attach(self._state, base, _KEYS_FILE, json.dumps(list(keys), ensure_ascii=False).encode())
+            claims.attach(self._state, base, _KEYS_FILE, json.dumps(list(keys), ensure_ascii=False).encode())
         again = routing.FilePart(self._mappings_by_feed[feed], source_run.file, archive.member_number(source_run))
-        return self._open_runs(base, target, inbox.hash_file(target).digest, [again], kind)[0]
+        return self._open_runs(base, target, claims.hash_file(target).digest, [again], kind)[0]
 
     def resend_keys(self, run: Run) -> tuple[str, ...]:
         """Which part numbers a run was asked for; none when it is about all of its file."""
         if run.kind != "resend" or run.claimed is None:
             return ()
         base = run.claimed.relative_to(self._state / "claimed").parts[0]
-        return tuple(json.loads(inbox.read_attachment(self._state, base, _KEYS_FILE)))
+        return tuple(json.loads(claims.read_attachment(self._state, base, _KEYS_FILE)))
 
     def _open_runs(
         self,

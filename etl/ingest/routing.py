@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from etl import filesystem as durable
-from etl import terminal
+from etl import filesystem, terminal
 from etl.errors import InvalidFileError
-from etl.mapping import dependencies as mapping_links
+from etl.mapping import dependencies
 from etl.mapping.model import Mapping
 from etl.model.runs import Run
-from etl.state.files.archive import archived_file, part_digest, member_number
+from etl.state.files.archive import archived_file, member_number, part_digest
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  #: how a .zip begins; workbooks do, too
 
@@ -44,7 +43,7 @@ class FilePart:
 def match_mappings(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
     """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
     known = list(mappings)
-    order = mapping_links.run_order(known)
+    order = dependencies.run_order(known)
     found = [m for m in known if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
     return sorted(found, key=lambda m: order[m.feed])
 
@@ -61,7 +60,7 @@ def route_file(path: Path, name: str, mappings: Iterable[Mapping]) -> list[FileP
         return [FilePart(m, name) for m in (*own, *within)]
     if not inside:
         return [FilePart(m, name) for m in own]
-    order = mapping_links.run_order(known)
+    order = dependencies.run_order(known)
     found = [
         FilePart(m, f"{name}/{display_name(member)}", number)
         for number, member in enumerate(inside, 1)
@@ -91,12 +90,12 @@ def _member_patterns(name: str, pattern: str) -> list[str]:
 def _list_members(path: Path) -> tuple[str, ...] | None:
     """Names in an archive; () for what is none, None for one that is damaged."""
     try:
-        with durable.open_regular_file(path) as raw:
+        with filesystem.open_regular_file(path) as raw:
             if raw.read(4) not in ZIP_SIGNATURES:
                 return ()
             from etl import formats
 
-            return formats.archive_members(durable.descriptor_path(raw, path))
+            return formats.archive_members(filesystem.descriptor_path(raw, path))
     except InvalidFileError:
         return None
     except OSError:

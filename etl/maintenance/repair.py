@@ -13,16 +13,13 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError, UsageError
-from etl.ingest import claims as inbox
+from etl.ingest import claims
 from etl.model.runs import Run, RunState
-from etl.state import compaction as compact
-from etl.state import startup_check
-from etl.state.files import archive, run_folder
-from etl.state.files import checksums as witness
-from etl.state.ledger import repair_steps as ledger_repair
-from etl.state.ledger import schema, seal
+from etl.state import compaction, startup_check
+from etl.state.files import archive, checksums, run_folder
+from etl.state.ledger import repair_steps, schema, seal
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -33,8 +30,8 @@ _NOT_BACKED_UP = ("lock", "norce")
 def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_changes_feed: bool) -> list[str]:
     """Make what Norce has from a feed anew, or forget it; what was done, as sentences. Raises StateError."""
     if forget:
-        ledger_repair.drop_accepted(ledger.database, feed)
-        compact.remove_orphans(ledger, state, [feed])
+        repair_steps.drop_accepted(ledger.database, feed)
+        compaction.remove_orphans(ledger, state, [feed])
         return [
             f"{feed}: nothing counts as accepted any more. Its next file is compared with nothing, so all of its "
             "records are sent again.",
@@ -43,8 +40,8 @@ def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_chan
             "What a feed of changes still owed Norce is forgotten, too: `etl rerun` runs whose records were refused.",
         ]
     try:
-        before = compact.read_accepted(ledger, state, feed).height
-        compact.compact_feed(ledger, state, feed, is_changes_feed=is_changes_feed)
+        before = compaction.read_accepted(ledger, state, feed).height
+        compaction.compact_feed(ledger, state, feed, is_changes_feed=is_changes_feed)
     except StateError as error:
         raise StateError(
             "accepted-unreadable",
@@ -60,19 +57,19 @@ def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
     if run.state.is_final:
         raise UsageError("run-ended", f"run {run.id} has ended", hint="only open runs are rebuilt; `etl status`")
     if run.has_file and (run.claimed is None or not run.claimed.is_file()):
-        if ledger_repair.has_sent_requests(ledger.database, run.id):
+        if repair_steps.has_sent_requests(ledger.database, run.id):
             return _abandon_damaged_chunks(ledger, state, run)
         ledger.close_run(run.id, RunState.DISCARDED, error="its file is gone from the state folder")
-        compact.delete_run_folder(state, run.id)
+        compaction.delete_run_folder(state, run.id)
         return [f"{run.id} is discarded: its file is gone. Drop it into the inbox again."]
-    if ledger_repair.has_sent_requests(ledger.database, run.id):
+    if repair_steps.has_sent_requests(ledger.database, run.id):
         return _abandon_damaged_chunks(ledger, state, run)
     if run.kind == "undo":
         ledger.close_run(run.id, RunState.DISCARDED, error="its files in the state folder were damaged")
-        compact.delete_run_folder(state, run.id)
+        compaction.delete_run_folder(state, run.id)
         return [f"{run.id} is discarded, nothing of it had left. Ask for the undo again."]
-    ledger_repair.return_to_claimed(ledger.database, run.id)
-    compact.delete_run_folder(state, run.id)
+    repair_steps.return_to_claimed(ledger.database, run.id)
+    compaction.delete_run_folder(state, run.id)
     return [f"{run.id}: nothing of it had left. It is planned anew by the next `etl once` or `etl run`."]
 
 
@@ -80,8 +77,8 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     said = []
     folder = run_folder.folder_path(state, run.id)
     sent = accepted.sent_records_path(state, run.id)
-    if not witness.matches_digest(ledger, sent):
-        ledger_repair.fail_chunks(ledger.database, run.id, None, "what it held is not known any more")
+    if not checksums.matches_digest(ledger, sent):
+        repair_steps.fail_chunks(ledger.database, run.id, None, "what it held is not known any more")
         said = [f"{run.id}: what it has sent is not known any more, so its requests count as failed.", *repair_feed(
             ledger, state, run.feed, forget=True, is_changes_feed=False
         )]  # fmt: skip
@@ -89,27 +86,27 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
         damaged = [
             chunk.number
             for chunk in ledger.list_chunks(run.id, unfinished=True)
-            if not chunk.payload.is_file() or durable.digest(chunk.payload) != chunk.digest
+            if not chunk.payload.is_file() or filesystem.digest(chunk.payload) != chunk.digest
         ]
-        ledger_repair.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
+        repair_steps.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
         said = [
             f"{run.id}: {len(damaged)} damaged requests are given up; their records are not accepted and go with the "
             "feed's next file, or with `etl rerun`."
         ]
     plan = folder / "plan.json"
     if not _is_valid_plan_file(ledger, plan):
-        durable.make_folder(folder)
-        durable.write_atomically(plan, json.dumps({"doubts": []}).encode())
+        filesystem.make_folder(folder)
+        filesystem.write_atomically(plan, json.dumps({"doubts": []}).encode())
         said.append("The facts of its plan are lost; its report will lack them.")
     for file in run_folder.list_plan_files(state, run.id):
-        if not witness.matches_digest(ledger, file) and file != plan:
+        if not checksums.matches_digest(ledger, file) and file != plan:
             file.unlink()
-    witness.save_digests(ledger, [plan])
+    checksums.save_digests(ledger, [plan])
     return said
 
 
 def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
-    if not witness.matches_digest(ledger, path):
+    if not checksums.matches_digest(ledger, path):
         return False
     try:
         return isinstance(json.loads(path.read_bytes()), dict)
@@ -120,14 +117,14 @@ def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
 def reset_state(state: Path, inbox_folder: Path) -> list[str]:
     """Begin with an empty state; what there was is kept beside it, and claimed files go back into the inbox."""
     aside = state / f"set-aside-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    with durable.translate_os_errors(state):
-        back = [_return_file(state, base, path, inbox_folder) for base, path in inbox.claimed_files(state).items()]
-        durable.make_folder(aside)
+    with filesystem.translate_os_errors(state):
+        back = [_return_file(state, base, path, inbox_folder) for base, path in claims.claimed_files(state).items()]
+        filesystem.make_folder(aside)
         for path in sorted(state.iterdir()):
             if path.name not in _NOT_BACKED_UP and not path.name.startswith("set-aside-"):
                 path.rename(aside / path.name)
-        durable.sync_folder(aside)
-        durable.sync_folder(state)
+        filesystem.sync_folder(aside)
+        filesystem.sync_folder(state)
     said = [
         "The state begins anew: nothing counts as accepted, so every feed's next file is sent whole. Records that are "
         "gone from those files are not switched off.",
@@ -141,8 +138,8 @@ def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> 
     if claim_id.endswith(("-full", "-rerun", "-resend")):
         return ""
     with suppress(FileExistsError):
-        durable.move_without_replacing(path, inbox_folder / name)
-        inbox.restore_companions(state, claim_id, inbox_folder)
+        filesystem.move_without_replacing(path, inbox_folder / name)
+        claims.restore_companions(state, claim_id, inbox_folder)
         return f"{name} is back in the inbox."
     return f"{name} was being worked; a newer one is in the inbox."
 
@@ -169,7 +166,7 @@ def find_run_or_feed(ledger: Ledger, name: str) -> Run | None:
     found = ledger.find_run(name)
     if found is not None:
         return found
-    feeds: Sequence[str] = ledger_repair.list_feeds(ledger.database)
+    feeds: Sequence[str] = repair_steps.list_feeds(ledger.database)
     if name in feeds:
         return None
     raise UsageError(

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from etl.config.settings import RetentionSettings
 from etl.model.runs import PROCESSED_STATES, Run
-from etl.state import compaction as compact
+from etl.state import compaction
 from etl.state.files import archive
-from etl.state.ledger import repair_steps as ledger_repair
+from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 
 #: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
@@ -46,7 +46,7 @@ class Retention:
         rows = self._delete_ledger_rows(now)
         if folders or rows:
             self.emit("state_tidied", folders=folders, runs=rows)
-        compact.remove_stale_checksums(self.ledger, self.state)
+        compaction.remove_stale_checksums(self.ledger, self.state)
         self.ledger.database.checkpoint()
 
     def _delete_archive_folders(self, now: datetime) -> int:
@@ -62,7 +62,7 @@ class Retention:
     def _delete_ledger_rows(self, now: datetime) -> int:
         old = self._find_deletable_runs(self.settings.ledger_days, now)
         gone = [run.id for run in old if run.archive is None or not run.archive.exists()]
-        ledger_repair.delete_runs(self.ledger.database, gone)
+        repair_steps.delete_runs(self.ledger.database, gone)
         return len(gone)
 
     def _find_deletable_runs(self, days: int, now: datetime) -> list[Run]:
@@ -70,7 +70,7 @@ class Retention:
         if not days:
             return []
         before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
-        old = ledger_repair.list_deletable_runs(self.ledger, before, RUNS_PER_PASS)
+        old = repair_steps.list_deletable_runs(self.ledger, before, RUNS_PER_PASS)
         needed = find_needed_runs(self.ledger, {run.feed for run in old})
         busy = {run.feed for run in self.ledger.list_open_runs() if run.kind != "file"}
         return [run for run in old if run.id not in needed and run.feed not in busy]

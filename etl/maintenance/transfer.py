@@ -19,14 +19,13 @@ from typing import Any
 
 import polars as pl
 
-from etl import __version__
-from etl import filesystem as durable
+from etl import __version__, filesystem
 from etl.errors import StateError, UsageError
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.model.runs import PROCESSED_STATES, ChunkState, Counts, Run, RunState
-from etl.state import compaction as compact
-from etl.state.files import checksums as witness
-from etl.state.ledger import repair_steps as ledger_repair
+from etl.state import compaction
+from etl.state.files import checksums
+from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -38,7 +37,7 @@ _CONTENTS_FILE = "contents.json"
 
 def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> list[str]:
     """Write the archive (new, 0600); what is in it, as sentences. Raises StateError, UsageError."""
-    known = ledger_repair.list_feeds(ledger.database)
+    known = repair_steps.list_feeds(ledger.database)
     for feed in feeds:
         if feed not in known:
             raise UsageError("feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(known)}")
@@ -55,8 +54,8 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for number, feed in enumerate(feeds or known, 1):
             _check_no_unfinished_jobs(ledger, feed)
-            frame = compact.read_accepted(ledger, state, feed)
-            owed = compact.read_pending(ledger, state, feed)
+            frame = compaction.read_accepted(ledger, state, feed)
+            owed = compaction.read_pending(ledger, state, feed)
             newest = next((run for run in ledger.list_runs(1000, feed, *PROCESSED_STATES) if run.is_comparison), None)
             facts["feeds"][feed] = {
                 "records": frame.height,
@@ -66,13 +65,13 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
             }
             said.append(f"{feed}: {frame.height} records")
         archive.writestr(_CONTENTS_FILE, json.dumps(facts, ensure_ascii=False, indent=2))
-    durable.write_atomically(target.absolute(), stream.getvalue())
+    filesystem.write_atomically(target.absolute(), stream.getvalue())
     return said
 
 
 def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
     """Fill an empty state folder from an archive; what came, as sentences. Raises StateError, UsageError."""
-    if ledger.list_runs(1) or ledger_repair.list_feeds(ledger.database):
+    if ledger.list_runs(1) or repair_steps.list_feeds(ledger.database):
         raise StateError(
             "state-not-empty",
             "the state folder has feeds of its own",
@@ -90,7 +89,7 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
         if found["owed"]:
             paths.append(accepted.pending_path(state, feed, generation))
             accepted.write_parquet(paths[1], contents[found["owed"]["name"]])
-        witness.save_digests(ledger, paths)
+        checksums.save_digests(ledger, paths)
         if found["newest"] is not None:
             run = _run_from_json(found["newest"])
             ledger.open_run(run)
@@ -154,7 +153,7 @@ def _read_export(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]
                 raise _unusable_export(source, f"it has format {facts['format']}, this program knows {EXPORT_FORMAT}")
             contents = {}
             for feed, found in facts["feeds"].items():
-                if not mapping_file.FEED_NAME_PATTERN.fullmatch(feed):
+                if not load.FEED_NAME_PATTERN.fullmatch(feed):
                     raise _unusable_export(source, f"{feed!r} is no name of a feed")
                 for part in (found["accepted"], found["owed"]):
                     if part is not None:

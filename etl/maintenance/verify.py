@@ -13,10 +13,9 @@ from pathlib import Path
 from etl.errors import EtlError, StateError
 from etl.model.columns import ITEM, KEY
 from etl.model.runs import Run, RunState
-from etl.state import compaction as compact
-from etl.state.files import checksums as witness
-from etl.state.ledger import repair_steps as ledger_repair
-from etl.state.ledger import schema, seal
+from etl.state import compaction
+from etl.state.files import checksums
+from etl.state.ledger import repair_steps, schema, seal
 from etl.state.ledger.facade import Ledger
 from etl.state.startup_check import RESET_COMMAND, StateProblem, _check_payloads, _check_run_files, find_unknown_runs
 
@@ -45,7 +44,7 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
                 yield from _check_claimed_file(state, run)
                 yield from _check_run_files(ledger, state, run)
                 yield from _check_payloads(ledger, run)
-            for feed in ledger_repair.list_feeds(ledger.database):
+            for feed in repair_steps.list_feeds(ledger.database):
                 yield from _check_accepted(ledger, state, feed)
     except StateError as error:
         yield StateProblem(error.message, path, RESET_COMMAND)
@@ -72,7 +71,7 @@ def _check_ledger(path: Path) -> Iterator[StateProblem]:
 
 
 def _check_rows(ledger: Ledger, path: Path) -> Iterator[StateProblem]:
-    for table, number in ledger_repair.count_orphan_rows(ledger.database).items():
+    for table, number in repair_steps.count_orphan_rows(ledger.database).items():
         yield StateProblem(f"{number} rows of {table} belong to no run", path, RESET_COMMAND)
 
 
@@ -85,14 +84,14 @@ def _check_claimed_file(state: Path, run: Run) -> Iterator[StateProblem]:
 def _check_accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[StateProblem]:
     repair = f"etl state rebuild {feed} --forget"
     try:
-        for file in compact.snapshot_files(ledger, state, feed):
-            if not witness.matches_digest(ledger, file):
+        for file in compaction.snapshot_files(ledger, state, feed):
+            if not checksums.matches_digest(ledger, file):
                 sentence = "not as it was written" if file.exists() else "gone"
                 yield StateProblem(
                     f"what Norce has from {feed} cannot be told: a file of it is {sentence}", file, repair
                 )
                 return
-        frame = compact.read_accepted(ledger, state, feed)
+        frame = compaction.read_accepted(ledger, state, feed)
     except EtlError as error:
         yield StateProblem(
             f"what Norce has from {feed} cannot be read: {error.message}", state / "accepted" / feed, repair

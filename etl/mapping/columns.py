@@ -10,7 +10,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl.mapping.model import Column, ColumnType, Rule
-from etl.mapping.problems import Problems, pattern_error, parse_sql_columns, is_time_format, read_bool
+from etl.mapping.problems import Problems, is_time_format, parse_sql_columns, pattern_error, read_bool
 
 COLUMN_KEYS = (
     "type",

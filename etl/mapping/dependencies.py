@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Map
 from typing import Any
 
-from etl import cron as timetable
-from etl.contract import spec as contracts
+from etl import cron
+from etl.contract import spec
 from etl.contract.spec import Operation
-from etl.mapping import expectations as expect
+from etl.mapping import expectations
 from etl.mapping.model import Mapping, Node
 from etl.mapping.problems import Problems
 
@@ -43,7 +43,7 @@ def read_references(
         here = f"{problems.location(given, field)}, references.{field}"
         node = record.get(str(field))
         if (
-            str(field) not in contracts.load_contract().schemas[operation.item_schema]
+            str(field) not in spec.load_contract().schemas[operation.item_schema]
             or node is None
             or node.kind != "value"
         ):
@@ -62,7 +62,7 @@ def read_full_schedule(raw: Any, problems: Problems) -> str | None:
     expression = raw.get("full")
     if expression is None:
         return None
-    if not timetable.is_cron(str(expression)):
+    if not cron.is_cron(str(expression)):
         message = f'"{expression}" is no time table'
         problems.add("full", message, where=problems.location(raw, "full"), hint='as in cron: full: "0 3 * * SUN"')
         return None
@@ -75,14 +75,14 @@ def read_expectations(raw: Any, problems: Problems) -> tuple[str | None, str | N
     if given is None:
         return None, None
     if not isinstance(given, dict):
-        return _read_expectation(raw, "expect", expect.parse_expectation, problems), None
+        return _read_expectation(raw, "expect", expectations.parse_expectation, problems), None
     for key in given:
         if key not in ("arrives", "changes"):
             message = f'"{key}" means nothing in `expect`'
             where = problems.location(given, key)
             problems.add_unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
-    return _read_expectation(given, "arrives", expect.parse_expectation, problems), _read_expectation(
-        given, "changes", expect.parse_max_gap, problems
+    return _read_expectation(given, "arrives", expectations.parse_expectation, problems), _read_expectation(
+        given, "changes", expectations.parse_max_gap, problems
     )
 
 
@@ -92,7 +92,7 @@ def _read_expectation(node: Any, key: str, parse: Callable[[str], object], probl
     text = str(node[key])
     try:
         parse(text)
-    except expect.ExpectationError as error:
+    except expectations.ExpectationError as error:
         where = problems.text_location(node, key, error.offset)
         problems.add("expect", f"`{key}` {error.message}", where=where, hint=f'{key}: "{error.hint}"')
     return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Field, Operation
 from etl.mapping.key_descriptions import (
     COLUMN_DESCRIPTIONS,
@@ -25,7 +25,7 @@ Schema = dict[str, Any]
 TEXTS_SCHEMA: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 LIMIT_SCHEMA: Schema = {"type": ["string", "integer", "boolean"]}
 KEY_SCHEMAS: dict[str, Schema] = {
-    "operation": {"enum": sorted(contracts.load_contract().operations)},
+    "operation": {"enum": sorted(spec.load_contract().operations)},
     "rules": {"type": "array", "items": {"type": "object", "required": ["name"]}},
     "gone": {"enum": ["ignore", "deactivate"]},
     "supplier": {"type": "integer"},
@@ -73,7 +73,7 @@ def build_schema() -> Schema:
 
 class _SchemaBuilder:
     def __init__(self) -> None:
-        self.contract = contracts.load_contract()
+        self.contract = spec.load_contract()
         self.definitions: dict[str, Schema] = {}
         self.flags: dict[tuple[str, str], list[str]] = {}
         for operation in self.contract.operations.values():

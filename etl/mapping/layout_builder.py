@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Field, Flag
 from etl.mapping.layout import Branch, Layout, Leaf
 from etl.mapping.model import Mapping, Node, Scalar, Value, bind_pattern, match_pattern
@@ -29,7 +29,7 @@ class _LayoutBuilder:
         self.leaves: list[Leaf] = []
         self.lists: dict[str, Branch] = {}
         self.contract_paths: dict[str, str] = {}
-        self.contract = contracts.load_contract()
+        self.contract = spec.load_contract()
         self.value_flags: dict[str, Flag] = {}
         for flag in self.operation.flags:
             if flag.kind == "value" or (flag.kind == "create_only" and not flag.deprecated):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.errors import MappingProblem
 from etl.mapping.model import Mapping, Node
 from etl.mapping.validation import walk_nodes
@@ -36,7 +36,7 @@ def _lint_create_fields(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[Map
 def _lint_elements(nodes: Iterable[Node]) -> Iterator[MappingProblem]:
     """Elements of lists that lack what tells them apart, or what Connect may well require."""
     for node in nodes:
-        inside = contracts.load_contract().fields_of(node.field)
+        inside = spec.load_contract().fields_of(node.field)
         keyed = node.field.row_key if node.kind == "keyed" else ()
         for fields in [node.children, *(fields for _, fields in node.elements)]:
             if not fields or "" in fields or not inside:

@@ -12,18 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Contract, Operation
 from etl.errors import InvalidMappingError
-from etl.mapping import columns as mapping_columns
-from etl.mapping import companion_names as manifest
-from etl.mapping import conflicts as mapping_owners
-from etl.mapping import dependencies as mapping_links
-from etl.mapping import dialect as mapping_dialect
-from etl.mapping import file_order as order
-from etl.mapping import limits
-from etl.mapping import limits as mapping_limits
-from etl.mapping import validation as mapping_check
+from etl.mapping import companion_names, conflicts, dependencies, dialect, file_order, limits, validation
+from etl.mapping.columns import read_columns, read_rules
+from etl.mapping.limits import read_guards, read_rejects_limit
 from etl.mapping.model import Mapping, ShrinkLimit, Source
 from etl.mapping.problems import Problems, load_yaml, parse_sql_columns, read_bool
 from etl.mapping.record import RecordParser
@@ -57,7 +51,7 @@ def load_mapping(path: Path) -> Mapping:
     """The mapping at `path`; raises MappingInvalid."""
     problems = Problems(path)
     raw = load_yaml(path)
-    contract = contracts.load_contract()
+    contract = spec.load_contract()
     for key in raw:
         if key not in MAPPING_KEYS:
             message = f'"{key}" means nothing in a mapping'
@@ -66,7 +60,7 @@ def load_mapping(path: Path) -> Mapping:
     if not FEED_NAME_PATTERN.fullmatch(feed):
         hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
         problems.add("feed", "has no usable feed name", where=problems.location(raw, "feed"), hint=hint)
-    columns = mapping_columns.read_columns(raw.get("columns") or {}, problems)
+    columns = read_columns(raw.get("columns") or {}, problems)
     operation = _read_operation(raw, contract, problems)
     source = _read_source(raw, problems)
     if operation is None or source is None:
@@ -76,7 +70,7 @@ def load_mapping(path: Path) -> Mapping:
     record = RecordParser(contract, operation, columns, problems).parse_record(
         raw.get("record"), problems.location(raw, "record")
     )
-    expected = mapping_links.read_expectations(raw, problems)
+    expected = dependencies.read_expectations(raw, problems)
     switches = _read_switches(raw, operation, problems)
     mapping = Mapping(
         feed=feed,
@@ -84,25 +78,25 @@ def load_mapping(path: Path) -> Mapping:
         operation=operation.with_search_switches(switches),
         source=source,
         columns=columns,
-        rules=mapping_columns.read_rules(raw, problems),
+        rules=read_rules(raw, problems),
         record=record,
-        rejects=mapping_limits.read_rejects_limit(raw, problems),
-        guards=mapping_limits.read_guards(raw, problems),
+        rejects=read_rejects_limit(raw, problems),
+        guards=read_guards(raw, problems),
         per=_read_per(raw, problems),
         switches=switches,
         gone=_read_choice(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
         supplier=_read_integer(raw, "supplier", problems),
         after=tuple(str(name) for name in _as_list(raw.get("after"))),
-        yields=mapping_owners.read_yields(raw, problems),
-        references=mapping_links.read_references(raw, operation, record, problems),
-        full=mapping_links.read_full_schedule(raw, problems),
+        yields=conflicts.read_yields(raw, problems),
+        references=dependencies.read_references(raw, operation, record, problems),
+        full=dependencies.read_full_schedule(raw, problems),
         expect=expected[0],
         changes=expected[1],
         feedback="feedback" in raw and read_bool(raw, "feedback", problems.location(raw, "feedback"), problems),
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-    mapping_check.validate_mapping(mapping, raw, problems)
+    validation.validate_mapping(mapping, raw, problems)
     problems.raise_if_any()
     return mapping
 
@@ -128,7 +122,7 @@ def load_mappings(folder: Path) -> tuple[list[Mapping], list[InvalidMappingError
         good.append(mapping)
     for mapping in list(good):
         problems = Problems(mapping.path)
-        mapping_links.validate_dependencies(mapping, good, problems)
+        dependencies.validate_dependencies(mapping, good, problems)
         if problems.entries:
             good.remove(mapping)
             bad.append(InvalidMappingError(problems.entries))
@@ -180,8 +174,8 @@ def _read_source(raw: Any, problems: Problems) -> Source | None:
         problems.add("source", "says nothing of its source", where=where, hint='source: {files: "*.csv", …}')
         return None
     for key in source:
-        if key not in SOURCE_KEYS and key not in mapping_dialect.DIALECT_KEYS:
-            known = SOURCE_KEYS + mapping_dialect.DIALECT_KEYS
+        if key not in SOURCE_KEYS and key not in dialect.DIALECT_KEYS:
+            known = SOURCE_KEYS + dialect.DIALECT_KEYS
             message = f'"{key}" means nothing in `source`'
             problems.add_unknown("unknown-key", message, str(key), known, where=problems.location(source, key))
     files = tuple(str(name) for name in _as_list(source.get("files")))
@@ -204,7 +198,7 @@ def _read_source(raw: Any, problems: Problems) -> Source | None:
     return Source(
         files=files,
         content=content,
-        dialect=mapping_dialect.read_dialect(source, files, problems),
+        dialect=dialect.read_dialect(source, files, problems),
         keep=str(keep) if keep else None,
         shrink=shrink or usual,
         order=_read_file_order(source, problems),
@@ -217,7 +211,7 @@ def _read_companion_name(source: Any, key: str, example: str, problems: Problems
     if source.get(key) is None:
         return None
     text = str(source[key])
-    reason = manifest.find_companion_problem(text, allow_wildcards=key == "manifest")
+    reason = companion_names.find_companion_problem(text, allow_wildcards=key == "manifest")
     if reason:
         problems.add(
             "companion-file",
@@ -232,7 +226,7 @@ def _read_file_order(source: Any, problems: Problems) -> str | None:
     if source.get("order") is None:
         return None
     text = str(source["order"])
-    reason = order.find_order_problem(text)
+    reason = file_order.find_order_problem(text)
     if reason:
         hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
         problems.add("order", reason, where=problems.location(source, "order"), hint=hint)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Map
 from typing import Any
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Operation
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping, Node
 from etl.mapping.problems import Problems
@@ -30,7 +30,7 @@ def validate_mapping(mapping: Mapping, raw: Any, problems: Problems) -> None:
             if path not in paths and path not in (operation.key.defaults or {}):
                 hint = f"add {path.replace('[]', '')} below `record:`"
                 problems.add("key", f"{operation.id} needs {path}, part of the key", where=where, hint=hint)
-    for name, field in contracts.load_contract().schemas[operation.item_schema].items():
+    for name, field in spec.load_contract().schemas[operation.item_schema].items():
         if field.required == "true" and name not in mapping.record and name not in wanted:
             hint = f"add {name} below `record:`"
             problems.add("required", f"{operation.id} needs {name} in every record", where=where, hint=hint)
@@ -39,7 +39,7 @@ def validate_mapping(mapping: Mapping, raw: Any, problems: Problems) -> None:
         _check_mandatory_value(node, operation, problems)
     _check_read_with(mapping.record, problems)
     if not problems.entries:
-        layout = arrange.build_layout(mapping, sample_columns(mapping))
+        layout = layout_builder.build_layout(mapping, sample_columns(mapping))
         _check_own_false(layout, problems)
         _check_switch_flags(mapping, layout, problems, problems.location(raw, "switches"))
     if operation.key.header_fields and mapping.supplier is None:
@@ -62,7 +62,7 @@ def validate_mapping(mapping: Mapping, raw: Any, problems: Problems) -> None:
         message = f"{', '.join(cleanups)} deletes what a file leaves out"
         hint = 'say that it is meant: destructive: "why this is safe here"'
         problems.add("destructive", message, where=problems.location(raw, "switches"), hint=hint)
-    contract = contracts.load_contract()
+    contract = spec.load_contract()
     for relation, delta in (("Companies[]", "IsCompanyListDelta"), ("Customers[]", "IsCustomerListDelta")):
         said = mapping.record.get(delta)
         safe = said is not None and said.value is not None and said.value.constant is True
@@ -78,7 +78,7 @@ def _check_required_fields(node: Node, problems: Problems) -> None:
     groups = [node.children] if node.children and "" not in node.children else []
     groups += [fields for _, fields in node.elements if "" not in fields]
     for fields in groups:
-        inside = contracts.load_contract().fields_of(node.field)
+        inside = spec.load_contract().fields_of(node.field)
         keyed = node.field.row_key if node.kind == "keyed" else ()
         missing = [
             name

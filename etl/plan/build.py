@@ -12,26 +12,19 @@ from dataclasses import replace
 import polars as pl
 
 from etl.errors import InternalError, InvalidFileError
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model import columns as columns_module
-from etl.model.columns import ITEM, KEY, ROW
+from etl.model.columns import ITEM, KEY, NEW, ROW
 from etl.model.runs import Counts
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records, Rejections, Table
 from etl.parallel import Submit, run_inline
-from etl.plan.batches import batch as batch_module
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import full_file as full_file_module
-from etl.plan.batches.batch import Batch
-from etl.plan.batches.full_file import can_use_full_file, scope_too_large_error
-from etl.plan.changes import absence, diff
-from etl.plan.changes import impact_analysis as weigh
-from etl.plan.changes import ownership as owners
-from etl.plan.changes import pending as carry
-from etl.plan.changes import previous_file as history
-from etl.plan.changes import selection as named
+from etl.plan.batches import batching
+from etl.plan.batches.batch import Batch, BatchLimits, delay_batch
+from etl.plan.batches.full_file import can_use_full_file, make_scope_batches, scope_columns, scope_too_large_error
+from etl.plan.changes import absence, diff, impact_analysis, ownership, pending, selection
+from etl.plan.changes.previous_file import PreviousFile
 from etl.plan.model import Plan, RequestLimits
 from etl.plan.rows import transform, validate
 from etl.plan.rows.read_records import ReadResult, read_records
@@ -46,7 +39,7 @@ def build_plan(
     *,
     send_all: bool = False,
     reference_values: Map[str, pl.Series] | None = None,
-    previous_file: history.PreviousFile | None = None,
+    previous_file: PreviousFile | None = None,
     sibling_feeds: Map[str, pl.DataFrame] | None = None,
     pending_records: pl.DataFrame | None = None,
     selected_keys: Collection[str] = (),
@@ -64,7 +57,7 @@ def build_plan(
     """
     everything = send_all or bool(selected_keys)
     columns = validate.resolve_columns(reading.columns, mapping)
-    layout = arrange.build_layout(mapping, columns.used)
+    layout = layout_builder.build_layout(mapping, columns.used)
     waits = _blocked_condition(reference_values or {})
     owed = pending_records[KEY] if pending_records is not None else pl.Series(dtype=pl.String)
     sifted = read_records(
@@ -80,14 +73,14 @@ def build_plan(
     )
     _check_row_balance(reading, sifted)
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
-    records, held = _split_blocked(carry.merge_pending(sifted.records, pending_records, layout), waits)
+    records, held = _split_blocked(pending.merge_pending(sifted.records, pending_records, layout), waits)
     waiting = held[next(iter(reference_values))].cast(pl.String) if reference_values else pl.Series(dtype=pl.String)
     counts = replace(counts, waiting=waiting.len())
     unsure = pl.concat([transform.possible_keys(reading.malformed), sifted.keys_of_rejected_rows, waiting.rename("v")])
     rejected = pl.concat([reading.malformed.frame, sifted.rejection_lines])
     was = sifted.accepted_records
     if selected_keys:
-        records = named.select_keys(records, selected_keys, mapping.feed)
+        records = selection.select_keys(records, selected_keys, mapping.feed)
         was = was.join(records.frame.select(KEY), on=KEY, how="semi", maintain_order="left")
         rejected = rejected.clear()
     plan = _assemble_plan(
@@ -118,7 +111,7 @@ def build_plan(
         previous_file=previous_file,
         rejected_cells=spoiled,
         blocked_records=kept,
-        flush_first=carry.must_flush_first(sifted.records, pending_records, layout),
+        flush_first=pending.must_flush_first(sifted.records, pending_records, layout),
     )
 
 
@@ -159,7 +152,7 @@ def build_resend_plan(
     `only`: the part numbers (or other keys) that are sent again; what is pending goes along in any case, because it is
     remembered by the newest run alone.
     """
-    layout = arrange.build_layout(mapping, columns)
+    layout = layout_builder.build_layout(mapping, columns)
     alive = absence.find_missing(Records(accepted_records.clear(), pl.Series(dtype=pl.Int64)), accepted_records)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
     kinds = transform.empty_records(mapping, layout).schema
@@ -171,7 +164,7 @@ def build_resend_plan(
     )
     owed = pending_records if pending_records is not None else frame.clear()
     if selected_keys:
-        found = named.select_keys(
+        found = selection.select_keys(
             Records(pl.concat([frame.select(KEY), owed.select(KEY)]), pl.Series(dtype=pl.Int64)),
             selected_keys,
             mapping.feed,
@@ -181,7 +174,7 @@ def build_resend_plan(
             pl.concat([frame.select(KEY), owed.select(KEY)]), on=KEY, how="semi", maintain_order="left"
         )
     frame = frame.join(owed.select(KEY), on=KEY, how="anti", maintain_order="left")
-    records = carry.merge_pending(Records(frame, pl.Series(dtype=pl.Int64)), pending_records, layout)
+    records = pending.merge_pending(Records(frame, pl.Series(dtype=pl.Int64)), pending_records, layout)
     nothing = pl.DataFrame(schema=REJECTION_SCHEMA)
     counts = Counts(rows=frame.height)
     return _assemble_plan(
@@ -215,10 +208,10 @@ def _assemble_plan(
     selection_only: bool = False,
     owner_records: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
-    barred = owners.find_owned_elsewhere(layout, owner_records or {})
-    accepted_records = owners.select_own_records(accepted_records, records.frame, barred)
+    barred = ownership.find_owned_elsewhere(layout, owner_records or {})
+    accepted_records = ownership.select_own_records(accepted_records, records.frame, barred)
     whole = mapping.source.content == "full" and not selection_only
-    sharing = owners.find_sharing_feeds(records.frame, full_file_module.scope_columns(layout), sibling_feeds or {})
+    sharing = ownership.find_sharing_feeds(records.frame, scope_columns(layout), sibling_feeds or {})
     full_file = send_all and not selection_only and can_use_full_file(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(
@@ -232,12 +225,10 @@ def _assemble_plan(
     )
     absent = absence.find_missing(records, accepted_records)
     left = absence.find_missing(records, accepted_records, layout, keys_of_rejected_rows)
-    limits = batch_module.BatchLimits(
-        request_limits.max_records, request_limits.requests_per_minute, request_limits.packing
-    )
+    limits = BatchLimits(request_limits.max_records, request_limits.requests_per_minute, request_limits.packing)
     off = full_file or (deactivate and layout.deactivation_leaf is not None)
     lost = left if whole else left.clear()
-    effect = weigh.analyze_impact(
+    effect = impact_analysis.analyze_impact(
         changes, accepted_records, layout, lost, active=active, deactivate=off, price_threshold=mapping.guards.price_by
     )
     touched = pl.concat([changes.frame.select(KEY), *([left.select(KEY)] if full_file else [])])
@@ -251,23 +242,23 @@ def _assemble_plan(
                 where=mapping.feed,
                 hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
             )
-        scopes, changes = full_file_module.make_scope_batches(changes, layout, limits)
+        scopes, changes = make_scope_batches(changes, layout, limits)
         for batch in scopes:
             if batch.records > request_limits.max_records:
                 raise scope_too_large_error(
                     mapping, batch.records, 0, request_limits.max_records, request_limits.max_bytes
                 )
         batches.extend(scopes)
-    more, hopeless = chunk.make_batches(changes, layout, limits)
+    more, hopeless = batching.make_batches(changes, layout, limits)
     batches.extend(_delay_batches(more, 1) if batches else more)
-    uneven = chunk.reject_inconsistent_lists(hopeless, row_keys)
+    uneven = batching.reject_inconsistent_lists(hopeless, row_keys)
     found = Rejections(pl.concat([rejection_lines, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
     counts = replace(
         counts,
         rejected=found.rows,
         unchanged=changes.unchanged,
-        new=changes.new - hopeless.filter(columns_module.NEW).height,
-        changed=changes.changed - hopeless.filter(~pl.col(columns_module.NEW)).height,
+        new=changes.new - hopeless.filter(NEW).height,
+        changed=changes.changed - hopeless.filter(~pl.col(NEW)).height,
         gone=left.height if whole else 0,
     )
     return Plan(
@@ -288,7 +279,7 @@ def _assemble_plan(
 
 
 def _delay_batches(batches: list[Batch], waves: int) -> list[Batch]:
-    return [batch_module.delay_batch(batch, waves) for batch in batches]
+    return [delay_batch(batch, waves) for batch in batches]
 
 
 def _check_row_balance(reading: Reading, read_result: ReadResult) -> None:

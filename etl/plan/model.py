@@ -14,7 +14,7 @@ from etl.model.tables import Rejections
 from etl.plan.batches.batch import Batch
 from etl.plan.batches.packing import Packing
 from etl.plan.changes import guards, impact
-from etl.plan.changes import previous_file as history
+from etl.plan.changes.previous_file import PreviousFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Plan:
     scope_shared_with: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
     columns: tuple[str, ...] = ()  #: source columns in use
     unused_columns: tuple[str, ...] = ()  #: source columns that the mapping does not mention
-    previous_file: history.PreviousFile | None = None
+    previous_file: PreviousFile | None = None
     rejected_cells: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
     previous_records: pl.DataFrame | None = (
         None  #: what Norce has of the records that this run changes, for `etl.plan.undo`

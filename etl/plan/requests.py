@@ -11,9 +11,8 @@ from typing import Any
 import polars as pl
 
 from etl.parallel import Submit, ordered_results, run_inline
-from etl.plan.batches import batch as batch_module
 from etl.plan.batches import encode, full_file
-from etl.plan.batches.batch import Batch
+from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, halve_batch
 from etl.plan.batches.full_file import scope_too_large_error
 from etl.plan.model import Plan
 
@@ -46,10 +45,10 @@ def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
         for part, payload in cut:
             number += 1
             values = exact = plan.layout.count_values(part.bits) * part.frame.height
-            if batch_module.VALUE_COUNT in part.frame.columns:
+            if VALUE_COUNT in part.frame.columns:
                 values, exact = (
-                    int(part.frame[batch_module.VALUE_COUNT].sum()),
-                    int(part.frame[batch_module.CHANGED_COUNT].sum()),
+                    int(part.frame[VALUE_COUNT].sum()),
+                    int(part.frame[CHANGED_COUNT].sum()),
                 )
             yield Request(
                 number=number,
@@ -89,4 +88,4 @@ def _encode_batch(plan: Plan, batch: Batch) -> list[tuple[Batch, bytes]]:
         raise scope_too_large_error(
             plan.mapping, batch.records, len(payload), plan.request_limits.max_records, plan.request_limits.max_bytes
         )
-    return [piece for half in batch_module.halve_batch(batch) for piece in _encode_batch(plan, half)]
+    return [piece for half in halve_batch(batch) for piece in _encode_batch(plan, half)]

@@ -14,19 +14,16 @@ from typing import Any
 
 import polars as pl
 
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.mapping.layout import WORD_BITS, Layout, Leaf
 from etl.mapping.model import Mapping
 from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW
 from etl.model.runs import Counts
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
-from etl.plan.batches import batch as batch_module
-from etl.plan.batches import batching as chunk
-from etl.plan.batches.batch import Batch
-from etl.plan.changes import absence, diff, impact
-from etl.plan.changes import impact_analysis as weigh
-from etl.plan.changes import ownership as owners
+from etl.plan.batches import batching
+from etl.plan.batches.batch import Batch, BatchLimits, delay_batch
+from etl.plan.changes import absence, diff, impact, impact_analysis, ownership
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.model import Plan, RequestLimits
 from etl.plan.rows import transform
@@ -50,7 +47,7 @@ def build_reverse_plan(
 ) -> Plan:
     """`went`: what Norce took of the run, as it was sent; `before`: what it had of those records when the run was
     planned; `columns`: the source columns that the run used; `owned`: what feeds that this one yields to have had."""
-    layout = arrange.build_layout(mapping, columns)
+    layout = layout_builder.build_layout(mapping, columns)
     kinds = {
         name: kind
         for name, kind in transform.empty_records(mapping, layout).schema.items()
@@ -80,7 +77,7 @@ def build_reverse_plan(
         "c"
     ]
     emptied = _with_clearing_fields(layout, [field for field in fields if values.filter(field.sends_null).height])
-    barred = owners.find_owned_elsewhere(layout, owner_records or {})
+    barred = ownership.find_owned_elsewhere(layout, owner_records or {})
     sets = [
         _compare_desired(desired.filter(~clearing), accepted_records, layout, barred),
         _compare_desired(desired.filter(clearing), accepted_records, emptied, barred),
@@ -93,9 +90,7 @@ def build_reverse_plan(
     elif retired.height:
         stuck.append(_irreversible_entry("", "the import cannot switch records off", off.filter(~had)))
     stuck += [found for field in fields if (found := field.find_unsendable(values, sets)) is not None]
-    limits = batch_module.BatchLimits(
-        request_limits.max_records, request_limits.requests_per_minute, request_limits.packing
-    )
+    limits = BatchLimits(request_limits.max_records, request_limits.requests_per_minute, request_limits.packing)
     batches, uneven = _make_sequential_batches(sets, [layout, emptied, layout, layout], limits)
     if uneven.rows:
         stuck.append(_unsendable_entry(uneven))
@@ -108,7 +103,7 @@ def build_reverse_plan(
         counts=Counts(new=sum(s.new for s in sets), changed=sum(s.changed for s in sets), gone=gone),
         rejections=Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)),
         batches=batches,
-        impact=weigh.analyze_impact(
+        impact=impact_analysis.analyze_impact(
             changes,
             accepted_records,
             layout,
@@ -316,14 +311,14 @@ def _no_records(desired: pl.DataFrame) -> Records:
 
 
 def _make_sequential_batches(
-    change_sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: batch_module.BatchLimits
+    change_sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: BatchLimits
 ) -> tuple[tuple[Batch, ...], Rejections]:
     """Each change set behind the jobs of the one before it: variants of one product may be in several."""
     batches: list[Batch] = []
     rejected = [pl.DataFrame(schema=REJECTION_SCHEMA)]
     for changes, layout in zip(change_sets, layouts, strict=False):
         waves = max((batch.wave for batch in batches), default=-1) + 1
-        more, hopeless = chunk.make_batches(changes, layout, limits)
-        batches += [batch_module.delay_batch(batch, waves) for batch in more]
-        rejected.append(chunk.reject_inconsistent_lists(hopeless).frame)
+        more, hopeless = batching.make_batches(changes, layout, limits)
+        batches += [delay_batch(batch, waves) for batch in more]
+        rejected.append(batching.reject_inconsistent_lists(hopeless).frame)
     return tuple(batches), Rejections(pl.concat(rejected))

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from etl.mapping import expectations as expect
+from etl.mapping import expectations
 from etl.model.runs import Run
-from etl.state.ledger.alerts import AlertStore, Expectation, Alert
+from etl.state.ledger.alerts import Alert, AlertStore, Expectation
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Ale
 def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
     if expectation.arrives is None:
         return None
-    expected = expect.parse_expectation(expectation.arrives)
-    missed = expect.find_overdue(
+    expected = expectations.parse_expectation(expectation.arrives)
+    missed = expectations.find_overdue(
         expected, expectation.since, [run.started for run in file_runs if run.started is not None], now
     )
     if missed is None:
@@ -105,7 +105,7 @@ def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: dateti
     if expectation.changes is None:
         return None
     came = [(run.started, run.digest) for run in file_runs if run.started is not None]
-    since = expect.unchanged_since(expect.parse_max_gap(expectation.changes), came, now)
+    since = expectations.unchanged_since(expectations.parse_max_gap(expectation.changes), came, now)
     if since is None:
         return None
     sentence = (

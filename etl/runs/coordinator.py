@@ -10,13 +10,13 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.apply.sender import Sender, SendResult
 from etl.errors import EtlError
-from etl.mapping import dependencies as mapping_links
+from etl.mapping import dependencies
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.runs import admission as lanes
+from etl.runs import admission
 from etl.runs.lifecycle import RunLifecycle
 from etl.runs.queue import RunQueue
 from etl.state.ledger.facade import Ledger
@@ -42,9 +42,9 @@ class Coordinator:
         self._ledger = ledger
         self._sender = sender
         self._emit = emit
-        self._prerequisites = mapping_links.prerequisites(mappings)
-        self._also_writes = mapping_links.also_writes(mappings)
-        self._queue = RunQueue(ledger, {m.feed: m for m in mappings}, mapping_links.run_order(mappings))
+        self._prerequisites = dependencies.prerequisites(mappings)
+        self._also_writes = dependencies.also_writes(mappings)
+        self._queue = RunQueue(ledger, {m.feed: m for m in mappings}, dependencies.run_order(mappings))
         self._stall_errors: dict[str, EtlError] = {}
         self._find_busy_key_spaces = find_busy_key_spaces
         self._busy_key_spaces: frozenset[str] | None = None
@@ -132,13 +132,13 @@ class Coordinator:
         runs = self._candidate_runs()
         blocked = {
             *self._stall_errors,
-            *(run.id for run in runs if lanes.key_space(run.operation) in self._busy_key_spaces),
+            *(run.id for run in runs if admission.key_space(run.operation) in self._busy_key_spaces),
         }
-        opened = lanes.admit(runs, self._prerequisites, blocked, self._sender.slow_runs(), self._also_writes)
+        opened = admission.admit(runs, self._prerequisites, blocked, self._sender.slow_runs(), self._also_writes)
         under_way = self._active_run_ids()
         for run in opened.runs:
             if run.state is not RunState.CLAIMED and run.id not in under_way:
-                requests = self._sender.add(run.id, urgent=run.operation in lanes.URGENT_OPERATIONS)
+                requests = self._sender.add(run.id, urgent=run.operation in admission.URGENT_OPERATIONS)
                 self._emit("run_started", run=run.id, requests=requests)
         claimed = next((run for run in opened.runs if run.state is RunState.CLAIMED), None)
         if claimed is None:
@@ -158,12 +158,12 @@ class Coordinator:
         runs = self._queue.ordered_runs()
         if self._selected_run_ids is None:
             return runs
-        asked = {lanes.key_space(run.operation) for run in runs if run.id in self._selected_run_ids}
+        asked = {admission.key_space(run.operation) for run in runs if run.id in self._selected_run_ids}
         return [
             run
             for run in runs
             if run.id in self._selected_run_ids
-            or (run.state is not RunState.CLAIMED and lanes.key_space(run.operation) in asked)
+            or (run.state is not RunState.CLAIMED and admission.key_space(run.operation) in asked)
         ]
 
     def _process_result(self, run: Run, result: SendResult) -> None:
@@ -176,7 +176,7 @@ class Coordinator:
     def _apply_transition(self, run: Run, transition: Callable[[], Run]) -> None:
         """What comes of a run; when it cannot go on, it stays open and everything that it does not hold up goes on."""
         try:
-            with durable.translate_os_errors(self._ledger.state_folder):
+            with filesystem.translate_os_errors(self._ledger.state_folder):
                 found = transition()
                 self._queue.update(found)
                 followers = self._lifecycle.open_follow_ups(found)
@@ -184,7 +184,7 @@ class Coordinator:
             self._mark_stalled(run, error)
             with (
                 contextlib.suppress(EtlError),
-                durable.translate_os_errors(self._ledger.state_folder),
+                filesystem.translate_os_errors(self._ledger.state_folder),
             ):  # found again at the next look
                 self.add(self._lifecycle.open_follow_ups(run))
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from etl.ingest import intake
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
-from etl.plan.changes import pending as carry
+from etl.plan.changes import pending
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def may_merge(ledger: Ledger, run: Run, plan: Plan, now: datetime) -> bool:
     """Whether the records of a file may be left to a newer one that waits."""
     if run.kind != "file" or plan.mapping.source.content != "changes" or plan.hold_reasons:
         return False
-    if not carry.can_merge(plan.layout):
+    if not pending.can_merge(plan.layout):
         return False
     before = ledger.runs_awaiting_merge(run.feed)
     began = min((other.ended for other in before if other.ended is not None), default=now)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
-from etl import cron as timetable
+from etl import cron
 from etl.config.settings import Settings
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
-from etl.runs import flush as owed
-from etl.state import compaction as compact
+from etl.runs import flush
+from etl.state import compaction
 from etl.state.files import archive
 from etl.state.ledger.facade import Ledger
 
@@ -48,15 +48,15 @@ class FollowUps:
         """New runs of what has been carried and no file takes along; `alone`: nor may another one that waits."""
         known = [self._mappings_by_feed[feed] for feed in feeds if feed in self._mappings_by_feed]
         return [
-            owed.open_flush_run(self._ledger, mapping)
+            flush.open_flush_run(self._ledger, mapping)
             for mapping in known
-            if owed.needs_flush(self._ledger, mapping, only_if_idle=only_if_idle)
+            if flush.needs_flush(self._ledger, mapping, only_if_idle=only_if_idle)
         ]
 
     def _retry_blocked(self, mapping: Mapping, newest_run: Run) -> Run:
         """A new run of what its newest one has left waiting: all of that is owed where files bring changes."""
         if mapping.source.content == "changes":
-            return owed.open_flush_run(self._ledger, mapping)
+            return flush.open_flush_run(self._ledger, mapping)
         return self.intake.reopen(mapping.feed, newest_run, "rerun")
 
     def open_unblocked(self) -> list[Run]:
@@ -91,8 +91,8 @@ class FollowUps:
             feed = mapping.feed
             if mapping.source.content != "changes" or feed in excluded_feeds or feed in still_open:
                 continue
-            if compact.has_pending(self._ledger, self._state, feed):
-                opened.append(owed.open_flush_run(self._ledger, mapping))
+            if compaction.has_pending(self._ledger, self._state, feed):
+                opened.append(flush.open_flush_run(self._ledger, mapping))
         return opened
 
     def open_due_full_runs(self, now: datetime) -> list[Run]:
@@ -106,6 +106,6 @@ class FollowUps:
             source = next((run for run in done if run.state in PROCESSED_STATES and archive.archived_file(run)), None)
             if last is None or source is None or last.started is None:
                 continue
-            if timetable.is_due(mapping.full, last.started, now):
+            if cron.is_due(mapping.full, last.started, now):
                 opened.append(self.intake.reopen(mapping.feed, source, "full"))
         return opened

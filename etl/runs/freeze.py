@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.model.runs import Chunk, Run
 from etl.parallel import Submit, run_inline
 
@@ -33,7 +33,7 @@ def freeze_plan(
     from etl.state.snapshots import accepted
 
     folder = folder_path(state, run.id)
-    durable.make_folder(folder)
+    filesystem.make_folder(folder)
     for name in (accepted.sent_records_path(state, run.id).name, PREVIOUS_FILE, "rejections.csv", "rejections.xlsx"):
         (folder / name).unlink(missing_ok=True)  # of a plan that a crash has left: this one may lack them
     chunks: list[Chunk] = []
@@ -54,7 +54,7 @@ def freeze_plan(
             )
         )
         payload = folder / f"{request.number:05}.json"
-        durable.write_atomically(payload, request.payload)
+        filesystem.write_atomically(payload, request.payload)
         chunks.append(
             Chunk(
                 run=run.id,
@@ -78,9 +78,11 @@ def freeze_plan(
         accepted.write_parquet(folder / PREVIOUS_FILE, plan.previous_records)
     rejected = plan.rejections.frame
     if rejected.height:
-        durable.write_atomically(folder / "rejections.csv", rejections.to_csv(rejected))
+        filesystem.write_atomically(folder / "rejections.csv", rejections.to_csv(rejected))
         if plan.rejected_cells is not None:
-            durable.write_atomically(folder / "rejections.xlsx", rejections.to_workbook(plan.rejected_cells, rejected))
+            filesystem.write_atomically(
+                folder / "rejections.xlsx", rejections.to_workbook(plan.rejected_cells, rejected)
+            )
     made = {
         "withheld": plan.suppressed,
         "cleared": plan.cleared,
@@ -98,5 +100,5 @@ def freeze_plan(
         "unused_columns": list(plan.unused_columns),
         "rejections": rejections.group_rejections(rejected),
     }
-    durable.write_atomically(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
+    filesystem.write_atomically(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
     return chunks, {key: made[key] for key in ("withheld", "cleared", "merged")}

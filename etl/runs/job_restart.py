@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from etl.apply import job_matching as settle
-from etl.apply import job_outcome as verdict
-from etl.apply import scheduler as schedule
+from etl.apply import job_matching, job_outcome, scheduler
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError, UsageError
 from etl.model.runs import Chunk, Job
-from etl.runs import admission as lanes
+from etl.runs import admission
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.jobs import JobRestart
 
@@ -44,7 +42,7 @@ def begin_restart(ledger: Ledger, client: JobClient, job_id: int, now: float) ->
         raise UsageError("job-unknown", f"no run has a job {job_id}", hint="`etl show RUN --json` lists a run's jobs")
     _check_job_is_current(ledger, chunk)
     job = client.get_job(job_id)
-    if not job.finished or job.status not in (verdict.SUCCEEDED, verdict.FAILED):
+    if not job.finished or job.status not in (job_outcome.SUCCEEDED, job_outcome.FAILED):
         raise UsageError(
             "job-not-restartable",
             f"job {job_id} has not ended" if not job.finished else f"job {job_id} ended with status {job.status}",
@@ -71,7 +69,7 @@ def wait_for_job(
         if job is not None:
             ledger.save_restart(replace(restart, ended=True))
             return job
-        if shutdown.wait(schedule.poll_delay(asked)):
+        if shutdown.wait(scheduler.poll_delay(asked)):
             break
     return None
 
@@ -85,17 +83,17 @@ def find_busy_key_spaces(
         if not made.ended:
             emit("restart_awaited", job=made.new_job or made.job)
             try:
-                job = wait_for_job(ledger, client, made, shutdown, schedule.SLOW_POLLS)
+                job = wait_for_job(ledger, client, made, shutdown, scheduler.SLOW_POLLS)
             except ConnectError:
                 job = None
             if job is None:
-                found.add(lanes.key_space(made.operation))
+                found.add(admission.key_space(made.operation))
     return frozenset(found)
 
 
 def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
     """A payload of yesterday over values of today would be a step back."""
-    newer = ledger.find_newer_chunk(chunk, lanes.operations_sharing_keys(chunk.operation))
+    newer = ledger.find_newer_chunk(chunk, admission.operations_sharing_keys(chunk.operation))
     if newer is not None:
         raise StateError(
             "job-outdated",
@@ -117,6 +115,6 @@ def _find_ended_job(ledger: Ledger, client: JobClient, restart: JobRestart) -> J
         return job if job.finished else None
     jobs = client.list_jobs()
     like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
-    perhaps = settle.candidate_jobs(like, jobs, ledger.find_own_jobs([job.id for job in jobs]))
+    perhaps = job_matching.candidate_jobs(like, jobs, ledger.find_own_jobs([job.id for job in jobs]))
     old = client.get_job(restart.job)
     return old if all(job.finished for job in (old, *perhaps)) else None

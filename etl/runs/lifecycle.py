@@ -16,25 +16,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import filesystem as durable
-from etl import thread_pool as abreast
+from etl import filesystem, thread_pool
 from etl.config.settings import Settings
 from etl.errors import InvalidFileError, StateError
-from etl.ingest import claims as inbox
-from etl.ingest import feedback, routing
+from etl.ingest import claims, feedback, routing
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
 from etl.parallel import Submit
-from etl.report import run_report as report
-from etl.runs import flush as owed
-from etl.runs import freeze, plan_inputs
-from etl.runs import undo as takeback
+from etl.report import run_report
+from etl.runs import flush, freeze, plan_inputs
 from etl.runs.follow_ups import FollowUps
-from etl.runs.plan_inputs import load_reference_values, load_owner_records, load_pending_records, make_request_limits
-from etl.state import compaction as compact
-from etl.state.files import archive as archive_module
-from etl.state.files import checksums as witness
-from etl.state.files import run_folder
+from etl.runs.plan_inputs import load_owner_records, load_pending_records, load_reference_values, make_request_limits
+from etl.runs.undo import build_undo_plan, open_undo_run
+from etl.state import compaction
+from etl.state.files import checksums, run_folder
+from etl.state.files.archive import archive_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
@@ -67,7 +63,7 @@ class RunLifecycle(FollowUps):
 
     def undo(self, run: Run) -> Run:
         """A new run that takes this one back. Raises UsageError, StateError."""
-        return takeback.open_undo_run(self._ledger, self._state, run)
+        return open_undo_run(self._ledger, self._state, run)
 
     def discard(self, run: Run) -> None:
         """File a held run away unsent."""
@@ -101,15 +97,15 @@ class RunLifecycle(FollowUps):
             moves = self._ledger.revision(
                 run.feed
             )  # before *accepted* is read: should it move meanwhile, the plan is old
-            with abreast.thread_pool() as start:
+            with thread_pool.thread_pool() as start:
                 plan = self._build_plan(run, mapping, start)
                 still = start(lambda: self.intake.check_unmodified(run))  # all of it has been read
                 if self._must_wait_for_flush(run, plan):
                     return run
-                if newer_run is not None and not owed.may_merge(self._ledger, run, plan, datetime.now(UTC)):
+                if newer_run is not None and not flush.may_merge(self._ledger, run, plan, datetime.now(UTC)):
                     newer_run = None
                 chunks, facts = freeze.freeze_plan(self._state, run, plan, moves, newer_run, start)
-                witness.save_digests(self._ledger, run_folder.list_plan_files(self._state, run.id))
+                checksums.save_digests(self._ledger, run_folder.list_plan_files(self._state, run.id))
                 still()
         except InvalidFileError as error:
             self._emit("run_refused", run=run.id, code=error.code)
@@ -126,7 +122,7 @@ class RunLifecycle(FollowUps):
         state = RunState.HELD if plan.hold_reasons else RunState.PLANNED
         if state is RunState.HELD:
             held = replace(run, counts=counts, state=state)
-            made = report.report_json(held, (), (), run_folder.load_plan_facts(self._state, run.id))
+            made = run_report.report_json(held, (), (), run_folder.load_plan_facts(self._state, run.id))
             self._write_html_report(made, run_folder.folder_path(self._state, run.id))
         self._ledger.save_plan(run.id, counts, chunks, state)
         self._emit(
@@ -145,7 +141,7 @@ class RunLifecycle(FollowUps):
     def _must_wait_for_flush(self, run: Run, plan: Plan) -> bool:
         """Whether what earlier files have left to this one is to be sent before it: then each is judged by itself."""
         carried = self._ledger.runs_awaiting_merge(run.feed)
-        if not carried or run.kind != "file" or not owed.needs_flush(self._ledger, plan.mapping):
+        if not carried or run.kind != "file" or not flush.needs_flush(self._ledger, plan.mapping):
             return False
         alike = set(self._read_planned_columns(carried[-1:])) == set(plan.columns)
         if not plan.hold_reasons and not plan.flush_first and alike:
@@ -167,8 +163,8 @@ class RunLifecycle(FollowUps):
         terms = self.request_limits(mapping.operation.id)
         if run.kind == "undo":
             owned = load_owner_records(self._ledger, self._state, mapping)
-            return takeback.build_undo_plan(self._ledger, self._state, run, mapping, terms, owned)
-        accepted = compact.scan_accepted(self._ledger, self._state, run.feed)
+            return build_undo_plan(self._ledger, self._state, run, mapping, terms, owned)
+        accepted = compaction.scan_accepted(self._ledger, self._state, run.feed)
         only = self.intake.resend_keys(run)
         if run.kind in ("full", "resend") and mapping.source.content == "changes":
             columns = self._read_planned_columns(self._ledger.list_runs(50, run.feed))
@@ -205,7 +201,7 @@ class RunLifecycle(FollowUps):
             for other in self._mappings_by_feed.values()
             if other.operation.id == mapping.operation.id and other.feed != mapping.feed and run.kind == "full"
         ]
-        return {other.feed: compact.read_accepted(self._ledger, self._state, other.feed) for other in others}
+        return {other.feed: compaction.read_accepted(self._ledger, self._state, other.feed) for other in others}
 
     def request_limits(self, operation: str) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
@@ -224,7 +220,7 @@ class RunLifecycle(FollowUps):
         """Close a run whose requests have all ended, and make what Norce took of it part of the feed's base."""
         chunks = self._ledger.list_chunks(run.id)
         refusals = self._ledger.list_record_errors(run.id)
-        counts = report.final_counts(run.counts, chunks, refusals)
+        counts = run_report.final_counts(run.counts, chunks, refusals)
         self._close(
             replace(run, counts=counts), RunState.COMPLETED, run_folder.load_plan_facts(self._state, run.id), None
         )
@@ -247,35 +243,35 @@ class RunLifecycle(FollowUps):
     def _close(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
         """Report written, a shared file named again, run closed, any other file filed away, in this order."""
         day = (run.started or datetime.now(UTC)).date()
-        archive = archive_module.archive_folder(self._state, run.id, day)
-        durable.make_folder(archive)
+        archive = archive_folder(self._state, run.id, day)
+        filesystem.make_folder(archive)
         for name in ("rejections.csv", "rejections.xlsx"):
             with contextlib.suppress(FileNotFoundError):
-                durable.write_atomically(
+                filesystem.write_atomically(
                     archive / name, (run_folder.folder_path(self._state, run.id) / name).read_bytes()
                 )
         if state is RunState.COMPLETED:
             run_folder.preserve_for_undo(self._state, run.id, archive)
         ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
-        made = report.report_json(
+        made = run_report.report_json(
             ended, self._ledger.list_chunks(run.id), self._ledger.list_record_errors(run.id), facts
         )
-        durable.write_atomically(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
+        filesystem.write_atomically(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
         self._write_html_report(made, archive)
-        witness.save_digests(self._ledger, run_folder.list_undo_files(archive))
+        checksums.save_digests(self._ledger, run_folder.list_undo_files(archive))
         self._write_feedback(ended, archive)
         shared = self._link_shared_file(ended)  # while it is open: the last of the runs that share a file takes it away
         self._ledger.close_run(run.id, state, run.counts, error, archive)
         if not shared:
             self._archive_file(ended)
         if state not in PROCESSED_STATES:
-            compact.delete_run_folder(self._state, run.id)
+            compaction.delete_run_folder(self._state, run.id)
 
     def _write_html_report(self, report_json: dict[str, Any], folder: Path) -> None:
         """The report as a page for people."""
-        from etl.report import html as page
+        from etl.report import html
 
-        durable.write_atomically(folder / "report.html", page.render(report_json).encode())
+        filesystem.write_atomically(folder / "report.html", html.render(report_json).encode())
 
     def _write_feedback(self, run: Run, archive: Path) -> None:
         """A supplier's folder that cannot be written to is no reason to keep a run open."""
@@ -292,7 +288,7 @@ class RunLifecycle(FollowUps):
         if run.claimed is None or run.archive is None or not self._ledger.shares_file(run):
             return False
         if run.claimed.exists():
-            durable.hard_link(run.claimed, run.archive / run.claimed.name)
+            filesystem.hard_link(run.claimed, run.archive / run.claimed.name)
         return True
 
     def _archive_file(self, run: Run) -> None:
@@ -304,12 +300,12 @@ class RunLifecycle(FollowUps):
             or self.intake.return_if_modified(run)
         ):
             return
-        inbox.archive_file(run.claimed, run.archive, self._state)
+        claims.archive_file(run.claimed, run.archive, self._state)
 
     def _compact(self, feed: str) -> None:
         mapping = self._mappings_by_feed.get(feed)
         changes = mapping is not None and mapping.source.content == "changes"
-        compact.compact_feed(self._ledger, self._state, feed, is_changes_feed=changes)
+        compaction.compact_feed(self._ledger, self._state, feed, is_changes_feed=changes)
 
     def _reload(self, run: Run) -> Run:
         found = self._ledger.find_run(run.id)

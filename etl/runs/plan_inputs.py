@@ -9,7 +9,7 @@ from etl.config.settings import Settings
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES
 from etl.plan.changes.previous_file import PreviousFile
-from etl.state import compaction as compact
+from etl.state import compaction
 from etl.state.files.archive import archived_file
 from etl.state.ledger.facade import Ledger
 
@@ -33,12 +33,12 @@ def make_request_limits(settings: Settings, account_id: int, size_limit: int | N
 
 def load_pending_records(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
     """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
-    return compact.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
+    return compaction.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
 
 
 def load_owner_records(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
     """What the feeds that this one yields to have had accepted."""
-    return {feed: compact.read_accepted(ledger, state, feed) for feed in mapping.yields}
+    return {feed: compaction.read_accepted(ledger, state, feed) for feed in mapping.yields}
 
 
 def load_reference_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def load_reference_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict
 
     known: dict[str, pl.Series] = {}
     for field, (feed, target) in mapping.references.items():
-        records = compact.scan_accepted(ledger, state, feed)
+        records = compaction.scan_accepted(ledger, state, feed)
         columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
         alive = records.filter(~pl.col(DEACTIVATED).fill_null(False)).select(columns).collect(engine="streaming")
         parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]

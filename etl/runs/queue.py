@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etl.ingest import scan
-from etl.mapping import file_order as order
+from etl.mapping import file_order
 from etl.mapping.file_order import FileTime
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
@@ -34,7 +34,7 @@ class RunQueue:
         self._ranks = ranks
         self._runs_by_feed: dict[str, dict[str, Run]] = defaultdict(dict)
         self._queue_entries: dict[str, QueueEntry] = {}
-        self._newest_file_times: dict[str, tuple[order.FileTime, str] | None] = {}
+        self._newest_file_times: dict[str, tuple[file_order.FileTime, str] | None] = {}
         self._feed_queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
         for run in ledger.list_open_runs():
             self.update(run)
@@ -88,7 +88,7 @@ class RunQueue:
             arrival = scan.modification_time(run.claimed) if run.claimed is not None else 0.0
             self._queue_entries[run.id] = QueueEntry(
                 run_id=run.id,
-                file_time=order.parse_file_time(mapping.source.order, run.file),
+                file_time=file_order.parse_file_time(mapping.source.order, run.file),
                 arrival=(arrival, run.file),
                 kind=run.kind,
                 has_started=_has_started(run),
@@ -96,19 +96,21 @@ class RunQueue:
             )
         return self._queue_entries[run.id]
 
-    def _newest_file_time(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[order.FileTime, str] | None:
+    def _newest_file_time(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[file_order.FileTime, str] | None:
         """The newest file of the feed, by its name, that was worked or has been begun."""
         pattern = mapping.source.order
         if pattern is None:
             return None
         if mapping.feed not in self._newest_file_times:
             worked = self._ledger.list_runs(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
-            self._newest_file_times[mapping.feed] = order.find_newest(
-                (order.parse_file_time(pattern, run.file), run.file) for run in worked
+            self._newest_file_times[mapping.feed] = file_order.find_newest(
+                (file_order.parse_file_time(pattern, run.file), run.file) for run in worked
             )
-        begun = [(order.parse_file_time(pattern, run.file), run.file) for run in runs.values() if _has_started(run)]
+        begun = [
+            (file_order.parse_file_time(pattern, run.file), run.file) for run in runs.values() if _has_started(run)
+        ]
         known = self._newest_file_times[mapping.feed]
-        return order.find_newest([*begun, *([known] if known is not None else [])])
+        return file_order.find_newest([*begun, *([known] if known is not None else [])])
 
 
 def _has_started(run: Run) -> bool:

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError, UsageError
 from etl.ingest import intake
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.state import compaction as compact
-from etl.state.files import checksums as witness
-from etl.state.files import run_folder
+from etl.state import compaction
+from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ def open_undo_run(ledger: Ledger, state: Path, original_run: Run) -> Run:
         started=datetime.now(UTC),
     )
     folder = run_folder.folder_path(state, run.id)
-    durable.make_folder(folder)
-    durable.write_atomically(folder / run_folder.UNDO_TARGET_FILE, json.dumps({"run": original_run.id}).encode())
+    filesystem.make_folder(folder)
+    filesystem.write_atomically(folder / run_folder.UNDO_TARGET_FILE, json.dumps({"run": original_run.id}).encode())
     ledger.open_run(run)
     return run
 
@@ -99,8 +98,8 @@ def build_undo_plan(
         raise StateError("run-lost", f"run {told['run']} is no longer in the ledger", hint="restore the state folder")
     folder = _find_preserved_folder(old)
     assert old.archive is not None
-    witness.check_files(ledger, run_folder.list_undo_files(old.archive))
-    now = compact.read_accepted(ledger, state, old.feed)
+    checksums.check_files(ledger, run_folder.list_undo_files(old.archive))
+    now = compaction.read_accepted(ledger, state, old.feed)
     went = accepted.select_accepted(
         pl.read_parquet(folder / accepted.sent_records_path(state, old.id).name), ledger.overlay_of_run(old.id)
     )

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from etl.sandbox import control_api as control
+from etl.sandbox import control_api
 from etl.sandbox.core import Sandbox
-from etl.sandbox.http import ApiResponse, ApiRequest
+from etl.sandbox.http import ApiRequest, ApiResponse
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -42,7 +42,7 @@ def make_app(sandbox: Sandbox) -> Starlette:
             return _NoResponse(sandbox, given)
         return Response(given.body, given.status, dict(given.headers), given.content_type)
 
-    routes = [*control.control_routes(sandbox), Route("/{path:path}", connect, methods=_METHODS)]
+    routes = [*control_api.control_routes(sandbox), Route("/{path:path}", connect, methods=_METHODS)]
     return _SandboxApp(routes=routes)
 
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from etl.contract import spec as api
+from etl.contract import spec
 from etl.contract.spec import Operation
-from etl.sandbox import field_modes as fields
-from etl.sandbox import full_file as retire
-from etl.sandbox import payload_validation as payload
+from etl.sandbox import field_modes, full_file, payload_validation
 from etl.sandbox import record_merge as records
 from etl.sandbox.header import RequestHeader
 from etl.sandbox.record_merge import StoredRecord
@@ -73,7 +71,7 @@ def import_items(
     for item in items:
         work.import_item(item)
     if header.full_file:
-        for key, record in retire.deactivate_absent(operation, header, all_items, store.records_of(operation.id)):
+        for key, record in full_file.deactivate_absent(operation, header, all_items, store.records_of(operation.id)):
             store.put(operation.id, key, record)
             outcome.updates += 1
     return outcome
@@ -86,7 +84,7 @@ def edit_record(store: Catalogue, operation: Operation, key: str, path: str, val
             (name for name, record in store.records_of(operation.id).items() if key in _part_numbers(record)), key
         )
     record = store.records_of(operation.id)[key]
-    row, nodes = record.data, fields.field_tree(operation.id)
+    row, nodes = record.data, field_modes.field_tree(operation.id)
     *way, last = path.split(".")
     for part in way:
         name, _, wanted = part.partition("[")
@@ -100,7 +98,9 @@ def edit_record(store: Catalogue, operation: Operation, key: str, path: str, val
     store.put(operation.id, key, record)
 
 
-def missing_fields(operation: Operation, item: Mapping[str, Any], modes: Mapping[str, fields.FieldMode]) -> list[str]:
+def missing_fields(
+    operation: Operation, item: Mapping[str, Any], modes: Mapping[str, field_modes.FieldMode]
+) -> list[str]:
     """What a new record would need and this import does not give: sent and, where a flag exists, listed."""
     return [
         path
@@ -114,8 +114,8 @@ class _FlatImport:
 
     def __init__(self, store: Catalogue, operation: Operation, header: RequestHeader, outcome: ImportOutcome) -> None:
         self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
-        self.nodes = fields.field_tree(operation.id)
-        self.modes = fields.field_modes(operation.id, header.flags)
+        self.nodes = field_modes.field_tree(operation.id)
+        self.modes = field_modes.field_modes(operation.id, header.flags)
         self.switches = records.read_switches(operation, header)
         self.stored = store.records_of(operation.id)
         self.index = _build_index(operation, self.stored) if operation.key.match == "first_of" else {}
@@ -174,7 +174,7 @@ class _FlatImport:
             if self.nodes.get(name) is None or not item.get(name):
                 continue
             held = self.store.records_of(other).values()
-            ids = api.load_contract().operations[other].key.fields
+            ids = spec.load_contract().operations[other].key.fields
             known = {(field, record.data[field]) for record in held for field in ids if record.data.get(field)}
             kept = [row for row in item[name] if any((field, row.get(field)) in known for field in ids)]
             if len(kept) < len(item[name]):
@@ -185,7 +185,7 @@ class _FlatImport:
     def _find_key(self, item: Mapping[str, Any]) -> tuple[str, bool]:
         """The key of the record that the item is about, and whether it was found by its first given field."""
         if self.operation.key.match == "all":
-            return payload.item_keys(item, self.operation, self.header.supplier_id)[0], True
+            return payload_validation.item_keys(item, self.operation, self.header.supplier_id)[0], True
         switched_off = {
             path for flag in self.operation.flags if flag.name == "SearchOnlyByCode" and self.header.has_flag(flag)
             for path in flag.affected_paths
@@ -194,7 +194,7 @@ class _FlatImport:
             if item.get(name) and name not in switched_off:
                 found = self.index[name].get(item[name])
                 return (found, True) if found else (str(item.get("Code") or item[name]), False)
-        return payload.item_keys(item, self.operation)[0], False
+        return payload_validation.item_keys(item, self.operation)[0], False
 
     def _unknown_reference(self, item: Mapping[str, Any]) -> str | None:
         """Why a row would be dropped without a word (docs.norce.io/…/product/importonhands, importskupricelists)."""

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from etl.sandbox import faults
-from etl.sandbox import http as wire
+from etl.sandbox import faults, http
 from etl.sandbox.core import Sandbox
 
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "testclient")
@@ -35,13 +34,13 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
 
     def faulty(request: Request, body: bytes) -> Any:
         if request.method == "POST":
-            return sandbox.inject(faults.parse_fault(wire.decode_json(body))).to_json()
+            return sandbox.inject(faults.parse_fault(http.decode_json(body))).to_json()
         if request.method == "DELETE":
             sandbox.faults.clear()
         return [fault.to_json() for fault in sandbox.faults.all()]
 
     def edit(_: Request, body: bytes) -> Any:
-        sandbox.admin_edit(**wire.decode_json(body))
+        sandbox.admin_edit(**http.decode_json(body))
         return {}
 
     def settle(_: Request, __: bytes) -> Any:
@@ -67,12 +66,12 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
 def _make_route(name: str, handler: Callable[[Request, bytes], Any], *methods: str) -> Route:
     async def endpoint(request: Request) -> Response:
         if request.client is None or request.client.host not in _LOCAL_HOSTS:
-            return Response(wire.encode_json({"error": "this machine only"}), 403, media_type="application/json")
+            return Response(http.encode_json({"error": "this machine only"}), 403, media_type="application/json")
         body = await request.body()
         try:
             given = await run_in_threadpool(handler, request, body)
         except (ValueError, TypeError, KeyError) as error:
-            return Response(wire.encode_json({"error": str(error)}), 400, media_type="application/json")
-        return Response(wire.encode_json(given), media_type="application/json")
+            return Response(http.encode_json({"error": str(error)}), 400, media_type="application/json")
+        return Response(http.encode_json(given), media_type="application/json")
 
     return Route(f"/_sandbox/{name}", endpoint, methods=list(methods))

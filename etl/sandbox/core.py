@@ -11,16 +11,12 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
-from etl.contract import spec as api
+from etl.contract import spec
 from etl.contract.spec import Operation
-from etl.sandbox import catalogue, header, jobs, products
-from etl.sandbox import field_modes as fields
-from etl.sandbox import http as wire
-from etl.sandbox import payload_validation as payload
-from etl.sandbox import rate_windows as limits
-from etl.sandbox.catalogue import ERROR, WARNING, Catalogue, LogLine, ImportOutcome
+from etl.sandbox import catalogue, field_modes, header, http, jobs, payload_validation, products, rate_windows
+from etl.sandbox.catalogue import ERROR, WARNING, Catalogue, ImportOutcome, LogLine
 from etl.sandbox.faults import Fault, FaultList
-from etl.sandbox.http import ApiResponse, ApiRequest, LoggedRequest, json_response, error_response
+from etl.sandbox.http import ApiRequest, ApiResponse, LoggedRequest, error_response, json_response
 from etl.sandbox.jobs import ImportJob
 from etl.sandbox.persistence import FolderStore
 from etl.sandbox.settings import SandboxSettings
@@ -32,7 +28,7 @@ class Sandbox:
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self.settings = settings or SandboxSettings()
-        self.contract = api.load_contract()
+        self.contract = spec.load_contract()
         self.closing = False  #: the server is about to stop: nobody waits any longer
         self._lock = threading.RLock()
         self._folder_store = FolderStore(self.settings.state) if self.settings.state else None
@@ -50,7 +46,7 @@ class Sandbox:
         self.request_log: list[LoggedRequest] = []
         self.listed_but_absent: list[dict[str, Any]] = []
         self.unlisted_fields: Counter[str] = Counter()
-        self._window = limits.RollingLimit(settings.requests, settings.per_seconds)
+        self._window = rate_windows.RollingLimit(settings.requests, settings.per_seconds)
         self._jobs: dict[int, ImportJob] = {}
         self._unsaved_jobs: set[int] = set()
         self._last_job_id = 0
@@ -72,7 +68,7 @@ class Sandbox:
             self.request_log.append(
                 LoggedRequest(
                     now, request.method, request.path, request.query, 0 if given.reset or given.hang else given.status,
-                    _header_value(request), wire.body_digest(request.body), len(request.body), items, job, fault.kind if fault else None,
+                    _header_value(request), http.body_digest(request.body), len(request.body), items, job, fault.kind if fault else None,
                 )
             )  # fmt: skip
             self._save(tokens=request.path == self.contract.token_path)
@@ -187,13 +183,13 @@ class Sandbox:
     def _submit_job(
         self, operation: Operation, request_header: header.RequestHeader, items: list[Any], path: str, now: float
     ) -> ImportJob:
-        failures = payload.validate_items(
+        failures = payload_validation.validate_items(
             items, self.contract, operation, request_header.full_file, request_header.supplier_id
         )
         effects = self.faults.take_for_job(path, now)
         for index, item in enumerate(items):
             for fault in effects:
-                keys = payload.item_keys(item, operation, request_header.supplier_id)
+                keys = payload_validation.item_keys(item, operation, request_header.supplier_id)
                 if fault.kind == "invalid" and any(fault.matches_key(key) for key in keys):
                     failures.setdefault(index, []).append(fault.message or "not valid")
         self._audit_items(
@@ -221,13 +217,13 @@ class Sandbox:
         return job
 
     def _audit_items(self, operation: Operation, request_header: header.RequestHeader, items: list[Any]) -> None:
-        mode, nodes = fields.field_modes(operation.id, request_header.flags), fields.field_tree(operation.id)
+        mode, nodes = field_modes.field_modes(operation.id, request_header.flags), field_modes.field_tree(operation.id)
         for item in items:
-            for found in fields.find_mismatches(item, nodes, mode):
+            for found in field_modes.find_mismatches(item, nodes, mode):
                 if found.kind == "unlisted":
                     self.unlisted_fields[f"{operation.id} {found.path}"] += 1
                     continue
-                keys = payload.item_keys(item, operation, request_header.supplier_id)
+                keys = payload_validation.item_keys(item, operation, request_header.supplier_id)
                 self.listed_but_absent.append(
                     {"operation": operation.id, "job": self._last_job_id + 1, "keys": keys, "path": found.path}
                 )
@@ -267,7 +263,7 @@ class Sandbox:
     def _apply_faults(
         self, job: ImportJob, operation: Operation, item: Mapping[str, Any], outcome: ImportOutcome
     ) -> Mapping[str, Any] | None:
-        keys = payload.item_keys(item, operation, job.header.supplier_id)
+        keys = payload_validation.item_keys(item, operation, job.header.supplier_id)
         for fault in job.faults:
             key = next((key for key in keys if fault.matches_key(key)), None)
             if key is None or fault.kind not in ("refuse", "warn"):
@@ -278,7 +274,7 @@ class Sandbox:
                 outcome.add_failure(f"{about}{fault.message or 'the record was not imported'}", shown)
                 return None
             outcome.lines.append(LogLine(WARNING, f"{about}{fault.message or 'part of the record was dropped'}", shown))
-            nodes = fields.field_tree(operation.id)  # a key cannot be dropped
+            nodes = field_modes.field_tree(operation.id)  # a key cannot be dropped
             item = {name: value for name, value in item.items() if name not in fault.drop or nodes[name].is_identifying}
         return item
 
@@ -358,7 +354,7 @@ class Sandbox:
     def max_requests_in_window(self, seconds: float = 60) -> int:
         """The largest number of Connect requests (tokens apart) that came within any so many seconds."""
         token = self.contract.token_path
-        return limits.max_in_window([seen.time for seen in self.requests() if seen.path != token], seconds)
+        return rate_windows.max_in_window([seen.time for seen in self.requests() if seen.path != token], seconds)
 
     def audit(self) -> dict[str, Any]:
         """Where headers and bodies disagreed: listed but absent fields, and fields that nothing listed."""
@@ -393,6 +389,6 @@ def _header_value(request: ApiRequest) -> Any:
     if text is None:
         return None
     try:
-        return wire.decode_json(text.encode())
+        return http.decode_json(text.encode())
     except ValueError:
         return text

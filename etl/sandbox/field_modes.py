@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from etl.contract import spec as api
+from etl.contract import spec
 from etl.contract.spec import Contract, Field, Flag, Operation
 
 FieldMode = Literal["value", "create_only", "limited_update", "open", "off"]
@@ -35,7 +35,7 @@ class FieldNode:
 @cache
 def field_tree(operation_id: str) -> Mapping[str, FieldNode]:
     """The fields of the operation's record by name."""
-    contract = api.load_contract()
+    contract = spec.load_contract()
     operation = contract.operations[operation_id]
     return _build_nodes(contract, operation, operation.item_schema, "", _identifying_paths(operation))
 

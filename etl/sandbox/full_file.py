@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etl.contract.spec import Operation
-from etl.sandbox import payload_validation as payload
+from etl.sandbox import payload_validation
 from etl.sandbox.header import RequestHeader
 from etl.sandbox.record_merge import StoredRecord
 
@@ -26,7 +26,7 @@ def deactivate_absent(
         return
     scope = operation.full_file.scope or ()
     mentioned = {tuple(item.get(name) for name in scope) for item in items}
-    kept = {key for item in items for key in payload.item_keys(item, operation, header.supplier_id)}
+    kept = {key for item in items for key in payload_validation.item_keys(item, operation, header.supplier_id)}
     resets = [
         path for flag in operation.flags if flag.name == "FullfileResetInheritance" and header.has_flag(flag)
         for path in flag.affected_paths

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from etl.sandbox.catalogue import ERROR, INFORMATION, LogLine, ImportOutcome
+from etl.sandbox.catalogue import ERROR, INFORMATION, ImportOutcome, LogLine
 from etl.sandbox.faults import Fault
 from etl.sandbox.header import RequestHeader
 from etl.sandbox.settings import SandboxSettings

@@ -10,11 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etl.contract.spec import Operation
-from etl.sandbox import catalogue
-from etl.sandbox import field_modes as fields
-from etl.sandbox import payload_validation as payload
-from etl.sandbox import record_merge as records
-from etl.sandbox.catalogue import WARNING, Catalogue, Items, LogLine, ImportOutcome
+from etl.sandbox import catalogue, field_modes, payload_validation, record_merge
+from etl.sandbox.catalogue import WARNING, Catalogue, ImportOutcome, Items, LogLine
 from etl.sandbox.header import RequestHeader
 from etl.sandbox.record_merge import StoredRecord
 
@@ -48,9 +45,9 @@ def _part_number(variant: Mapping[str, Any]) -> str:
 class _ProductImport:
     def __init__(self, store: Catalogue, operation: Operation, header: RequestHeader, outcome: ImportOutcome) -> None:
         self.store, self.operation, self.header, self.outcome = store, operation, header, outcome
-        self.modes = fields.field_modes(operation.id, header.flags)
-        self.switches = records.read_switches(operation, header)
-        nodes = fields.field_tree(operation.id)
+        self.modes = field_modes.field_modes(operation.id, header.flags)
+        self.switches = record_merge.read_switches(operation, header)
+        nodes = field_modes.field_tree(operation.id)
         self.variant_nodes = nodes["Variants"].children
         self.product_nodes = {name: node for name, node in nodes.items() if name != "Variants"}
         self.clusters = store.records_of(_OPERATION_ID)
@@ -72,7 +69,7 @@ class _ProductImport:
                 )
 
     def import_item(self, item: Mapping[str, Any]) -> None:
-        named = payload.variants_by_part_number(item)
+        named = payload_validation.variants_by_part_number(item)
         found = [self._find_variant(item, part_no, variant) for part_no, variant in named]
         for (part_no, variant), known in zip(named, found, strict=True):
             problem = self._missing_fields(item, variant) if known is None else self._number_conflict(known[1], variant)
@@ -80,9 +77,9 @@ class _ProductImport:
                 self.outcome.add_failure(f"{part_no}: {problem}", item)
                 return
         key, created = self._choose_cluster(item, named[0][0], [known for known in found if known])
-        record = self.clusters.get(key) or StoredRecord({**records.new_row(self.product_nodes), "Variants": []})
-        work = records.RecordWrite(self.modes, self.header, record, self.store.settings.create_only, self.switches)
-        records.write_fields(record.data, item, self.product_nodes, work, "", created)
+        record = self.clusters.get(key) or StoredRecord({**record_merge.new_row(self.product_nodes), "Variants": []})
+        work = record_merge.RecordWrite(self.modes, self.header, record, self.store.settings.create_only, self.switches)
+        record_merge.write_fields(record.data, item, self.product_nodes, work, "", created)
         if item.get("Code") and "Code" not in record.data:
             record.data["Code"] = item["Code"]
         if created and "ManufacturerCode" not in record.data:
@@ -143,9 +140,9 @@ class _ProductImport:
         part_no: str,
         variant: Mapping[str, Any],
         stored_variant: tuple[str, Variant] | None,
-        work: records.RecordWrite,
+        work: record_merge.RecordWrite,
     ) -> None:
-        stored: Variant = records.new_row(self.variant_nodes) if stored_variant is None else stored_variant[1]
+        stored: Variant = record_merge.new_row(self.variant_nodes) if stored_variant is None else stored_variant[1]
         if stored_variant is not None and stored_variant[0] != key:
             self._remove_from_cluster(stored_variant[0], stored)
         if stored_variant is None or stored_variant[0] != key:
@@ -157,7 +154,9 @@ class _ProductImport:
             variant = {**variant, "ManufacturerPartNo": number}
         if self.modes["Variants"] == "off":
             return
-        records.write_fields(stored, variant, self.variant_nodes, work, f"Variants[{part_no}].", stored_variant is None)
+        record_merge.write_fields(
+            stored, variant, self.variant_nodes, work, f"Variants[{part_no}].", stored_variant is None
+        )
 
     def _remove_from_cluster(self, key: str, variant: Variant) -> None:
         old = self.clusters[key]
@@ -173,7 +172,7 @@ class _ProductImport:
         for item in items:
             if item.get("Code"):
                 sent.setdefault(item["Code"], set()).update(
-                    part_no for part_no, _ in payload.variants_by_part_number(item)
+                    part_no for part_no, _ in payload_validation.variants_by_part_number(item)
                 )
         for code, part_nos in sent.items():
             key = self.cluster_keys_by_code.get(code)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from etl.sandbox import webhook_events as events
+from etl.sandbox import webhook_events
 from etl.sandbox.asgi import make_app
 from etl.sandbox.core import Sandbox
 from etl.sandbox.settings import SandboxSettings
@@ -29,7 +29,7 @@ class RunningSandbox:
 
 def serve(sandbox: Sandbox, port: int, host: str = _HOST) -> None:
     """Answer until a signal comes; prints nothing."""
-    with events.post_job_events(sandbox, sandbox.settings.events):
+    with webhook_events.post_job_events(sandbox, sandbox.settings.events):
         uvicorn.Server(_server_config(sandbox, host, port)).run()
 
 
@@ -46,7 +46,7 @@ def run_in_thread(
         thread.start()
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
         try:
-            with events.post_job_events(sandbox, sandbox.settings.events):
+            with webhook_events.post_job_events(sandbox, sandbox.settings.events):
                 yield RunningSandbox(url, url + sandbox.contract.token_path, sandbox)
         finally:
             sandbox.closing = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from urllib.parse import parse_qs
 
-from etl.sandbox.http import ApiResponse, ApiRequest, json_response
+from etl.sandbox.http import ApiRequest, ApiResponse, json_response
 from etl.sandbox.rate_windows import RefillingLimit
 from etl.sandbox.settings import SandboxSettings
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from etl.contract import spec as contract
+from etl.contract import spec
 from etl.sandbox.core import Sandbox
 from etl.sandbox.http import encode_json
 from etl.sandbox.settings import EventSettings
@@ -43,7 +43,7 @@ class _EventPoster:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sandbox, self._events, self._stop, self._clock = sandbox, events, stop, clock
-        self._retry_pauses = contract.load_contract().jobs["event_retries"]
+        self._retry_pauses = spec.load_contract().jobs["event_retries"]
         self._posted_jobs: set[int] = set()
         self._queue: list[tuple[float, int, int, int]] = []  # when, attempt, job, status
 

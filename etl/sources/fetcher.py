@@ -24,13 +24,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.config.fetch_settings import FetchSettings
 from etl.config.secrets import Secret
 from etl.errors import FetchError, StateError
 from etl.ingest import scan
-from etl.mapping import companion_names as manifest
-from etl.sources import sftp as remote
+from etl.mapping import companion_names
+from etl.sources import sftp
 from etl.sources.sftp import RemoteFile, SftpClient
 from etl.state.ledger.fetched_files import FetchedFile, FetchedFiles
 
@@ -82,15 +82,15 @@ class Fetcher:
     def poll(self, is_stopped: Callable[[], bool] = lambda: False) -> FetchResult | None:
         """Everything that is there now; None when it was stopped. Raises FetchError and StateError; what has arrived
         by then has."""
-        with durable.translate_os_errors(self._folder):
-            durable.make_folder(self._folder)
+        with filesystem.translate_os_errors(self._folder):
+            filesystem.make_folder(self._folder)
         return asyncio.run(_cancel_when_stopped(is_stopped, self._poll()))
 
     async def _poll(self) -> FetchResult:
         arrived = [self._move_to_inbox(file) for file in self._fetched_files.list_files() if file.state == "whole"]
         waiting: list[tuple[str, str]] = []
         trouble: list[FetchError] = []
-        async with remote.open_client(self._settings, self._secret) as server:
+        async with sftp.open_client(self._settings, self._secret) as server:
             listed, restless = await self._list_stable(server)
             known = {(file.path, file.size, file.modified): file for file in self._fetched_files.list_files()}
             waiting += [(entry.name, "it is still being written on the server") for entry in restless]
@@ -142,7 +142,9 @@ class Fetcher:
 
     def _is_checksum_file(self, name: str) -> bool:
         pattern = self._settings.checksum
-        return pattern not in ("none", "server") and manifest.matches_companion(pattern, name, [self._settings.files])
+        return pattern not in ("none", "server") and companion_names.matches_companion(
+            pattern, name, [self._settings.files]
+        )
 
     async def _fetch_file(self, client: SftpClient, remote_file: RemoteFile) -> FetchedFile | str:
         """Steps 1 and 2; or why not now."""
@@ -150,7 +152,7 @@ class Fetcher:
         if wanted == "":
             return "its file of checksums is not there yet"
         part = self._part_path(remote_file.path, remote_file.size, remote_file.modified)
-        with durable.translate_os_errors(part):
+        with filesystem.translate_os_errors(part):
             await self._download(client, remote_file, part)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
@@ -160,8 +162,8 @@ class Fetcher:
             return "it has changed on the server meanwhile"
         digest = _hash_part(part, "sha256")
         if self._settings.checksum == "server" and (theirs := await client.checksum(remote_file.path)) is not None:
-            wanted = manifest.Checksum("sha256", theirs)
-        if isinstance(wanted, manifest.Checksum) and _hash_part(part, wanted.algorithm) != wanted.value:
+            wanted = companion_names.Checksum("sha256", theirs)
+        if isinstance(wanted, companion_names.Checksum) and _hash_part(part, wanted.algorithm) != wanted.value:
             part.unlink()
             raise FetchError(
                 "fetch-checksum",
@@ -171,15 +173,17 @@ class Fetcher:
             )
         return self._fetched_files.save_verified(remote_file.path, remote_file.size, remote_file.modified, digest)
 
-    async def _expected_checksum(self, client: SftpClient, remote_file: RemoteFile) -> manifest.Checksum | str | None:
+    async def _expected_checksum(
+        self, client: SftpClient, remote_file: RemoteFile
+    ) -> companion_names.Checksum | str | None:
         """What the supplier's file of checksums says; "" while it does not say it, None when nobody asked for one."""
         pattern = self._settings.checksum
         if pattern in ("none", "server"):
             return None
-        name = manifest.single_name(pattern, remote_file.name) or ""
+        name = companion_names.single_name(pattern, remote_file.name) or ""
         text = await client.read_text(posixpath.join(posixpath.dirname(remote_file.path), name))
         try:
-            return manifest.parse_manifest(text or "", name).get(remote_file.name, "")
+            return companion_names.parse_manifest(text or "", name).get(remote_file.name, "")
         except ValueError:
             return ""
 
@@ -190,7 +194,7 @@ class Fetcher:
         with part_path.open("r+b" if part_path.exists() else "xb") as file:
             file.truncate(have)
             file.seek(have)
-            durable.sync_folder(part_path.parent)
+            filesystem.sync_folder(part_path.parent)
             unsynced = 0
             self._emit("fetch_progressed", source=self._name, file=remote_file.name, done=have, total=remote_file.size)
             async with contextlib.aclosing(client.read(remote_file.path, have, remote_file.size)) as pieces:
@@ -218,9 +222,9 @@ class Fetcher:
         part = self._part_path(file.path, file.size, file.modified)
         target = self._folder / name
         if part.exists():
-            with durable.translate_os_errors(target):
+            with filesystem.translate_os_errors(target):
                 try:
-                    durable.move_without_replacing(part, target)
+                    filesystem.move_without_replacing(part, target)
                 except FileExistsError:
                     return None
         elif not target.exists() and not self._has_run_since(shown, file.verified_at):  # somebody has cleared the inbox
@@ -286,7 +290,7 @@ def _write_in_blocks(file: IO[bytes], piece: bytes, unsynced: int) -> int:
 
 
 def _hash_part(path: Path, algorithm: str) -> str:
-    with durable.translate_os_errors(path), path.open("rb") as file:
+    with filesystem.translate_os_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etl import cron as timetable
+from etl import cron
 from etl.config import secrets
 from etl.config.settings import Settings
 from etl.errors import EtlError
-from etl.state.ledger.alerts import AlertStore, Alert
+from etl.state.ledger.alerts import Alert, AlertStore
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.fetched_files import FetchedFiles
 
@@ -54,7 +54,7 @@ def poll_in_background(
 
 def _is_poll_due(settings: Settings, name: str, ledger: Ledger) -> bool:
     last = FetchedFiles(ledger.database, name).last_poll_time()
-    return last is None or timetable.is_due(settings.fetch[name].schedule, last, datetime.now(UTC))
+    return last is None or cron.is_due(settings.fetch[name].schedule, last, datetime.now(UTC))
 
 
 def _poll_and_report(

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.model.runs import PROCESSED_STATES, RunState
-from etl.state.files import checksums as witness
-from etl.state.files import run_folder
+from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -27,7 +26,7 @@ def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
 
     Raises StateError when a file of it is damaged.
     """
-    witness.check_files(ledger, snapshot_files(ledger, state, feed))
+    checksums.check_files(ledger, snapshot_files(ledger, state, feed))
     return accepted.scan(state, feed, ledger.generation(feed), ledger.overlays(feed))
 
 
@@ -71,7 +70,7 @@ def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: boo
     ended = [run for run, found in unmerged if found.is_final]
     if not ended or any(overlay.run not in ended for overlay in overlays):
         return
-    witness.check_files(ledger, snapshot_files(ledger, state, feed))
+    checksums.check_files(ledger, snapshot_files(ledger, state, feed))
     before = name = ledger.generation(feed)
     pending = read_pending(ledger, state, feed) if is_changes_feed else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
@@ -83,7 +82,7 @@ def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: boo
         if pending is not None and pending.height:
             accepted.write_parquet(accepted.pending_path(state, feed, name), pending)
         written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))
-        witness.save_digests(ledger, [path for path in written if path.exists()])
+        checksums.save_digests(ledger, [path for path in written if path.exists()])
     ledger.replace_base(feed, name, ended)
     for run in ended:
         delete_run_folder(state, run)
@@ -112,7 +111,7 @@ def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
     for folder in (state / "runs").glob("*"):
         if folder.name not in needed:
             delete_run_folder(state, folder.name)
-    durable.delete_temp_files(state / "claimed")
+    filesystem.delete_temp_files(state / "claimed")
     remove_stale_checksums(ledger, state)
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError
 from etl.model.runs import ChunkState, Run, RunState
-from etl.state.files import checksums as witness
-from etl.state.files import run_folder
-from etl.state.ledger import repair_steps as ledger_repair
+from etl.state.files import checksums, run_folder
+from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -51,7 +50,7 @@ def find_unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
     """Folders of runs that the ledger has never heard of."""
     days = sorted((state / "archive").glob("*"), reverse=True)[:RECENT_DAYS]
     folders = [*(state / "runs").glob("*"), *(folder for day in days for folder in day.glob("*"))]
-    known = ledger_repair.find_existing_runs(ledger.database, [folder.name for folder in folders])
+    known = repair_steps.find_existing_runs(ledger.database, [folder.name for folder in folders])
     lost = (folder for folder in folders if folder.name not in known)
     return sorted(folder for folder in lost if any((folder / name).exists() for name in ("plan.json", "report.json")))
 
@@ -64,7 +63,7 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
     if any(chunk.state not in given_up for chunk in ledger.list_chunks(run.id)):
         needed.append(accepted.sent_records_path(state, run.id))
     for file in dict.fromkeys([*needed, *run_folder.list_plan_files(state, run.id)]):
-        if not witness.matches_digest(ledger, file) or (file.name == "plan.json" and not _is_json_object(file)):
+        if not checksums.matches_digest(ledger, file) or (file.name == "plan.json" and not _is_json_object(file)):
             sentence = f"{file.name} of the open run {run.id} is {'not as it was written' if file.exists() else 'gone'}"
             yield StateProblem(sentence, file, f"etl state rebuild {run.id}")
 
@@ -72,7 +71,7 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
 def _check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
     for chunk in ledger.list_chunks(run.id, unfinished=True):
         try:
-            sound = durable.digest(chunk.payload) == chunk.digest
+            sound = filesystem.digest(chunk.payload) == chunk.digest
         except OSError:
             sound = False
         if not sound:

@@ -27,7 +27,7 @@ import polars as pl
 from etl import formats
 from etl.errors import InvalidFileError
 from etl.formats.excel.sheet import WorkbookError
-from etl.formats.excel.workbook import WorkbookRequest, write_table, open_sheet
+from etl.formats.excel.workbook import WorkbookRequest, open_sheet, write_table
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
 from tests.integration.formats import pollution

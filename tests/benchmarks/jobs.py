@@ -53,10 +53,10 @@ def seed(feed: str, path: str, state: str) -> None:
     import polars as pl
 
     from etl import formats
-    from etl.mapping import layout_builder as arrange
+    from etl.mapping import layout_builder
     from etl.model.columns import DEACTIVATED, ROW
     from etl.plan.rows import transform, validate
-    from etl.state.files import checksums as witness
+    from etl.state.files import checksums
     from etl.state.ledger.facade import Ledger
     from etl.state.snapshots import accepted
 
@@ -65,7 +65,7 @@ def seed(feed: str, path: str, state: str) -> None:
     (folder / "accepted" / feed).mkdir(parents=True)
     with formats.open_table(Path(path), mapping.source.dialect) as reading:
         columns = validate.resolve_columns(reading.columns, mapping)
-        layout = arrange.build_layout(mapping, columns.used)
+        layout = layout_builder.build_layout(mapping, columns.used)
         parts = []
         for frame in reading.frames():
             made, _ = transform.evaluate_rows(validate.validate_rows(frame, columns, mapping).frame, mapping, layout)
@@ -76,7 +76,7 @@ def seed(feed: str, path: str, state: str) -> None:
     )
     with Ledger.open(folder) as ledger:
         ledger.replace_base(feed, name, [])
-        witness.save_digests(ledger, [accepted.base_path(folder, feed, name)])
+        checksums.save_digests(ledger, [accepted.base_path(folder, feed, name)])
 
 
 def plan(feed: str, folder: str) -> None:
@@ -164,13 +164,13 @@ def mapping_of(feed: str) -> Any:
     """The mapping of a made-up export."""
     import tempfile
 
-    from etl.mapping import load as mapping_file
+    from etl.mapping import load
     from tests.benchmarks import exports
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "feed.yaml")
         path.write_text(exports.MAPPINGS[feed], encoding="utf-8")
-        return mapping_file.load_mapping(path)
+        return load.load_mapping(path)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 
-from etl.plan.batches import batching as chunk
+from etl.plan.batches import batching
 from etl.plan.model import RequestLimits
 from tests.support.builders import Outcome, mapping, run, table
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Print the table of docs/ARCHITECTURE.md."""
     budget, strict = plans()
     exact = sum(sent.request.changed_values for sent in budget.sent)
-    requests = chunk.unmerged_request_count(budget.plan.batches, budget.plan.request_limits.max_records)
+    requests = batching.unmerged_request_count(budget.plan.batches, budget.plan.request_limits.max_records)
     print("| packing | requests | minutes | values | of what changed |")
     print("|---|---|---|---|---|")
     print(f"| none: each set apart | {requests} | {math.ceil(requests / MINUTE)} | {exact:,} | 1.00 |")

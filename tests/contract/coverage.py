@@ -12,7 +12,7 @@ from typing import Any
 
 from etl.contract.spec import Operation
 from etl.sandbox import Sandbox, SandboxSettings
-from etl.sandbox.http import ApiRequest, encode_json, decode_json
+from etl.sandbox.http import ApiRequest, decode_json, encode_json
 from tests.contract import every, strict
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build

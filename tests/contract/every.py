@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from dataclasses import field as of
 from typing import Any, Literal
 
-from etl.contract import spec as contracts
-from etl.contract.spec import Field, Flag, Operation
+from etl.contract.spec import Field, Flag, Operation, load_contract
 
-CONTRACT = contracts.load_contract()
+CONTRACT = load_contract()
 Style = Literal["rows", "columns", "split"]
 
 #: Kinds of fields to the column types that feed them, and cells for the first and second record.

@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from etl.apply import scheduler as schedule
+from etl.apply import scheduler
 from etl.sandbox import Fault, SandboxSettings, run_in_thread
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock, until
@@ -214,8 +214,8 @@ def variants(on: Workshop, count: int, seed: int) -> Iterator[tuple[str, str, st
 @contextmanager
 def workshop(root: Path) -> Iterator[Workshop]:
     """A shop with its sandbox; pauses between questions are short."""
-    before = schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY
-    schedule.MIN_POLL_DELAY = schedule.MAX_POLL_DELAY = 0.02
+    before = scheduler.MIN_POLL_DELAY, scheduler.MAX_POLL_DELAY
+    scheduler.MIN_POLL_DELAY = scheduler.MAX_POLL_DELAY = 0.02
     try:
         with run_in_thread(SandboxSettings(client_secret=SECRET, requests=100_000, token_requests=100_000)) as live:
             on = Workshop(root, live)
@@ -223,7 +223,7 @@ def workshop(root: Path) -> Iterator[Workshop]:
             on.shop.said.clear()
             on.shop.close()
     finally:
-        schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY = before
+        scheduler.MIN_POLL_DELAY, scheduler.MAX_POLL_DELAY = before
 
 
 def walk(count: int, seed: int, share: int, shares: int) -> tuple[Counter[str], list[str]]:

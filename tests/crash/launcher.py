@@ -33,10 +33,9 @@ from httpx._transports import default as transports
 from etl import log
 
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
-from etl.apply import circuit_breaker as breaker
-from etl.apply import scheduler as schedule
-from etl.cli import main as cli
-from etl.contract import spec as contract
+from etl.apply import circuit_breaker, scheduler
+from etl.cli import main
+from etl.contract import spec
 from etl.state.ledger.database import Connection, Database
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -284,13 +283,13 @@ def live(order: dict[str, Any]) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     sys.argv = ["etl", *order["words"]]
-    schedule.FIRST_POLL_DELAY, schedule.MIN_POLL_DELAY, schedule.MAX_POLL_DELAY = 0.01, 0.01, 0.05
-    breaker.FIRST_PAUSE, breaker.MAX_PAUSE = 0.02, 0.1
+    scheduler.FIRST_POLL_DELAY, scheduler.MIN_POLL_DELAY, scheduler.MAX_POLL_DELAY = 0.01, 0.01, 0.05
+    circuit_breaker.FIRST_PAUSE, circuit_breaker.MAX_PAUSE = 0.02, 0.1
     effects = Effects(order)
     install(effects)
     status = 0
     try:
-        cli.main(order["words"], prog_name="etl", standalone_mode=False)
+        main.main(order["words"], prog_name="etl", standalone_mode=False)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except click.ClickException:
@@ -304,7 +303,7 @@ def live(order: dict[str, Any]) -> None:
 
 def serve() -> None:
     """One line in, one process, one line out."""
-    contract.load_contract()
+    spec.load_contract()
     log.logger()
     pandera.backends.polars.register.register_polars_backends()
     transports.create_ssl_context = cache(transports.create_ssl_context)  # read once, and not needed on loopback

@@ -23,8 +23,7 @@ from typing import Any
 
 from etl.model.columns import KEY
 from etl.model.runs import PROCESSED_STATES, RunState
-from etl.sandbox import Fault, RunningSandbox, SandboxSettings, run_in_thread
-from etl.sandbox import payload_validation as payloads
+from etl.sandbox import Fault, RunningSandbox, SandboxSettings, payload_validation, run_in_thread
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -259,7 +258,8 @@ class Theatre:
                 continue
             operation = operations[one.operation_id]
             keys = [
-                {key for item in job.items for key in payloads.item_keys(item, operation, None)} for job in (one, other)
+                {key for item in job.items for key in payload_validation.item_keys(item, operation, None)}
+                for job in (one, other)
             ]
             assert not keys[0] & keys[1], f"{sorted(keys[0] & keys[1])} in jobs {one.id} and {other.id} at once"
 

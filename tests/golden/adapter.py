@@ -19,13 +19,12 @@ from typing import Any
 import polars as pl
 
 from etl import formats
-from etl.cli import cases
-from etl.cli import init as draft
+from etl.cli import cases, init
 from etl.errors import InvalidFileError
 from etl.ingest import routing
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.model import Mapping
-from etl.model.columns import ORIGIN, DEACTIVATED, ITEM, KEY, ROW
+from etl.model.columns import DEACTIVATED, ITEM, KEY, ORIGIN, ROW
 from etl.model.runs import AcceptedRange, Overlay
 from etl.model.schemas import ORIGIN_TYPE, REJECTION_SCHEMA
 from etl.model.tables import Dialect, Rejections, Table
@@ -33,7 +32,7 @@ from etl.plan import build as plan
 from etl.plan import undo
 from etl.plan.model import Plan, RequestLimits
 from etl.plan.requests import make_requests
-from etl.state.snapshots import accepted as records_at_norce
+from etl.state.snapshots import accepted
 from tests.contract import every
 from tests.integration.formats.test_drafts import EXPORTS
 from tests.support import strategies as drawn
@@ -154,7 +153,7 @@ class Feed:
         parts, ranges = [], []
         for request in make_requests(made):
             parts.append(
-                records_at_norce.build_sent_records(
+                accepted.build_sent_records(
                     request.frame, request.bits, request.number, made.layout, request.retired_records
                 )
             )
@@ -162,16 +161,16 @@ class Feed:
                 AcceptedRange(request.number, tuple(range(0, request.records, 2 if half else 1)), frozenset())
             )
         if made.blocked_records is not None and made.blocked_records.height:
-            parts.append(records_at_norce.build_blocked_records(made.blocked_records, made.layout))
+            parts.append(accepted.build_blocked_records(made.blocked_records, made.layout))
         self.columns, self.pending = made.columns, None
         if not parts:
             return
         frame, overlay = pl.concat(parts, how="diagonal"), Overlay("run", tuple(ranges))
-        taken = records_at_norce.select_accepted(frame, overlay)
+        taken = accepted.select_accepted(frame, overlay)
         before = self.accepted
-        self.accepted = records_at_norce.overlay_records(before.lazy(), taken).collect()
+        self.accepted = accepted.overlay_records(before.lazy(), taken).collect()
         self.last = Sent(made, frame, taken)
-        left = records_at_norce.select_unaccepted(frame, overlay)
+        left = accepted.select_unaccepted(frame, overlay)
         if self.brings_changes and left.height:
             known = self.accepted.join(left.select(KEY), on=KEY, how="semi", maintain_order="left")
             origin = pl.struct(
@@ -180,7 +179,7 @@ class Feed:
             came = left.select(KEY, origin.cast(ORIGIN_TYPE).alias(ORIGIN)).unique(
                 KEY, keep="last", maintain_order=True
             )
-            self.pending = records_at_norce.build_pending_records(known, left).join(
+            self.pending = accepted.build_pending_records(known, left).join(
                 came, on=KEY, how="left", maintain_order="left"
             )
 
@@ -265,16 +264,16 @@ def _table(rows: Iterable[Row]) -> Table:
 def mapping(source: Path | str) -> Mapping:
     """A mapping from its file, or from its text."""
     if isinstance(source, Path):
-        return mapping_file.load_mapping(source)
+        return load.load_mapping(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feed.yaml"
         path.write_text(source, encoding="utf-8")
-        return mapping_file.load_mapping(path)
+        return load.load_mapping(path)
 
 
 def mappings(folder: Path) -> list[Mapping]:
     """All mappings of a folder, which have no mistakes."""
-    found, problems = mapping_file.load_mappings(folder)
+    found, problems = load.load_mappings(folder)
     assert not problems
     return sorted(found, key=lambda each: each.feed)
 
@@ -292,7 +291,7 @@ def case_folders(feed: Mapping) -> list[Path]:
 def drafted(path: Path) -> Mapping:
     """The mapping that `etl init` drafts for a real export, with its gaps filled."""
     _, filled = EXPORTS[path.name] or ("", {})
-    text = draft.draft_mapping(path, None)
+    text = init.draft_mapping(path, None)
     for field, value in filled.items():
         text = re.sub(rf"# TODO {field}: .*", f"{field}: {value}", text)
     return mapping(text)

@@ -47,7 +47,7 @@ class Soaked:
 def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     """Files at random moments of so many days, most of them a little different from the one before."""
     from etl.cli import run as work
-    from etl.config import settings as config
+    from etl.config import settings
     from tests.simulation.simulator import World, plain
     from tests.support.fake_clock import telling
 
@@ -83,7 +83,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     with (
         contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), world.wired(), telling(world.clock)
     ):  # fmt: skip
-        work.run(config.load_settings(root / "etl.toml"), verbose=False)
+        work.run(settings.load_settings(root / "etl.toml"), verbose=False)
     with world.ledger() as ledger:
         ended = sum(run.state.is_final for run in ledger.list_runs(files + 10))
         agrees = all(

@@ -15,7 +15,7 @@ from etl.config.fetch_settings import FetchSettings
 from etl.config.secrets import Secret
 from etl.errors import EtlError, FetchError
 from etl.ingest import scan
-from etl.sources import fetcher as fetch
+from etl.sources import fetcher
 from etl.sources.fetcher import Fetcher, FetchResult
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.fetched_files import FetchedFile, FetchedFiles
@@ -288,7 +288,7 @@ def test_a_line_that_breaks_again_and_again(
 ) -> None:
     """Cut after a random number of bytes, in a campaign 100 times: every file arrives once and whole, and nothing of
     what has come is fetched again."""
-    monkeypatch.setattr(fetch, "BLOCK", 32 * 1024)
+    monkeypatch.setattr(fetcher, "BLOCK", 32 * 1024)
     rng = random.Random(11)
     settings = through(any_server, wire)
     expected: list[tuple[str, bytes]] = []

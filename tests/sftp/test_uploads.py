@@ -19,10 +19,9 @@ import pytest
 
 from etl.config.settings import PathSettings, Settings
 from etl.errors import InvalidFileError
-from etl.ingest import claims as inbox
-from etl.ingest import scan
+from etl.ingest import claims, scan
 from etl.ingest.intake import Intake
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
 from etl.state.ledger.facade import Ledger
@@ -68,7 +67,7 @@ class Box:
                 continue
             self.used.append((run.file, content))
             self.ledger.close_run(run.id, RunState.COMPLETED)
-            inbox.archive_file(run.claimed, self.state / "archive" / run.id, self.state)
+            claims.archive_file(run.claimed, self.state / "archive" / run.id, self.state)
         self.reading = []
 
 
@@ -148,7 +147,7 @@ def mappings(folder: Path) -> list[Mapping]:
         text = STOCK_MAPPING.replace("feed: stock", f"feed: {feed}").replace("stock*.csv", f"{feed}/*.csv")
         path = folder / f"{feed}.yaml"
         path.write_text(text.replace("content: full", f"content: full\n  {line}"))
-        found.append(mapping_file.load_mapping(path))
+        found.append(load.load_mapping(path))
     return found
 
 

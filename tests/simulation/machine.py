@@ -11,7 +11,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from etl.cli import run as work
+from etl.cli.run import discard
 from etl.config.settings import load_settings
 from etl.errors import ExitStatus, StateError
 from etl.model.runs import PROCESSED_STATES, ChunkState, Run, RunState
@@ -351,7 +351,7 @@ class Days(RuleBasedStateMachine):
         for run in held:
             with telling(self.world.clock):
                 try:
-                    work.discard(load_settings(self.world.root / "etl.toml"), run.id)
+                    discard(load_settings(self.world.root / "etl.toml"), run.id)
                 except StateError as error:
                     raise AssertionError(str(error)) from error
 

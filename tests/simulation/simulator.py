@@ -28,14 +28,13 @@ from unittest import mock
 import httpx
 from httpx._transports import default as transports
 
-from etl.cli import run as work
-from etl.config import settings as config
+from etl.cli.run import once
+from etl.config.settings import load_settings
 from etl.errors import EtlError, ExitStatus
-from etl.ingest import claims as inbox
+from etl.ingest import claims
 from etl.model.columns import KEY
 from etl.model.runs import ChunkState, Run, RunState
-from etl.sandbox import Sandbox, SandboxSettings
-from etl.sandbox import payload_validation as payloads
+from etl.sandbox import Sandbox, SandboxSettings, payload_validation
 from etl.sandbox.http import ApiRequest
 from etl.state.ledger.database import Connection, Database
 from etl.state.ledger.facade import Ledger
@@ -221,9 +220,9 @@ class World:
                 stack.enter_context(contextlib.redirect_stdout(said))
                 stack.enter_context(contextlib.redirect_stderr(said))
                 stack.enter_context(self.wired(blow))
-                stack.enter_context(mock.patch.object(inbox, "_hints", _deaf))
+                stack.enter_context(mock.patch.object(claims, "_hints", _deaf))
                 stack.enter_context(telling(self.clock))
-                return work.once(config.load_settings(self.root / "etl.toml"), as_json=True, verbose=False)
+                return once(load_settings(self.root / "etl.toml"), as_json=True, verbose=False)
         except Killed:
             return None
         except EtlError as error:
@@ -293,7 +292,7 @@ class World:
         if operation is None:
             return frozenset()
         return frozenset(
-            f"{operation.id} {key}" for item in call.payload for key in payloads.item_keys(item, operation)
+            f"{operation.id} {key}" for item in call.payload for key in payload_validation.item_keys(item, operation)
         )
 
     @contextlib.contextmanager
@@ -398,7 +397,7 @@ class World:
         for job in sorted(jobs, key=lambda job: (job.finish_at, job.id)):
             refused = [fault for fault in job.faults if fault.kind == "refuse"]
             for index, item in enumerate(job.items):
-                (key,) = payloads.item_keys(item, operation)
+                (key,) = payload_validation.item_keys(item, operation)
                 if index in job.failures or any(fault.matches_key(key) for fault in refused):
                     continue
                 if item.get("IsActive") is False:

@@ -17,22 +17,19 @@ from typing import Any
 import polars as pl
 
 from etl.contract.spec import Flag
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.layout import Layout
 from etl.mapping.layout_builder import build_layout as build
 from etl.mapping.model import Mapping
-from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW, PARTIAL
+from etl.model.columns import DEACTIVATED, ITEM, KEY, PARTIAL, ROW
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections, Table
-from etl.plan import build as planner
+from etl.plan.build import build_plan
 from etl.plan.model import Plan, RequestLimits
 from etl.plan.requests import Request, make_requests
 from etl.plan.rows import transform, validate
-from etl.sandbox import field_modes as fields
-from etl.sandbox import header
-from etl.sandbox import http as wire
-from etl.sandbox import payload_validation as payload
-from etl.state.snapshots import accepted as kept
+from etl.sandbox import field_modes, header, http, payload_validation
+from etl.state.snapshots.accepted import build_sent_records, overlay_records
 from tests.contract import strict
 
 TERMS = RequestLimits(account_id=7)
@@ -59,7 +56,7 @@ def mapping(text: str) -> Mapping:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feed.yaml"
         path.write_text(textwrap.dedent(text), encoding="utf-8")
-        return mapping_file.load_mapping(path)
+        return load.load_mapping(path)
 
 
 def table(source: str | Iterable[Map[str, str | None]], delimiter: str = ",") -> Table:
@@ -134,7 +131,7 @@ def run(
 ) -> Outcome:
     """Plan a file, encode all requests, and lay what they carry over *accepted*."""
     before = nothing() if accepted is None else accepted
-    made = planner.build_plan(table, mapping, before, terms, send_all=full)
+    made = build_plan(table, mapping, before, terms, send_all=full)
     return carried(made, before)
 
 
@@ -143,11 +140,9 @@ def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
     after = before
     sent: list[Sent] = []
     for request in make_requests(plan):
-        sent.append(Sent(request, flag_names(plan.layout, request), wire.decode_json(request.payload)))
-        patch = kept.build_sent_records(
-            request.frame, request.bits, request.number, plan.layout, request.retired_records
-        )
-        after = kept.overlay_records(after.lazy(), patch).collect()
+        sent.append(Sent(request, flag_names(plan.layout, request), http.decode_json(request.payload)))
+        patch = build_sent_records(request.frame, request.bits, request.number, plan.layout, request.retired_records)
+        after = overlay_records(after.lazy(), patch).collect()
     return Outcome(plan, sent, after)
 
 
@@ -178,25 +173,27 @@ def complaints(outcome: Outcome) -> list[str]:
     found: list[str] = []
     for sent in outcome.sent:
         place = f"request {sent.request.number}: "
-        second = strict.Request(operation.id, wire.encode_json(sent.request.header).decode(), sent.request.payload)
+        second = strict.Request(operation.id, http.encode_json(sent.request.header).decode(), sent.request.payload)
         found += [place + message for message in second.problems()]
         try:
-            asked = header.parse_header(wire.encode_json(sent.request.header).decode(), operation)
+            asked = header.parse_header(http.encode_json(sent.request.header).decode(), operation)
         except header.InvalidHeader as refused:
             found += [place + message for message in refused.messages]
             continue
-        bad = payload.validate_items(sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id)
+        bad = payload_validation.validate_items(
+            sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id
+        )
         found += [place + message for messages in bad.values() for message in messages]
-        mode, nodes = fields.field_modes(operation.id, asked.flags), fields.field_tree(operation.id)
+        mode, nodes = field_modes.field_modes(operation.id, asked.flags), field_modes.field_tree(operation.id)
         for record in sent.records:
-            found += [f"{place}{miss.kind} {miss.path}" for miss in fields.find_mismatches(record, nodes, mode)]
+            found += [f"{place}{miss.kind} {miss.path}" for miss in field_modes.find_mismatches(record, nodes, mode)]
     return found
 
 
 def planner_contract() -> Any:
-    from etl.contract import spec as contract
+    from etl.contract import spec
 
-    return contract.load_contract()
+    return spec.load_contract()
 
 
 def leaves(outcome: Outcome) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etl.config.settings import PathSettings, Settings
 from etl.connect.responses import Job, Submission
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.model.runs import Run, RunState
 from etl.runs.lifecycle import RunLifecycle
 from etl.state.files import run_folder
@@ -25,7 +25,7 @@ EXPORTS = REPOSITORY / "etl" / "demo" / "data"
 
 
 def main(folder: Path) -> None:
-    mappings, problems = mapping_file.load_mappings(REPOSITORY / "mappings")
+    mappings, problems = load.load_mappings(REPOSITORY / "mappings")
     assert not problems
     settings = Settings(paths=PathSettings(inbox=folder / "inbox", mappings=folder, state=folder / "state"))
     settings.paths.state.mkdir(parents=True)

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Contract, Field, Operation
 from etl.mapping.model import Mapping
 from tests.support.builders import mapping
 
-CONTRACT: Contract = contracts.load_contract()
+CONTRACT: Contract = spec.load_contract()
 OPERATIONS = sorted(CONTRACT.operations)
 
 #: Cells by field type; texts that could upset JSON, CSV or our own separators are among them.

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from etl.apply import sender as upload
+from etl.apply import sender
 from etl.apply.job_log import RecordIdentity
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, LimitSettings
@@ -110,9 +110,9 @@ class Stage:
                     left.remove(landing.run_id)
         return not left
 
-    def flight(self, patience: float | None = 5.0) -> upload.Sender:
+    def flight(self, patience: float | None = 5.0) -> sender.Sender:
         """Not started yet."""
-        return upload.Sender(
+        return sender.Sender(
             self.ledger,
             self.connect,
             self.limits,

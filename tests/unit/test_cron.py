@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from etl import cron as timetable
+from etl import cron
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -23,4 +23,4 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 def test_due_every_five_minutes(ago: timedelta, due: bool) -> None:
     """Once a time of the table has come, and at once when the last visit lies in the future."""
     now = NOON + timedelta(minutes=4)
-    assert timetable.is_due("*/5 * * * *", now - ago, now) is due
+    assert cron.is_due("*/5 * * * *", now - ago, now) is due

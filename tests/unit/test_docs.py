@@ -14,12 +14,10 @@ import msgspec
 import pytest
 
 from etl.cli.main import main
-from etl.config import settings as config
+from etl.config import settings
 from etl.contract.spec import load_contract
 from etl.errors import ExitStatus
-from etl.mapping import columns as mapping_columns
-from etl.mapping import load as mapping_file
-from etl.mapping import record as mapping_record
+from etl.mapping import columns, load, record
 from etl.mapping.model import ColumnType
 from etl.model.tables import Dialect
 from etl.plan.changes import guards
@@ -167,12 +165,12 @@ def test_no_command_is_made_up() -> None:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("section", sorted(config._SECTIONS))
+@pytest.mark.parametrize("section", sorted(settings._SECTIONS))
 def test_every_setting_is_described(section: str) -> None:
     """docs/settings.md has a row for each key of each section, with its default."""
     part = sections(text("docs/settings.md"))[f"[{section}]"]
     rows = dict(re.findall(r"(?m)^\| `(\w+)` \| ([^|]+) \|", part))
-    fields = msgspec.structs.fields(config._SECTIONS[section])
+    fields = msgspec.structs.fields(settings._SECTIONS[section])
     assert set(rows) == {field.name for field in fields}
     for field in fields:
         if field.default not in (msgspec.NODEFAULT, None):
@@ -207,7 +205,7 @@ def test_examples_of_mappings_are_right(feed: str, block: str, tmp_path: Path) -
         (tmp_path / name).write_text(table, encoding="utf-8")
     path = tmp_path / f"{feed}.yaml"
     path.write_text(block, encoding="utf-8")
-    assert mapping_file.load_mapping(path).feed == feed
+    assert load.load_mapping(path).feed == feed
 
 
 def test_examples_show_every_operation() -> None:
@@ -221,13 +219,13 @@ def test_examples_show_every_operation() -> None:
 @pytest.mark.parametrize(
     ("title", "keys"),
     [
-        ("Keys of the file", mapping_file.MAPPING_KEYS),
-        ("source", mapping_file.SOURCE_KEYS),
+        ("Keys of the file", load.MAPPING_KEYS),
+        ("source", load.SOURCE_KEYS),
         ("source", tuple(Dialect.__dataclass_fields__)),
-        ("columns", mapping_columns.COLUMN_KEYS),
+        ("columns", columns.COLUMN_KEYS),
         ("columns", get_args(ColumnType)),
-        ("Values", mapping_record.VALUE_KEYS),
-        ("Lists", mapping_record.LIST_KEYS),
+        ("Values", record.VALUE_KEYS),
+        ("Lists", record.LIST_KEYS),
         ("Guards", guards.GUARD_NAMES),
     ],
     ids=["file", "source", "dialect", "columns", "types", "values", "lists", "guards"],

@@ -13,13 +13,13 @@ from pathlib import Path
 from clevercsv.detect import Detector
 from clevercsv.exceptions import Error as CleverError
 
-from etl.formats import errors as refusals
-from etl.formats.detect import encoding as charset
-from etl.formats.detect import header_row as layout
+from etl.formats import errors
+from etl.formats.detect import header_row
+from etl.formats.detect.encoding import guess_encoding
 from etl.formats.excel.workbook import BIFF_SIGNATURES, OLE_SIGNATURE, WorkbookRequest, run_worker
 from etl.formats.limits import ReadLimits
-from etl.formats.text import lines as text
 from etl.formats.text.csv_reader import csv_options, parse_padded
+from etl.formats.text.lines import BAD_BYTE, codec_names, find_bom, read_lines
 from etl.model.tables import Dialect
 
 SAMPLE_BYTES = 1 << 18  #: bytes
@@ -58,23 +58,23 @@ def _detect_workbook(path: Path, limits: ReadLimits) -> Detection:
     draft = Dialect(format="excel")
     answer = run_worker(WorkbookRequest(str(path.absolute()), path.name, "", draft, limits, only_sample=True))
     if not answer.sample:
-        raise refusals.empty_file(path.name)
-    plan = layout.find_header(answer.sample)
+        raise errors.empty_file(path.name)
+    plan = header_row.find_header(answer.sample)
     others = [name for name in answer.sheet_names if name != answer.sheet]
     why = [f"workbook, sheet {answer.sheet!r}: the first visible one that holds something"]
     if others:
         why.append(f"other sheets: {', '.join(others)}")
     named = answer.sheet if others else None
-    dialect = replace(layout.apply_layout(plan, draft), sheet=named, short_rows="reject", long_rows="reject")
+    dialect = replace(header_row.apply_layout(plan, draft), sheet=named, short_rows="reject", long_rows="reject")
     return Detection(dialect, (*why, *plan.reasons), plan.columns)
 
 
 def detect_text(path: Path, sample: bytes, tail: bytes, *, is_complete: bool) -> Detection:
     """Encoding, delimiter, quote, escape and header of a delimited file."""
     if not sample:
-        raise refusals.empty_file(path.name)
-    found = charset.guess_encoding(sample, is_complete)
-    mark = text.find_bom(sample)
+        raise errors.empty_file(path.name)
+    found = guess_encoding(sample, is_complete)
+    mark = find_bom(sample)
     codec = found.encoding
     if codec in ("utf-16", "utf-32"):  # told by the mark, which also tells the order of bytes
         codec += "-le" if sample.startswith(b"\xff\xfe") else "-be"
@@ -85,8 +85,8 @@ def detect_text(path: Path, sample: bytes, tail: bytes, *, is_complete: bool) ->
     delimiter, quote, escape, why = _detect_delimiter_and_quotes(shown)
     draft = Dialect(encoding=found.encoding, delimiter=delimiter, quote=quote, escape=escape)
     rows = list(_sample_records(shown, draft))
-    plan = layout.find_header(rows[1:] if SEP_LINE.match(shown) else rows)
-    dialect = layout.apply_layout(plan, draft)
+    plan = header_row.find_header(rows[1:] if SEP_LINE.match(shown) else rows)
+    dialect = header_row.apply_layout(plan, draft)
     evidence = [found.reason, why, *plan.reasons, _describe_line_ends(shown)]
     if not ended:
         evidence.append("the last line has no line end: taken as this source's habit (final_newline: false)")
@@ -96,7 +96,7 @@ def detect_text(path: Path, sample: bytes, tail: bytes, *, is_complete: bool) ->
 
 def _decode_sample(data: bytes, encoding: str) -> str:
     """Text without a byte order mark, whatever cannot be read replaced."""
-    return "".join(text.read_lines(io.BytesIO(data), text.codec_names(encoding, ""))).replace(text.BAD_BYTE, "\ufffd")
+    return "".join(read_lines(io.BytesIO(data), codec_names(encoding, ""))).replace(BAD_BYTE, "\ufffd")
 
 
 def _detect_delimiter_and_quotes(text_sample: str) -> tuple[str, str | None, str | None, str]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
-from etl.formats.text import encoding_score as pages
-from etl.formats.text import lines as text
+from etl.formats.text import encoding_score, lines
 
 MIN_SCORE = 0.5
 FEW_BYTES = 20  #: bytes beyond ASCII that do not make an encoding sure
@@ -30,11 +29,11 @@ class EncodingGuess:
 
 def guess_encoding(sample: bytes, is_complete: bool) -> EncodingGuess:
     """`whole` tells that the sample is the file, so that a cut last character is a fault."""
-    mark = text.find_bom(sample)
+    mark = lines.find_bom(sample)
     if mark:
         name = mark[1]
         return EncodingGuess(name, f"encoding {name}: the file begins with its byte order mark")
-    wide = text.guess_wide_codec(sample)
+    wide = lines.guess_wide_codec(sample)
     if wide:
         return EncodingGuess(wide, f"encoding {wide}: zero bytes at every other place")
     if sample.isascii():
@@ -57,9 +56,9 @@ def _guess_mixed(sample: bytes) -> EncodingGuess | None:
             (valid if _is_utf8_line(line) else other).append(line)
     if not valid or not other:
         return None
-    page, merit = next(iter(pages.rank_code_pages(b"\n".join(other)).items()))
-    right = pages.score_text(b"\n".join(valid).decode())
-    if merit < MIN_SCORE or right < MIN_SCORE or pages.score_bytes(b"\n".join(valid), page) >= right:
+    page, merit = next(iter(encoding_score.rank_code_pages(b"\n".join(other)).items()))
+    right = encoding_score.score_text(b"\n".join(valid).decode())
+    if merit < MIN_SCORE or right < MIN_SCORE or encoding_score.score_bytes(b"\n".join(valid), page) >= right:
         return None
     return EncodingGuess(
         f"utf-8|{page}", f"encoding utf-8 in {len(valid)} lines and {page} in {len(other)}: read line by line"
@@ -75,12 +74,12 @@ def _is_utf8_line(line: bytes) -> bool:
 
 
 def _guess_code_page(sample: bytes) -> EncodingGuess:
-    scores = pages.rank_code_pages(sample)
+    scores = encoding_score.rank_code_pages(sample)
     page = next(iter(scores))
     shown = ", ".join(f"{name} {scores[name]:.2f}" for name in list(scores)[:3])
     if scores[page] < MIN_SCORE:
         other = from_bytes(sample).best()
-        if other is not None and not text.is_single_byte_codec(other.encoding):
+        if other is not None and not lines.is_single_byte_codec(other.encoding):
             return EncodingGuess(
                 other.encoding, f"encoding {other.encoding}: charset-normalizer, no code page fits ({shown})"
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from etl.formats.excel import cell_text as cells
 from etl.formats.excel import xml
+from etl.formats.excel.cell_text import boolean_text, plain_number
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
 from etl.formats.limits import ReadLimits
 
@@ -111,7 +111,7 @@ class _ContentParser:
             return shown or "error"
         if self.value_type in ("float", "percentage", "currency") and self.value:
             try:
-                number = cells.plain_number(self.value)
+                number = plain_number(self.value)
             except (ValueError, ArithmeticError):
                 self.sheet.cell_errors.append((self.row + 1, self.col + 1, self.value))
                 return self.value
@@ -123,7 +123,7 @@ class _ContentParser:
         if self.value_type == "time":
             return _duration_text(self.value)
         if self.value_type == "boolean":
-            return cells.boolean_text(self.value == "true")
+            return boolean_text(self.value == "true")
         return shown
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 import etl
 from etl.errors import InvalidFileError
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.archives import ARCHIVE_ERRORS, check_unpacked_size
 from etl.formats.excel.sheet import Sheet, WorkbookError
 from etl.formats.limits import ReadLimits
@@ -63,7 +63,7 @@ class WorkbookAnswer(msgspec.Struct):
 def read_workbook(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
     """One sheet of a workbook."""
     if path.stat().st_size == 0:
-        raise refusals.empty_file(path.name)
+        raise errors.empty_file(path.name)
     with tempfile.TemporaryDirectory(prefix="etl-sheet-") as folder:
         answer = run_worker(WorkbookRequest(str(path.absolute()), path.name, folder, dialect, limits))
         frame = pl.read_ipc(Path(folder, "frame"))
@@ -169,10 +169,10 @@ def write_table(sheet: Sheet, request: WorkbookRequest) -> WorkbookAnswer:
     above = dialect.rows_before_data
     cells = sheet.to_frame()
     if not cells.height:
-        raise refusals.empty_file(where)
+        raise errors.empty_file(where)
     last = int(cells[ROW][-1])
     if dialect.header and dialect.header not in cells[ROW]:
-        raise (refusals.missing_header if last < dialect.header else refusals.blank_header)(where, dialect.header, last)
+        raise (errors.missing_header if last < dialect.header else errors.blank_header)(where, dialect.header, last)
     announced = _announced_rows(cells, dialect, where)
     faults = sheet.cell_errors
     if announced is not None:
@@ -187,7 +187,7 @@ def write_table(sheet: Sheet, request: WorkbookRequest) -> WorkbookAnswer:
     if dialect.header and not dialect.columns and len(place) > 1:
         again = _repeated_header_rows(cells, _row_cells(cells, dialect.header), above) - bad
         for row in again:
-            malformed.add(row, *refusals.repeated_header(row, ""))
+            malformed.add(row, *errors.repeated_header(row, ""))
         bad |= again
     cells = cells.filter(pl.col(ROW) > above, ~pl.col(ROW).is_in(list(bad)))
     nothing = pl.lit(None, pl.String)
@@ -198,7 +198,7 @@ def write_table(sheet: Sheet, request: WorkbookRequest) -> WorkbookAnswer:
     malformed.to_frame().write_ipc(Path(request.output, "malformed"))
     rows = frame.height + len(bad) if sheet.row_count is None else sheet.row_count - (announced is not None)
     if announced and int(announced) != rows:
-        raise refusals.wrong_trailer_count(where, int(announced), rows)
+        raise errors.wrong_trailer_count(where, int(announced), rows)
     return WorkbookAnswer(rows=rows, sheet=sheet.name)
 
 
@@ -228,7 +228,7 @@ def _column_names(
             )
         return dict(enumerate(names, 1))
     if not dialect.header:
-        raise refusals.missing_columns(where)
+        raise errors.missing_columns(where)
     titles = _header_cells(cells, merged_ranges, dialect.header)
     named = [titles.get(col) or f"column {col}" for col in used]
     return dict(zip(used, header.unique_names(named, where, dialect.header, limits.columns), strict=True))
@@ -256,7 +256,7 @@ def _announced_rows(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | 
     text = " ".join(_row_cells(cells, last).values())
     found = re.fullmatch(dialect.trailer, text.strip()) if last > dialect.rows_before_data else None
     if found is None:
-        raise refusals.missing_trailer(where)
+        raise errors.missing_trailer(where)
     return found.groupdict().get("rows") or ""
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from etl.errors import InvalidFileError
 from etl.formats.excel.sheet import WorkbookError
-from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, write_table, sample_sheet, open_sheet
+from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, open_sheet, sample_sheet, write_table
 from etl.formats.limits import ReadLimits
 
 

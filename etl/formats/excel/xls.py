@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xlrd
 
-from etl.formats.excel import cell_text as cells
+from etl.formats.excel import cell_text
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
 from etl.formats.limits import ReadLimits
 
@@ -41,7 +41,7 @@ def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimi
                 continue
             text = _cell_text(book, found, row, col, value, kind)
             if text is None:
-                text = cells.ERROR_TEXTS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
+                text = cell_text.ERROR_TEXTS.get(value, "#ERROR") if kind == xlrd.XL_CELL_ERROR else f"{value:.15g}"
                 sheet.cell_errors.append((row + 1, col + 1, text))
             at[col + 1] = text
         if at:
@@ -57,16 +57,16 @@ def _cell_text(
     if kind == xlrd.XL_CELL_TEXT:
         return str(value)
     if kind == xlrd.XL_CELL_BOOLEAN:
-        return cells.boolean_text(bool(value))
+        return cell_text.boolean_text(bool(value))
     if kind in (xlrd.XL_CELL_NUMBER, xlrd.XL_CELL_DATE) and isinstance(value, float):
         try:
             style = book.xf_list[xls_sheet.cell_xf_index(row, col)]
             known = book.format_map.get(style.format_key)
-            code = known.format_str if known else cells.BUILTIN_FORMATS.get(style.format_key, "")
+            code = known.format_str if known else cell_text.BUILTIN_FORMATS.get(style.format_key, "")
         except (IndexError, xlrd.XLRDError):
             code = ""
         try:
-            return cells.number_text(value, code, book.datemode == 1)
+            return cell_text.number_text(value, code, book.datemode == 1)
         except (ValueError, ArithmeticError):
             return None
     return None

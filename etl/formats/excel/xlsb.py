@@ -7,8 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from etl.formats.excel import cell_text as cells
-from etl.formats.excel import xlsx
+from etl.formats.excel import cell_text, xlsx
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
 from etl.formats.limits import ReadLimits
 
@@ -126,7 +125,7 @@ def _read_archive(archive: zipfile.ZipFile, path: Path, sheet_name: str | None, 
                 text = _cell_text(kind, data, code, epoch, shared)
             except (ValueError, ArithmeticError):
                 text = (
-                    cells.ERROR_TEXTS.get(data[8], "#ERROR")
+                    cell_text.ERROR_TEXTS.get(data[8], "#ERROR")
                     if kind in (BRT_ERROR, BRT_FORMULA_ERROR)
                     else _stored_number(kind, data)
                 )
@@ -140,11 +139,11 @@ def _cell_text(kind: int, data: bytes, format_code: str, epoch: bool, shared_tex
     if kind in (BRT_ERROR, BRT_FORMULA_ERROR):
         raise ValueError("error cell")
     if kind == BRT_RK:
-        return cells.number_text(_decode_rk(struct.unpack_from("<I", data, 8)[0]), format_code, epoch)
+        return cell_text.number_text(_decode_rk(struct.unpack_from("<I", data, 8)[0]), format_code, epoch)
     if kind in (BRT_REAL, BRT_FORMULA_REAL):
-        return cells.number_text(struct.unpack_from("<d", data, 8)[0], format_code, epoch)
+        return cell_text.number_text(struct.unpack_from("<d", data, 8)[0], format_code, epoch)
     if kind in (BRT_BOOL, BRT_FORMULA_BOOL):
-        return cells.boolean_text(bool(data[8]))
+        return cell_text.boolean_text(bool(data[8]))
     if kind == BRT_SHARED_TEXT:
         return shared_texts[int.from_bytes(data[8:12], "little")]
     return _read_string(data, 8)[0]
@@ -167,4 +166,4 @@ def _read_number_formats(archive: zipfile.ZipFile, part: str) -> list[str]:
             inside = kind == BRT_BEGIN_STYLES
         elif kind == BRT_STYLE and inside:
             styles.append(struct.unpack_from("<H", data, 2)[0])
-    return [custom.get(style, cells.BUILTIN_FORMATS.get(style, "")) for style in styles]
+    return [custom.get(style, cell_text.BUILTIN_FORMATS.get(style, "")) for style in styles]

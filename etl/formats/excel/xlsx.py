@@ -14,11 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from etl.formats.excel import cell_text as cells
-from etl.formats.excel import xlsx_strings, xml
+from etl.formats.excel import cell_text, xlsx_strings, xml
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
-from etl.formats.excel.xlsx_blocks import Splicer, PatternMismatch
-from etl.formats.excel.xlsx_cells import WorkbookData, SheetParser
+from etl.formats.excel.xlsx_blocks import PatternMismatch, Splicer
+from etl.formats.excel.xlsx_cells import SheetParser, WorkbookData
 from etl.formats.excel.xlsx_row_counter import RowCounter
 from etl.formats.excel.xlsx_rows import RowBlocks
 from etl.formats.limits import ReadLimits
@@ -86,7 +85,7 @@ def read_number_formats(archive: zipfile.ZipFile, part: str) -> list[str]:
         inside[0] = inside[0] and name != "cellXfs"
 
     xml.parse_part(archive, part, start, end)
-    return [custom.get(style, cells.BUILTIN_FORMATS.get(style, "")) for style in styles]
+    return [custom.get(style, cell_text.BUILTIN_FORMATS.get(style, "")) for style in styles]
 
 
 def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import polars as pl
 
-from etl.formats.excel import cell_text as cells
+from etl.formats.excel.cell_text import boolean_text, datetime_text, number_text
 from etl.formats.excel.sheet import Sheet, WorkbookError
 from etl.formats.excel.xml import XmlParser
 from etl.formats.limits import ReadLimits
@@ -54,13 +54,13 @@ def cell_text(kind: str, raw: str, format_code: str, book: WorkbookData) -> str:
     if kind in ("inlineStr", "str"):
         return unescape(raw)
     if kind == "b":
-        return cells.boolean_text(raw.strip() in ("1", "true"))
+        return boolean_text(raw.strip() in ("1", "true"))
     if kind == "e":
         raise ValueError("an error")
     if kind == "d" and raw.strip():
-        return cells.datetime_text(raw, format_code)
+        return datetime_text(raw, format_code)
     if kind == "n" and raw.strip():
-        return cells.number_text(raw.strip(), format_code, book.epoch_1904)
+        return number_text(raw.strip(), format_code, book.epoch_1904)
     return raw
 
 

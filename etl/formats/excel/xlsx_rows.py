@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 import polars as pl
 
-from etl.formats.excel import cell_text as cells
+from etl.formats.excel import cell_text
 from etl.formats.excel.sheet import CELL_SCHEMA
 from etl.formats.excel.xlsx_blocks import XML_SPACE, PatternMismatch, contains_text, resolve_references
 from etl.formats.excel.xlsx_cell_texts import cell_texts
@@ -95,7 +95,7 @@ class RowBlocks:
         for text, one in zip(attributes, _parse_attributes("c", attributes), strict=True):
             kind, style = one.get("t", "n"), one.get("s", "0")
             code = self.book.number_format(style) if kind in ("n", "d") else ""
-            table.append((text, text.endswith("/"), kind, code, cells.format_kind(code)))
+            table.append((text, text.endswith("/"), kind, code, cell_text.format_kind(code)))
         schema = {"attributes": pl.String, "closed": pl.Boolean, "kind": pl.String, "code": pl.String, "how": pl.String}
         return pl.DataFrame(table, schema, orient="row")
 

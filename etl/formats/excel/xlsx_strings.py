@@ -10,7 +10,7 @@ import polars as pl
 
 from etl.formats.excel import xml
 from etl.formats.excel.sheet import WorkbookError
-from etl.formats.excel.xlsx_blocks import XML_SPACE, Splicer, PatternMismatch, contains_text, resolve_references
+from etl.formats.excel.xlsx_blocks import XML_SPACE, PatternMismatch, Splicer, contains_text, resolve_references
 from etl.formats.excel.xlsx_cells import unescape
 from etl.formats.limits import ReadLimits
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.text.line_source import DELIMITER_PLACEHOLDER, LineSource
 from etl.formats.text.lines import BAD_BYTE
 from etl.model.columns import REJECTION_COLUMNS, ROW
@@ -159,14 +159,14 @@ class CsvReader:
             if len(self.rows) > BLOCK_ROWS:
                 total += BLOCK_ROWS
                 if total > self.source.limits.rows:
-                    raise refusals.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+                    raise errors.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
                 yield self._take_rows(
                     BLOCK_ROWS
                 )  # the latest row stays: only the end of the file tells whether it is whole
         self._release_suspects()
         self._check_last_row()
         if total + len(self.rows) > self.source.limits.rows:
-            raise refusals.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+            raise errors.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
         yield self._take_rows(len(self.rows))
 
     def _reject_repeated_header(self, row: int, cells: list[str]) -> bool:
@@ -174,7 +174,7 @@ class CsvReader:
         titles = self.source.header_cells
         if not titles or cells[-1] != titles[-1] or [cells[0].lstrip("\ufeff"), *cells[1:]] != titles:
             return False
-        self.malformed.add(row, *refusals.repeated_header(row, self.source.delimiter.join(cells)))
+        self.malformed.add(row, *errors.repeated_header(row, self.source.delimiter.join(cells)))
         return True
 
     def _take_rows(self, count: int) -> pl.DataFrame:
@@ -240,7 +240,7 @@ class CsvReader:
         if "unexpected end" in reason:
             full = sum(line.count(self.source.delimiter) == self.width - 1 for line in recent[1:])
             if len(recent) > 2 and (full > 1 or self.width == 1):
-                raise refusals.unclosed_quote(name, row, last)
+                raise errors.unclosed_quote(name, row, last)
             message = f"the file ends inside the quoted cell that begins in line {row}"
             hint = "the file is cut off, or a quote is not closed: ask the source to send it again"
             self.malformed.add(row, "cut-off", value, message, hint)

@@ -6,7 +6,7 @@ from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 from etl.errors import InvalidFileError
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.limits import ReadLimits
 from etl.formats.text import header
 from etl.formats.text.csv_reader import MalformedRows, make_frame
@@ -45,7 +45,7 @@ def read_fixed_width(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
             numbers.append(number)
             rows.append([text[start:end].strip(" ") for start, end in places])
             if len(rows) > limits.rows:
-                raise refusals.file_too_big(path.name, "the number of rows", limits.rows)
+                raise errors.file_too_big(path.name, "the number of rows", limits.rows)
         frame = make_frame(numbers, rows, names)
         count = _count_lines(path, dialect, limits)
         feed.check_trailer(count)
@@ -73,9 +73,9 @@ def _column_names(
     where: str, dialect: Dialect, first_lines: list[str], spans: list[tuple[int, int]], limits: ReadLimits
 ) -> tuple[str, ...]:
     if len(first_lines) < dialect.rows_before_data:
-        raise refusals.missing_header(where, dialect.rows_before_data, len(first_lines))
+        raise errors.missing_header(where, dialect.rows_before_data, len(first_lines))
     if dialect.header == 0 and not dialect.columns:
-        raise refusals.missing_columns(where)
+        raise errors.missing_columns(where)
     names = dialect.columns or [first_lines[-1].rstrip("\r\n")[start:end].strip() for start, end in spans]
     if len(names) != len(spans):
         raise InvalidFileError(

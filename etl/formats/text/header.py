@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from etl.errors import InvalidFileError
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.text.csv_reader import csv_options
 from etl.formats.text.line_source import DELIMITER_PLACEHOLDER, LineSource
 from etl.formats.text.lines import BAD_BYTE
@@ -31,9 +31,9 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
     dialect, where = source.dialect, source.path.name
     if dialect.header == 0:
         if not dialect.columns:
-            raise refusals.missing_columns(where)
+            raise errors.missing_columns(where)
         if sum(1 for _ in islice(lines, dialect.skip)) < dialect.skip:
-            raise refusals.missing_header(where, dialect.skip, source.line_count)
+            raise errors.missing_header(where, dialect.skip, source.line_count)
         return unique_names(dialect.columns, where, 0, source.limits.columns)
     skipped = sum(1 for _ in islice(lines, dialect.header - 1))
     source.record_lines.clear()
@@ -48,10 +48,10 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
             hint="check `quote:` and `header:` in the mapping, or whether the file was cut off",
         ) from None
     if cells is None:
-        raise refusals.missing_header(where, dialect.header, skipped)
+        raise errors.missing_header(where, dialect.header, skipped)
     raw = "".join(source.record_lines)
     if not raw.strip():
-        raise refusals.blank_header(where, dialect.header)
+        raise errors.blank_header(where, dialect.header)
     if BAD_BYTE in raw or "\0" in raw:
         raise InvalidFileError(
             "bad-bytes",
@@ -63,7 +63,7 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
     check_delimiter(where, dialect, dialect.header, raw.replace(DELIMITER_PLACEHOLDER, dialect.delimiter))
     for quote in QUOTE_CHARACTERS:
         if quote != dialect.quote and all(_is_wrapped(cell, quote) for cell in cells):
-            raise refusals.wrong_quote(where, dialect.header, dialect.quote, quote)
+            raise errors.wrong_quote(where, dialect.header, dialect.quote, quote)
     if dialect.final_newline and not raw.endswith(("\n", "\r")):
         raise InvalidFileError(
             "cut-off",
@@ -88,11 +88,11 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
 def unique_names(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
     """Column names as written; one without a name is called after its place."""
     if len(cells) > limit:
-        raise refusals.file_too_big(where, f"the number of columns ({len(cells):,})", limit)
+        raise errors.file_too_big(where, f"the number of columns ({len(cells):,})", limit)
     names = tuple(cell or f"column {place}" for place, cell in enumerate(cells, 1))
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or ROW in names:
-        raise refusals.duplicate_names(where, header, repeated or [ROW])
+        raise errors.duplicate_names(where, header, repeated or [ROW])
     return names
 
 
@@ -125,7 +125,7 @@ def check_first_rows(source: LineSource, lines: Iterator[str]) -> None:
     for mark in COMMON_DELIMITERS:
         even = 0.0 if mark == dialect.delimiter else _share_of_full_records(first, mark, source)
         if even > 2 * own or even > 0.9 > own:
-            raise refusals.wrong_delimiter(source.path.name, dialect.skip + 1, dialect.delimiter, mark)
+            raise errors.wrong_delimiter(source.path.name, dialect.skip + 1, dialect.delimiter, mark)
 
 
 def _share_of_full_records(lines: Sequence[str], delimiter: str, source: LineSource) -> float:
@@ -142,7 +142,7 @@ def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
         return
     found = max(COMMON_DELIMITERS, key=raw.count)
     if raw.count(found):
-        raise refusals.wrong_delimiter(where, line, dialect.delimiter, found)
+        raise errors.wrong_delimiter(where, line, dialect.delimiter, found)
 
 
 def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequence[str | None]]) -> None:
@@ -150,11 +150,11 @@ def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequen
     if dialect.quote is not None:
         return
     if any(cell and DOUBLED_QUOTES.fullmatch(cell) for row in rows for cell in row):
-        raise refusals.wrong_quote(where, first, None, '"')
+        raise errors.wrong_quote(where, first, None, '"')
     for cells in zip(*rows, strict=False):
         filled = [cell for cell in cells if cell]
         if len(filled) > 1 and all(_is_wrapped(cell, '"') for cell in filled):
-            raise refusals.wrong_quote(where, first, None, '"')
+            raise errors.wrong_quote(where, first, None, '"')
 
 
 def _is_wrapped(cell: str, quote: str) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl.errors import InvalidFileError
-from etl.formats import errors as refusals
+from etl.formats import errors
 from etl.formats.limits import ReadLimits
-from etl.formats.text import lines as text
+from etl.formats.text.lines import check_encoding, read_lines
 from etl.model.tables import Dialect
 
 #: Stands for a delimiter of several characters; like MARK, no honest text holds it.
@@ -52,8 +52,8 @@ class LineSource:
     def _record_too_long(self) -> InvalidFileError:
         line = self.line_count - len(self.record_lines) + 1
         if len(self.record_lines) > 1:
-            return refusals.unclosed_quote(self.path.name, line, self.line_count + 1)
-        return refusals.file_too_big(
+            return errors.unclosed_quote(self.path.name, line, self.line_count + 1)
+        return errors.file_too_big(
             f"{self.path.name}:{line}", "the length of one record", self.limits.record_characters
         )
 
@@ -72,7 +72,7 @@ class LineSource:
         if held:
             self.trailer_match = re.fullmatch(self.dialect.trailer, held[0].strip())
         if self.trailer_match is None:
-            raise refusals.missing_trailer(self.path.name)
+            raise errors.missing_trailer(self.path.name)
 
     def _prepared_lines(self) -> Iterator[str]:
         """Lines with a delimiter that Python's csv can take; an old end-of-file sign at the very end is no row."""
@@ -91,7 +91,7 @@ class LineSource:
         """The number in the trailer against the rows that are there."""
         found = self.trailer_match.groupdict().get("rows") if self.trailer_match else None
         if found is not None and int(found) != rows:
-            raise refusals.wrong_trailer_count(self.path.name, int(found), rows)
+            raise errors.wrong_trailer_count(self.path.name, int(found), rows)
 
     @property
     def delimiter(self) -> str:
@@ -139,9 +139,9 @@ def open_line_source(
     """Checks size and encoding, and gives the lines; from byte `at` on when so many lines have been read before."""
     size = path.stat().st_size
     if size == 0:
-        raise refusals.empty_file(path.name)
+        raise errors.empty_file(path.name)
     if size > limits.unpacked_bytes:
-        raise refusals.file_too_big(path.name, "the size", limits.unpacked_bytes, unit=" bytes")
+        raise errors.file_too_big(path.name, "the size", limits.unpacked_bytes, unit=" bytes")
     with path.open("rb") as raw:
         if raw.read(8).startswith(WORKBOOK_SIGNATURES):
             raise InvalidFileError(
@@ -150,12 +150,12 @@ def open_line_source(
                 where=path.name,
                 hint="if the source has changed for good, write in the mapping: format: excel",
             )
-    found, skip = text.check_encoding(path, dialect.encoding)
+    found, skip = check_encoding(path, dialect.encoding)
     if size == skip:
-        raise refusals.empty_file(path.name)
+        raise errors.empty_file(path.name)
     with path.open("rb") as raw:
         raw.seek(max(skip, offset))
-        source = text.read_lines(raw, found)
+        source = read_lines(raw, found)
         try:
             yield LineSource(path, source, found, skip, dialect, limits, line_count=line_count)
         finally:

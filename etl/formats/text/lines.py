@@ -14,8 +14,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from etl.formats import errors as refusals
-from etl.formats.text import encoding_score as pages
+from etl.formats import errors
+from etl.formats.text import encoding_score
 
 BAD_BYTE = "\udcff"
 READ_BYTES = 1 << 16  #: bytes looked at when an encoding is checked
@@ -48,9 +48,9 @@ def codec_names(encoding: str, where: str) -> tuple[str, ...]:
         try:
             info = codecs.lookup(part.strip())
         except LookupError:
-            raise refusals.unknown_encoding(where, part.strip()) from None
+            raise errors.unknown_encoding(where, part.strip()) from None
         if not info._is_text_encoding:
-            raise refusals.unknown_encoding(where, part.strip())
+            raise errors.unknown_encoding(where, part.strip())
         found.append("utf-8" if info.name == "utf-8-sig" else info.name)
     return tuple(found)
 
@@ -99,22 +99,22 @@ def check_encoding(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
         endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
         explicit = [codec for codec in found if is_wide_codec(codec) and codec[-3:] in ("-le", "-be")]
         if not fits or any(codec[-2:] != endian for codec in explicit):
-            raise refusals.wrong_encoding(where, encoding, name, "its first bytes are that encoding's mark")
+            raise errors.wrong_encoding(where, encoding, name, "its first bytes are that encoding's mark")
         if name == "utf-8":
             return ("utf-8",) if "utf-8" in found else found, len(bom)
         return (f"{name}-{endian}",), len(bom)
     wide = None if any(is_wide_codec(codec) for codec in found) else guess_wide_codec(head)
     if wide:
-        raise refusals.wrong_encoding(where, encoding, wide, "every other byte is zero")
+        raise errors.wrong_encoding(where, encoding, wide, "every other byte is zero")
     if any(is_wide_codec(codec) for codec in found):
         if 0 not in head:
-            raise refusals.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
+            raise errors.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
         if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
             side = "le" if head[0] else "be"
             return (f"{found[0]}-{side}",), 0
     if all(is_single_byte_codec(codec) for codec in found):
         if _is_utf8_file(path):
-            raise refusals.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
+            raise errors.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
         _check_code_page(where, encoding, found[0], head)
     elif is_single_byte_codec(found[-1]):  # the lines for which there is the last encoding
         others = [line for line in head.splitlines()[:-1] if not line.isascii() and not _can_decode(line, found[:-1])]
@@ -130,11 +130,11 @@ def _check_code_page(where: str, encoding: str, codec: str, head: bytes) -> None
     """Refuses text that is nonsense in the declared page and plain words in another."""
     known = head.decode(codec, "replace").translate(_WITHOUT_SIGNS)  # what is no text at all is a matter of single rows
     few = sum(char > "\x7f" for char in known) < FEW_CHARACTERS
-    if known.isascii() or pages.score_text(known) > (-1.5 if few else NONSENSE_SCORE):
+    if known.isascii() or encoding_score.score_text(known) > (-1.5 if few else NONSENSE_SCORE):
         return
-    other, merit = next(iter(pages.rank_code_pages(head).items()))
+    other, merit = next(iter(encoding_score.rank_code_pages(head).items()))
     if merit >= WORDS_SCORE:
-        raise refusals.wrong_encoding(where, encoding, other, "its letters beyond ASCII make words only then")
+        raise errors.wrong_encoding(where, encoding, other, "its letters beyond ASCII make words only then")
 
 
 def _is_utf8_file(path: Path) -> bool:
@@ -166,8 +166,8 @@ def reject_other_code_page(path: Path, encoding: str, codec_list: tuple[str, ...
             if UTF8_SEQUENCE.search(chunk):
                 return
             sample = sample or (b"" if chunk.isascii() else chunk)
-    other = next(iter(pages.rank_code_pages(sample)))
-    raise refusals.wrong_encoding(path.name, encoding, other, "not one character beyond ASCII is valid UTF-8")
+    other = next(iter(encoding_score.rank_code_pages(sample)))
+    raise errors.wrong_encoding(path.name, encoding, other, "not one character beyond ASCII is valid UTF-8")
 
 
 def read_lines(raw: BinaryIO, codec_list: tuple[str, ...]) -> Generator[str, None, None]:

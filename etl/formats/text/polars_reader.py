@@ -17,10 +17,10 @@ from functools import partial
 
 import polars as pl
 
-from etl.formats import errors as refusals
-from etl.formats.text import lines as text
+from etl.formats import errors
 from etl.formats.text.header import SAMPLE_RECORDS, check_quotes
 from etl.formats.text.line_source import LineSource
+from etl.formats.text.lines import is_single_byte_codec
 from etl.formats.text.transcode import BlockScan, scan_block
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
@@ -63,7 +63,7 @@ def read_proven(
         prefix.lines += block.frame.height
         prefix.rows += block.frame.height
         if prefix.rows > source.limits.rows:
-            raise refusals.file_too_big(source.path.name, "the number of rows", source.limits.rows)
+            raise errors.file_too_big(source.path.name, "the number of rows", source.limits.rows)
         prefix.is_complete = block.is_last
         number = pl.int_range(line, line + block.frame.height, dtype=pl.Int64, eager=True).alias(ROW)
         yield block.frame.insert_column(0, number)
@@ -98,7 +98,7 @@ def _read_blocks(source: LineSource, offset: int) -> Iterator[tuple[bytearray, i
     """
     codec = source.codecs[0]
     left = source.path.stat().st_size - offset
-    size = min(source.limits.block_bytes, left) if codec == "utf-8" or text.is_single_byte_codec(codec) else left
+    size = min(source.limits.block_bytes, left) if codec == "utf-8" or is_single_byte_codec(codec) else left
     buffer, filled = bytearray(size), 0
     with source.path.open("rb", buffering=0) as raw:
         raw.seek(offset)

@@ -9,12 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from etl.formats.limits import ReadLimits
-from etl.formats.text import header
-from etl.formats.text import lines as text
-from etl.formats.text import polars_reader as fast
-from etl.formats.text import row_counter as count
-from etl.formats.text.csv_reader import MalformedRows, CsvReader
+from etl.formats.text import header, polars_reader, row_counter
+from etl.formats.text.csv_reader import CsvReader, MalformedRows
 from etl.formats.text.line_source import LineSource, open_line_source, translate_read_errors
+from etl.formats.text.lines import reject_other_code_page
 from etl.formats.text.polars_reader import ProvenPrefix
 from etl.model.columns import ROW
 from etl.model.tables import Dialect, Reading, Rejections, Table
@@ -50,7 +48,7 @@ class TextFile:
             if not self.only_tolerant:
                 with open_line_source(self.path, self.dialect, self.limits) as feed:
                     feed.header_cells = self._header_cells
-                    yield from fast.read_proven(feed, self.columns, proved, start)
+                    yield from polars_reader.read_proven(feed, self.columns, proved, start)
             self.malformed, self.rows = Rejections(MalformedRows().to_frame()), proved.rows
             if not proved.is_complete:
                 yield from self._read_tolerantly(proved)
@@ -66,9 +64,9 @@ class TextFile:
                     shown = True
                 yield frame
             if malformed.counts["bad-bytes"] >= MANY_BAD_ROWS:
-                text.reject_other_code_page(self.path, self.dialect.encoding, feed.codecs)
+                reject_other_code_page(self.path, self.dialect.encoding, feed.codecs)
             with self._open_lines(prefix) as (again, lines):
-                self.rows += count.count_rows(_without_history(again, lines), self.dialect, again.delimiter)
+                self.rows += row_counter.count_rows(_without_history(again, lines), self.dialect, again.delimiter)
             feed.check_trailer(self.rows)
         self.malformed = Rejections(malformed.to_frame())
 

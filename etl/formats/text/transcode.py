@@ -10,7 +10,7 @@ import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from etl.formats.text import lines as text
+from etl.formats.text import lines
 from etl.model.tables import Dialect
 
 SCAN_CHUNK = 1 << 16  #: small enough that both sides of a transcoding stay in the processor's cache
@@ -52,10 +52,10 @@ def scan_block(block: bytearray, size: int, codec: str, dialect: Dialect) -> Blo
     quote = (dialect.quote or "").encode()
     openers = tuple(before + quote for before in (dialect.delimiter.encode(), b"\n", b"\r"))
     found = BlockScan()
-    ascii = codec == "utf-8" or text.is_single_byte_codec(codec)  #: whether ASCII stays what it is
+    ascii = codec == "utf-8" or lines.is_single_byte_codec(codec)  #: whether ASCII stays what it is
     convert = _utf8_converter(codec) if codec != "utf-8" else None
-    leads = text.UTF8_LEADS.get(codec, b"")
-    if any(block.find(lead, 0, size) >= 0 for lead in leads) and text.DOUBLE_ENCODED_BYTES[codec].search(
+    leads = lines.UTF8_LEADS.get(codec, b"")
+    if any(block.find(lead, 0, size) >= 0 for lead in leads) and lines.DOUBLE_ENCODED_BYTES[codec].search(
         block, 0, size
     ):
         return None
@@ -86,7 +86,7 @@ def _utf8_converter(codec: str) -> Callable[..., bytes]:
         return _convert_cp1252
     if codec == "iso8859-1":
         return _convert_latin1
-    if text.is_single_byte_codec(codec):
+    if lines.is_single_byte_codec(codec):
         return lambda chunk: chunk.decode(codec).encode()
     decoder = codecs.getincrementaldecoder(codec)("strict")
     return lambda chunk, final=False: decoder.decode(chunk, final).encode()

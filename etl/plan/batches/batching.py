@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from etl.mapping.layout import WORD_BITS, OWN_SET, Layout, unpack
-from etl.model.columns import ORIGIN, ITEM, KEY, NEW, ROW
+from etl.mapping.layout import OWN_SET, WORD_BITS, Layout, unpack
+from etl.model.columns import ITEM, KEY, NEW, ORIGIN, ROW
 from etl.model.tables import Rejections
-from etl.plan.batches import flag_closure as coherence
-from etl.plan.batches import layers
+from etl.plan.batches import flag_closure, layers
 from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits, _number_items
 from etl.plan.batches.packing import Group, Share, fits_budget, pack
 from etl.plan.changes.diff import ChangeSet
@@ -93,7 +92,7 @@ def _assign_leaf_sets(
     pairs = frame.select(*c, *able).unique(maintain_order=True)
     rows: list[tuple[int, int, int]] = []
     for number, pair in enumerate(pairs.iter_rows()):
-        made = coherence.split_into_passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
+        made = flag_closure.split_into_passes(unpack(pair[: len(c)]), unpack(pair[len(c) :]), layout)
         if made is None:
             rows.append((number, -1, 0))
         for order, bits in enumerate(made or ()):
@@ -167,9 +166,9 @@ def _align_items(
         send, able, any_of = (
             unpack(kind[start : start + len(sendable_columns)]) for start in range(0, len(kind), len(sendable_columns))
         )
-        made = coherence.split_into_passes(send, able, layout)
+        made = flag_closure.split_into_passes(send, able, layout)
         # What goes as a whole has to be whole for each of them: the list of one row may have more than the other's.
-        fitting.append(made is not None and len(made) == 1 and coherence.closure(made[0], any_of, layout) == made[0])
+        fitting.append(made is not None and len(made) == 1 and flag_closure.closure(made[0], any_of, layout) == made[0])
     good = kinds.filter(pl.Series(fitting, dtype=pl.Boolean))
     common = several.join(good, on=good.columns, how="semi").select(ITEM, *asked, *shared)
     return frame.join(common, on=ITEM, how="left", maintain_order="left").with_columns(

@@ -10,7 +10,7 @@ from etl.errors import InvalidFileError
 from etl.mapping.layout import WORD_BITS, Layout, unpack
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import flag_closure
 from etl.plan.batches.batch import Batch, BatchLimits
 from etl.plan.changes.diff import ChangeSet
 
@@ -33,9 +33,9 @@ def make_scope_batches(changes: ChangeSet, layout: Layout, limits: BatchLimits) 
         wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0))
         if layout.deactivation_leaf is not None:
             wanted |= 1 << layout.deactivation_leaf.index
-        bits = coherence.closure(wanted, common, layout)
+        bits = flag_closure.closure(wanted, common, layout)
         if bits is None:
-            bits = coherence.closure(layout.always_sent, common, layout) or layout.always_sent
+            bits = flag_closure.closure(layout.always_sent, common, layout) or layout.always_sent
         made.setdefault(bits, []).append(part)
     batches: list[Batch] = []
     for bits, group in made.items():

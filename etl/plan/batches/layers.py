@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etl.mapping.layout import Layout
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import flag_closure
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def split_initial_load(
     common = -1
     for bits in small:
         common &= bits
-    core = coherence.closure(common, common, layout)
+    core = flag_closure.closure(common, common, layout)
     if core is None:
         return {}
     made: dict[int, tuple[Pass, ...]] = {}
@@ -46,7 +46,7 @@ def split_initial_load(
     for bits in small:
         layers = [Pass(0, core)]
         for group in _bundle_sets(bits & ~core, layout):
-            closed = coherence.closure(group, bits, layout)
+            closed = flag_closure.closure(group, bits, layout)
             if closed is None:
                 return {}
             layers.append(Pass(1 + (group & -group).bit_length(), closed))

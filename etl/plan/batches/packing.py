@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from etl.mapping.layout import Layout
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import flag_closure
 
 #: What to save: minutes at the rate limit ("budget"), or requests also within a minute ("strict").
 Packing = Literal["budget", "strict"]
@@ -108,7 +108,7 @@ def _make_cached_closure(layout: Layout) -> _Closure:
 
     def widen(bits: int, able: int) -> int | None:
         if (bits, able) not in known:
-            known[bits, able] = coherence.closure(bits, able, layout)
+            known[bits, able] = flag_closure.closure(bits, able, layout)
         return known[bits, able]
 
     return widen

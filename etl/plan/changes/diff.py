@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl.mapping.layout import WORD_BITS, Layout, Leaf
-from etl.model.columns import _ACCEPTED_SUFFIX, DEACTIVATED, ITEM, KEY, NEW, ROW, OWNED_ELSEWHERE, PARTIAL
+from etl.model.columns import _ACCEPTED_SUFFIX, DEACTIVATED, ITEM, KEY, NEW, OWNED_ELSEWHERE, PARTIAL, ROW
 from etl.model.tables import Records
-from etl.plan.changes import replaced_lists as whole
+from etl.plan.changes import replaced_lists
 from etl.plan.changes.absence import _ensure_deactivated_column, find_missing
-from etl.plan.rows.sendable import _sendable_leaves, _has_value, counts_as_change, leaf_value, suppressed_count
+from etl.plan.rows.sendable import _has_value, _sendable_leaves, counts_as_change, leaf_value, suppressed_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def compare(
     joined = _activate_reappeared(joined, layout)
     filled = {leaf.index: _has_value(leaf, layout) for leaf in layout.leaves}
     before = {name: name + _ACCEPTED_SUFFIX for name in columns}
-    joined = whole.fill_from_accepted(joined, layout, filled, before)
-    shrunk = whole.shrunk_lists(layout, filled, before)
+    joined = replaced_lists.fill_from_accepted(joined, layout, filled, before)
+    shrunk = replaced_lists.shrunk_lists(layout, filled, before)
     can = _sendable_leaves(layout, filled)
     if owned_elsewhere is not None:
         joined = joined.join(owned_elsewhere, on=KEY, how="left", maintain_order="left")

@@ -14,8 +14,8 @@ import polars as pl
 
 from etl.mapping.model import Limit, Mapping
 from etl.model.runs import Counts
-from etl.plan.changes import previous_file as history
 from etl.plan.changes.impact import MAX_EXAMPLES, Example, Impact, Tally
+from etl.plan.changes.previous_file import PreviousFile, shrink_warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class GuardInput:
     impact: Impact
     rejection_lines: pl.DataFrame  #: rejections
     full_file: bool  #: goes with FullFile=true
-    previous_file: history.PreviousFile | None
+    previous_file: PreviousFile | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _evaluate_shrink(guard_input: GuardInput) -> tuple[GuardResult, ...]:
     if before is None or bound.share is None:
         return ()
     limit = f"{(bound.share * 100).normalize():f} %"
-    doubts = history.shrink_warnings(guard_input.mapping, guard_input.counts.rows, before)
+    doubts = shrink_warnings(guard_input.mapping, guard_input.counts.rows, before)
     lost = max(0, before.rows - guard_input.counts.rows)
     verdicts = [GuardResult("shrink", lost, before.rows, limit, True, doubt) for doubt in doubts]
     return tuple(verdicts) or (GuardResult("shrink", lost, before.rows, limit, False, ""),)

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.mapping.layout import Leaf
 
 #: How many examples people are shown of a thing.
@@ -107,7 +107,7 @@ def display_value(value: Any, leaf: Leaf) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int) and leaf.field.type == "enum":
         names = {
-            number: name for name, number in contracts.load_contract().enums.get(str(leaf.field.inner_type), {}).items()
+            number: name for name, number in spec.load_contract().enums.get(str(leaf.field.inner_type), {}).items()
         }
         return names.get(value, str(value))
     if isinstance(value, Decimal):

@@ -18,8 +18,8 @@ from etl.mapping.layout import WORD_BITS, Layout, Leaf
 from etl.model.columns import DEACTIVATED, KEY
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.changes.impact import (
-    PRICE_CHANGE_BOUNDS,
     MAX_EXAMPLES,
+    PRICE_CHANGE_BOUNDS,
     Example,
     FieldChange,
     Impact,
@@ -27,7 +27,7 @@ from etl.plan.changes.impact import (
     display_key,
     display_value,
 )
-from etl.plan.rows import list_rules as elements
+from etl.plan.rows import list_rules
 
 _ACCEPTED_SUFFIX, _IS_ACCEPTED, _WAS_DEACTIVATED = "\x1fbefore", "\x1fseen", "\x1foff"
 
@@ -119,7 +119,7 @@ def _value_leaves(layout: Layout) -> list[Leaf]:
 
 def _list_parts(frame: pl.DataFrame, layout: Layout) -> Iterator[_Part]:
     """The elements of lists made of rows, where something tells them apart."""
-    told = elements.identifying_leaves(layout)
+    told = list_rules.identifying_leaves(layout)
     for column in layout.lists:
         inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
         (codes,) = told.get(column, [[]])

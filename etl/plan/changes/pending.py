@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from etl.mapping.layout import Layout
-from etl.model.columns import ORIGIN, ITEM, KEY, ROW, STATED
+from etl.model.columns import ITEM, KEY, ORIGIN, ROW, STATED
 from etl.model.schemas import no_origin
 from etl.model.tables import Records
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.contract.spec import Field
 from etl.mapping.layout import Leaf
 from etl.mapping.model import Column, Mapping, Scalar, Value, bind_pattern
@@ -139,7 +139,7 @@ def _cast(source: pl.Expr, source_type: pl.DataType, field: Field, failures: lis
             )
             message, hint = "is no time", "declare the column: {type: date}"
         case "enum":
-            values = contracts.load_contract().enums[str(field.inner_type)]
+            values = spec.load_contract().enums[str(field.inner_type)]
             known: dict[str, Scalar] = {}
             for name, number in values.items():
                 known[name] = known[str(number)] = name if field.wire_type == "name" else number

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from etl.contract import spec as contracts
+from etl.contract import spec
 from etl.mapping.layout import Layout, Leaf
 
 
@@ -79,7 +79,7 @@ def _element_identity(element: list[Leaf], layout: Layout) -> pl.Expr:
 
 def identifying_leaves(layout: Layout) -> dict[str, list[list[Leaf]]]:
     """By list: for each named element, or for the one template, the leaves that tell it apart."""
-    contract = contracts.load_contract()
+    contract = spec.load_contract()
     found: dict[str, dict[str, list[Leaf]]] = {}
     for leaf in layout.leaves:
         whole = layout.contract_paths.get(leaf.parent, "")

@@ -21,10 +21,9 @@ from etl.model.columns import DEACTIVATED, KEY, ROW
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records
 from etl.parallel import Submit, ordered_results, run_inline
-from etl.plan.rows import list_rules as elements
-from etl.plan.rows import sendable, transform, validate
+from etl.plan.rows import list_rules, sendable, transform, validate
 from etl.plan.rows.fingerprints import FingerprintIndex, is_row_per_record, supports_fingerprints
-from etl.plan.rows.validate import ValidatedRows, Columns
+from etl.plan.rows.validate import Columns, ValidatedRows
 
 _SLICE_SIZE = 20_000  #: records that are hashed at a time
 
@@ -163,7 +162,7 @@ def read_records(
     ):
         sieve = FingerprintIndex(accepted_records, layout, salt, submit)
     free = is_blocked | pl.col(KEY).is_in(pending_keys.implode())
-    for flaw in elements.violations(layout):
+    for flaw in list_rules.violations(layout):
         free = free | flaw.condition
     nothing = _Duplicates(pl.Series(dtype=pl.UInt64), {})
     judge = _RecordReader(columns, mapping, layout, sieve if is_row_per_record(layout) else None, free, nothing)
@@ -173,7 +172,9 @@ def read_records(
         if judge.fingerprint_index is not None:
             sieve = FingerprintIndex(accepted_records, layout, salt, submit)
         heap = _read_once(
-            reading.frames(submit), replace(judge, fingerprint_index=judge.fingerprint_index and sieve, duplicates=twice), submit
+            reading.frames(submit),
+            replace(judge, fingerprint_index=judge.fingerprint_index and sieve, duplicates=twice),
+            submit,
         )
     rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
     records, late = transform.build_records(rows, layout)

@@ -15,8 +15,7 @@ from etl.mapping.model import Mapping, match_pattern
 from etl.model.columns import ITEM, KEY, ROW
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
-from etl.plan.rows import convert
-from etl.plan.rows import list_rules as elements
+from etl.plan.rows import convert, list_rules
 from etl.plan.rows.cells import parse_text, to_wire_scale
 
 #: Separates the parts of a key; no cell holds it, see `_key`.
@@ -51,7 +50,7 @@ def build_records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejectio
     late: list[pl.DataFrame] = []
     if layout.unit_list:
         rows = _unify_item_fields(rows, layout, late)
-    for flaw in elements.violations(layout):
+    for flaw in list_rules.violations(layout):
         bad_records = rows.filter(flaw.condition)
         if bad_records.height:
             late.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl.errors import InvalidFileError
-from etl.mapping import text as text_module
 from etl.mapping.model import Column, Mapping, Node, Rule, Value, match_pattern
+from etl.mapping.text import WHITESPACE
 from etl.model import schemas
 from etl.model.columns import ROW
 from etl.model.tables import Rejections
@@ -150,7 +150,7 @@ def resolve_columns(header: Sequence[str], mapping: Mapping) -> Columns:
 
     Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
     """
-    bare = {name: unicodedata.normalize("NFC", name.strip(text_module.WHITESPACE)) for name in header}
+    bare = {name: unicodedata.normalize("NFC", name.strip(WHITESPACE)) for name in header}
     present = list(bare.values())
     renames: dict[str, str] = {}
     for column in mapping.columns.values():

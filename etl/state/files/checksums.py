@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError
 from etl.state.ledger.facade import Ledger
 
@@ -18,15 +18,15 @@ def save_digests(ledger: Ledger, paths: Iterable[Path]) -> None:
     """Files that are written and synced. Raises StateError."""
     digests = {}
     for path in paths:
-        with durable.translate_os_errors(path):
-            digests[path] = durable.digest(path)
+        with filesystem.translate_os_errors(path):
+            digests[path] = filesystem.digest(path)
     ledger.save_digests(digests)
 
 
 def matches_digest(ledger: Ledger, path: Path) -> bool:
     """Whether a file is there, and as it was noted."""
     try:
-        digest = durable.digest(path)
+        digest = filesystem.digest(path)
     except OSError:
         return False
     return ledger.find_digest(path) in (None, digest)

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl import filesystem as durable
+from etl import filesystem
 
 if TYPE_CHECKING:
     pass
@@ -46,11 +46,11 @@ def preserve_for_undo(state: Path, run_id: str, archive: Path) -> None:
         if name.exists()
     ]
     if kept:
-        durable.make_folder(folder)
+        filesystem.make_folder(folder)
         for found in kept:
             with contextlib.suppress(FileExistsError):
                 os.link(found, folder / found.name)
-        durable.sync_folder(folder)
+        filesystem.sync_folder(folder)
 
 
 def list_undo_files(archive: Path) -> list[Path]:

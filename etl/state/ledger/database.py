@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError
 from etl.state.ledger import seal
 
@@ -75,7 +75,7 @@ class Database:
         self._connections: list[Connection] = []
         self._idle_connections: list[Connection] = []
         self._write_lock = threading.Lock()  # of the writing threads; SQLite would let them poll for it
-        with durable.translate_os_errors(path):
+        with filesystem.translate_os_errors(path):
             self._seal_handle = None if read_only else os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # see `seal.put`
 
     @contextmanager

@@ -26,12 +26,12 @@ from typing import Any
 
 from etl.errors import InternalError
 from etl.model.runs import Chunk, ChunkState, Counts, Job, Overlay, RecordError, Run, RunState, Submission
-from etl.state.ledger import overlays as ledger_overlays
-from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
 from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
 from etl.state.ledger.jobs import JobStore
 from etl.state.ledger.meta import FINAL_RUN_STATES
+from etl.state.ledger.overlays import read_overlay_of_run, read_overlays
+from etl.state.ledger.rows import chunk_from_row, chunk_to_row, run_from_row, run_to_row, to_stored_path
 
 #: States in which a chunk has ended, for `AMONG`.
 _FINAL_CHUNK_STATES = json_list(state for state in ChunkState if state.is_final)
@@ -75,13 +75,13 @@ class Ledger(JobStore):
         """A claimed file has its run."""
         started = datetime.fromtimestamp(self._clock(), UTC)
         with self.database.write() as db:
-            db.insert("runs", ledger_rows.run_to_row(run, self.state_folder, started))
+            db.insert("runs", run_to_row(run, self.state_folder, started))
 
     def save_plan(
         self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED
     ) -> None:
         """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
-        rows = [ledger_rows.chunk_to_row(chunk, self.state_folder) for chunk in chunks]
+        rows = [chunk_to_row(chunk, self.state_folder) for chunk in chunks]
         with self.database.write() as db:
             self._update_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
             db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
@@ -122,7 +122,7 @@ class Ledger(JobStore):
                 state,
                 ended=ended,
                 error=error,
-                archive=ledger_rows.to_stored_path(archive, self.state_folder),
+                archive=to_stored_path(archive, self.state_folder),
                 **(asdict(counts) if counts else {}),
             )
             if state is RunState.COMPLETED:
@@ -136,23 +136,19 @@ class Ledger(JobStore):
         wanted = {clause: value for clause, value in wanted.items() if value is not None}
         sql = f"SELECT * FROM runs WHERE {' AND '.join(('1', *wanted))} ORDER BY seq DESC LIMIT ?"
         with self.database.read() as db:
-            return tuple(
-                ledger_rows.run_from_row(row, self.state_folder) for row in db.execute(sql, (*wanted.values(), limit))
-            )
+            return tuple(run_from_row(row, self.state_folder) for row in db.execute(sql, (*wanted.values(), limit)))
 
     def find_run(self, run_id: str) -> Run | None:
         """One run, or None."""
         with self.database.read() as db:
             row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-            return ledger_rows.run_from_row(row, self.state_folder) if row else None
+            return run_from_row(row, self.state_folder) if row else None
 
     def list_open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended, oldest first: what a start goes on with."""
         sql = f"SELECT * FROM runs WHERE state NOT {IN_JSON} ORDER BY seq"
         with self.database.read() as db:
-            return tuple(
-                ledger_rows.run_from_row(row, self.state_folder) for row in db.execute(sql, (FINAL_RUN_STATES,))
-            )
+            return tuple(run_from_row(row, self.state_folder) for row in db.execute(sql, (FINAL_RUN_STATES,)))
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
@@ -161,7 +157,7 @@ class Ledger(JobStore):
         sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {IN_JSON} ORDER BY number"
         with self.database.read() as db:
             rows = db.execute(sql, (run_id, _FINAL_CHUNK_STATES if unfinished else json_list(())))
-            return tuple(ledger_rows.chunk_from_row(row, self.state_folder) for row in rows)
+            return tuple(chunk_from_row(row, self.state_folder) for row in rows)
 
     def mark_sending(self, chunk: Chunk) -> Chunk:
         """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
@@ -302,7 +298,7 @@ class Ledger(JobStore):
                 job_status=job_status if job_status is not None else chunk.job_status,
                 not_before=None,
             )
-            db.insert("chunks", *(ledger_rows.chunk_to_row(part, self.state_folder) for part in numbered))
+            db.insert("chunks", *(chunk_to_row(part, self.state_folder) for part in numbered))
         return numbered
 
     def list_record_errors(self, run_id: str) -> tuple[RecordError, ...]:
@@ -330,12 +326,12 @@ class Ledger(JobStore):
     def overlays(self, feed: str) -> tuple[Overlay, ...]:
         """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
         with self.database.read() as db:
-            return ledger_overlays.read_overlays(db, feed, self.state_folder)
+            return read_overlays(db, feed, self.state_folder)
 
     def overlay_of_run(self, run_id: str) -> Overlay:
         """What one run has had accepted, whether or not it is part of the base by now."""
         with self.database.read() as db:
-            return ledger_overlays.read_overlay_of_run(db, run_id, self.state_folder)
+            return read_overlay_of_run(db, run_id, self.state_folder)
 
     def replace_base(self, feed: str, generation: str | None, run_ids: Iterable[str]) -> None:
         """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
@@ -362,7 +358,7 @@ class Ledger(JobStore):
 
     def _update_chunk(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
         updated = replace(chunk, **values)
-        row = ledger_rows.chunk_to_row(updated, self.state_folder)
+        row = chunk_to_row(updated, self.state_folder)
         stored = {name: row[name] for name in values}
         here = f"run = ? AND number = ? AND state {IN_JSON}"
         if db.update("chunks", stored, here, chunk.run, chunk.number, json_list(allowed)) != 1:

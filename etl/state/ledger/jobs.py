@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from etl.model.runs import Chunk
-from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
 from etl.state.ledger.database import IN_JSON, json_list
 from etl.state.ledger.meta import MetaStore
+from etl.state.ledger.rows import chunk_from_row
 
 _RESTART_PREFIX = "restart:"
 
@@ -53,7 +53,7 @@ class JobStore(MetaStore):
         """The chunk that a job was for."""
         with self.database.read() as db:
             row = db.execute("SELECT * FROM chunks WHERE job_id = ?", (job_id,)).fetchone()
-            return ledger_rows.chunk_from_row(row, self.state_folder) if row else None
+            return chunk_from_row(row, self.state_folder) if row else None
 
     def find_newer_chunk(self, chunk: Chunk, operations: Collection[str]) -> Chunk | None:
         """A chunk that was sent, or is about to be, after this one and may hold keys of it."""
@@ -66,7 +66,7 @@ class JobStore(MetaStore):
         given = (json_list(operations), chunk.run, chunk.wave, chunk.origin, chunk.number, chunk.sent_at or 0.0)
         with self.database.read() as db:
             row = db.execute(sql, given).fetchone()
-            return ledger_rows.chunk_from_row(row, self.state_folder) if row else None
+            return chunk_from_row(row, self.state_folder) if row else None
 
     def save_restart(self, restart: JobRestart) -> None:
         """Note a restart, or what has come of it."""

@@ -10,9 +10,9 @@ from typing import Self
 
 from etl.errors import StateError
 from etl.model.runs import Run, RunState
-from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
 from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
+from etl.state.ledger.rows import run_from_row, to_stored_path
 
 #: States in which a run has ended, for `AMONG`.
 FINAL_RUN_STATES = json_list(state for state in RunState if state.is_final)
@@ -69,10 +69,7 @@ class MetaStore:
 
     def save_digests(self, digests: Mapping[Path, str]) -> None:
         """What files of the folder hold, as SHA-256."""
-        rows = [
-            {"path": ledger_rows.to_stored_path(path, self.state_folder), "digest": digest}
-            for path, digest in digests.items()
-        ]
+        rows = [{"path": to_stored_path(path, self.state_folder), "digest": digest} for path, digest in digests.items()]
         if rows:
             with self.database.write() as db:
                 db.insert("files", *rows, replace=True)
@@ -81,7 +78,7 @@ class MetaStore:
         """What a file was noted to hold; None when it was not."""
         with self.database.read() as db:
             found: str | None = db.scalar(
-                "SELECT digest FROM files WHERE path = ?", ledger_rows.to_stored_path(path, self.state_folder)
+                "SELECT digest FROM files WHERE path = ?", to_stored_path(path, self.state_folder)
             )
         return found
 
@@ -89,7 +86,7 @@ class MetaStore:
         """Of files that are gone and not needed; only when nothing is being worked."""
         with self.database.write() as db:
             kept = [path for (path,) in db.execute("SELECT path FROM files")]
-            wanted = {ledger_rows.to_stored_path(path, self.state_folder) for path in needed_paths}
+            wanted = {to_stored_path(path, self.state_folder) for path in needed_paths}
             gone = [path for path in kept if path not in wanted and not (self.state_folder / path).exists()]
             db.execute(f"DELETE FROM files WHERE path {IN_JSON}", (json_list(gone),))
 
@@ -117,7 +114,7 @@ class MetaStore:
     def _select_runs(self, condition: str, value: str) -> tuple[Run, ...]:
         with self.database.read() as db:
             rows = db.execute(f"SELECT * FROM runs WHERE {condition} ORDER BY seq", (value,))
-            return tuple(ledger_rows.run_from_row(row, self.state_folder) for row in rows)
+            return tuple(run_from_row(row, self.state_folder) for row in rows)
 
     def has_run_since(self, file: str, since: float) -> bool:
         """Whether a run of a file of this name was opened at that time (epoch seconds) or later."""
@@ -135,10 +132,7 @@ class MetaStore:
         """Whether another run that has not ended needs the claimed file of this one."""
         sql = f"SELECT 1 FROM runs WHERE claimed = ? AND id != ? AND state NOT {IN_JSON} LIMIT 1"
         with self.database.read() as db:
-            return (
-                db.scalar(sql, ledger_rows.to_stored_path(run.claimed, self.state_folder), run.id, FINAL_RUN_STATES)
-                is not None
-            )
+            return db.scalar(sql, to_stored_path(run.claimed, self.state_folder), run.id, FINAL_RUN_STATES) is not None
 
     def bind_target(self, target: str) -> None:
         """Bind the folder to one catalogue. Raises StateError when it belongs to another."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from etl.model.runs import AcceptedRange, Overlay
-from etl.state.ledger import rows as ledger_rows
+from etl.state.ledger import rows
 from etl.state.ledger.database import Connection
 
 #: With this severity a record was imported in part; with a higher one it was not.
@@ -43,7 +43,7 @@ def _select_overlays(db: Connection, condition: str, value: str, state: Path) ->
             partly[run, origin].add(key)
     ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
     for row in accepted:
-        chunk = ledger_rows.chunk_from_row(row, state)
+        chunk = rows.chunk_from_row(row, state)
         place = chunk.run, chunk.origin
         found = AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
         ranges[chunk.run].append(found)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from etl.model.runs import PROCESSED_STATES, Run
-from etl.state.ledger import rows as ledger_rows
 from etl.state.ledger import schema
 from etl.state.ledger.database import IN_JSON, Database, json_list
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.meta import FINAL_RUN_STATES
+from etl.state.ledger.rows import run_from_row
 
 
 def find_existing_runs(database: Database, run_ids: Collection[str]) -> set[str]:
@@ -76,7 +76,7 @@ def list_deletable_runs(ledger: Ledger, before: str, limit: int) -> list[Run]:
     """
     with ledger.database.read() as db:
         rows = db.execute(sql, (FINAL_RUN_STATES, before, json_list(PROCESSED_STATES), limit))
-        return [ledger_rows.run_from_row(row, ledger.state_folder) for row in rows]
+        return [run_from_row(row, ledger.state_folder) for row in rows]
 
 
 def delete_runs(database: Database, run_ids: Collection[str]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.errors import StateError
 
 
@@ -28,18 +28,18 @@ def write_seal(ledger: Path, handle: int) -> None:
     Who has connections to the ledger must not open and close it here: with the first handle that is closed a process
     gives up all its locks on a file, SQLite's among them, and another process would take itself for the only one.
     """
-    with durable.translate_os_errors(ledger), open(handle, "rb", closefd=False) as file:
+    with filesystem.translate_os_errors(ledger), open(handle, "rb", closefd=False) as file:
         file.seek(0)
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.fstat(handle).st_size}
-    durable.write_atomically(seal_path(ledger), json.dumps(found).encode())
+    filesystem.write_atomically(seal_path(ledger), json.dumps(found).encode())
 
 
 def remove_seal(ledger: Path) -> None:
     """The file is about to change. Raises StateError."""
     seal = seal_path(ledger)
-    with durable.translate_os_errors(seal):
+    with filesystem.translate_os_errors(seal):
         seal.unlink(missing_ok=True)
-        durable.sync_folder(seal.parent)
+        filesystem.sync_folder(seal.parent)
 
 
 def has_seal(ledger: Path) -> bool:
@@ -55,10 +55,10 @@ def check_seal(ledger: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise durable.disk_error(error, seal) from error
+        raise filesystem.disk_error(error, seal) from error
     try:
         found = json.loads(said)
-        fits = found == {"sha256": durable.digest(ledger), "bytes": ledger.stat().st_size}
+        fits = found == {"sha256": filesystem.digest(ledger), "bytes": ledger.stat().st_size}
     except (OSError, ValueError):
         fits = False
     if not fits:

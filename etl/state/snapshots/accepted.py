@@ -14,11 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from etl import filesystem as durable
+from etl import filesystem
 from etl.mapping.layout import WORD_BITS, Layout, own_set_columns, unpack
-from etl.model import columns as columns_module
-from etl.model import schemas
-from etl.model.columns import ORIGIN, DEACTIVATED, ITEM, KEY, ROW, PARTIAL
+from etl.model import columns, schemas
+from etl.model.columns import DEACTIVATED, ITEM, KEY, ORIGIN, PARTIAL, ROW
 from etl.model.runs import AcceptedRange, Overlay, Run
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
@@ -117,7 +116,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Whole or not at all, synced. Raises StateError."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=1)
-    durable.write_atomically(path, buffer.getvalue())
+    filesystem.write_atomically(path, buffer.getvalue())
 
 
 def base_path(state: Path, feed: str, generation: str) -> Path:
@@ -165,7 +164,7 @@ def build_pending_records(accepted_records: pl.DataFrame, unaccepted_rows: pl.Da
     data columns, and for each of these whether it was said (`etl.plan.changes.pending.SAID`)."""
     united = _one_row_per_key(unaccepted_rows)
     names, _, went = _overlay_columns(united)
-    said = united.select(KEY, *(went(name).alias(columns_module.STATED + name) for name in names))
+    said = united.select(KEY, *(went(name).alias(columns.STATED + name) for name in names))
     whole = overlay_records(accepted_records.lazy(), unaccepted_rows).collect().drop(DEACTIVATED, PARTIAL, strict=False)
     return whole.join(said, on=KEY, how="left", maintain_order="left")
 
@@ -334,15 +333,15 @@ def _cast_column(name: str, old_dtype: pl.DataType, dtype: pl.DataType) -> pl.Ex
 def link_base(state: Path, feed: str, name: str, generation: str) -> str:
     """The same base under the name of a new one; its file name. Raises OSError."""
     path = base_path(state, feed, f"{name}.parquet")
-    durable.hard_link(base_path(state, feed, generation), path)
+    filesystem.hard_link(base_path(state, feed, generation), path)
     return path.name
 
 
 def write_base(state: Path, feed: str, name: str, records: pl.LazyFrame) -> str:
     """Write a new base; its file name. Nothing counts before the ledger says so. Raises StateError."""
     path = base_path(state, feed, f"{name}.parquet")
-    durable.make_folder(path.parent)
-    with durable.open_atomically(path) as half:
+    filesystem.make_folder(path.parent)
+    with filesystem.open_atomically(path) as half:
         try:
             records.sink_parquet(half, compression="zstd", compression_level=1)
         except pl.exceptions.ComputeError as error:  # how polars wraps what the system says of a write

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply import actions as moves
+from etl.apply import actions
 from etl.errors import ConnectHttpError, ConnectUnreachableError
 from etl.model.runs import ChunkState, RunState
 from etl.sandbox import Fault, SandboxSettings
@@ -53,7 +53,7 @@ def test_unnamed_bad_row_is_found_by_halving(tmp_path: Path) -> None:
 
 def test_the_search_for_unnamed_rows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the set number of halvings the rest fails, unaccepted, instead of eating the budget."""
-    monkeypatch.setattr(moves, "MOST_HALVES", 1)
+    monkeypatch.setattr(actions, "MOST_HALVES", 1)
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0006",), name_row=False, times=0))
         on.plan(parts(1, 8))
@@ -227,7 +227,7 @@ def test_a_header_that_is_refused_does_not_use_up_the_budget(tmp_path: Path) -> 
         on.plan(parts(1, 200), parts(201, 200))
         assert on.go()
         assert on.accepted() == on.stored() == set()
-        assert on.posts() <= 2 + 2 * moves.MAX_HALVINGS_WITHOUT_SUCCESS
+        assert on.posts() <= 2 + 2 * actions.MAX_HALVINGS_WITHOUT_SUCCESS
 
 
 def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:

@@ -12,12 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from etl import formats
-from etl import thread_pool as abreast
+from etl import formats, thread_pool
 from etl.errors import InvalidFileError
-from etl.formats.text import header
-from etl.formats.text import polars_reader as fast
-from etl.formats.text import reader as delimited
+from etl.formats.text import header, polars_reader, reader
 from etl.formats.text.line_source import open_line_source
 from etl.model.tables import Dialect, Table
 
@@ -50,7 +47,7 @@ def test_fast_and_tolerant_agree_on_any_bytes(tmp_path: Path, body: list[bytes],
     for final in (True, False):
         dialect = Dialect(delimiter=";", encoding=encoding, final_newline=final)
         try:
-            safe = delimited.read_tolerantly(path, dialect, LIMITS)
+            safe = reader.read_tolerantly(path, dialect, LIMITS)
         except InvalidFileError as error:
             with pytest.raises(InvalidFileError, match=re.escape(error.message)):
                 formats.read_table(path, dialect)
@@ -104,12 +101,12 @@ def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, 
     path.write_bytes((end.join(lines) + end).encode(encoding))
     dialect = Dialect(delimiter=";", encoding=encoding)
     for limits in (LIMITS, SMALL):
-        with open_line_source(path, dialect, limits) as feed, abreast.thread_pool() as start:
+        with open_line_source(path, dialect, limits) as feed, thread_pool.thread_pool() as start:
             names = header.read_header(feed, iter(feed))
-            proved = fast.ProvenPrefix(feed.bom_size, feed.line_count)
-            found = pl.concat(fast.read_proven(feed, names, proved, start))
+            proved = polars_reader.ProvenPrefix(feed.bom_size, feed.line_count)
+            found = pl.concat(polars_reader.read_proven(feed, names, proved, start))
         assert proved.is_complete
-        safe = delimited.read_tolerantly(path, dialect, limits)
+        safe = reader.read_tolerantly(path, dialect, limits)
         assert found.equals(safe.frame)
         assert proved.rows == safe.rows == 5000
 
@@ -125,10 +122,10 @@ def test_what_cannot_be_proved_ends_the_blocks_begun_ahead(tmp_path: Path, odd: 
     path = tmp_path / "x.csv"
     path.write_bytes("\n".join(lines).encode("cp1252"))
     dialect = Dialect(delimiter=";", encoding="windows-1252")
-    reading = delimited.TextFile(path, dialect, formats.ReadLimits(block_bytes=2000))
-    with abreast.thread_pool() as start:
+    reading = reader.TextFile(path, dialect, formats.ReadLimits(block_bytes=2000))
+    with thread_pool.thread_pool() as start:
         found = pl.concat(reading.frames(start))
-    safe = delimited.read_tolerantly(path, dialect, LIMITS)
+    safe = reader.read_tolerantly(path, dialect, LIMITS)
     assert found.equals(safe.frame)
     assert reading.malformed.frame.equals(safe.malformed.frame)
     assert reading.rows == safe.rows

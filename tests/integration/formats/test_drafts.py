@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from etl import formats
-from etl.cli import init as draft
-from etl.mapping import load as mapping_file
-from etl.plan import build as plan
+from etl.cli import init
+from etl.mapping import load
+from etl.plan import build
 from tests.support.builders import TERMS, nothing
 
 STOCK = {"WarehouseCode": "{value: A}", "LocationCode": "{value: B}"}
@@ -71,7 +71,7 @@ def test_draft(samples: Path, tmp_path: Path, name: str) -> None:
     path = next(samples.glob(f"A_ecommerce/*/{name}"), None)
     if path is None:
         pytest.skip(f"no real export {name}")
-    text = draft.draft_mapping(path, None)
+    text = init.draft_mapping(path, None)
     wanted = EXPORTS[name]
     if wanted is None:
         assert "# Before `etl check` passes" in text
@@ -82,8 +82,8 @@ def test_draft(samples: Path, tmp_path: Path, name: str) -> None:
         text = re.sub(rf"# TODO {field}: .*", f"{field}: {value}", text)
     made = tmp_path / "draft.yaml"
     made.write_text(text, encoding="utf-8")
-    mapping = mapping_file.load_mapping(made)
+    mapping = load.load_mapping(made)
     table = formats.read_table(path, mapping.source.dialect)
-    counts = plan.build_plan(table, mapping, nothing(), TERMS).counts
+    counts = build.build_plan(table, mapping, nothing(), TERMS).counts
     assert counts.rows - counts.rejected == counts.new + counts.unchanged
     assert counts.rejected == REJECTED.get(name, 0)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from etl import formats
 from etl.formats.excel import workbook
 from etl.model.tables import Dialect, Rejections, Table
-from etl.plan import build as planner
-from etl.plan import requests as sending
+from etl.plan import build
+from etl.plan.requests import make_requests
 from tests.support.builders import TERMS, mapping, nothing
 
 #: `make metamorphic` asks for 500.
@@ -62,8 +62,7 @@ def requests(table: Table, dialect: Dialect) -> list[tuple[Any, bytes]]:
     """Headers and payloads of the plan."""
     feed = replace(FEED, source=replace(FEED.source, dialect=dialect))
     return [
-        (request.header, request.payload)
-        for request in sending.make_requests(planner.build_plan(table, feed, nothing(), TERMS))
+        (request.header, request.payload) for request in make_requests(build.build_plan(table, feed, nothing(), TERMS))
     ]
 
 

@@ -18,7 +18,7 @@ import pytest
 from etl import formats
 from etl.errors import InvalidFileError
 from etl.formats.excel.sheet import WorkbookError
-from etl.formats.excel.workbook import WorkbookRequest, write_table, open_sheet
+from etl.formats.excel.workbook import WorkbookRequest, open_sheet, write_table
 from etl.model.tables import Dialect, Table
 
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[3].parent / "shared" / "samples")

@@ -10,7 +10,7 @@ import pytest
 
 from etl import formats
 from etl.errors import InvalidFileError
-from etl.formats.text import reader as delimited
+from etl.formats.text import reader
 from etl.model.tables import Dialect
 
 
@@ -36,7 +36,7 @@ def test_sweep(tmp_path: Path, end: str, quoting: int, count: int) -> None:
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
         try:
-            table = delimited.read_tolerantly(path, dialect, formats.ReadLimits())
+            table = reader.read_tolerantly(path, dialect, formats.ReadLimits())
         except InvalidFileError:
             continue
         got = [row[1:] for row in table.frame.iter_rows()]

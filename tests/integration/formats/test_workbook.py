@@ -13,7 +13,7 @@ import xlsxwriter
 
 from etl import formats
 from etl.errors import InvalidFileError
-from etl.formats.excel import cell_text as cells
+from etl.formats.excel import cell_text
 from etl.model.tables import Dialect, Table
 
 EXCEL = Dialect(format="excel")
@@ -214,13 +214,13 @@ def test_a_workbook_cut_anywhere_is_refused(book: Callable[..., Path], tmp_path:
 )
 def test_number_formats(stored: str, code: str, shown: str) -> None:
     """What a stored number looks like under a number format."""
-    assert cells.number_text(stored, code, epoch_1904=False) == shown
+    assert cell_text.number_text(stored, code, epoch_1904=False) == shown
 
 
 def test_a_day_that_never_was() -> None:
     """Excel's 29 February 1900 is refused and not moved."""
     with pytest.raises(ValueError):
-        cells.number_text("60", "yyyy-mm-dd", epoch_1904=False)
+        cell_text.number_text("60", "yyyy-mm-dd", epoch_1904=False)
 
 
 def test_the_epoch_survives_an_extension(book: Callable[..., Path]) -> None:
@@ -247,7 +247,7 @@ def test_the_epoch_survives_an_extension(book: Callable[..., Path]) -> None:
 )
 def test_days_that_are_stored_as_text(stored: str, code: str, shown: str) -> None:
     """They look as their number format shows them, like any other day."""
-    assert cells.datetime_text(stored, code) == shown
+    assert cell_text.datetime_text(stored, code) == shown
 
 
 def test_names_of_the_mapping_count_from_column_a(book: Callable[..., Path]) -> None:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl.errors import InvalidFileError
-from etl.formats.excel import cell_text as cells
 from etl.formats.excel import xlsx, xlsx_strings
+from etl.formats.excel.cell_text import format_kind
 from etl.formats.excel.sheet import Sheet, WorkbookError
-from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, write_table, open_sheet
+from etl.formats.excel.workbook import WorkbookAnswer, WorkbookRequest, open_sheet, write_table
 from etl.formats.excel.xlsx_blocks import PatternMismatch
 from etl.formats.excel.xlsx_cell_texts import cell_texts
 from etl.formats.excel.xlsx_cells import WorkbookData, cell_text
@@ -296,7 +296,7 @@ def test_texts_of_many_cells_are_those_of_one_at_a_time(values: list[tuple[str, 
     values = [value for value in values if value[0] != "s" or value[1] in ("0", "1", "7")]
     schema = dict.fromkeys(("kind", "raw", "code"), pl.String)
     frame = pl.DataFrame(values, schema, orient="row")
-    hows = pl.Series("how", [cells.format_kind(code) for code in frame["code"]], pl.String)
+    hows = pl.Series("how", [format_kind(code) for code in frame["code"]], pl.String)
     found = cell_texts(frame.with_columns(hows), BOOK)
     for (kind, raw, code), text, fault in zip(values, found["text"], found["fault"], strict=True):
         try:

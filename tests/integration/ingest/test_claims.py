@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from etl import filesystem as durable
-from etl import open_writers as writers
+from etl import filesystem, open_writers
 from etl.errors import StateError
-from etl.ingest import claims as inbox
-from etl.ingest import scan
+from etl.ingest import claims, scan
 from etl.shutdown import ShutdownEvent
 from etl.state.files import archive
 
@@ -43,17 +41,17 @@ def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
     box, state = tmp_path / "inbox", tmp_path / "var"
     (box / "erp").mkdir(parents=True)
     (box / "erp" / "p.csv").write_text("x;y")
-    file = inbox.claim(box, "erp/p.csv", state, "r1")
+    file = claims.claim(box, "erp/p.csv", state, "r1")
     assert file is not None
     assert (file.name, file.size, len(file.digest)) == ("erp/p.csv", 3, 64)
     assert scan.scan(box) == {}
-    assert inbox.claimed_files(state) == {"r1": file.path}
+    assert claims.claimed_files(state) == {"r1": file.path}
     assert file.path.relative_to(archive.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
-    kept = inbox.archive_file(file.path, folder, state)
+    kept = claims.archive_file(file.path, folder, state)
     assert kept == state / "archive" / "2026-03-01" / "r1" / "p.csv"
-    assert inbox.archive_file(file.path, folder, state) == kept
-    assert inbox.claimed_files(state) == {}
+    assert claims.archive_file(file.path, folder, state) == kept
+    assert claims.claimed_files(state) == {}
     assert not archive.claim_folder(state, "r1").exists()
 
 
@@ -69,9 +67,9 @@ def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> 
     path.write_text("half")
     before = settled(path)
     path.write_text("half and more")
-    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", before) is None
+    assert claims.claim(box, "a.csv", tmp_path / "var", "r1", before) is None
     assert scan.scan(box).keys() == {"a.csv"}
-    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(path)) is not None
+    assert claims.claim(box, "a.csv", tmp_path / "var", "r1", settled(path)) is not None
 
 
 @pytest.mark.parametrize("what", ["link", "pipe", "folder"])
@@ -93,8 +91,8 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
     else:
         (box / "erp").rmdir()
         (box / "erp").symlink_to(outside)
-    assert inbox.claim(box, "erp/p.csv", state, "r1", settled) is None
-    assert inbox.claimed_files(state) == {}
+    assert claims.claim(box, "erp/p.csv", state, "r1", settled) is None
+    assert claims.claimed_files(state) == {}
     assert (outside / "p.csv").read_text() == "abc"
     assert path.is_symlink() or path.exists() or what == "folder"
 
@@ -102,10 +100,10 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
 def test_what_was_moved_has_to_be_what_was_looked_at() -> None:
     """Within a file system the inode tells; a copy has another one."""
     look = scan.FileStat(3, 5, 7)
-    assert inbox._is_same_file(look, look, renamed=True)
-    assert not inbox._is_same_file(look, scan.FileStat(3, 5, 8), renamed=True)
-    assert inbox._is_same_file(look, scan.FileStat(3, 5, 8), renamed=False)
-    assert not inbox._is_same_file(look, scan.FileStat(4, 5, 8), renamed=False)
+    assert claims._is_same_file(look, look, renamed=True)
+    assert not claims._is_same_file(look, scan.FileStat(3, 5, 8), renamed=True)
+    assert claims._is_same_file(look, scan.FileStat(3, 5, 8), renamed=False)
+    assert not claims._is_same_file(look, scan.FileStat(4, 5, 8), renamed=False)
 
 
 def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
@@ -115,11 +113,11 @@ def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
     with (box / "a.csv").open("w") as writer:
         writer.write("half")
         writer.flush()
-        assert writers.has_writer(box / "a.csv")
-        assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is None
+        assert open_writers.has_writer(box / "a.csv")
+        assert claims.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is None
         assert scan.scan(box).keys() == {"a.csv"}
-    assert writers.has_writer(box / "a.csv") is False
-    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is not None
+    assert open_writers.has_writer(box / "a.csv") is False
+    assert claims.claim(box, "a.csv", tmp_path / "var", "r1", settled(box / "a.csv")) is not None
     assert not (tmp_path / "var" / "claimed" / "r2").exists()
 
 
@@ -129,13 +127,13 @@ def test_companions_come_along_and_are_filed_away(tmp_path: Path) -> None:
     (box / "erp").mkdir(parents=True)
     (box / "erp" / "a.csv").write_text("x")
     (box / "erp" / "a.csv.ok").touch()
-    file = inbox.claim(box, "erp/a.csv", state, "r1", companions=["erp/a.csv.ok"])
+    file = claims.claim(box, "erp/a.csv", state, "r1", companions=["erp/a.csv.ok"])
     assert file is not None
     assert scan.scan(box) == {}
-    assert inbox.claimed_files(state) == {"r1": file.path}
-    assert inbox.incomplete_claims(state) == []
+    assert claims.claimed_files(state) == {"r1": file.path}
+    assert claims.incomplete_claims(state) == []
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
-    inbox.archive_file(file.path, folder, state)
+    claims.archive_file(file.path, folder, state)
     assert {path.name for path in folder.iterdir()} == {"a.csv", "a.csv.ok"}
     assert not archive.claim_folder(state, "r1").exists()
 
@@ -146,14 +144,14 @@ def test_an_interrupted_claim_gives_its_companions_back(tmp_path: Path) -> None:
     box.mkdir()
     (box / "a.csv").write_text("x")
     (box / "a.csv.ok").write_text("done")
-    assert inbox.claim(box, "b.csv", state, "r1", companions=["a.csv.ok"]) is None
+    assert claims.claim(box, "b.csv", state, "r1", companions=["a.csv.ok"]) is None
     assert (box / "a.csv.ok").exists()
     waiting = archive.claim_folder(state, "r2") / ".done" / "a.csv.ok"
-    durable.move(box / "a.csv.ok", waiting)
-    assert inbox.incomplete_claims(state) == ["r2"]
-    inbox.restore_companions(state, "r2", box)
+    filesystem.move(box / "a.csv.ok", waiting)
+    assert claims.incomplete_claims(state) == ["r2"]
+    claims.restore_companions(state, "r2", box)
     assert (box / "a.csv.ok").read_text() == "done"
-    assert inbox.incomplete_claims(state) == []
+    assert claims.incomplete_claims(state) == []
     assert list((state / "claimed").iterdir()) == []
 
 
@@ -162,22 +160,22 @@ def test_a_file_goes_back_unless_a_newer_one_stands_there(tmp_path: Path) -> Non
     box, state = tmp_path / "inbox", tmp_path / "var"
     box.mkdir()
     (box / "a.csv").write_text("old")
-    file = inbox.claim(box, "a.csv", state, "r1")
+    file = claims.claim(box, "a.csv", state, "r1")
     assert file is not None
     (box / "a.csv").write_text("new")
-    assert not inbox.return_to_inbox(file.path, state, "r1", box)
+    assert not claims.return_to_inbox(file.path, state, "r1", box)
     (box / "a.csv").unlink()
-    assert inbox.return_to_inbox(file.path, state, "r1", box)
+    assert claims.return_to_inbox(file.path, state, "r1", box)
     assert (box / "a.csv").read_text() == "old"
-    assert inbox.claimed_files(state) == {}
+    assert claims.claimed_files(state) == {}
 
 
 def test_a_file_taken_by_somebody_else_is_no_error(tmp_path: Path) -> None:
     """Two processes may see the same file; one gets it, the other nothing."""
     box = tmp_path / "inbox"
     box.mkdir()
-    assert inbox.claim(box, "a.csv", tmp_path / "var", "r1") is None
-    assert inbox.claimed_files(tmp_path / "var") == {}
+    assert claims.claim(box, "a.csv", tmp_path / "var", "r1") is None
+    assert claims.claimed_files(tmp_path / "var") == {}
 
 
 def test_a_file_with_two_names_keeps_the_one_it_is_moved_to(tmp_path: Path) -> None:
@@ -185,8 +183,8 @@ def test_a_file_with_two_names_keeps_the_one_it_is_moved_to(tmp_path: Path) -> N
     claimed, filed = tmp_path / "claimed.csv", tmp_path / "archive" / "filed.csv"
     claimed.write_text("a\n", encoding="utf-8")
     filed.parent.mkdir()
-    durable.hard_link(claimed, filed)
-    durable.move(claimed, filed)
+    filesystem.hard_link(claimed, filed)
+    filesystem.move(claimed, filed)
     assert not claimed.exists()
     assert filed.read_text(encoding="utf-8") == "a\n"
 
@@ -200,7 +198,7 @@ def test_moves_over_file_systems_are_copied_and_synced(tmp_path: Path, monkeypat
         raise OSError(errno.EXDEV, "cross-device")
 
     monkeypatch.setattr(Path, "rename", refuse)
-    durable.move(source, target)
+    filesystem.move(source, target)
     assert target.read_text() == "content"
     assert not source.exists()
     assert [path.name for path in target.parent.iterdir()] == ["a"]
@@ -238,9 +236,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    durable.write_atomically(tmp_path / "a", b"old")
+    filesystem.write_atomically(tmp_path / "a", b"old")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError, match="full"):
-        durable.write_atomically(tmp_path / "a", b"new")
+        filesystem.write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

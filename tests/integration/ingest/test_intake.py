@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from etl import app as session
+from etl import app
 from etl.app import Session
 from etl.config.settings import PathSettings, Settings
 from etl.ingest import intake, scan
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.model.runs import Run, RunState
 from etl.state.files import archive
 from tests.support.shop import STOCK_MAPPING, stock, until
@@ -40,9 +40,9 @@ class Desk:
         return path
 
     def open(self) -> AbstractContextManager[Session]:
-        good, bad = mapping_file.load_mappings(self.paths.mappings)
+        good, bad = load.load_mappings(self.paths.mappings)
         assert not bad
-        return session.open_session(Settings(paths=self.paths), good, tell=self._tell)
+        return app.open_session(Settings(paths=self.paths), good, tell=self._tell)
 
     def _tell(self, event: str, **_: object) -> None:
         self.told.append(event)

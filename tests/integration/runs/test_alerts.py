@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from etl.errors import InvalidMappingError
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.runs import alerts as notices
+from etl.runs import alerts
 from etl.state.ledger.facade import Ledger
 from tests.support.shop import STOCK_MAPPING
 
@@ -21,7 +21,7 @@ SIX = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 def mapping(folder: Path, expect: str) -> Mapping:
     path = folder / "stock.yaml"
     path.write_text(STOCK_MAPPING + f"expect: {expect}\n")
-    return mapping_file.load_mapping(path)
+    return load.load_mapping(path)
 
 
 def arrival(ledger: Ledger, number: int, when: datetime, digest: str = "a") -> None:
@@ -36,7 +36,7 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
 
     def look(when: datetime) -> None:
         with Ledger.open(tmp_path / "var") as ledger:
-            notices.refresh(ledger, [stock], when, lambda event, **facts: told.append((event, facts["notice"])))
+            alerts.refresh(ledger, [stock], when, lambda event, **facts: told.append((event, facts["notice"])))
 
     look(SIX - timedelta(hours=12))
     for minute in range(3):
@@ -44,15 +44,15 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
     name = "late:stock:2026-03-02T06:00Z"
     assert told == [("notice_begun", name)]
     with Ledger.open_read_only(tmp_path / "var") as ledger:
-        (one,) = notices.find_active(ledger, SIX + timedelta(hours=1))
+        (one,) = alerts.find_active(ledger, SIX + timedelta(hours=1))
         assert "stock: the file due 2026-03-02 06:00 UTC is not here" in one.message
     with Ledger.open(tmp_path / "var") as ledger:
         arrival(ledger, 1, SIX + timedelta(hours=1))
     look(SIX + timedelta(hours=2))
     assert told == [("notice_begun", name), ("notice_ended", name)]
     with Ledger.open_read_only(tmp_path / "var") as ledger:
-        assert notices.find_active(ledger, SIX + timedelta(hours=2)) == []
-        assert len(notices.find_active(ledger, SIX + timedelta(hours=24))) == 1
+        assert alerts.find_active(ledger, SIX + timedelta(hours=2)) == []
+        assert len(alerts.find_active(ledger, SIX + timedelta(hours=24))) == 1
 
 
 def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
         for day in range(5):
             arrival(ledger, day, SIX + timedelta(days=day, hours=-1), "same" if day else "other")
             now = SIX + timedelta(days=day)
-            notices.refresh(ledger, [stock], now, lambda event, **facts: told.append((event, facts["notice"])))
+            alerts.refresh(ledger, [stock], now, lambda event, **facts: told.append((event, facts["notice"])))
     assert told == [("notice_begun", "unchanged:stock:2026-03-03T05:00Z")]
 
 
@@ -75,8 +75,8 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
         def look(minutes: int, waiting: list[tuple[str, str, float]]) -> list[str]:
             now = SIX + timedelta(minutes=minutes)
             tell = lambda event, **facts: told.append((event, facts["notice"]))  # noqa: E731
-            notices.refresh(ledger, [], now, tell, waiting)
-            return [one.message for one in notices.find_active(ledger, now)]
+            alerts.refresh(ledger, [], now, tell, waiting)
+            return [one.message for one in alerts.find_active(ledger, now)]
 
         assert look(59, lacks) == []
         assert look(60, lacks) == look(90, lacks)
@@ -98,5 +98,5 @@ def test_mistakes_are_pointed_at(tmp_path: Path, line: str, place: str) -> None:
     path = tmp_path / "stock.yaml"
     path.write_text(f"expect: {line}\n{STOCK_MAPPING}")
     with pytest.raises(InvalidMappingError) as caught:
-        mapping_file.load_mapping(path)
+        load.load_mapping(path)
     assert f"stock.yaml:{place}" in str(caught.value)

@@ -11,9 +11,9 @@ import pytest
 
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.plan import build as plan
+from etl.plan import build
 from etl.plan.model import Plan
-from etl.runs import flush as owed
+from etl.runs import flush
 from etl.state.ledger.facade import Ledger
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 
@@ -36,17 +36,17 @@ def opened(ledger: Ledger, name: str, kind: str = "file", ended: RunState | None
 
 
 def made(rows: str = "A,1,\n", feed: Mapping = FEED) -> Plan:
-    return plan.build_plan(table(f"part,price,cost\n{rows}"), feed, nothing(), TERMS)
+    return build.build_plan(table(f"part,price,cost\n{rows}"), feed, nothing(), TERMS)
 
 
 def test_a_file_of_changes_is_left_to_a_newer_one(ledger: Ledger) -> None:
     """One with something to send, which nobody has to look at."""
     run = opened(ledger, "r1")
-    assert owed.may_merge(ledger, run, made(), NOW)
-    assert not owed.may_merge(ledger, run, made(""), NOW)
-    assert not owed.may_merge(ledger, run, made(feed=mapping(PRICES)), NOW)
-    assert not owed.may_merge(ledger, replace(run, kind="rerun"), made(), NOW)
-    assert not owed.may_merge(ledger, run, replace(made(), undoes="r0"), NOW)
+    assert flush.may_merge(ledger, run, made(), NOW)
+    assert not flush.may_merge(ledger, run, made(""), NOW)
+    assert not flush.may_merge(ledger, run, made(feed=mapping(PRICES)), NOW)
+    assert not flush.may_merge(ledger, replace(run, kind="rerun"), made(), NOW)
+    assert not flush.may_merge(ledger, run, replace(made(), undoes="r0"), NOW)
 
 
 def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledger) -> None:
@@ -59,42 +59,42 @@ def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledge
         record: {Code: part, Name: cost, ApplicationKey: {value: 5f0c41d6-8d3c-4a51-9a55-0c2f6de01a77}}
         """
     )
-    assert not owed.may_merge(ledger, opened(ledger, "r1"), made("A,,x\n", feed), NOW)
+    assert not flush.may_merge(ledger, opened(ledger, "r1"), made("A,,x\n", feed), NOW)
 
 
 def test_what_is_carried_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """By files, by time since the first one, also when the clock was set back, and by records."""
     opened(ledger, "r0", ended=RunState.MERGED)
     run = opened(ledger, "r1")
-    for seconds, may in ((owed.MAX_MERGE_SECONDS - 1, True), (owed.MAX_MERGE_SECONDS, False), (-1, False)):
-        assert owed.may_merge(ledger, run, made(), NOW + timedelta(seconds=seconds)) is may
-    monkeypatch.setattr(owed, "MOST_RECORDS", 1)
-    assert not owed.may_merge(ledger, run, made("A,1,\nB,1,\n"), NOW)
-    assert owed.may_merge(ledger, run, made(), NOW)
-    monkeypatch.setattr(owed, "MOST_FILES", 1)
-    assert not owed.may_merge(ledger, run, made(), NOW)
+    for seconds, may in ((flush.MAX_MERGE_SECONDS - 1, True), (flush.MAX_MERGE_SECONDS, False), (-1, False)):
+        assert flush.may_merge(ledger, run, made(), NOW + timedelta(seconds=seconds)) is may
+    monkeypatch.setattr(flush, "MOST_RECORDS", 1)
+    assert not flush.may_merge(ledger, run, made("A,1,\nB,1,\n"), NOW)
+    assert flush.may_merge(ledger, run, made(), NOW)
+    monkeypatch.setattr(flush, "MOST_FILES", 1)
+    assert not flush.may_merge(ledger, run, made(), NOW)
     opened(ledger, "r2", ended=RunState.COMPLETED)
-    assert owed.may_merge(ledger, run, made(), NOW)
+    assert flush.may_merge(ledger, run, made(), NOW)
 
 
 def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Ledger) -> None:
     """Not while a run under way does; not of a feed whose files hold everything now."""
-    assert not owed.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED)
     opened(ledger, "r1", ended=RunState.MERGED)
-    assert owed.needs_flush(ledger, FEED)
-    assert not owed.needs_flush(ledger, mapping(PRICES))
-    assert owed.needs_flush(ledger, FEED, only_if_idle=True)
+    assert flush.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, mapping(PRICES))
+    assert flush.needs_flush(ledger, FEED, only_if_idle=True)
     newer = opened(ledger, "r2")
-    assert owed.needs_flush(ledger, FEED)
-    assert not owed.needs_flush(ledger, FEED, only_if_idle=True)
+    assert flush.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED, only_if_idle=True)
     ledger.save_plan(newer.id, newer.counts, ())
-    assert not owed.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED)
     ledger.close_run(newer.id, RunState.DISCARDED)
-    own = owed.open_flush_run(ledger, FEED)
+    own = flush.open_flush_run(ledger, FEED)
     assert (own.kind, own.file, own.claimed) == ("owed", "r1.csv", None)
-    assert not owed.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED)
     ledger.close_run(own.id, RunState.COMPLETED)
-    assert not owed.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED)
     assert [run.id for run in ledger.runs_merged_into(own.id)] == ["r1"]
 
 
@@ -102,9 +102,9 @@ def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Led
 def test_its_own_run_is_not_tried_again_and_again(ledger: Ledger, ended: RunState) -> None:
     """Until another file has been carried besides."""
     opened(ledger, "r1", ended=RunState.MERGED)
-    ledger.close_run(owed.open_flush_run(ledger, FEED).id, ended)
+    ledger.close_run(flush.open_flush_run(ledger, FEED).id, ended)
     opened(ledger, "r2", ended=RunState.INVALID)
-    assert not owed.needs_flush(ledger, FEED)
+    assert not flush.needs_flush(ledger, FEED)
     opened(ledger, "r3", ended=RunState.MERGED)
-    assert owed.needs_flush(ledger, FEED)
+    assert flush.needs_flush(ledger, FEED)
     assert [run.id for run in ledger.runs_awaiting_merge("prices")] == ["r1", "r3"]

@@ -11,7 +11,7 @@ import pytest
 
 from etl.errors import ConnectHttpError, EtlError, OutcomeUnknownError
 from etl.model.runs import Chunk, Counts, Job, Run, RunState, Submission
-from etl.runs import job_restart as restart
+from etl.runs import job_restart
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.jobs import JobRestart
 
@@ -72,15 +72,15 @@ def test_a_job_runs_again_and_is_followed(ledger: Ledger) -> None:
     """The ledger knows the new job before and after, so nobody takes it for the job of a lost request."""
     sent(ledger, "a", 5, more=1)
     norce = Norce(ended(5))
-    made = restart.begin_restart(ledger, norce, 5, 1e9)
+    made = job_restart.begin_restart(ledger, norce, 5, 1e9)
     assert (made.new_job, norce.restarted) == (6, [5])
     assert ledger.list_restarts() == [made]
     assert ledger.find_own_jobs([5, 6, 7]) == {5: 1e9, 6: 1e9}
     stop = threading.Event()
     stop.set()
-    assert restart.wait_for_job(ledger, norce, made, stop) is None
+    assert job_restart.wait_for_job(ledger, norce, made, stop) is None
     norce.end(6)
-    job = restart.wait_for_job(ledger, norce, made, threading.Event(), 1)
+    job = job_restart.wait_for_job(ledger, norce, made, threading.Event(), 1)
     assert job is not None
     assert job.status == 2
     assert [known.ended for known in ledger.list_restarts()] == [True]
@@ -97,10 +97,10 @@ def test_an_older_job_does_not_overwrite_a_newer_one(ledger: Ledger, operation: 
     norce = Norce(ended(5), ended(6))
     if refused:
         with pytest.raises(EtlError, match="run b has sent") as caught:
-            restart.begin_restart(ledger, norce, 5, 1e9)
+            job_restart.begin_restart(ledger, norce, 5, 1e9)
         assert caught.value.code == "job-outdated"
     else:
-        restart.begin_restart(ledger, norce, 5, 1e9)
+        job_restart.begin_restart(ledger, norce, 5, 1e9)
     assert norce.restarted == ([] if refused else [5])
 
 
@@ -112,8 +112,8 @@ def test_a_part_that_went_again_counts_as_newer(ledger: Ledger) -> None:
     ledger.save_submission(ledger.mark_sending(again), Submission(6))
     norce = Norce(ended(5), ended(6))
     with pytest.raises(EtlError, match="since"):
-        restart.begin_restart(ledger, norce, 5, 1e9)
-    assert restart.begin_restart(ledger, norce, 6, 1e9).new_job == 7
+        job_restart.begin_restart(ledger, norce, 5, 1e9)
+    assert job_restart.begin_restart(ledger, norce, 6, 1e9).new_job == 7
 
 
 @pytest.mark.parametrize("job", [ended(5, status=4), Job(5, 1, finished=False)])
@@ -122,10 +122,10 @@ def test_only_what_connect_restarts_is_asked_for(ledger: Ledger, job: Job) -> No
     sent(ledger, "a", 5)
     norce = Norce(job)
     with pytest.raises(EtlError) as caught:
-        restart.begin_restart(ledger, norce, 5, 1e9)
+        job_restart.begin_restart(ledger, norce, 5, 1e9)
     assert caught.value.code == "job-not-restartable"
     with pytest.raises(EtlError) as caught:
-        restart.begin_restart(ledger, norce, 99, 1e9)
+        job_restart.begin_restart(ledger, norce, 99, 1e9)
     assert caught.value.code == "job-unknown"
     assert norce.restarted == []
     assert ledger.list_restarts() == []
@@ -135,12 +135,12 @@ def test_nothing_of_its_import_goes_while_it_runs(ledger: Ledger) -> None:
     """A start finds what was restarted before a crash, and bars its import until the job has ended."""
     sent(ledger, "a", 5)
     norce = Norce(ended(5))
-    made = restart.begin_restart(ledger, norce, 5, 1e9)
+    made = job_restart.begin_restart(ledger, norce, 5, 1e9)
     stop = threading.Event()
     stop.set()
-    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
+    assert job_restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
     norce.end(made.new_job or 0)
-    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
+    assert job_restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
 
 
 def test_a_restart_without_an_answer_is_waited_for_all_the_same(ledger: Ledger) -> None:
@@ -149,12 +149,12 @@ def test_a_restart_without_an_answer_is_waited_for_all_the_same(ledger: Ledger) 
     norce = Norce(ended(5))
     norce.lost = True
     with pytest.raises(OutcomeUnknownError):
-        restart.begin_restart(ledger, norce, 5, 1e9)
+        job_restart.begin_restart(ledger, norce, 5, 1e9)
     stop = threading.Event()
     stop.set()
-    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
+    assert job_restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == {STOCK}
     norce.end(6)
-    assert restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
+    assert job_restart.find_busy_key_spaces(ledger, norce, stop, QUIET) == frozenset()
 
 
 def test_a_refused_restart_leaves_nothing_to_wait_for(ledger: Ledger) -> None:
@@ -163,6 +163,6 @@ def test_a_refused_restart_leaves_nothing_to_wait_for(ledger: Ledger) -> None:
     norce = Norce(ended(5))
     norce.says = ConnectHttpError("connect-refused", "the payload is gone", hint="rerun")
     with pytest.raises(ConnectHttpError):
-        restart.begin_restart(ledger, norce, 5, 1e9)
-    assert restart.find_busy_key_spaces(ledger, norce, threading.Event(), QUIET) == frozenset()
+        job_restart.begin_restart(ledger, norce, 5, 1e9)
+    assert job_restart.find_busy_key_spaces(ledger, norce, threading.Event(), QUIET) == frozenset()
     assert ledger.list_restarts() == [JobRestart(5, STOCK, 2, 1e9, None, True)]

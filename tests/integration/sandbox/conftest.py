@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox import Sandbox, SandboxSettings
-from etl.sandbox.http import ApiResponse, ApiRequest, encode_json, decode_json
+from etl.sandbox.http import ApiRequest, ApiResponse, decode_json, encode_json
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from etl.contract import spec as contract
-from etl.sandbox.header import RequestHeader, InvalidHeader, parse_header
+from etl.contract import spec
+from etl.sandbox.header import InvalidHeader, RequestHeader, parse_header
 
-CONTRACT = contract.load_contract()
+CONTRACT = spec.load_contract()
 STOCK = "Product/ImportOnhands"
 GOOD = {"AccountId": 7, "FullFile": False, "SkuOnhandFieldsThatAreSet": [3]}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etl.contract import spec as contract
+from etl.contract import spec
 from etl.errors import StateError
 from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox.http import decode_json
@@ -45,7 +45,7 @@ def test_a_job_is_shown_with_the_documented_fields(make: Make, clock: Clock) -> 
     assert client.job(job)["Stop"] is None
     clock.now += 5
     shown = client.job(job)
-    assert set(shown) == set(contract.load_contract().schemas["Job.JobDto"])
+    assert set(shown) == set(spec.load_contract().schemas["Job.JobDto"])
     assert (shown["Totals"], shown["Insert"], shown["Updates"], shown["Fail"]) == (1, 1, 0, 0)
     assert shown["Start"] == "2023-11-14T22:13:20.000"
     assert (shown["Stop"], shown["RunTime"]) == ("2023-11-14T22:13:23.000", "00:00:03.0000000")
@@ -62,7 +62,7 @@ def test_the_log_has_a_start_and_a_finish_row(client: Client) -> None:
     """In the fields of the contract."""
     client.send(STOCK, FLAGS, [stock("1")])
     rows = client.log(1)
-    assert [set(row) for row in rows] == [set(contract.load_contract().schemas["Job.JobLogDto"])] * 2
+    assert [set(row) for row in rows] == [set(spec.load_contract().schemas["Job.JobLogDto"])] * 2
     assert [row["SeverityId"] for row in rows] == [1, 1]
 
 

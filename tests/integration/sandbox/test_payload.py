@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from etl.contract import spec as contract
-from etl.sandbox import payload_validation as payload
-from etl.sandbox.http import encode_json, decode_json
+from etl.contract import spec
+from etl.sandbox import payload_validation
+from etl.sandbox.http import decode_json, encode_json
 from tests.integration.sandbox.conftest import Client
 
-CONTRACT = contract.load_contract()
+CONTRACT = spec.load_contract()
 STOCK = "Product/ImportOnhands"
 PRICES = "Product/ImportSkuPriceLists"
 ROW: dict[str, Any] = {"PartNo": "1", "WarehouseCode": "W", "LocationCode": "L", "OnhandValue": 1}
@@ -20,7 +20,7 @@ PRICE: dict[str, Any] = {"PartNo": "1", "PriceListCode": "A"}
 
 
 def problems(operation: str, *items: Any, full: bool = False) -> list[str]:
-    found = payload.validate_items(
+    found = payload_validation.validate_items(
         decode_json(encode_json(list(items))), CONTRACT, CONTRACT.operations[operation], full, 3
     )
     return [message for messages in found.values() for message in messages]

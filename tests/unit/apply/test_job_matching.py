@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply.job_matching import parse_epoch, candidate_jobs, match_job, may_be_running
+from etl.apply.job_matching import candidate_jobs, match_job, may_be_running, parse_epoch
 from etl.model.runs import Chunk, Job
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()

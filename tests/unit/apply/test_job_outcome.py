@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl.apply.job_log import RecordIdentity, match_log
-from etl.apply.job_outcome import Accept, Fail, Halve, Repeat, SendRemainder, JobOutcome, decide
+from etl.apply.job_outcome import Accept, Fail, Halve, JobOutcome, Repeat, SendRemainder, decide
 from etl.model.runs import Chunk, Job, LogRow
 
 CHUNK = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 4, 4)

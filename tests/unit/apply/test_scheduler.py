@@ -8,18 +8,18 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.apply import scheduler as schedule
+from etl.apply import scheduler
 from etl.apply.scheduler import (
     Action,
-    Poll,
-    RunProgress,
-    ReadLog,
-    Capacity,
-    Submit,
     ActionHistory,
+    Capacity,
+    Poll,
+    ReadLog,
+    RunProgress,
+    Submit,
     Wait,
-    update_history,
     next_action,
+    update_history,
 )
 from etl.model.runs import Chunk, ChunkState
 
@@ -203,7 +203,7 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
 
 def test_a_job_that_runs_for_long_takes_no_room_from_others() -> None:
     """Jobs that do not end stop their own run, and no other one."""
-    stuck = course(*(sent(n, polls=schedule.LONG_RUNNING_POLLS, polled_at=10.0) for n in (1, 2)), chunk(3))
+    stuck = course(*(sent(n, polls=scheduler.LONG_RUNNING_POLLS, polled_at=10.0) for n in (1, 2)), chunk(3))
     assert names(next_action([stuck], Capacity(4, 2), 10)) == "wait 30.0"
     assert names(next_action([stuck, course(chunk(1), run="q")], Capacity(4, 2), 10)) == "submit q1"
     young = course(sent(1, polls=1, polled_at=10.0), sent(2, polls=1, polled_at=10.0))
@@ -236,7 +236,7 @@ def test_urgent_runs_find_room_whatever_others_have_under_way() -> None:
 
 def test_questions_grow_rarer() -> None:
     """Pauses never shrink; a stuck job costs twelve requests an hour."""
-    pauses = [schedule.poll_delay(polls) for polls in range(200)]
+    pauses = [scheduler.poll_delay(polls) for polls in range(200)]
     assert pauses[:9] == [0.25, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 300
@@ -244,10 +244,10 @@ def test_questions_grow_rarer() -> None:
 
 def test_the_first_question_comes_about_when_such_jobs_usually_end() -> None:
     """Somewhat before; the second one soon after that, then rarer; within bounds however quick or slow they are."""
-    assert [schedule.poll_delay(polls, 10.0) for polls in range(6)] == [8, 2.5, 5, 10, 20, 30]
-    assert schedule.poll_delay(0, 0.001) == schedule.poll_delay(1, 0.001) == 0.1
-    assert schedule.poll_delay(0, 3600) == schedule.poll_delay(1, 3600) == 30
-    assert [schedule.poll_delay(polls, 10.0) for polls in (schedule.SLOW_POLLS, schedule.STUCK_POLLS)] == [60, 300]
+    assert [scheduler.poll_delay(polls, 10.0) for polls in range(6)] == [8, 2.5, 5, 10, 20, 30]
+    assert scheduler.poll_delay(0, 0.001) == scheduler.poll_delay(1, 0.001) == 0.1
+    assert scheduler.poll_delay(0, 3600) == scheduler.poll_delay(1, 3600) == 30
+    assert [scheduler.poll_delay(polls, 10.0) for polls in (scheduler.SLOW_POLLS, scheduler.STUCK_POLLS)] == [60, 300]
     running = [course(sent(1, sent_at=0.0))]
     assert names(next_action(running, WIDE, 7, usual_durations={BASE.operation: 10.0})) == "wait 1.0"
     assert names(next_action(running, WIDE, 7, usual_durations={"Product/ImportProducts": 10.0})) == "ask r1"
@@ -283,10 +283,10 @@ def test_every_action_is_allowed(
     ]
     action = next_action(courses, Capacity(4, most), now, history=ActionHistory(turn, last_was_log_read=read))
     if isinstance(action, Wait):
-        assert 0 < action.seconds <= schedule.MAX_WAIT
+        assert 0 < action.seconds <= scheduler.MAX_WAIT
         return
     acting = action.chunks if isinstance(action, Poll) else (action.chunk,)
-    assert not any(now < (one.not_before or 0) <= now + schedule.MAX_WAIT for one in acting)
+    assert not any(now < (one.not_before or 0) <= now + scheduler.MAX_WAIT for one in acting)
     if isinstance(action, Submit):
         own = courses[int(action.chunk.run)].chunks
         assert action.chunk.state is ChunkState.READY
@@ -295,7 +295,7 @@ def test_every_action_is_allowed(
         assert not any(one.state is ChunkState.SENDING for one in own)
         everything = [one for run in courses for one in run.chunks]
         assert (
-            sum(one.state is not ChunkState.READY and one.polls < schedule.LONG_RUNNING_POLLS for one in everything)
+            sum(one.state is not ChunkState.READY and one.polls < scheduler.LONG_RUNNING_POLLS for one in everything)
             < most
         )
 

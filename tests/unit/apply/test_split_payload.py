@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.apply import split_payload as cut
+from etl.apply import split_payload
 from etl.errors import InternalError
 from etl.model.runs import Chunk, ChunkState
 
 
 def made(folder: Path, elements: list[bytes]) -> Chunk:
-    data = cut.join_elements(elements)
+    data = split_payload.join_elements(elements)
     path = folder / "1.json"
     path.write_bytes(data)
     count = len(elements)
@@ -39,14 +39,14 @@ def test_repeated_cuts_keep_bytes_and_indexes(count: int, drops: list[set[int]])
         for drop in drops:
             following = []
             for chunk in chunks:
-                rest = cut.without_records(chunk, drop)
+                rest = split_payload.without_records(chunk, drop)
                 kept -= {chunk.indexes[position] for position in drop if position < chunk.records}
-                following += [] if rest is None else list(cut.halve(rest)) if rest.records > 1 else [rest]
+                following += [] if rest is None else list(split_payload.halve(rest)) if rest.records > 1 else [rest]
             chunks = following
         assert sorted(index for chunk in chunks for index in chunk.indexes) == sorted(kept)
         for chunk in chunks:
             data = chunk.payload.read_bytes()
-            assert data == cut.join_elements([original[index] for index in chunk.indexes])
+            assert data == split_payload.join_elements([original[index] for index in chunk.indexes])
             assert chunk.digest == hashlib.sha256(data).hexdigest()
             assert (chunk.origin, chunk.wave, chunk.state, chunk.header) == (3, 2, ChunkState.READY, {"a": 1})
 
@@ -54,18 +54,18 @@ def test_repeated_cuts_keep_bytes_and_indexes(count: int, drops: list[set[int]])
 def test_cutting_again_writes_the_same_files(tmp_path: Path) -> None:
     """A cut repeated after a crash gives the same names and bytes."""
     chunk = made(tmp_path, elements(5))
-    assert cut.halve(chunk) == cut.halve(chunk)
+    assert split_payload.halve(chunk) == split_payload.halve(chunk)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_single_record_is_not_halved(tmp_path: Path) -> None:
     """That would be our own mistake."""
     with pytest.raises(InternalError):
-        cut.halve(made(tmp_path, elements(1)))
+        split_payload.halve(made(tmp_path, elements(1)))
 
 
 def test_the_same_again_counts_its_repeats(tmp_path: Path) -> None:
     """A repeat is a chunk of its own over the same payload."""
     chunk = made(tmp_path, elements(2))
-    assert cut.duplicate(chunk).repeats == 1
-    assert cut.duplicate(chunk).payload == chunk.payload
+    assert split_payload.duplicate(chunk).repeats == 1
+    assert split_payload.duplicate(chunk).payload == chunk.payload

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from etl.cli import cases
 from etl.cli.main import main
 from etl.errors import InvalidMappingError
-from etl.mapping import lint as mapping_advice
-from etl.mapping import load as mapping_file
+from etl.mapping import lint, load
 from tests.support.builders import mapping, run, table
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +33,7 @@ record:
 @pytest.mark.parametrize("feed", FEEDS)
 def test_shipped_cases_hold(feed: str) -> None:
     """Each case of a shipped mapping comes out as it says."""
-    read = mapping_file.load_mapping(ROOT / f"mappings/{feed}.yaml")
+    read = load.load_mapping(ROOT / f"mappings/{feed}.yaml")
     found = cases.case_folders(read)
     assert found
     assert [cases.find_differences(read, case) for case in found] == [[]] * len(found)
@@ -85,7 +84,7 @@ def test_expected_is_written_where_it_is_missing(stock: Path) -> None:
 
 
 def codes(text: str) -> list[str]:
-    return [warning.code for warning in mapping_advice.lint_mapping(mapping(text))]
+    return [warning.code for warning in lint.lint_mapping(mapping(text))]
 
 
 @pytest.mark.parametrize(
@@ -152,5 +151,5 @@ def test_own_cannot_hold_in_what_goes_whole() -> None:
 
 def test_case_folders_go_by_the_feed(stock: Path) -> None:
     """Every folder below <feed>.cases is one."""
-    read = mapping_file.load_mapping(stock / "erp-stock.yaml")
+    read = load.load_mapping(stock / "erp-stock.yaml")
     assert [re.sub(r".*/", "", str(case)) for case in cases.case_folders(read)] == ["next-day"]

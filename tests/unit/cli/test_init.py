@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from etl.cli import init as draft
+from etl.cli import init
 from etl.contract.spec import load_contract
 from etl.errors import UsageError
-from etl.mapping import column_types as guess
-from etl.mapping import field_matching as likeness
-from etl.mapping import load as mapping_file
+from etl.mapping import column_types, field_matching, load
 from tests.conftest import ROOT
 
 EXPORTS = sorted(path for path in (ROOT / "etl/demo/data").rglob("*") if path.suffix in (".csv", ".xlsx", ".txt"))
@@ -42,7 +40,7 @@ EXPORTS = sorted(path for path in (ROOT / "etl/demo/data").rglob("*") if path.su
 )
 def test_types(cells: list[str], kind: str, settings: dict[str, str]) -> None:
     """The type that all cells have, with the marks and formats that read them; leading zeros stay text."""
-    found = guess.guess_column_type(cells)
+    found = column_types.guess_column_type(cells)
     assert (found.type, found.settings) == (kind, settings)
 
 
@@ -58,7 +56,7 @@ def test_types(cells: list[str], kind: str, settings: dict[str, str]) -> None:
 )
 def test_doubts(cells: list[str], kind: str, doubt: str) -> None:
     """What could be two things, and the few cells that are something else, are said."""
-    found = guess.guess_column_type(cells)
+    found = column_types.guess_column_type(cells)
     assert found.type == kind
     assert doubt in found.uncertainty
 
@@ -74,29 +72,29 @@ def test_doubts(cells: list[str], kind: str, doubt: str) -> None:
 def test_headers(header: str, field: str) -> None:
     """Headers in five languages find their field; one that means nothing finds none."""
     names = ["PartNo", "PriceSale", "CurrencyCode", "OnhandValue", "IncomingValue", "PriceListCode", "PriceRecommended"]
-    assert likeness.match_fields([header, "Qxzzy"], names) == {field: header}
+    assert field_matching.match_fields([header, "Qxzzy"], names) == {field: header}
 
 
 def test_words_name_fields() -> None:
     """Every field with synonyms is one of the contract's, and they are written as they are compared."""
     fields = {name for schema in load_contract().schemas.values() for name in schema}
-    assert set(likeness.SYNONYMS) <= fields
-    for words in likeness.SYNONYMS.values():
-        assert [likeness.normalize_header(word) for word in words.split()] == words.split()
+    assert set(field_matching.SYNONYMS) <= fields
+    for words in field_matching.SYNONYMS.values():
+        assert [field_matching.normalize_header(word) for word in words.split()] == words.split()
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.name)
 def test_drafts_of_the_demo(path: Path, tmp_path: Path) -> None:
     """Every draft passes the check, or says at its end exactly what the check asks for."""
-    text = draft.draft_mapping(path, None)
-    missing = draft.find_draft_problems(text)
+    text = init.draft_mapping(path, None)
+    missing = init.find_draft_problems(text)
     if missing:
         assert text.endswith("".join(f"#   {problem}\n" for problem in missing))
         assert "TODO" in text
     else:
         made = tmp_path / "draft.yaml"
         made.write_text(text, encoding="utf-8")
-        assert mapping_file.load_mapping(made).operation.id in text
+        assert load.load_mapping(made).operation.id in text
 
 
 def test_a_draft_reads_its_file(tmp_path: Path) -> None:
@@ -106,7 +104,7 @@ def test_a_draft_reads_its_file(tmp_path: Path) -> None:
         'Rapport 24.11.2026\n\n"no";Art.nr;Saldo;Lager;Hylla: A;x*\n'.encode("cp1252")
         + "".join(f"{n};{n:05};{n},5;Malmö;a;b\n" for n in range(1, 9)).encode("cp1252")
     )
-    text = draft.draft_mapping(path, None)
+    text = init.draft_mapping(path, None)
     assert "operation: Product/ImportOnhands" in text
     assert 'files: "saldo_*.csv"' in text
     assert "feed: saldo\n" in text
@@ -119,18 +117,18 @@ def test_a_draft_reads_its_file(tmp_path: Path) -> None:
         assert line in text
     assert "# TODO LocationCode" in text
     assert '# "x*"' in text
-    assert any("LocationCode" in problem for problem in draft.find_draft_problems(text))
+    assert any("LocationCode" in problem for problem in init.find_draft_problems(text))
     whole = text + "  LocationCode: {value: A}\n"
-    assert draft.find_draft_problems(whole) == []
+    assert init.find_draft_problems(whole) == []
 
 
 def test_an_operation_by_its_name() -> None:
     """The part behind the slash is enough where it is the only one; the others are named."""
-    assert draft._find_operation("importonhands").id == "Product/ImportOnhands"
+    assert init._find_operation("importonhands").id == "Product/ImportOnhands"
     with pytest.raises(UsageError, match="two imports"):
-        draft._find_operation("ImportProducts")
+        init._find_operation("ImportProducts")
     with pytest.raises(UsageError, match="no import"):
-        draft._find_operation("ImportAll")
+        init._find_operation("ImportAll")
 
 
 def test_a_mapping_is_not_overwritten(tmp_path: Path) -> None:
@@ -138,7 +136,7 @@ def test_a_mapping_is_not_overwritten(tmp_path: Path) -> None:
     there = tmp_path / "x.yaml"
     there.write_text("mine")
     with pytest.raises(UsageError, match="is there already"):
-        draft.init(tmp_path / "x.csv", None, there)
+        init.init(tmp_path / "x.csv", None, there)
     assert there.read_text() == "mine"
 
 
@@ -146,6 +144,6 @@ def test_the_evidence(tmp_path: Path) -> None:
     """Sentences on encoding, delimiter and header, and the columns."""
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n")
-    shown = "\n".join(draft.explain_detection(path))
+    shown = "\n".join(init.explain_detection(path))
     assert "delimiter semicolon" in shown
     assert shown.endswith("2 columns: a, b")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl.config import secrets
-from etl.config import settings as config
+from etl.config.settings import load_settings, parse_settings
 from etl.errors import SettingsError
 
 GOOD = """
@@ -32,7 +32,7 @@ per_seconds = 30
 
 def test_a_whole_file_is_read() -> None:
     """Given values are taken, the others are defaults."""
-    settings = config.parse_settings(GOOD)
+    settings = parse_settings(GOOD)
     assert settings.connect is not None
     assert settings.connect.token_endpoint == ("https://acme.api-se.playground.norce.tech/identity/1.0/connect/token")
     assert settings.connect.target == "https://acme.api-se.playground.norce.tech application 1234"
@@ -58,7 +58,7 @@ def test_a_whole_file_is_read() -> None:
 def test_mistakes_are_named_with_place_and_hint(change: tuple[str, str], code: str, parts: list[str]) -> None:
     """Every mistake has a code, the line, and what to do."""
     with pytest.raises(SettingsError) as caught:
-        config.parse_settings(GOOD.replace(*change))
+        parse_settings(GOOD.replace(*change))
     assert caught.value.code == code
     for part in parts:
         assert part in str(caught.value)
@@ -67,7 +67,7 @@ def test_mistakes_are_named_with_place_and_hint(change: tuple[str, str], code: s
 def test_plain_http_is_for_this_machine() -> None:
     """Loopback addresses may be plain, for the sandbox."""
     text = GOOD.replace("https://acme.api-se.playground.norce.tech/", "http://127.0.0.1:8700")
-    settings = config.parse_settings(text)
+    settings = parse_settings(text)
     assert settings.connect is not None
     assert settings.connect.token_endpoint.startswith("http://127.0.0.1:8700/identity")
 
@@ -77,7 +77,7 @@ def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
     file = tmp_path / "conf" / "etl.toml"
     file.parent.mkdir()
     file.write_text(GOOD)
-    for settings in (config.load_settings(file, {}), config.load_settings(None, {"ETL_CONFIG": str(file)})):
+    for settings in (load_settings(file, {}), load_settings(None, {"ETL_CONFIG": str(file)})):
         assert settings.paths.inbox == file.parent / "in"
         assert settings.paths.state == file.parent / "var"
 
@@ -85,9 +85,9 @@ def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
 def test_without_a_file_there_is_no_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No etl.toml: defaults and connect None; a file that was named must exist."""
     monkeypatch.chdir(tmp_path)
-    assert config.load_settings(None, {}).connect is None
+    assert load_settings(None, {}).connect is None
     with pytest.raises(SettingsError, match="no settings file"):
-        config.load_settings(None, {"ETL_CONFIG": "gone.toml"})
+        load_settings(None, {"ETL_CONFIG": "gone.toml"})
 
 
 def test_the_secret_comes_from_environment_or_file(tmp_path: Path) -> None:
@@ -146,14 +146,14 @@ known_hosts = "known_hosts"
 def test_mistakes_of_a_server_are_named(text: str, code: str, line: str) -> None:
     """Whatever cannot work is refused before anything starts, with the place where it can be found."""
     with pytest.raises(SettingsError) as caught:
-        config.parse_settings(text, "etl.toml")
+        parse_settings(text, "etl.toml")
     assert caught.value.code == code
     assert line in (caught.value.where or "")
 
 
 def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
     """From a variable or the file that one names; a key needs none, else it is asked for by its variable's name."""
-    fetch = config.parse_settings(FETCH).fetch["acme"]
+    fetch = parse_settings(FETCH).fetch["acme"]
     found = secrets.load_fetch_secret("acme-se", fetch, {"ETL_FETCH_ACME_SE_PASSWORD": "x y"})
     assert found is not None
     assert found.reveal() == "x y"
@@ -164,4 +164,4 @@ def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         secrets.load_fetch_secret("acme", fetch, {})
     assert "ETL_FETCH_ACME_PASSWORD" in caught.value.hint
-    assert secrets.load_fetch_secret("acme", config.parse_settings(FETCH + "key = 'k'").fetch["acme"], {}) is None
+    assert secrets.load_fetch_secret("acme", parse_settings(FETCH + "key = 'k'").fetch["acme"], {}) is None

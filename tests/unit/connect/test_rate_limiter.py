@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.connect.rate_limiter import (
-    RateLimiter,
     Moment,
-    PermitStamp,
-    Stopped,
     Permit,
-    window_wait,
+    PermitStamp,
+    RateLimiter,
+    Stopped,
     elapsed,
     pause_seconds,
     permit_wait,
+    window_wait,
 )
 from etl.state.ledger import schema
 

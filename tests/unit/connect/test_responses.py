@@ -16,13 +16,13 @@ from etl.config.settings import ConnectSettings
 from etl.connect.client import ConnectClient, translate_http_error
 from etl.connect.rate_limiter import RateLimiter
 from etl.connect.responses import (
-    ThrottledError,
     PayloadTooLargeError,
+    ThrottledError,
     check_status,
     parse_job,
     parse_log,
-    parse_submission,
     parse_retry_after,
+    parse_submission,
 )
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError, StateError
 from etl.model.runs import Chunk, LogRow

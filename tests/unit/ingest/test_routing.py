@@ -11,7 +11,7 @@ import pytest
 from etl.ingest import routing
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.state.files import archive as archive_module
+from etl.state.files.archive import archived_file, member_number
 from tests.support.builders import PRICES, mapping
 
 STOCK = """
@@ -81,8 +81,8 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
         claimed=tmp_path / "day.zip",
         archive=kept.parent,
     )
-    assert archive_module.archived_file(run) == kept
-    assert archive_module.archived_file(replace(run, archive=None)) is None
+    assert archived_file(run) == kept
+    assert archived_file(replace(run, archive=None)) is None
 
 
 def test_a_damaged_archive_is_a_file(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_run_finds_its_member(tmp_path: Path, base: str) -> None:
     path = packed(tmp_path, "b.csv", "a.csv")
     for part in routing.route_file(path, "day.zip", feeds('"day.zip"')):
         run = Run(part.run_id(base), "prices", "x", part.display_name, "", RunState.CLAIMED, claimed=path)
-        assert archive_module.member_number(run) == part.member_number
+        assert member_number(run) == part.member_number
         assert part.display_name == f"day.zip/{routing.member_name(run)}"
     assert (
         routing.member_name(Run(f"{base}-prices", "prices", "x", "a.csv", "", RunState.CLAIMED, claimed=path)) is None

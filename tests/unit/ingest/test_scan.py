@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.ingest.scan import FileStat, may_be_export, find_stable
+from etl.ingest.scan import FileStat, find_stable, may_be_export
 
 
 @pytest.mark.parametrize("name", ["a.csv", "sub/a.xlsx", "a.tmp.csv", "part", "å ä.csv"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping import companion_names as manifest
+from etl.mapping import companion_names
 from etl.mapping.companion_names import Checksum
 
 MD5, SHA256 = "0" * 31 + "a", "b" * 64
@@ -23,9 +23,9 @@ MD5, SHA256 = "0" * 31 + "a", "b" * 64
 )
 def test_companions_stand_beside_their_export(pattern: str, name: str, companion: str) -> None:
     """Below the folder of the export, with its whole name or without the ending; and recognised there."""
-    assert manifest.single_name(pattern, name) == companion
-    assert manifest.name_regex(pattern, name).fullmatch(companion)
-    assert manifest.matches_companion(pattern, companion, ["*.csv", "*plain*", "*/plain.*"])
+    assert companion_names.single_name(pattern, name) == companion
+    assert companion_names.name_regex(pattern, name).fullmatch(companion)
+    assert companion_names.matches_companion(pattern, companion, ["*.csv", "*plain*", "*/plain.*"])
 
 
 @pytest.mark.parametrize(
@@ -34,26 +34,26 @@ def test_companions_stand_beside_their_export(pattern: str, name: str, companion
 )
 def test_other_files_are_no_companions(pattern: str, name: str) -> None:
     """An export itself, and what belongs to a file that no feed wants."""
-    assert not manifest.matches_companion(pattern, name, ["erp/*.csv", "a.csv"])
+    assert not companion_names.matches_companion(pattern, name, ["erp/*.csv", "a.csv"])
 
 
 def test_stars_stay_within_a_folder() -> None:
     """One manifest for many files, found in the folder of the export only."""
-    wanted = manifest.name_regex("sums_*.md5", "erp/a.csv")
+    wanted = companion_names.name_regex("sums_*.md5", "erp/a.csv")
     assert wanted.fullmatch("erp/sums_1.md5")
     assert not wanted.fullmatch("erp/old/sums_1.md5")
     assert not wanted.fullmatch("sums_1.md5")
-    assert manifest.single_name("sums_*.md5", "erp/a.csv") is None
-    assert manifest.matches_companion("sums_*.md5", "erp/sums_1.md5", ["erp/*.csv"])
+    assert companion_names.single_name("sums_*.md5", "erp/a.csv") is None
+    assert companion_names.matches_companion("sums_*.md5", "erp/sums_1.md5", ["erp/*.csv"])
 
 
 @given(st.text("ab.*?[]{}()+\\ å", min_size=1, max_size=12).filter(lambda text: text not in (".", "..")))
 def test_any_export_has_the_companion_that_it_names(base: str) -> None:
     """Signs that mean something in patterns are only signs in a name."""
-    told = manifest.single_name("{name}.ok", f"erp/{base}")
+    told = companion_names.single_name("{name}.ok", f"erp/{base}")
     assert told is not None
-    assert manifest.name_regex("{name}.ok", f"erp/{base}").fullmatch(told)
-    assert manifest.matches_companion("{name}.ok", told, ["erp/*"])
+    assert companion_names.name_regex("{name}.ok", f"erp/{base}").fullmatch(told)
+    assert companion_names.matches_companion("{name}.ok", told, ["erp/*"])
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_any_export_has_the_companion_that_it_names(base: str) -> None:
 )  # fmt: skip
 def test_lines_of_checksum_programs_are_understood(line: str) -> None:
     """md5sum and its kin, with --tag or without, in text or binary mode, either case."""
-    assert manifest.parse_manifest(line + "\n", "erp/sums.txt") == {"erp/a.csv": Checksum("sha256", SHA256)}
+    assert companion_names.parse_manifest(line + "\n", "erp/sums.txt") == {"erp/a.csv": Checksum("sha256", SHA256)}
 
 
 def test_one_manifest_lists_several_files() -> None:
     """Blank lines and remarks are passed over; names count from the folder of the manifest."""
     text = f"\ufeff# day 1\r\n\r\n{MD5}  a.csv\r\n{SHA256}  sub/b c.csv\r\n"
-    assert manifest.parse_manifest(text, "erp/sums.txt") == {
+    assert companion_names.parse_manifest(text, "erp/sums.txt") == {
         "erp/a.csv": Checksum("md5", MD5),
         "erp/sub/b c.csv": Checksum("sha256", SHA256),
     }
@@ -79,23 +79,23 @@ def test_one_manifest_lists_several_files() -> None:
 
 def test_a_lone_checksum_is_of_the_file_in_the_manifests_name() -> None:
     """a.csv.md5 with nothing but the sum."""
-    assert manifest.parse_manifest(MD5, "erp/a.csv.md5") == {"erp/a.csv": Checksum("md5", MD5)}
+    assert companion_names.parse_manifest(MD5, "erp/a.csv.md5") == {"erp/a.csv": Checksum("md5", MD5)}
 
 
 @pytest.mark.parametrize("text", ["hello", f"{MD5[:-1]}  a.csv", f"SHA256 (a.csv) = {MD5}", f"{MD5}  a.csv\n{MD5[:9]}"])
 def test_what_is_no_manifest_is_said_with_its_line(text: str) -> None:
     """Also a manifest whose own upload is not complete, and a sum that is not of the kind it says."""
     with pytest.raises(ValueError, match=r"line \d"):
-        manifest.parse_manifest(text, "sums")
+        companion_names.parse_manifest(text, "sums")
 
 
 @pytest.mark.parametrize("pattern", ["{date}.ok", "/{name}", "../{name}.ok", "*.ok", "done", "{name}"])
 def test_patterns_that_cannot_work_are_refused(pattern: str) -> None:
     """With a reason for the mapping's author."""
-    assert manifest.find_companion_problem(pattern, allow_wildcards=False)
+    assert companion_names.find_companion_problem(pattern, allow_wildcards=False)
 
 
 def test_patterns_that_work() -> None:
     """Done files belong to one export, manifests to many."""
-    assert manifest.find_companion_problem("{name}.ok", allow_wildcards=False) is None
-    assert manifest.find_companion_problem("sums_*.md5", allow_wildcards=True) is None
+    assert companion_names.find_companion_problem("{name}.ok", allow_wildcards=False) is None
+    assert companion_names.find_companion_problem("sums_*.md5", allow_wildcards=True) is None

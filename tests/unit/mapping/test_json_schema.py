@@ -10,20 +10,14 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from etl.contract import reference
-from etl.contract import spec as contract
-from etl.mapping import columns as mapping_columns
-from etl.mapping import dialect as mapping_dialect
-from etl.mapping import json_schema as mapping_schema
-from etl.mapping import key_descriptions as mapping_words
-from etl.mapping import load as mapping_file
-from etl.mapping import record as mapping_record
+from etl.contract import reference, spec
+from etl.mapping import columns, dialect, json_schema, key_descriptions, load, record
 from etl.mapping.model import ColumnType
 from tests.contract import every
 from tests.unit.test_docs import examples
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = mapping_schema.build_schema()
+SCHEMA = json_schema.build_schema()
 SHIPPED = sorted((ROOT / "mappings").glob("*.yaml"))
 
 
@@ -76,10 +70,10 @@ def test_examples_fit(feed: str, text: str) -> None:
     assert problems(YAML(typ="safe").load(text), SCHEMA) == []
 
 
-@pytest.mark.parametrize("operation", sorted(contract.load_contract().operations))
+@pytest.mark.parametrize("operation", sorted(spec.load_contract().operations))
 def test_every_field_and_flag_fits(operation: str) -> None:
     """Whatever can be written of an operation, in every way of writing it, fits the schema."""
-    api = contract.load_contract().operations[operation]
+    api = spec.load_contract().operations[operation]
     for way in every.ways(api):
         made = every.make(api, way)
         assert problems(json.loads(made.text), SCHEMA) == [], way.name
@@ -111,12 +105,12 @@ def test_a_slip_does_not_fit(wrong: dict[str, Any]) -> None:
 
 def test_every_key_has_words() -> None:
     """Each key of the mapping language has a sentence, and no other word has one."""
-    assert set(mapping_words.FILE_DESCRIPTIONS) == set(mapping_file.MAPPING_KEYS)
-    assert set(mapping_words.SOURCE_DESCRIPTIONS) == {*mapping_file.SOURCE_KEYS, *mapping_dialect.DIALECT_KEYS}
-    assert set(mapping_words.COLUMN_DESCRIPTIONS) == set(mapping_columns.COLUMN_KEYS)
-    assert set(mapping_words.VALUE_DESCRIPTIONS) == set(mapping_record.VALUE_KEYS)
-    assert set(mapping_words.LIST_DESCRIPTIONS) == set(mapping_record.LIST_KEYS)
-    assert all(name in mapping_words.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
+    assert set(key_descriptions.FILE_DESCRIPTIONS) == set(load.MAPPING_KEYS)
+    assert set(key_descriptions.SOURCE_DESCRIPTIONS) == {*load.SOURCE_KEYS, *dialect.DIALECT_KEYS}
+    assert set(key_descriptions.COLUMN_DESCRIPTIONS) == set(columns.COLUMN_KEYS)
+    assert set(key_descriptions.VALUE_DESCRIPTIONS) == set(record.VALUE_KEYS)
+    assert set(key_descriptions.LIST_DESCRIPTIONS) == set(record.LIST_KEYS)
+    assert all(name in key_descriptions.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
 
 
 def test_nothing_generated_is_stale() -> None:
@@ -129,7 +123,7 @@ def test_nothing_generated_is_stale() -> None:
 def test_the_reference_has_every_field_and_flag() -> None:
     """docs/connect.md names each field, flag and switch of each operation that a mapping can reach."""
     parts = re.split(r"(?m)^## ", reference.render_reference())
-    for operation in contract.load_contract().operations.values():
+    for operation in spec.load_contract().operations.values():
         part = next(part for part in parts if part.startswith(operation.id))
         for path in every.paths(operation):
             assert f"| `{path}` |" in part

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from etl.errors import InvalidMappingError
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from tests.support.builders import mapping
 
 BASE = """\
@@ -201,12 +201,12 @@ def test_a_look_up_file(tmp_path: Path) -> None:
     (tmp_path / "rules.csv").write_text("from,to\nfix,FixedPrice\n", encoding="utf-8")
     path = tmp_path / "feed.yaml"
     path.write_text(BASE + "  PriceRule: {column: rule, map: {file: rules.csv}}\n", encoding="utf-8")
-    node = mapping_file.load_mapping(path).record["PriceRule"].value
+    node = load.load_mapping(path).record["PriceRule"].value
     assert node is not None
     assert list(node.lookup or {}) == ["fix"]
     (tmp_path / "rules.csv").write_text("from,to\nfix\n", encoding="utf-8")
     with pytest.raises(InvalidMappingError, match=r"line 2 of rules\.csv has not two cells"):
-        mapping_file.load_mapping(path)
+        load.load_mapping(path)
 
 
 def test_a_folder_of_mappings(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_folder_of_mappings(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(BASE, encoding="utf-8")
     (tmp_path / "b.yaml").write_text(BASE, encoding="utf-8")
     (tmp_path / "c.yaml").write_text("feed: [", encoding="utf-8")
-    good, bad = mapping_file.load_mappings(tmp_path)
+    good, bad = load.load_mappings(tmp_path)
     assert [mapping.feed for mapping in good] == ["prices"]
     assert [error.code for error in bad] == ["mapping-feed-twice", "mapping-yaml"]
 
@@ -223,7 +223,7 @@ def test_not_utf8(tmp_path: Path) -> None:
     """A mapping in another encoding is refused with a hint."""
     (tmp_path / "a.yaml").write_bytes(b"feed: pr\xe4is\n")
     with pytest.raises(InvalidMappingError, match="is not UTF-8"):
-        mapping_file.load_mapping(tmp_path / "a.yaml")
+        load.load_mapping(tmp_path / "a.yaml")
 
 
 def spots(node: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.contract.spec import Field
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.model.columns import DEACTIVATED
 from etl.plan.batches import encode
 from etl.sandbox.http import decode_json
@@ -44,7 +44,7 @@ def test_accepted_is_what_norce_has(operation: str, data: st.DataObject) -> None
 def creatable(feed: Feed, rows: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
     """Rows in which nothing is empty that a new record needs; Norce refuses those, which is another story."""
     needs = CONTRACT.operations[feed.mapping.operation.id].required_on_create
-    leaves = arrange.build_layout(feed.mapping, tuple(feed.cells)).leaves
+    leaves = layout_builder.build_layout(feed.mapping, tuple(feed.cells)).leaves
     names = {leaf.value.text for leaf in leaves if leaf.path in needs and leaf.value.kind == "column"}
     fixed = {leaf.value.text for leaf in leaves if leaf.field.name == "ManufacturerPartNo"}  # cannot change either
     if CONTRACT.operations[feed.mapping.operation.id].key.match == "first_of":  # one identifier goes with one other

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.mapping.model import Mapping
-from etl.model import columns as columns_module
-from etl.model.columns import DEACTIVATED, KEY
+from etl.model.columns import DEACTIVATED, KEY, STATED
 from etl.model.runs import Overlay
 from etl.model.tables import Table
-from etl.plan import build as plan
-from etl.plan.changes import pending as carry
+from etl.plan import build
+from etl.plan.changes.pending import can_merge
 from etl.plan.model import Plan
-from etl.state.snapshots import accepted as store
+from etl.state.snapshots import accepted
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import TERMS, Outcome, carried, mapping, nothing, table
@@ -41,7 +40,7 @@ class Shop:
         self.client = coverage.Client()
 
     def planned(self, file: Table, pending: pl.DataFrame | None = None) -> Plan:
-        return plan.build_plan(file, self.feed, self.accepted, TERMS, pending_records=pending)
+        return build.build_plan(file, self.feed, self.accepted, TERMS, pending_records=pending)
 
     def send(self, made: Plan) -> None:
         outcome: Outcome = carried(made, self.accepted)
@@ -53,13 +52,14 @@ class Shop:
     def owed(self, made: Plan) -> pl.DataFrame:
         """What is kept of a plan that was carried."""
         parts = [
-            store.build_sent_records(b.frame, b.bits, number, made.layout) for number, b in enumerate(made.batches, 1)
+            accepted.build_sent_records(b.frame, b.bits, number, made.layout)
+            for number, b in enumerate(made.batches, 1)
         ]
         if not parts:
             return nothing().drop(DEACTIVATED)
-        left = store.select_unaccepted(pl.concat(parts, how="diagonal"), Overlay("r", ()))
+        left = accepted.select_unaccepted(pl.concat(parts, how="diagonal"), Overlay("r", ()))
         concerned = self.accepted.join(left.select(KEY), on=KEY, how="semi", maintain_order="left")
-        return store.build_pending_records(concerned, left)
+        return accepted.build_pending_records(concerned, left)
 
     def work_together(self, days: list[Table], columns: list[str]) -> None:
         """Each file is carried into the next one, which is kept apart where it has to be."""
@@ -67,14 +67,14 @@ class Shop:
         for file in days:
             made = self.planned(file, pending)
             if made.flush_first:
-                self.send(self.planned(plan.empty_table(columns), pending))
+                self.send(self.planned(build.empty_table(columns), pending))
                 made = self.planned(file)
-            if carry.can_merge(made.layout):
+            if can_merge(made.layout):
                 pending = self.owed(made)
             else:
                 self.send(made)
                 pending = None
-        self.send(self.planned(plan.empty_table(columns), pending))
+        self.send(self.planned(build.empty_table(columns), pending))
 
     @property
     def catalogue(self) -> Any:
@@ -182,7 +182,7 @@ def test_what_is_kept_apart(text: str, older: str, newer: str, apart: bool) -> N
 )
 def test_what_can_wait(text: str, columns: str, can: bool) -> None:
     """Records that are no more than their fields, told apart by one key; see `etl.plan.changes.pending.can_wait`."""
-    assert carry.can_merge(arrange.build_layout(mapping(CHANGES + text), tuple(columns))) is can
+    assert can_merge(layout_builder.build_layout(mapping(CHANGES + text), tuple(columns))) is can
 
 
 def test_only_what_a_file_has_said_is_sent_again() -> None:
@@ -190,8 +190,8 @@ def test_only_what_a_file_has_said_is_sent_again() -> None:
     shop = Shop(mapping(f"{CHANGES}{SWITCHED.replace('IsActive: a', 'PriceRule: a').replace('a: boolean', 'a: text')}"))
     shop.send(shop.planned(table("k,p,a\nA,5,\n")))
     owed = shop.owed(shop.planned(table("k,p,a\nA,,CostPlus_PurchaseCost\n")))
-    assert owed.select("PriceSale", columns_module.STATED + "PriceSale").row(0) == (5, False)
-    again = carried(shop.planned(plan.empty_table(["k", "p", "a"]), owed), shop.accepted)
+    assert owed.select("PriceSale", STATED + "PriceSale").row(0) == (5, False)
+    again = carried(shop.planned(build.empty_table(["k", "p", "a"]), owed), shop.accepted)
     assert [list(record) for record in again.records] == [["PartNo", "PriceListCode", "CurrencyCode", "PriceRule"]]
 
 
@@ -200,7 +200,7 @@ def test_what_nobody_has_said_empties_nothing() -> None:
     shop = Shop(mapping(CHANGES + ONHANDS.replace("Count: d", "Count: {column: d, empty: clear}")))
     shop.send(shop.planned(table("k,q,d\nA,1,7\nB,1,7\n")))
     owed = shop.owed(shop.planned(table("k,q,d\nA,2,7\nB,2,\n")))
-    again = carried(shop.planned(plan.empty_table(["k", "q", "d"]), owed), shop.accepted)
+    again = carried(shop.planned(build.empty_table(["k", "q", "d"]), owed), shop.accepted)
     sent = {record["PartNo"]: record.get("LeadTimeDayCount", "not sent") for record in again.records}
     assert sent["A"] in (7, "not sent")
     assert sent["B"] is None

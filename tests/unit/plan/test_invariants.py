@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from etl.mapping.layout import WORD_BITS, own_set_columns, unpack
 from etl.model.columns import ITEM, KEY
 from etl.model.tables import Table
-from etl.plan.batches import encode
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import encode, flag_closure
 from etl.plan.changes import diff
 from etl.plan.model import RequestLimits
 from etl.plan.requests import Request
-from etl.sandbox import http as wire
+from etl.sandbox import http
 from tests.support.builders import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 
@@ -102,7 +101,9 @@ def test_requests_joined_are_the_change_set(operation: str, data: st.DataObject)
     left = {
         key: bits
         for key, bits in wanted.items()
-        if bits and key.replace("\x1f", " / ") not in refused and coherence.split_into_passes(bits, able[key], layout)
+        if bits
+        and key.replace("\x1f", " / ") not in refused
+        and flag_closure.split_into_passes(bits, able[key], layout)
     }
     assert left == {}
     assert all(count == 1 for count in went.values())
@@ -133,7 +134,7 @@ def test_sharing_a_header_changes_no_record(operation: str, data: st.DataObject)
             for item in sent.request.frame.partition_by(ITEM, maintain_order=True):
                 ((_, bits),) = {(item[ITEM][0], bits) for _, bits in own_sets(replace(sent.request, frame=item))}
                 assert layout.active_flags(bits) == layout.active_flags(sent.request.bits)
-                alone += wire.decode_json(encode.encode_payload(item.drop(own_set_columns(item)), bits, layout))
+                alone += http.decode_json(encode.encode_payload(item.drop(own_set_columns(item)), bits, layout))
             assert sent.records == alone
 
 

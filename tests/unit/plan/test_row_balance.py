@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping import layout_builder as arrange
+from etl.mapping import layout_builder
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
-from etl.plan import build as planner
+from etl.plan import build
 from tests.support.builders import TERMS, Outcome, carried, mapping, nothing, plain, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, modest
 
@@ -104,11 +104,11 @@ def test_every_row_ends_once(operation: str, data: st.DataObject) -> None:
 def assert_all_end(feed: Demanding, cells: list[Cells], before: pl.DataFrame, references: bool) -> None:
     file = table(cells)
     numbered = dict(zip(file.frame[ROW], cells, strict=True))
-    layout = arrange.build_layout(feed.feed, file.columns)
+    layout = layout_builder.build_layout(feed.feed, file.columns)
     lead = layout.leading_key
     assert lead is not None
     known = {lead.column: pl.Series(["K1", "K3", "1", "2"])} if references and lead.inner is None else {}
-    made = planner.build_plan(file, feed.feed, before, TERMS, reference_values=known)
+    made = build.build_plan(file, feed.feed, before, TERMS, reference_values=known)
     outcome = carried(made, before)
     counts = made.counts
     assert counts.rows == len(cells)

@@ -7,9 +7,8 @@ import time
 
 import pytest
 
-from etl import thread_pool as abreast
-from etl.plan import build as plan
-from etl.plan import model
+from etl import thread_pool
+from etl.plan import build, model
 from tests.support.builders import PRICES, carried, days, mapping, table
 from tests.unit.plan.rows.test_read_records import Pieces, told
 
@@ -24,16 +23,16 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
     lines += ["new,1,1", "P7,7.5,1", "p8,8.5,1", "P9,77,1"]
     file = table("part,price,cost\n" + "\n".join(lines))
     terms = model.RequestLimits(account_id=7)
-    alone = told(carried(plan.build_plan(Pieces(file, size), prices, before, terms), before))
+    alone = told(carried(build.build_plan(Pieces(file, size), prices, before, terms), before))
     for _ in range(3):
-        with abreast.thread_pool() as start:
-            made = plan.build_plan(Pieces(file, size), prices, before, terms, submit=start)
+        with thread_pool.thread_pool() as start:
+            made = build.build_plan(Pieces(file, size), prices, before, terms, submit=start)
         assert told(carried(made, before)) == alone
 
 
 def test_a_result_is_what_the_work_gives() -> None:
     """In the order in which it is asked for, also where that is not the order in which it ended; errors come out."""
-    with abreast.thread_pool() as start:
+    with thread_pool.thread_pool() as start:
         slow = start(lambda: time.sleep(0.05) or threading.current_thread().name)
         quick = start(lambda: threading.current_thread().name)
         failed = start(lambda: 1 // 0)
@@ -43,7 +42,7 @@ def test_a_result_is_what_the_work_gives() -> None:
 
 
 def failing(begun: list[int]) -> None:
-    with abreast.thread_pool() as start:
+    with thread_pool.thread_pool() as start:
         for number in range(40):
             start(lambda number=number: begun.append(number) or time.sleep(0.1))
         raise RuntimeError

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from etl.mapping.model import Mapping
 from etl.model.runs import AcceptedRange, Overlay
-from etl.plan import build as planner
-from etl.plan import undo
+from etl.plan import build, undo
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox.http import ApiRequest, decode_json
-from etl.state.snapshots import accepted as kept
+from etl.state.snapshots import accepted
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
@@ -56,7 +55,7 @@ class Norce:
         self.failed = 0
 
     def file(self, rows: Any, *, full: bool = False) -> Plan:
-        return planner.build_plan(table(rows), self.feed, self.accepted, TERMS, send_all=full)
+        return build.build_plan(table(rows), self.feed, self.accepted, TERMS, send_all=full)
 
     def take(self, plan: Plan) -> Any:
         """Everything of a plan, sent and taken; what was sent, as a run keeps it."""
@@ -70,17 +69,17 @@ class Norce:
             job = self.sandbox.jobs()[-1]
             self.failed += job["Fail"]
             parts.append(
-                kept.build_sent_records(
+                accepted.build_sent_records(
                     request.frame, request.bits, request.number, plan.layout, request.retired_records
                 )
             )
-            self.accepted = kept.overlay_records(self.accepted.lazy(), parts[-1]).collect()
-        return kept.pl.concat(parts, how="diagonal") if parts else None
+            self.accepted = accepted.overlay_records(self.accepted.lazy(), parts[-1]).collect()
+        return accepted.pl.concat(parts, how="diagonal") if parts else None
 
     def undone(self, plan: Plan, sent: Any) -> Plan:
         """The plan that takes another one back."""
         chunks = [AcceptedRange(number, tuple(range(10_000)), frozenset()) for number in sent["_chunk"].unique()]
-        went = kept.select_accepted(sent, Overlay("r", tuple(chunks)))
+        went = accepted.select_accepted(sent, Overlay("r", tuple(chunks)))
         assert plan.previous_records is not None
         return undo.build_reverse_plan(self.feed, plan.columns, went, plan.previous_records, self.accepted, TERMS, "r")
 

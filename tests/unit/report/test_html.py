@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from etl.model.runs import Counts, RecordError, Run, RunState
 from etl.plan.changes import impact
-from etl.report import html as page
-from etl.report import run_report as report
+from etl.report import html, run_report
 from tests.support.builders import PRICES, days, mapping
 
 BROWSER = next(
@@ -44,7 +43,7 @@ def made(evil: str = "A") -> dict[str, Any]:
         "stuck": [{"field": evil, "reason": evil, "records": 3, "keys": [evil, "b"]}],
         "rejections": [{"column": evil, "message": evil, "hint": evil, "count": 1, "rows": [3], "values": [evil]}],
     }
-    return report.report_json(run, (), (RecordError(evil, 3, evil, 7),), facts)
+    return run_report.report_json(run, (), (RecordError(evil, 3, evil, 7),), facts)
 
 
 class Elements(HTMLParser):
@@ -73,7 +72,7 @@ def held(text: str) -> None:
 
 def test_it_is_whole_in_itself_and_everything_is_escaped() -> None:
     """No script, no image, no link, no address; cells with markup stay cells."""
-    text = page.render(made(EVIL))
+    text = html.render(made(EVIL))
     held(text)
     assert "&lt;script&gt;" in text
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
@@ -84,9 +83,9 @@ def test_it_is_whole_in_itself_and_everything_is_escaped() -> None:
 @given(st.text(min_size=1, max_size=30))
 def test_no_text_breaks_out(text: str) -> None:
     """Whatever stands in cells, file names and sentences: the page has the elements that it has without them."""
-    base = [tag for tag, _ in Elements(page.render(facts_only("A"))).found]
-    assert [tag for tag, _ in Elements(page.render(facts_only(text))).found] == base
-    held(page.render(facts_only(text)))
+    base = [tag for tag, _ in Elements(html.render(facts_only("A"))).found]
+    assert [tag for tag, _ in Elements(html.render(facts_only(text))).found] == base
+    held(html.render(facts_only(text)))
 
 
 def facts_only(text: str) -> dict[str, Any]:
@@ -100,20 +99,20 @@ def facts_only(text: str) -> dict[str, Any]:
         "stuck": [{"field": text, "reason": text, "records": 1, "keys": [text]}],
         "rejections": [{"column": text, "message": text, "hint": text, "count": 1, "rows": [1], "values": [text]}],
     }
-    return report.report_json(run, (), (RecordError(text, 3, text, 1),), facts)
+    return run_report.report_json(run, (), (RecordError(text, 3, text, 1),), facts)
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_every_run_has_its_page(state: RunState) -> None:
     """A run of which nothing is known but its state has a page with a headline."""
     run = Run("r1", "prices", "Product/ImportSkuPriceLists", "a.csv", "0", state)
-    text = page.render(report.report_json(run, (), (), {}))
+    text = html.render(run_report.report_json(run, (), (), {}))
     assert re.search(r"<h1>[^<]{10,}</h1>", text)
 
 
 def test_plots_show_how_far_prices_move() -> None:
     """One plot for each price field that moves, red for what falls and green for what rises."""
-    text = page.render(made())
+    text = html.render(made())
     assert text.count("<svg") == 1
     assert "How far prices move: PriceSale" in text
     assert set(re.findall(r'<rect[^>]*fill="(#b42318|#15803d)"', text)) == {"#b42318", "#15803d"}
@@ -124,7 +123,7 @@ def test_a_browser_shows_it_and_runs_nothing() -> None:
     """Headless Chromium lays the page out; no script of a cell runs: the title would be another one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
-        path.write_text(page.render(made(EVIL)), encoding="utf-8")
+        path.write_text(html.render(made(EVIL)), encoding="utf-8")
         dom = browse(folder, "--dump-dom", path.as_uri())
         picture = Path(folder) / "page.png"
         browse(folder, f"--screenshot={picture}", "--window-size=1100,1600", path.as_uri())

@@ -13,9 +13,8 @@ import pytest
 from etl.model import tables
 from etl.model.columns import ROW
 from etl.model.schemas import REJECTION_SCHEMA
-from etl.plan import build as planner
-from etl.report import rejections
-from etl.report import run_report as report
+from etl.plan import build
+from etl.report import rejections, run_report
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 
 
@@ -33,7 +32,7 @@ def test_groups_count_everything_and_show_some() -> None:
     ]
     assert groups[0]["message"] == "line 2 is bad"
     assert all(len(value) == 80 for value in groups[0]["values"])
-    assert list(report.rejection_lines(groups)) == [
+    assert list(run_report.rejection_lines(groups)) == [
         "rejected 1000: price: line 2 is bad (rows 2, 3, 4, 5, 6 …); correct it",
         "rejected 1: part: is empty (row 7); fill it",
     ]
@@ -92,10 +91,8 @@ def test_only_workbooks_keep_their_rejected_cells() -> None:
     """A plan of a workbook has the rejected rows as they came; one of a text file, or without rejections, has not."""
     source = table("part,price,cost\nA,x,1\nB,2,2\n")
     excel = PRICES.replace("content: full", "content: full, format: excel")
-    made = planner.build_plan(source, mapping(excel), nothing(), TERMS)
+    made = build.build_plan(source, mapping(excel), nothing(), TERMS)
     assert made.rejected_cells is not None
     assert made.rejected_cells.rows() == [(2, "A", "x", "1")]
-    assert planner.build_plan(source, mapping(PRICES), nothing(), TERMS).rejected_cells is None
-    assert (
-        planner.build_plan(table("part,price,cost\nB,2,2\n"), mapping(excel), nothing(), TERMS).rejected_cells is None
-    )
+    assert build.build_plan(source, mapping(PRICES), nothing(), TERMS).rejected_cells is None
+    assert build.build_plan(table("part,price,cost\nB,2,2\n"), mapping(excel), nothing(), TERMS).rejected_cells is None

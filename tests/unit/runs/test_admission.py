@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping import dependencies as mapping_links
-from etl.mapping import load as mapping_file
+from etl.mapping import dependencies, load
 from etl.model.runs import Counts, Run, RunState
 from etl.runs.admission import admit, key_space
 
@@ -83,7 +82,7 @@ def test_a_standard_price_is_a_row_of_a_price_list(tmp_path: Path, text: str, ot
     """The mapping tells whether products write to a price list."""
     path = tmp_path / "pim.yaml"
     path.write_text(text, encoding="utf-8")
-    assert mapping_links.also_writes([mapping_file.load_mapping(path)]) == others
+    assert dependencies.also_writes([load.load_mapping(path)]) == others
 
 
 def test_a_run_that_cannot_go_on_holds_up_only_what_shares_its_keys() -> None:

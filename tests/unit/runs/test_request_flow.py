@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply import scheduler as schedule
+from etl.apply import scheduler
 from etl.apply.job_durations import JobDurations
-from etl.apply.scheduler import Poll, RunProgress, ReadLog, Capacity, Submit, ActionHistory, Wait
+from etl.apply.scheduler import ActionHistory, Capacity, Poll, ReadLog, RunProgress, Submit, Wait
 from etl.config.settings import LimitSettings
 from etl.connect.rate_limiter import Moment, PermitStamp, permit_wait
 from etl.model.runs import Chunk, ChunkState, Run, RunState
-from etl.runs import admission as lanes
+from etl.runs import admission
 
 LIMIT, WINDOW = 60, 60.0
 ROOM = Capacity(LimitSettings().in_flight, LimitSettings().unfinished)
@@ -53,13 +53,13 @@ class World:
     def run(self, seconds: float) -> None:
         """Until then, or until nothing is left to do."""
         stamps: deque[PermitStamp] = deque(maxlen=LIMIT * 2)
-        answers: list[tuple[float, int, schedule.RequestAction]] = []
+        answers: list[tuple[float, int, scheduler.RequestAction]] = []
         turn = ActionHistory()
         while self.now < seconds and (self.backlog or self.courses):
             self._let_go()
-            busy = {schedule.chunk_id(chunk) for _, _, move in answers for chunk in chunks_of(move)}
+            busy = {scheduler.chunk_id(chunk) for _, _, move in answers for chunk in chunks_of(move)}
             gate = permit_wait(stamps, self._moment(), LIMIT, WINDOW)
-            action = schedule.next_action(
+            action = scheduler.next_action(
                 self._courses(),
                 ROOM,
                 self.now,
@@ -73,7 +73,7 @@ class World:
                 until = min([self.now + max(pause, 0.001), *(at for at, _, _ in answers[:1])])
                 self.now = max(until, self.now)
             else:
-                turn = schedule.update_history(turn, action)
+                turn = scheduler.update_history(turn, action)
                 stamps.append(PermitStamp(self._moment(), True))
                 self.left.append(self.now)
                 self._left(action)
@@ -89,16 +89,16 @@ class World:
         return Moment("boot", self.now, self.now)
 
     def _let_go(self) -> None:
-        slow = {run for run in self.courses if any(map(schedule.is_slow, self.going[run].values()))}
+        slow = {run for run in self.courses if any(map(scheduler.is_slow, self.going[run].values()))}
         going = [replace(run, state=RunState.SENDING) if run.id in self.courses else run for run in self.backlog[:50]]
-        for run in lanes.admit(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).runs:
+        for run in admission.admit(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).runs:
             if run.id not in self.courses:
                 numbers = range(1, self.chunks[run.id] + 1)
                 chunk = Chunk(run.id, 1, 1, run.operation, {}, Path("p"), "d", 1, 1)
                 self.going[run.id] = {number: replace(chunk, number=number) for number in numbers}
-                self.courses[run.id] = RunProgress((), run.operation in lanes.URGENT_OPERATIONS)
+                self.courses[run.id] = RunProgress((), run.operation in admission.URGENT_OPERATIONS)
 
-    def _left(self, move: schedule.RequestAction) -> None:
+    def _left(self, move: scheduler.RequestAction) -> None:
         if isinstance(move, Submit):
             self.sent.append((self.now, move.chunk.run))
             self._put(replace(move.chunk, state=ChunkState.SENDING, sent_at=self.now))
@@ -106,14 +106,14 @@ class World:
             for chunk in move.chunks:
                 self.asked[chunk.run].append(self.now)
 
-    def _answered(self, move: schedule.RequestAction) -> None:
+    def _answered(self, move: scheduler.RequestAction) -> None:
         self.logs += isinstance(move, ReadLog)
         self.questions += isinstance(move, Poll)
         self.useful += isinstance(move, Poll) and any(self._ended(chunk) for chunk in move.chunks)
         for chunk in chunks_of(move):
             known = self.going[chunk.run][chunk.number]
             if isinstance(move, Submit):
-                self.ends[schedule.chunk_id(chunk)] = (
+                self.ends[scheduler.chunk_id(chunk)] = (
                     float("inf") if chunk.run in self.stuck else self.now + self.chance.uniform(*self.job_seconds)
                 )
                 self._put(replace(known, state=ChunkState.SUBMITTED))
@@ -129,7 +129,7 @@ class World:
                 self._put(replace(known, state=ChunkState.ACCEPTED))
 
     def _ended(self, chunk: Chunk) -> bool:
-        return self.ends[schedule.chunk_id(chunk)] <= self.now
+        return self.ends[scheduler.chunk_id(chunk)] <= self.now
 
     def _put(self, chunk: Chunk) -> None:
         going = self.going[chunk.run]
@@ -145,7 +145,7 @@ class World:
             self.backlog = [run for run in self.backlog if run.id != chunk.run]
 
 
-def chunks_of(move: schedule.RequestAction) -> tuple[Chunk, ...]:
+def chunks_of(move: scheduler.RequestAction) -> tuple[Chunk, ...]:
     return move.chunks if isinstance(move, Poll) else (move.chunk,)
 
 

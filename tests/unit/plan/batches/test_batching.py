@@ -10,10 +10,8 @@ from etl.mapping.layout import Layout, unpack
 from etl.mapping.layout_builder import build_layout as build
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
-from etl.plan.batches import batch as batch_module
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import full_file
-from etl.plan.batches.batch import Batch, BatchLimits
+from etl.plan.batches import batching, full_file
+from etl.plan.batches.batch import Batch, BatchLimits, delay_batch, halve_batch
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.model import RequestLimits
@@ -70,8 +68,8 @@ def split(
     feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE
 ) -> tuple[list[Batch], list[tuple[int, str]]]:
     found, layout = changes(feed, file, before)
-    batches, hopeless = chunk.make_batches(found, layout, limits)
-    return batches, list(chunk.reject_inconsistent_lists(hopeless).frame.select("row", "code").iter_rows())
+    batches, hopeless = batching.make_batches(found, layout, limits)
+    return batches, list(batching.reject_inconsistent_lists(hopeless).frame.select("row", "code").iter_rows())
 
 
 def names(batch: Batch, feed: Mapping, columns: tuple[str, ...]) -> set[str]:
@@ -184,7 +182,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
     """Two batches with half of the items each, together the whole, each item in one of them."""
     rows = "".join(f"C{number},n,{number}a,1\nC{number},n,{number}b,2\n" for number in range(count))
     ((batch,), _) = split(PRODUCTS, "code,name,part,ean\n" + rows)
-    first, rest = batch_module.halve_batch(batch)
+    first, rest = halve_batch(batch)
     assert (first.records, rest.records) == (count // 2, count - count // 2)
     assert (first.frame[ITEM].n_unique(), rest.frame[ITEM].n_unique()) == (first.records, rest.records)
     assert [*first.frame[KEY], *rest.frame[KEY]] == batch.frame[KEY].to_list()
@@ -195,7 +193,7 @@ def test_halves_are_cut_between_items(count: int) -> None:
 def test_delayed_batches_come_so_many_waves_later() -> None:
     """Nothing else changes."""
     ((batch,), _) = split(PRICES, HEAD + prices(3))
-    later = batch_module.delay_batch(batch, 2)
+    later = delay_batch(batch, 2)
     assert (later.wave, later.bits, later.records) == (batch.wave + 2, batch.bits, batch.records)
 
 

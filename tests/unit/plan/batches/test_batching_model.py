@@ -12,8 +12,7 @@ import pytest
 
 from etl.mapping.layout import Layout, own_set_columns, unpack
 from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import batching, flag_closure
 from etl.plan.batches.batch import VALUE_COUNT, Batch, BatchLimits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
@@ -50,10 +49,10 @@ def wanted(changes: ChangeSet, layout: Layout) -> dict[str, tuple[int, ...] | No
     found: dict[str, tuple[int, ...] | None] = {}
     for keys in items.values():
         send, able = reduce(or_, (bits["c"][key] for key in keys)), reduce(and_, (bits["v"][key] for key in keys))
-        together = coherence.split_into_passes(send, able, layout)
+        together = flag_closure.split_into_passes(send, able, layout)
         for key in keys:
             shared = together is not None and len(together) == 1
-            found[key] = together if shared else coherence.split_into_passes(bits["c"][key], bits["v"][key], layout)
+            found[key] = together if shared else flag_closure.split_into_passes(bits["c"][key], bits["v"][key], layout)
     return {row[KEY]: found[row[KEY]] for row in rows}
 
 
@@ -70,7 +69,7 @@ def going(batches: list[Batch]) -> dict[str, list[Going]]:
 def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch]:
     """Everything that holds of batches whatever the limits are."""
     file = {key: place for place, key in enumerate(changes.frame[KEY])}
-    batches, unable = chunk.make_batches(changes, layout, limits)
+    batches, unable = batching.make_batches(changes, layout, limits)
     sets, went = wanted(changes, layout), going(batches)
     able = {
         row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.word_count)))
@@ -85,7 +84,7 @@ def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch
         if key in known:  # only what is new may come in more parts than it has to
             assert len(its) == len(asked)
             assert all(bits & ~one.bits == 0 for bits, one in zip(asked, its, strict=True))
-            assert all(coherence.closure(one.bits, able[key], layout) == one.bits for one in its)
+            assert all(flag_closure.closure(one.bits, able[key], layout) == one.bits for one in its)
         assert reduce(or_, asked) & ~reduce(or_, (one.bits for one in its)) == 0
         assert all(one.bits & ~able[key] == 0 for one in its)
         for whole in layout.bundles.values():  # what goes as a whole is whole in the end

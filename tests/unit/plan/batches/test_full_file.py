@@ -10,10 +10,8 @@ import pytest
 from etl.mapping.layout import Layout, own_set_columns, unpack
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
-from etl.plan.batches import batch as batch_module
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import full_file
-from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits
+from etl.plan.batches import batching, full_file
+from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits, delay_batch
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, nothing, records, run, table
@@ -81,7 +79,7 @@ def changes(feed: Mapping, file: str, before: str | None = None, **more: Any) ->
 
 def split(feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE) -> list[Batch]:
     found, layout = changes(feed, file, before)
-    return chunk.make_batches(found, layout, limits)[0]
+    return batching.make_batches(found, layout, limits)[0]
 
 
 def lit(batch: Batch, layout: Layout) -> set[str]:
@@ -161,8 +159,8 @@ def test_a_scope_of_many_fields_leaves_nothing_of_them_behind() -> None:
 def test_elements_with_and_without_a_field_are_rejected_by_name() -> None:
     """One flag speaks for both warehouses, and the list goes as a whole: no header can carry such a record."""
     found, layout = changes(LIST, "k,a,b,x,y\nL1,n,,x,y\nL2,n,m,x,y\n")
-    (batch,), hopeless = chunk.make_batches(found, layout, WIDE)
-    rejections = chunk.reject_inconsistent_lists(hopeless)
+    (batch,), hopeless = batching.make_batches(found, layout, WIDE)
+    rejections = batching.reject_inconsistent_lists(hopeless)
     assert batch.frame["Code"].to_list() == ["L2"]
     assert rejections.frame.to_dicts() == [
         {
@@ -181,8 +179,8 @@ def test_rows_of_such_records_are_named_by_the_parts_of_their_keys() -> None:
     hopeless = pl.DataFrame({KEY: ["A\x1fB\x1fC", "owed"], ROW: [3, None]})
     lines = pl.DataFrame({KEY: ["X", "A\x1fB\x1fC", "X", "A\x1fB\x1fC"], ROW: [2, 3, 4, 5]})
     named = [(3, "A / B / C"), (5, "A / B / C"), (None, "owed")]
-    assert chunk.reject_inconsistent_lists(hopeless, lines).frame.select("row", "value").rows() == named
-    assert chunk.reject_inconsistent_lists(hopeless).frame.select("row", "value").rows() == [named[0], named[2]]
+    assert batching.reject_inconsistent_lists(hopeless, lines).frame.select("row", "value").rows() == named
+    assert batching.reject_inconsistent_lists(hopeless).frame.select("row", "value").rows() == [named[0], named[2]]
 
 
 def texts(*changed: str) -> str:
@@ -213,7 +211,7 @@ def test_values_are_sent_again_only_to_save_a_minute_or_a_request(
     assert [batch.change_set_count for batch in batches] == merged
     assert [batch.frame[VALUE_COUNT].sum() for batch in batches] == values
     assert [batch.frame[CHANGED_COUNT].sum() for batch in batches] == changed
-    assert chunk.unmerged_request_count(batches, limits.max_records) == 3
+    assert batching.unmerged_request_count(batches, limits.max_records) == 3
 
 
 def attributes(count: int, changed: bool = False) -> str:
@@ -226,7 +224,7 @@ def attributes(count: int, changed: bool = False) -> str:
 def test_what_one_header_carries_is_counted_together(size: int, requests: int) -> None:
     """Five products, each with another attribute changed, are one request of five, and nothing is sent again for it."""
     found, layout = changes(ATTRIBUTES, attributes(5, changed=True), attributes(5))
-    batches, _ = chunk.make_batches(found, layout, BatchLimits(size, requests))
+    batches, _ = batching.make_batches(found, layout, BatchLimits(size, requests))
     assert [batch.records for batch in batches] == [size, 5 - size][:requests]
     assert [batch.change_set_count for batch in batches] == [5] * requests
     sets = [
@@ -238,14 +236,14 @@ def test_what_one_header_carries_is_counted_together(size: int, requests: int) -
 def test_apart_counts_each_kind_of_change_by_itself() -> None:
     """New and known, each wave, each set; ten records of a kind fill two requests of five; a scope is one request."""
     new = split(PRICES, HEAD + rows(10, "L"))
-    assert chunk.unmerged_request_count(new, 10) == 1
-    assert chunk.unmerged_request_count(new, 5) == 2
-    assert chunk.unmerged_request_count(new, 4) == 3
+    assert batching.unmerged_request_count(new, 10) == 1
+    assert batching.unmerged_request_count(new, 5) == 2
+    assert batching.unmerged_request_count(new, 4) == 3
     mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), BatchLimits(10, 1))
-    assert chunk.unmerged_request_count(mixed, 10) == 2
-    assert chunk.unmerged_request_count([*new, *(batch_module.delay_batch(batch, 1) for batch in new)], 10) == 2
+    assert batching.unmerged_request_count(mixed, 10) == 2
+    assert batching.unmerged_request_count([*new, *(delay_batch(batch, 1) for batch in new)], 10) == 2
     found, layout = changes(PRICES, HEAD + rows(3, "L") + rows(3, "M"))
     scopes, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=3, requests_per_minute=60))
     assert len(scopes) == 2
-    assert chunk.unmerged_request_count([*scopes, *new], 10) == 3
-    assert chunk.unmerged_request_count([], 10) == 0
+    assert batching.unmerged_request_count([*scopes, *new], 10) == 3
+    assert batching.unmerged_request_count([], 10) == 0

@@ -11,8 +11,7 @@ import pytest
 
 from etl.mapping.layout import Layout
 from etl.mapping.layout_builder import build_layout as build
-from etl.plan.batches import batching as chunk
-from etl.plan.batches import flag_closure as coherence
+from etl.plan.batches import batching, flag_closure
 from etl.plan.batches.packing import Group, Packing, Share, pack
 from tests.benchmarks import packing as packing_bench
 from tests.support.builders import mapping
@@ -43,7 +42,7 @@ FLAT = FREE[:5]
 
 
 def group(*fields: int, records: int = 1, able: int = ABLE, new: bool = False) -> Group:
-    bits = coherence.closure(sum(1 << field for field in fields), able, LAYOUT)
+    bits = flag_closure.closure(sum(1 << field for field in fields), able, LAYOUT)
     assert bits is not None
     return Group(bits, able, able, records, new)
 
@@ -73,7 +72,7 @@ def sound(groups: list[Group], shares: list[list[Share]]) -> None:
         for share in its:
             assert one.bits & ~share.bits == 0
             assert share.bits & ~one.sendable == 0
-            assert share.bits == coherence.closure(share.bits, one.sendable, LAYOUT)
+            assert share.bits == flag_closure.closure(share.bits, one.sendable, LAYOUT)
 
 
 def skewed(layout: Layout, records: int, seed: int, most: int) -> list[Group]:
@@ -83,7 +82,7 @@ def skewed(layout: Layout, records: int, seed: int, most: int) -> list[Group]:
     found: Counter[int] = Counter()
     while sum(found.values()) < records:
         changed = sum(1 << field for field, odd in zip(FREE, odds, strict=True) if chance.random() < odd)
-        closed = coherence.closure(changed, ABLE, layout)
+        closed = flag_closure.closure(changed, ABLE, layout)
         if changed and closed is not None and (closed in found or len(found) < most):
             found[closed] += 1
     return [Group(bits, ABLE, ABLE, count, False) for bits, count in found.most_common()]
@@ -227,7 +226,7 @@ def test_twenty_thousand_skewed_changes(packing: Packing, most: int) -> None:
 def test_a_day_of_changes_takes_one_minute() -> None:
     """The real plan of 20,000 changed products: one minute of requests, where each set apart takes sixteen."""
     budget, strict = packing_bench.plans()
-    assert math.ceil(chunk.unmerged_request_count(budget.plan.batches, 1000) / 60) == 16
+    assert math.ceil(batching.unmerged_request_count(budget.plan.batches, 1000) / 60) == 16
     assert len(budget.sent) <= 60
     assert len(strict.sent) <= 21
     exact = {sum(sent.request.changed_values for sent in outcome.sent) for outcome in (budget, strict)}

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from etl.mapping.layout import WORD_BITS, Layout, unpack
-from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW, OWNED_ELSEWHERE
+from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, OWNED_ELSEWHERE, ROW
 from etl.model.tables import Records
 from etl.plan.changes import absence, diff
 from etl.plan.changes.diff import ChangeSet

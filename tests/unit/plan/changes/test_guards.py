@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from etl.errors import InvalidMappingError
-from etl.mapping import limits as mapping_limits
+from etl.mapping import limits
 from etl.plan.changes import guards, impact
 from etl.plan.changes.previous_file import PreviousFile
 from etl.plan.model import Plan
@@ -180,7 +180,7 @@ def test_under_and_over(case: Case) -> None:
 def test_every_guard_is_in_the_table() -> None:
     """Each guard that counts records or rows is shown just under and just over; `shrink` has its own test."""
     assert {case.guard for case in CASES} | {"shrink"} == set(guards.GUARD_NAMES)
-    assert set(mapping_limits.GUARD_KEYS) < set(guards.GUARD_NAMES)
+    assert set(limits.GUARD_KEYS) < set(guards.GUARD_NAMES)
 
 
 @pytest.mark.parametrize(("rows", "held"), [(80, False), (79, True)], ids=["just under", "just over"])

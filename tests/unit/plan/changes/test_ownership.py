@@ -7,14 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from etl.mapping import conflicts as mapping_owners
-from etl.mapping import load as mapping_file
+from etl.mapping import conflicts, load
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY
-from etl.plan import build as planner
-from etl.plan import model, undo
+from etl.plan import build, model, undo
 from etl.plan.requests import make_requests
-from etl.state.snapshots import accepted as kept
+from etl.state.snapshots import accepted
 from tests.support.builders import PRICES, TERMS, carried, days, mapping, nothing, run, table
 
 NAMES = """
@@ -55,7 +53,7 @@ def test_a_full_feed_leaves_it_alone(feed: Mapping) -> None:
     """Sending everything again, with FullFile or without, does not write what is not ours."""
     first = run(feed, table(HEAD + "A,1,3\nB,1,3"))
     assert sent_days(run(feed, table(HEAD + "A,1,9\nB,1,9"), first.accepted, full=True).plan) == []
-    again = planner.build_resend_plan(feed, ("part", "qty", "days"), first.accepted, TERMS)
+    again = build.build_resend_plan(feed, ("part", "qty", "days"), first.accepted, TERMS)
     assert sent_days(again) == []
 
 
@@ -71,7 +69,7 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     """Taking a run back does not write what is not ours."""
     first, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,9\nC,1,4")
     parts = [
-        kept.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        accepted.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     ]
     assert second.plan.previous_records is not None
@@ -88,7 +86,7 @@ def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
     _, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,3\nB,2,3")
     assert second.plan.previous_records is not None
     went = pl.concat(
-        kept.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        accepted.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     )
     owned = {"other": run(feed, table(HEAD + "A,7,3")).accepted}
@@ -108,9 +106,9 @@ def pair(tmp_path: Path, one: str, other: str) -> list[str]:
     """What is wrong with two mappings together."""
     for name, text in (("a.yaml", one), ("b.yaml", other)):
         (tmp_path / name).write_text(text.lstrip(), encoding="utf-8")
-    good, bad = mapping_file.load_mappings(tmp_path)
+    good, bad = load.load_mappings(tmp_path)
     assert bad == []
-    return [str(error) for error in mapping_owners.find_conflicts(good).values()]
+    return [str(error) for error in conflicts.find_conflicts(good).values()]
 
 
 def test_two_feeds_that_write_the_same_field_are_refused(tmp_path: Path) -> None:
@@ -161,16 +159,14 @@ def test_the_one_that_yields_leaves_what_the_other_has() -> None:
     """Where the other feed has had a value accepted it is not overwritten, elsewhere it is sent; nor is it gone."""
     theirs = run(mapping(PRICES), table("part,price,cost\nA,10,\nC,30,")).accepted
     campaign = mapping(OTHER + "yields: [prices]\ngone: deactivate\n")
-    plan = planner.build_plan(
-        table("part,price\nA,8\nB,9"), campaign, nothing(), TERMS, owner_records={"prices": theirs}
-    )
+    plan = build.build_plan(table("part,price\nA,8\nB,9"), campaign, nothing(), TERMS, owner_records={"prices": theirs})
     outcome = carried(plan, nothing())
     assert [record["PartNo"] for record in outcome.records if "PriceSale" in record] == ["B"]
-    later = planner.build_plan(
+    later = build.build_plan(
         table("part,price\nA,7\nB,9"), campaign, outcome.accepted, TERMS, owner_records={"prices": theirs}
     )
     assert list(make_requests(later)) == []
     both = run(mapping(OTHER), table("part,price\nC,3\nB,9")).accepted
-    gone = planner.build_plan(table("part,price\nB,9"), campaign, both, TERMS, owner_records={"prices": theirs})
+    gone = build.build_plan(table("part,price\nB,9"), campaign, both, TERMS, owner_records={"prices": theirs})
     assert gone.counts.gone == 0
     assert both.filter(pl.col(KEY).str.starts_with("C")).height == 1

@@ -7,14 +7,14 @@ import polars as pl
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model import schemas
-from etl.model.columns import ORIGIN, ITEM, KEY, ROW
+from etl.model.columns import ITEM, KEY, ORIGIN, ROW
 from etl.model.runs import Run, RunState
 from etl.model.tables import Records
-from etl.plan import build as plan
-from etl.plan.changes import pending as carry
+from etl.plan import build
+from etl.plan.changes.pending import merge_pending
 from etl.plan.requests import make_requests
 from etl.report import rejections
-from etl.state.snapshots import accepted as store
+from etl.state.snapshots import accepted
 from tests.support.builders import PRICES, TERMS, mapping, nothing, records, table
 
 FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}
@@ -40,7 +40,7 @@ def test_a_record_has_the_row_of_its_file_or_says_where_it_came_from() -> None:
     feed = changes(PRICES)
     pending, layout = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     newer, _ = records(feed, table("part,price,cost\nB,2,\nC,2,\n"))
-    laid = carry.merge_pending(newer, pending, layout)
+    laid = merge_pending(newer, pending, layout)
     assert origins(laid) == {"B": (2, None), "C": (3, None), "A": (None, FIRST)}
 
 
@@ -49,21 +49,22 @@ def test_what_an_older_version_has_kept_comes_from_nowhere() -> None:
     feed = changes(PRICES)
     pending, layout = owed(feed, "part,price,cost\nA,1,\n", FIRST)
     newer, _ = records(feed, table("part,price,cost\nB,2,\n"))
-    assert origins(carry.merge_pending(newer, pending.drop(ORIGIN), layout)) == {"B": (2, None), "A": (None, None)}
+    assert origins(merge_pending(newer, pending.drop(ORIGIN), layout)) == {"B": (2, None), "A": (None, None)}
 
 
 def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Of what Norce has not taken: lines of the run's own file, and what it had carried itself."""
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
-    made = plan.build_plan(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending_records=pending)
+    made = build.build_plan(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending_records=pending)
     (request,) = make_requests(made)
     run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.COMPLETED)
-    store.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
-    store.write_parquet(
-        store.sent_records_path(tmp_path, "r2"), store.build_sent_records(request.frame, request.bits, 1, made.layout)
+    accepted.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
+    accepted.write_parquet(
+        accepted.sent_records_path(tmp_path, "r2"),
+        accepted.build_sent_records(request.frame, request.bits, 1, made.layout),
     )
-    kept = store.read_pending(tmp_path, "prices", None, (), run)
+    kept = accepted.read_pending(tmp_path, "prices", None, (), run)
     assert {key.split("\x1f")[0]: came for key, came in kept.select(KEY, ORIGIN).iter_rows()} == {
         "A": FIRST,
         "B": {"run": "r2", "file": "prices_2.csv", "row": 2},
@@ -87,7 +88,7 @@ def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() 
     feed = mapping(LIST)
     came = {"run": "r1", "file": "lists_1.csv", "row": 9}
     pending, _ = owed(feed, "k,a,b,x\nL,,b,x\n", came)
-    made = plan.build_plan(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending_records=pending)
+    made = build.build_plan(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending_records=pending)
     (found,) = made.rejections.frame.to_dicts()
     assert (found["row"], found["value"], found["code"]) == (None, "L", "uneven-list")
     assert found["message"].endswith("without a value (lists_1.csv, row 9)")
@@ -100,7 +101,7 @@ def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     known = {"PartNo": pl.Series(["C"])}
-    made = plan.build_plan(
+    made = build.build_plan(
         table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending_records=pending, reference_values=known
     )
     assert [key.split("\x1f")[0] for request in make_requests(made) for key in request.frame[KEY]] == ["C"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from etl.errors import InvalidMappingError
-from etl.plan import build as planner
-from etl.plan.changes import previous_file as history
+from etl.plan import build
+from etl.plan.changes import previous_file
 from etl.plan.changes.previous_file import PreviousFile
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 
@@ -33,22 +33,22 @@ CHANGES = PRICES.replace("content: full", "content: changes")
 )
 def test_rows(text: str, now: int, before: int, held: bool) -> None:
     """A fifth less is too little for a whole file, but a handful always may go; a set share counts exactly."""
-    assert bool(history.shrink_warnings(mapping(text), now, PreviousFile("r1", before))) is held
+    assert bool(previous_file.shrink_warnings(mapping(text), now, PreviousFile("r1", before))) is held
 
 
 def test_bytes() -> None:
     """As many rows with far fewer bytes are held too; where no size is known, none is compared."""
     feed = mapping(PRICES)
-    (doubt,) = history.shrink_warnings(feed, 100, PreviousFile("r1", 100, 50_000, 30_000))
+    (doubt,) = previous_file.shrink_warnings(feed, 100, PreviousFile("r1", 100, 50_000, 30_000))
     assert "30000 bytes, 50000 in run r1" in doubt
-    assert history.shrink_warnings(feed, 100, PreviousFile("r1", 100, 5_000, 3_000)) == ()
-    assert history.shrink_warnings(feed, 100, PreviousFile("r1", 100)) == ()
-    assert history.shrink_warnings(feed, 100, None) == ()
+    assert previous_file.shrink_warnings(feed, 100, PreviousFile("r1", 100, 5_000, 3_000)) == ()
+    assert previous_file.shrink_warnings(feed, 100, PreviousFile("r1", 100)) == ()
+    assert previous_file.shrink_warnings(feed, 100, None) == ()
 
 
 def test_the_plan_is_held_with_the_numbers() -> None:
     """The doubt stands among those of the plan, with both numbers, the run and the share."""
-    made = planner.build_plan(
+    made = build.build_plan(
         table("part,price,cost\nA,1,1\n"), mapping(PRICES), nothing(), TERMS, previous_file=PreviousFile("r1", 900)
     )
     assert made.hold_reasons == ("1 rows, 900 in run r1 before it (`shrink` lets 20 % pass): is the file whole?",)

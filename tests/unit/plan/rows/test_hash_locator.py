@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.plan.rows import hash_locator as places
+from etl.plan.rows import hash_locator
 from etl.plan.rows.hash_locator import HashLocator
 
 
@@ -38,8 +38,8 @@ def test_a_file_from_which_rows_went_and_to_which_rows_came(
     lost: int, more: int, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many, and in pieces: stretches end and begin anew, and many short ones are searched for."""
-    monkeypatch.setattr(places, "_LEAST", 64)
-    monkeypatch.setattr(places, "_NEAR", 128)
+    monkeypatch.setattr(hash_locator, "_LEAST", 64)
+    monkeypatch.setattr(hash_locator, "_NEAR", 128)
     chance = random.Random(f"{lost} {more} {moved}")
     known = [chance.getrandbits(64) for _ in range(6000)]
     gone = set(chance.sample(known, lost))
@@ -53,7 +53,9 @@ def test_a_file_from_which_rows_went_and_to_which_rows_came(
 
 def test_a_file_in_its_old_order_needs_no_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one with a few rows less and a few more."""
-    monkeypatch.setattr(HashLocator, "_search_sorted", lambda _self, wanted: pl.Series(wanted.to_list(), dtype=pl.UInt32))
+    monkeypatch.setattr(
+        HashLocator, "_search_sorted", lambda _self, wanted: pl.Series(wanted.to_list(), dtype=pl.UInt32)
+    )
     known = list(range(100_000, 130_000))
     wanted = known[:9_000] + known[9_010:20_000] + [1, 2] + known[20_000:]
     agree(known, [wanted[:15_000], wanted[15_000:]])

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from etl.errors import InvalidMappingError
-from etl.mapping import load as mapping_file
+from etl.mapping import load
 from etl.mapping.model import Mapping
 from etl.mapping.text import WHITESPACE
 from etl.model.columns import REJECTION_COLUMNS, ROW
@@ -52,7 +52,7 @@ def check(folder: Path, column: str, cells: list[str | None], *, excel: bool = F
     path = folder / "feed.yaml"
     path.write_text((EXCEL if excel else FEED) % (column, more), encoding="utf-8")
     given = table(code=[f"{at}" for at in range(len(cells))], cell=cells)
-    return checked(given, mapping_file.load_mapping(path))
+    return checked(given, load.load_mapping(path))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_columns_that_are_unique_together(tmp_path: Path) -> None:
     path = tmp_path / "feed.yaml"
     path.write_text(FEED % ("{type: decimal}", rule), encoding="utf-8")
     given = table(code=["a", "a", "a", "b", "c", "c"], cell=["1.0", "1.00", "2", "1", None, None])
-    found = checked(given, mapping_file.load_mapping(path))
+    found = checked(given, load.load_mapping(path))
     assert found.rejections.frame.select("row", "column", "code").rows() == [
         (2, "code", "unique"),
         (3, "code", "unique"),
@@ -146,7 +146,7 @@ def test_headers_are_compared_as_people_read_them(tmp_path: Path, header: str) -
     """Composed or not, with blanks around or a stray mark: the same name."""
     path = tmp_path / "feed.yaml"
     path.write_text((FEED % ("{optional: true}", "")).replace("Code: code", "Code: code, Name: Benämning"))
-    found = checked(table(code=["1"], **{header: ["x"]}), mapping_file.load_mapping(path))
+    found = checked(table(code=["1"], **{header: ["x"]}), load.load_mapping(path))
     assert found.frame["Benämning"].to_list() == ["x"]
 
 
@@ -177,7 +177,7 @@ def test_everything_is_trimmed_alike(encoding: str, tmp_path: Path) -> None:
     path.write_text((FEED % ("{type: text}", "")).replace("full}", f"full, encoding: {encoding}}}"), "utf-8")
     for text in (signs[:127], signs, signs + "е"):
         cells = [f"{sign}a{sign}" for sign in text]
-        made = checked(table(code=list("1" * len(cells)), cell=list(cells)), mapping_file.load_mapping(path))
+        made = checked(table(code=list("1" * len(cells)), cell=list(cells)), load.load_mapping(path))
         trimmed = ["a" if sign in WHITESPACE else f"{sign}a{sign}" for sign in text]
         assert made.frame["cell"].to_list() == trimmed
 
