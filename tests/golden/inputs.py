@@ -11,7 +11,7 @@ from tests.golden.adapter import Feed, Golden, Row
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "etl" / "demo" / "data"
-REAL = ROOT / "tests" / "acceptance" / "real"
+REAL = ROOT / "tests" / "cli" / "real"
 Plans = Iterator[tuple[str, Golden]]
 
 #: Real exports that are planned by a mapping: the mapping, then its files in the order in which they come.

@@ -42,7 +42,7 @@ class Desk:
     def open(self) -> AbstractContextManager[Session]:
         good, bad = load.load_mappings(self.paths.mappings)
         assert not bad
-        return app.open_session(Settings(paths=self.paths), good, tell=self._tell)
+        return app.open_session(Settings(paths=self.paths), good, emit=self._tell)
 
     def _tell(self, event: str, **_: object) -> None:
         self.told.append(event)

@@ -23,7 +23,7 @@ PACKED = sorted(Path(__file__).parents[2].glob("migrations/v*.tar.gz"))
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from etl.ledger import Ledger
+from etl.state.ledger.facade import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
 ledger.keep_token("t", "one", 1.0, 2.0)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -24,7 +24,7 @@ def test_only_the_newest_full_file_is_worked() -> None:
     a, b, c = waiting("a", "b", "c")
     assert order_runs([a, b, c], True, None).run_ids == ("c",)
     assert order_runs([a, b, c], True, None).superseded == ()
-    found = order_runs([a, b, replace(c, begun=True)], True, None)
+    found = order_runs([a, b, replace(c, has_started=True)], True, None)
     assert found.run_ids == ("c",)
     assert [run for run, _ in found.superseded] == ["a", "b"]
     assert all("c, which holds everything" in reason for _, reason in found.superseded)
@@ -54,20 +54,22 @@ def test_an_older_file_never_follows_a_newer_one(whole: bool) -> None:
 def test_what_has_begun_comes_to_its_end_first() -> None:
     """A run that was planned goes on before everything else and is never overtaken."""
     a, b = waiting("a", "b")
-    assert order_runs([b, replace(a, begun=True)], True, None) == order_runs([replace(a, begun=True), b], True, None)
-    assert order_runs([b, replace(a, begun=True)], True, None).run_ids == ("a", "b")
+    assert order_runs([b, replace(a, has_started=True)], True, None) == order_runs(
+        [replace(a, has_started=True), b], True, None
+    )
+    assert order_runs([b, replace(a, has_started=True)], True, None).run_ids == ("a", "b")
 
 
 def test_a_held_run_stops_what_comes_after_it() -> None:
     """Changes behind a held run wait; a held full file lets older ones wait and yields to a newer one with a plan."""
     a, b = waiting("a", "b")
-    held = replace(a, held=True)
+    held = replace(a, is_held=True)
     assert order_runs([held, b], False, None) == order_runs([b, held], False, None)
     assert order_runs([held, b], False, None).run_ids == ()
     assert order_runs([held, b], True, None) == order_runs([b, held], True, None)
     assert (order_runs([held, b], True, None).run_ids, order_runs([held, b], True, None).superseded) == (("b",), ())
-    assert [run for run, _ in order_runs([held, replace(b, begun=True)], True, None).superseded] == ["a"]
-    found = order_runs([a, replace(b, held=True)], True, None)
+    assert [run for run, _ in order_runs([held, replace(b, has_started=True)], True, None).superseded] == ["a"]
+    found = order_runs([a, replace(b, is_held=True)], True, None)
     assert (found.run_ids, found.superseded) == ((), ())
 
 

@@ -120,7 +120,7 @@ class World:
             elif isinstance(move, Poll) and self._ended(chunk):
                 self.pace.observe_finished(chunk, self.now)
                 course = self.courses[chunk.run]
-                self.courses[chunk.run] = replace(course, ended={**course.finished_jobs, chunk.number: None})
+                self.courses[chunk.run] = replace(course, finished_jobs={**course.finished_jobs, chunk.number: None})
             elif isinstance(move, Poll):
                 looked = replace(known, polls=known.polls + 1, polled_at=self.now)
                 self.pace.observe_running(looked)
@@ -138,7 +138,7 @@ class World:
         else:
             going[chunk.number] = chunk
         if chunk.state is ChunkState.SENDING:
-            self.courses[chunk.run] = replace(self.courses[chunk.run], sent=chunk.sent_at or 0.0)
+            self.courses[chunk.run] = replace(self.courses[chunk.run], last_sent_at=chunk.sent_at or 0.0)
         if not going:
             del self.courses[chunk.run]
             self.closed[chunk.run] = self.now
