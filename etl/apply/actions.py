@@ -90,9 +90,14 @@ class Actions:
     """One method per move. Safe to share between threads."""
 
     def __init__(
-        self, ledger: Ledger, client: ImportClient, read_chunk_records: ReadChunkRecords, clock: Callable[[], float], emit: EventSink,
+        self,
+        ledger: Ledger,
+        client: ImportClient,
+        read_chunk_records: ReadChunkRecords,
+        clock: Callable[[], float],
+        emit: EventSink,
         circuit_breaker: CircuitBreaker,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ledger = ledger
         self._client = client
         self._read_chunk_records = read_chunk_records

@@ -27,9 +27,8 @@ def check_mappings(folder: Path, paths: Sequence[Path], *, write_expected: bool)
     for mapping in good:
         if mapping.feed in conflicts:
             continue
-        click.echo(
-            f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{_check_cases(mapping, bad, write_expected)}"
-        )
+        cases = _check_cases(mapping, bad, write_expected)
+        click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{cases}")
         for warning in lint.lint_mapping(mapping):
             click.echo(str(warning).replace("error[", "warning[", 1), err=True)
     bad += conflicts.values()

@@ -107,8 +107,9 @@ def _field_rows(contract: Contract, operation: Operation, schema: str, prefix: s
             continue
         flags = [flag for flag in operation.flags if path in flag.paths and flag.kind not in ("row_guard", "none")]
         yield (
-            f"| `{path}{'[]' if field.is_list else ''}` | {_type_text(field)} | {_required_text(field)} | {_null_text(field)} "
-            f"| {_length_text(field)} | {', '.join(_flag_text(flag) for flag in flags if not flag.deprecated)} "
+            f"| `{path}{'[]' if field.is_list else ''}` | {_type_text(field)} | {_required_text(field)} "
+            f"| {_null_text(field)} | {_length_text(field)} | "
+            f"{', '.join(_flag_text(flag) for flag in flags if not flag.deprecated)} "
             f"| {_escape_cell(' '.join(_field_notes(field)))} |"
         )
         if field.inner_type in contract.schemas:

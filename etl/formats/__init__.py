@@ -23,7 +23,7 @@ from etl.model.tables import Dialect, Reading, Table
 if TYPE_CHECKING:
     from etl.formats.detect.dialect import Detection
 
-__all__ = ["ReadLimits", "detect_dialect", "archive_members", "read_table", "open_table"]
+__all__ = ["ReadLimits", "archive_members", "detect_dialect", "open_table", "read_table"]
 
 DEFAULT_READ_LIMITS = ReadLimits()
 

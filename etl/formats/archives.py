@@ -150,4 +150,4 @@ def _damaged_archive(name: str) -> InvalidFileError:
     )
 
 
-__all__ = ["ARCHIVE_ERRORS", "check_unpacked_size", "archive_kind", "member_names", "unpack"]
+__all__ = ["ARCHIVE_ERRORS", "archive_kind", "check_unpacked_size", "member_names", "unpack"]

@@ -17,7 +17,7 @@ from etl.errors import InvalidFileError
 from etl.mapping import dependencies
 from etl.mapping.model import Mapping
 from etl.model.runs import Run
-from etl.state.files.archive import archived_file, member_number, part_digest
+from etl.state.files.archive import member_number, part_digest
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  #: how a .zip begins; workbooks do, too
 
@@ -123,17 +123,3 @@ def member_name(run: Run) -> str | None:
             hint="drop the archive into the inbox again",
         )
     return names[number - 1]
-
-
-__all__ = [
-    "FilePart",
-    "archived_file",
-    "part_digest",
-    "file_before",
-    "member_name",
-    "member_number",
-    "route_file",
-    "match_mappings",
-    "display_name",
-    "unrouted_members",
-]

@@ -67,10 +67,19 @@ class Sandbox:
             job = self._last_job_id if self._last_job_id != before else None
             self.request_log.append(
                 LoggedRequest(
-                    now, request.method, request.path, request.query, 0 if given.reset or given.hang else given.status,
-                    _header_value(request), http.body_digest(request.body), len(request.body), items, job, fault.kind if fault else None,
+                    now,
+                    request.method,
+                    request.path,
+                    request.query,
+                    0 if given.reset or given.hang else given.status,
+                    _header_value(request),
+                    http.body_digest(request.body),
+                    len(request.body),
+                    items,
+                    job,
+                    fault.kind if fault else None,
                 )
-            )  # fmt: skip
+            )
             self._save(tokens=request.path == self.contract.token_path)
             return given
 
@@ -210,8 +219,17 @@ class Sandbox:
         validating, running, finish = jobs.job_times(self.settings, self._rng, now)
         finish += sum(fault.delay for fault in job_faults if fault.kind == "job_slow")
         job = ImportJob(
-            self._last_job_id, operation_id, request_header, items, failures, now, validating, running, finish, job_faults
-        )  # fmt: skip
+            self._last_job_id,
+            operation_id,
+            request_header,
+            items,
+            failures,
+            now,
+            validating,
+            running,
+            finish,
+            job_faults,
+        )
         self._jobs[job.id] = job
         self._unsaved_jobs.add(job.id)
         return job

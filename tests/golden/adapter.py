@@ -91,14 +91,14 @@ class Feed:
         """The plan that sends everything again; Norce takes nothing of it."""
         if self.brings_changes:
             return _shown(self._again)
-        return _shown(lambda: self._plan(source, full=True, **others))
+        return _shown(lambda: self._plan(source, send_all=True, **others))
 
     def resend(self, source: Path | Iterable[Row], keys: Collection[str] | None = None) -> Golden:
         """The plan that sends two records by name; Norce takes nothing of it."""
         wanted = self._keys() if keys is None else keys
         if self.brings_changes:
             return _shown(lambda: self._again(only=wanted))
-        return _shown(lambda: self._plan(source, only=wanted))
+        return _shown(lambda: self._plan(source, selected_keys=wanted))
 
     def flush(self) -> Golden:
         """The plan without a file of what Norce has not accepted yet; Norce takes nothing of it."""

@@ -161,11 +161,11 @@ def kinds() -> Plans:
         text = STOCK.format(feed="referring", content=content, more="references: {PartNo: changes.PartNo}")
         referring = Feed(adapter.mapping(text))
         known = changes.known("PartNo")
-        yield f"references, {content}", referring.file(rows(*range(110, 140), wh="B"), known=known)
+        yield f"references, {content}", referring.file(rows(*range(110, 140), wh="B"), reference_values=known)
         changes.file(rows(*range(130, 136)))
         yield (
             f"references, {content}, more is known",
-            referring.file(rows(*range(115, 140), wh="B"), known=changes.known("PartNo")),
+            referring.file(rows(*range(115, 140), wh="B"), reference_values=changes.known("PartNo")),
         )
         yield f"references, {content}, undo", referring.undo()
         changes.accepted = changes.accepted.head(120)
@@ -182,13 +182,13 @@ def kinds() -> Plans:
     yield "gone, full", first.full(rows(*range(6, 20)))
     yield "gone, resend", first.resend(rows(*range(6, 20)), ("P7", "P9"))
     yield "gone, undo", first.undo()
-    yield "yields, first file", second.file(rows(*range(10, 30), q=2), owned=first.others())
-    yield "yields, second file", second.file(rows(*range(12, 30), q=3), owned=first.others())
+    yield "yields, first file", second.file(rows(*range(10, 30), q=2), owner_records=first.others())
+    yield "yields, second file", second.file(rows(*range(12, 30), q=3), owner_records=first.others())
     yield (
         "yields, full beside another feed",
-        second.full(rows(*range(12, 30)), foreign=first.others(), owned=first.others()),
+        second.full(rows(*range(12, 30)), sibling_feeds=first.others(), owner_records=first.others()),
     )
-    yield "yields, full, nothing shared", second.full(rows(*range(12, 30), wh="C"), foreign=first.others())
+    yield "yields, full, nothing shared", second.full(rows(*range(12, 30), wh="C"), sibling_feeds=first.others())
 
 
 def samples(folder: Path) -> Plans:

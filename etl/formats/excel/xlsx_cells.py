@@ -68,18 +68,18 @@ class SheetParser:
     """Gathers filled cells; state lives in slots because this runs for every cell."""
 
     __slots__ = (
-        "in_phonetic",
-        "row_cells",
         "book",
+        "cell_type",
         "col",
-        "text_parts",
         "has_formula",
+        "in_phonetic",
+        "in_text",
         "limits",
         "row",
+        "row_cells",
         "sheet",
         "style_index",
-        "in_text",
-        "cell_type",
+        "text_parts",
     )
 
     def __init__(self, sheet: Sheet, book: WorkbookData, limits: ReadLimits) -> None:

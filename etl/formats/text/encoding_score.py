@@ -10,8 +10,22 @@ from __future__ import annotations
 import unicodedata
 
 #: In order of preference: on a tie the first wins.
-CODE_PAGES = ("windows-1252", "cp850", "windows-1250", "cp852", "mac-roman", "windows-1251", "windows-1257", "windows-1253",
-         "windows-1254", "cp866", "koi8-r", "cp437", "iso8859-2", "cp865")  # fmt: skip
+CODE_PAGES = (
+    "windows-1252",
+    "cp850",
+    "windows-1250",
+    "cp852",
+    "mac-roman",
+    "windows-1251",
+    "windows-1257",
+    "windows-1253",
+    "windows-1254",
+    "cp866",
+    "koi8-r",
+    "cp437",
+    "iso8859-2",
+    "cp865",
+)
 NORDIC_LETTERS = frozenset("åäöæøéüß")
 WESTERN_LETTERS = frozenset("èêëàáâãçúùûñíìîïóòôõœý")
 CENTRAL_LETTERS = frozenset("ąćęłńśźżčďěňřšťůžőűăâîșțđğışāēģīķļņūųįė")

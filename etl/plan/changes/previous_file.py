@@ -41,7 +41,8 @@ def shrink_warnings(mapping: Mapping, rows: int, previous_file: PreviousFile | N
         and _exceeds_limit(previous_file.current_size, previous_file.size, bound, SMALL_BYTE_LOSS)
     ):
         found.append(
-            f"{previous_file.current_size} bytes, {previous_file.size} in run {previous_file.run} before it ({allowed}): is the file whole?"
+            f"{previous_file.current_size} bytes, {previous_file.size} in run {previous_file.run} before it "
+            f"({allowed}): is the file whole?"
         )
     return tuple(found)
 
