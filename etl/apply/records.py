@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etl.model.keys import remove_identifier, split_key
 from etl.model.runs import Chunk
 
 if TYPE_CHECKING:
     from etl.apply.job_log import RecordIdentity
-
-
-#: How the key of a record begins where the first identifier given decides.
-_IDENTIFIER_PREFIXES = ("Id=", "Code=", "EmailAddress=", "OrganizationNo=")
 
 
 def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
@@ -41,10 +38,10 @@ def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
     )
     made = []
     for item, keys, row, came in items.sort(accepted.RECORD_INDEX).select(ITEM, KEY, ROW, ORIGIN).collect().iter_rows():
-        parts = [part for key in keys for part in str(key).split("\x1f")]
+        parts = [part for key in keys for part in split_key(str(key))]
         if str(item).startswith("Code=") and parts != [item]:
             parts.append(str(item))
-        values = [part.partition("=")[2] if part.startswith(_IDENTIFIER_PREFIXES) else part for part in parts]
+        values = [remove_identifier(part) for part in parts]
         if row is None and came is not None:
             made.append(RecordIdentity(item, tuple(values), came["row"], came["file"], came["run"]))
         else:

@@ -11,6 +11,7 @@ import click
 from etl.cli.tables import print_hold_reasons, print_json, print_runs, print_summary
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, UsageError
+from etl.model.keys import display_key
 from etl.model.runs import ChunkState, Run, RunState
 from etl.report import run_report, summary
 from etl.state.files import checksums, run_folder
@@ -45,7 +46,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
     if refusals:
         click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
     for refusal in refusals[:20]:
-        click.echo(f"  {run_report.describe_row(refusal)}: {run_report.display_key(refusal.key)}: {refusal.message}")
+        click.echo(f"  {run_report.describe_row(refusal)}: {display_key(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
     for one in facts.get("stuck", []):

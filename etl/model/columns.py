@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     pass
 
 
+#: First character of a column that exists only within a computation. No column of a record begins with it.
+INTERNAL = "\x1f"
+
+
 #: Column of every table that says where a row starts in its file: 1-based physical line (CSV) or sheet row.
 ROW = "_row"
 
@@ -37,13 +41,13 @@ PARTIAL = "_unsure"
 
 
 #: Before the name of a column: whether its value is another feed's, see `etl.plan.changes.ownership`.
-OWNED_ELSEWHERE = "\x1ftheirs "
+OWNED_ELSEWHERE = f"{INTERNAL}owned_elsewhere "
 
 
 NEW = "_new"
 
 
-_ACCEPTED_SUFFIX = "\x1fold"
+_ACCEPTED_SUFFIX = f"{INTERNAL}accepted"
 
 
 #: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.

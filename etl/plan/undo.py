@@ -17,7 +17,8 @@ import polars as pl
 from etl.mapping import layout_builder
 from etl.mapping.layout import WORD_BITS, Layout, Leaf
 from etl.mapping.model import Mapping
-from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW
+from etl.model.columns import DEACTIVATED, INTERNAL, ITEM, KEY, ROW
+from etl.model.keys import display_key
 from etl.model.runs import Counts
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
@@ -32,7 +33,7 @@ from etl.plan.rows import transform
 _INTERNAL_PREFIX = "_"
 
 #: Prefixes of columns: what the run wrote, whether it did, what was before, what Norce has now.
-_SENT, _WAS_SENT, _PREVIOUS, _CURRENT = "\x1fwrote ", "\x1fdid ", "\x1fbefore ", "\x1fnow "
+_SENT, _WAS_SENT, _PREVIOUS, _CURRENT = f"{INTERNAL}wrote ", f"{INTERNAL}did ", f"{INTERNAL}before ", f"{INTERNAL}now "
 
 
 def build_reverse_plan(
@@ -61,7 +62,7 @@ def build_reverse_plan(
                 f.previous.is_null() for f in fields if f.element_place == field.element_place
             )
     stuck = [*_find_unmapped(table, kinds), *(found for field in fields for found in field.irreversible(table))]
-    had, was_off, is_off = pl.col("\x1fhad"), pl.col(_PREVIOUS + DEACTIVATED), pl.col(_CURRENT + DEACTIVATED)
+    had, was_off, is_off = pl.col(f"{INTERNAL}had"), pl.col(_PREVIOUS + DEACTIVATED), pl.col(_CURRENT + DEACTIVATED)
     values = table.filter(had & ((~was_off & (pl.col(_SENT + DEACTIVATED) | ~is_off)) | (was_off & ~is_off)))
     off = table.filter(~is_off & (~had | was_off))
     desired, last = (
@@ -140,7 +141,7 @@ def _join_states(
         *(did(name).any().alias(_WAS_SENT + name) for name in names),
     )
     old = _ensure_deactivated_column(previous_records).select(
-        KEY, pl.lit(True).alias("\x1fhad"), pl.exclude(KEY, ITEM).name.prefix(_PREVIOUS)
+        KEY, pl.lit(True).alias(f"{INTERNAL}had"), pl.exclude(KEY, ITEM).name.prefix(_PREVIOUS)
     )
     now = _ensure_deactivated_column(accepted_records).select(KEY, pl.exclude(KEY).name.prefix(_CURRENT))
     table = wrote.join(now, on=KEY, how="inner", maintain_order="left").join(
@@ -154,7 +155,7 @@ def _join_states(
     ]
     lacking += [pl.lit(False).alias(_WAS_SENT + name) for name in dtypes if _WAS_SENT + name not in table.columns]
     return table.with_columns(
-        pl.col("\x1fhad").fill_null(False),
+        pl.col(f"{INTERNAL}had").fill_null(False),
         pl.col(_PREVIOUS + DEACTIVATED, _CURRENT + DEACTIVATED).fill_null(False),
         *lacking,
     )
@@ -179,7 +180,7 @@ class _FieldState:
         switch = layout.operation.deactivation
         if self.leaf is layout.deactivation_leaf and switch is not None and switch.on_value is not None:
             self.previous = self.previous.fill_null(pl.lit(switch.on_value))  # nothing was said of it: it was on
-        known = pl.col("\x1fhad") & pl.col(_WAS_SENT + name)
+        known = pl.col(f"{INTERNAL}had") & pl.col(_WAS_SENT + name)
         self.is_revertible = known & self.current.eq_missing(wrote) & self.current.ne_missing(self.previous)
         self.has_changed_since = (
             known & self.current.ne_missing(wrote) & ~pl.col(_PREVIOUS + DEACTIVATED) & ~pl.col(_CURRENT + DEACTIVATED)
@@ -270,7 +271,7 @@ def _is_sent(leaf: Leaf) -> pl.Expr:
 
 
 def _irreversible_entry(field: str, reason: str, rows: pl.DataFrame) -> dict[str, Any]:
-    keys = [impact.display_key(key) for key in rows[KEY].head(impact.MAX_EXAMPLES)]
+    keys = [display_key(key) for key in rows[KEY].head(impact.MAX_EXAMPLES)]
     return {"field": field, "reason": reason, "records": rows.height, "keys": keys}
 
 
@@ -283,7 +284,7 @@ def _unsendable_entry(rejections: Rejections) -> dict[str, Any]:
 def _find_unmapped(table: pl.DataFrame, dtypes: dict[str, Any]) -> list[dict[str, Any]]:
     names = [name.removeprefix(_WAS_SENT) for name in table.columns if name.startswith(_WAS_SENT)]
     left = [name for name in names if name not in dtypes]
-    rows = [(name, table.filter(pl.col("\x1fhad") & pl.col(_WAS_SENT + name))) for name in left]
+    rows = [(name, table.filter(pl.col(f"{INTERNAL}had") & pl.col(_WAS_SENT + name))) for name in left]
     return [_irreversible_entry(name, "the mapping no longer has it", found) for name, found in rows if found.height]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from etl.model.keys import display_key
 from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState
 
 #: Files whose names are shown of those whose records went with a run.
@@ -88,11 +89,6 @@ def final_counts(counts: Counts, chunks: Iterable[Chunk], record_errors: Sequenc
         values_sent=sum(chunk.values for chunk in went),
         refused=len(record_errors),
     )
-
-
-def display_key(key: str) -> str:
-    """A key for people's eyes."""
-    return key.replace("\x1f", " / ")
 
 
 def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:

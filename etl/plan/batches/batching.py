@@ -15,6 +15,7 @@ import polars as pl
 
 from etl.mapping.layout import OWN_SET, WORD_BITS, Layout, unpack
 from etl.model.columns import ITEM, KEY, NEW, ORIGIN, ROW
+from etl.model.keys import display_keys
 from etl.model.tables import Rejections
 from etl.plan.batches import flag_closure, layers
 from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits, _number_items
@@ -53,7 +54,7 @@ def reject_inconsistent_lists(unsendable: pl.DataFrame, row_keys: pl.DataFrame |
             row=pl.col(ROW).cast(pl.Int64),
             column=pl.lit(""),
             code=pl.lit("uneven-list"),
-            value=pl.col(KEY).str.replace_all("\x1f", " / ", literal=True),
+            value=display_keys(pl.col(KEY)),
             message=pl.concat_str(
                 pl.lit("a list that Connect replaces as a whole has elements with and without a value"),
                 came.fill_null(""),

@@ -89,11 +89,6 @@ class Impact:
     largest: tuple[Example, ...] = field(default=())  #: of all fields, prices first
 
 
-def display_key(key: str) -> str:
-    """A key for people's eyes."""
-    return key.replace("\x1f", " / ")
-
-
 def shorten(value: str | None) -> str | None:
     """The beginning of a text."""
     return value if value is None or len(value) <= MAX_EXAMPLE_LENGTH else value[:MAX_EXAMPLE_LENGTH] + "…"

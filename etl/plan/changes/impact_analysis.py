@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from etl.mapping.layout import WORD_BITS, Layout, Leaf
-from etl.model.columns import DEACTIVATED, KEY
+from etl.model.columns import DEACTIVATED, INTERNAL, KEY
+from etl.model.keys import KEY_SEPARATOR, display_key
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.changes.impact import (
     MAX_EXAMPLES,
@@ -24,15 +25,14 @@ from etl.plan.changes.impact import (
     FieldChange,
     Impact,
     Tally,
-    display_key,
     display_value,
 )
 from etl.plan.rows import list_rules
 
-_ACCEPTED_SUFFIX, _IS_ACCEPTED, _WAS_DEACTIVATED = "\x1fbefore", "\x1fseen", "\x1foff"
+_ACCEPTED_SUFFIX, _IS_ACCEPTED, _WAS_DEACTIVATED = f"{INTERNAL}before", f"{INTERNAL}seen", f"{INTERNAL}off"
 
 #: Key of the record, where KEY tells a list element.
-_RECORD_KEY = "\x1frecord"
+_RECORD_KEY = f"{INTERNAL}record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _explode_elements(frame: pl.DataFrame, column: str, identifiers: list[Leaf],
     told = [f"{_RECORD_KEY}{number}" for number in range(len(identifiers))]
     words = [name for name in frame.columns if name.startswith("_c")]
     shown = pl.concat_str(
-        [pl.col(KEY), *(pl.col(name).cast(pl.String) for name in told)], separator="\x1f", ignore_nulls=True
+        [pl.col(KEY), *(pl.col(name).cast(pl.String) for name in told)], separator=KEY_SEPARATOR, ignore_nulls=True
     )
     sent = frame.select(_RECORD_KEY, KEY, _IS_ACCEPTED, _WAS_DEACTIVATED, *words, column).explode(column)
     sent = sent.filter(pl.col(column).is_not_null()).with_columns(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from etl.mapping.layout import Layout
-from etl.model.columns import ITEM, KEY, ORIGIN, ROW, STATED
+from etl.model.columns import INTERNAL, ITEM, KEY, ORIGIN, ROW, STATED
 from etl.model.schemas import no_origin
 from etl.model.tables import Records
 
@@ -28,10 +28,10 @@ def merge_pending(records: Records, pending_records: pl.DataFrame | None, layout
     owed = _stated_values(pending_records, layout, kinds)
     clears = _clearing_columns(layout)
     kept = [name for name in owed.columns if name not in (KEY, ITEM, ORIGIN)]
-    old = owed.select(KEY, *(pl.col(name).alias("\x1f" + name) for name in kept))
+    old = owed.select(KEY, *(pl.col(name).alias(INTERNAL + name) for name in kept))
     completed = frame.join(old, on=KEY, how="left", maintain_order="left").select(
         *(
-            pl.when(_is_unstated(name, layout)).then(pl.coalesce("\x1f" + name, name)).otherwise(name).alias(name)
+            pl.when(_is_unstated(name, layout)).then(pl.coalesce(INTERNAL + name, name)).otherwise(name).alias(name)
             if name in kept and name not in clears
             else pl.col(name)
             for name in frame.columns
@@ -104,9 +104,9 @@ def must_flush_first(records: Records, pending_records: pl.DataFrame | None, lay
     owed = _stated_values(pending_records, layout, records.frame.schema)
     folded = pl.col(KEY).str.to_lowercase().alias("folded")
     both = records.frame.with_columns(folded).join(
-        owed.with_columns(folded), on="folded", how="inner", suffix="\x1fowed", maintain_order="left"
+        owed.with_columns(folded), on="folded", how="inner", suffix=f"{INTERNAL}owed", maintain_order="left"
     )
-    if both.filter(pl.col(KEY) != pl.col(KEY + "\x1fowed")).height:
+    if both.filter(pl.col(KEY) != pl.col(KEY + f"{INTERNAL}owed")).height:
         return True
     clusters = [layout.by_path[path] for path in layout.operation.full_file.required_fields if path in layout.by_path]
     for name in [leaf.column for leaf in clusters if not leaf.key and leaf.column in owed.columns]:
@@ -116,7 +116,7 @@ def must_flush_first(records: Records, pending_records: pl.DataFrame | None, lay
     if not (whole or layout.overridden_by or layout.activates or layout.read_with):
         return False
     names = sorted({leaf.column for leaf in layout.leaves if not leaf.constant} & set(owed.columns))
-    filled = (_is_unstated(name, layout) & pl.col(name + "\x1fowed").is_not_null() for name in names)
+    filled = (_is_unstated(name, layout) & pl.col(name + f"{INTERNAL}owed").is_not_null() for name in names)
     return both.filter(pl.any_horizontal(pl.lit(False), *filled)).height > 0
 
 

@@ -8,15 +8,15 @@ import polars as pl
 
 from etl.errors import InvalidFileError
 from etl.model.columns import KEY
+from etl.model.keys import IDENTIFIER_PREFIXES, KEY_SEPARATOR
 from etl.model.tables import Records
 
-#: How a key's part begins where the first identifier given decides.
-_IDENTIFIER_PREFIX = r"^(Id|Code|EmailAddress|OrganizationNo)="
+_IDENTIFIER_PATTERN = f"^({'|'.join(IDENTIFIER_PREFIXES)})"
 
 
 def select_keys(records: Records, selected_keys: Collection[str], feed: str) -> Records:
     """The records with one of these words in their key. Raises FileRefused when one of them is in none."""
-    words = pl.col(KEY).str.split("\x1f").list.eval(pl.element().str.replace(_IDENTIFIER_PREFIX, ""))
+    words = pl.col(KEY).str.split(KEY_SEPARATOR).list.eval(pl.element().str.replace(_IDENTIFIER_PATTERN, ""))
     keys = records.frame.select(pl.col(KEY), words.alias("words"))
     found = set(keys["words"].explode().unique().to_list())
     missing = [word for word in selected_keys if word not in found]

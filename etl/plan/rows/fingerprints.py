@@ -16,13 +16,13 @@ import functools
 import polars as pl
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import DEACTIVATED, KEY, NEW, PARTIAL
+from etl.model.columns import DEACTIVATED, INTERNAL, KEY, NEW, PARTIAL
 from etl.parallel import Submit, run_inline
 from etl.plan.rows import sendable
 from etl.plan.rows.hash_locator import HashLocator
 
 #: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
-KEY_HASH, VALUE_HASH, ALWAYS_COMPARE = "\x1fabout", "\x1fsays", "\x1ffree"
+KEY_HASH, VALUE_HASH, ALWAYS_COMPARE = f"{INTERNAL}about", f"{INTERNAL}says", f"{INTERNAL}free"
 
 
 class FingerprintIndex:

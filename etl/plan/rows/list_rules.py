@@ -13,6 +13,7 @@ import polars as pl
 
 from etl.contract import spec
 from etl.mapping.layout import Layout, Leaf
+from etl.model.keys import KEY_SEPARATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _element_identity(element: list[Leaf], layout: Layout) -> pl.Expr:
     inside = [leaf for leaf in layout.leaves_in(layout.descendants[element[0].parent]) if not leaf.constant]
     there = pl.any_horizontal(pl.col(leaf.column).is_not_null() for leaf in inside) if inside else pl.lit(True)
     parts = [pl.col(leaf.name).cast(pl.String).fill_null("") for leaf in element]
-    return pl.when(there).then(pl.concat_str(parts, separator="\x1f"))
+    return pl.when(there).then(pl.concat_str(parts, separator=KEY_SEPARATOR))
 
 
 def identifying_leaves(layout: Layout) -> dict[str, list[list[Leaf]]]:

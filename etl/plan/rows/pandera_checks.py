@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from etl.model.columns import ROW
+from etl.model.columns import INTERNAL, ROW
 from etl.model.schemas import REJECTION_SCHEMA
 
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
 
 #: Marks the text twin of a typed column.
-TEXT_SUFFIX = "\x1ftext"
+TEXT_SUFFIX = f"{INTERNAL}text"
 
 
 @dataclass(frozen=True, slots=True)

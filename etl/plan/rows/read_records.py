@@ -17,7 +17,7 @@ import polars as pl
 
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
-from etl.model.columns import DEACTIVATED, KEY, ROW
+from etl.model.columns import DEACTIVATED, INTERNAL, KEY, ROW
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records
 from etl.parallel import Submit, ordered_results, run_inline
@@ -28,7 +28,7 @@ from etl.plan.rows.validate import Columns, ValidatedRows
 _SLICE_SIZE = 20_000  #: records that are hashed at a time
 
 #: Of a row: the hash of its key without upper case, and how many of its values are not sent.
-_FOLDED_KEY_HASH, _SUPPRESSED = "\x1ffolded", "\x1fwithheld"
+_FOLDED_KEY_HASH, _SUPPRESSED = f"{INTERNAL}folded", f"{INTERNAL}withheld"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ import polars as pl
 from etl.mapping.layout import Branch, Layout, Leaf
 from etl.mapping.model import Mapping, match_pattern
 from etl.model.columns import ITEM, KEY, ROW
+from etl.model.keys import KEY_SEPARATOR, display_keys
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
 from etl.plan.rows import convert, list_rules
 from etl.plan.rows.cells import parse_text, to_wire_scale
 
-#: Separates the parts of a key; no cell holds it, see `_key`.
-KEY_SEPARATOR = "\x1f"
 _MAX_KEY_PART_LENGTH = 200
 
 
@@ -244,7 +243,7 @@ def _add_keys(
 
 
 def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, hint: str) -> pl.DataFrame:
-    value = pl.col(KEY).str.replace_all(KEY_SEPARATOR, " / ", literal=True) if KEY in rows.columns else pl.lit(None)
+    value = display_keys(pl.col(KEY)) if KEY in rows.columns else pl.lit(None)
     return rows.select(
         row=pl.col(ROW),
         column=pl.lit(column),

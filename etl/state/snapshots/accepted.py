@@ -17,7 +17,7 @@ import polars as pl
 from etl import filesystem
 from etl.mapping.layout import WORD_BITS, Layout, own_set_columns, unpack
 from etl.model import columns, schemas
-from etl.model.columns import DEACTIVATED, ITEM, KEY, ORIGIN, PARTIAL, ROW
+from etl.model.columns import DEACTIVATED, INTERNAL, ITEM, KEY, ORIGIN, PARTIAL, ROW
 from etl.model.runs import AcceptedRange, Overlay, Run
 
 #: Columns of what a run sent: the planned chunk, the place in its array, and which data columns went (as bits).
@@ -297,14 +297,14 @@ def overlay_records(base: pl.LazyFrame | None, overlay_rows: pl.DataFrame) -> pl
             values.append(pl.col(name))
             continue
         before = pl.col(name) if name in old else pl.lit(None)
-        values.append(pl.when(went(name).fill_null(False)).then(pl.col("\x1f" + name)).otherwise(before).alias(name))
+        values.append(pl.when(went(name).fill_null(False)).then(pl.col(INTERNAL + name)).otherwise(before).alias(name))
     overlay_rows = overlay_rows.select(
         KEY,
-        pl.col(ITEM).alias("\x1fitem"),
-        pl.col(DEACTIVATED).alias("\x1fgone"),
-        *(pl.col(mark).alias("\x1f" + mark) for mark in marks),
+        pl.col(ITEM).alias(f"{INTERNAL}item"),
+        pl.col(DEACTIVATED).alias(f"{INTERNAL}gone"),
+        *(pl.col(mark).alias(INTERNAL + mark) for mark in marks),
         *masks,
-        *(pl.col(name).alias("\x1f" + name) for name in names),
+        *(pl.col(name).alias(INTERNAL + name) for name in names),
     )
     both = base.join(overlay_rows.lazy(), on=KEY, how="left", maintain_order="left")
     known = base.select(KEY).filter(pl.col(KEY).is_in(overlay_rows[KEY].implode())).collect(engine="streaming")
@@ -314,9 +314,9 @@ def overlay_records(base: pl.LazyFrame | None, overlay_rows: pl.DataFrame) -> pl
     )
     return pl.concat([both, more.select(both.collect_schema().names())]).select(
         KEY,
-        pl.coalesce("\x1fitem", ITEM).alias(ITEM),
-        pl.coalesce("\x1fgone", DEACTIVATED).alias(DEACTIVATED),
-        *(pl.coalesce("\x1f" + mark, mark).fill_null(False).alias(mark) for mark in marks),
+        pl.coalesce(f"{INTERNAL}item", ITEM).alias(ITEM),
+        pl.coalesce(f"{INTERNAL}gone", DEACTIVATED).alias(DEACTIVATED),
+        *(pl.coalesce(INTERNAL + mark, mark).fill_null(False).alias(mark) for mark in marks),
         *values,
     )
 
