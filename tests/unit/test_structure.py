@@ -1,0 +1,126 @@
+"""Limits of size: functions fit on a screen, signatures stay short, modules are read in one go.
+
+Branches and complexity are ruff's affair (pyproject.toml: C901, PLR0912, PLR0913); it does not count lines. What was
+above a limit when the limit came is listed below. The lists only shrink: an entry that is no longer needed fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MAX_MODULE_LINES = 500
+
+#: Functions with a longer body, and its lines.
+LONG_FUNCTIONS: dict[str, int] = {
+    "app.py:open_session": 49,
+    "apply/scheduler.py:next_action": 48,
+    "cli/demo.py:run_demo": 42,
+    "cli/init.py:_render_draft": 44,
+    "cli/preview.py:_print_plan": 46,
+    "cli/preview.py:plan_json": 50,
+    "cli/show.py:show": 61,
+    "cli/status.py:status": 43,
+    "demo/generate.py:product_rows": 44,
+    "demo/shop.py:build_shop": 44,
+    "formats/excel/xlsb.py:_read_archive": 50,
+    "formats/text/csv_reader.py:CsvReader.frames": 44,
+    "formats/text/header.py:read_header": 55,
+    "mapping/columns.py:_read_column": 46,
+    "mapping/layout_builder.py:_LayoutBuilder.build_branch": 42,
+    "mapping/load.py:load_mapping": 50,
+    "mapping/record.py:RecordParser.parse_list": 70,
+    "mapping/record.py:RecordParser.parse_value": 55,
+    "mapping/validation.py:validate_mapping": 54,
+    "plan/batches/batching.py:_batches_of_wave": 62,
+    "plan/build.py:_assemble_plan": 68,
+    "plan/build.py:build_plan": 58,
+    "plan/changes/diff.py:compare": 56,
+    "plan/rows/convert.py:_cast": 51,
+    "plan/rows/convert.py:convert_value": 42,
+    "plan/rows/read_records.py:read_records": 49,
+    "plan/rows/transform.py:_add_keys": 46,
+    "plan/rows/validate.py:_column_checks": 46,
+    "plan/undo.py:build_reverse_plan": 73,
+    "runs/freeze.py:freeze_plan": 77,
+    "runs/lifecycle.py:RunLifecycle.plan": 54,
+    "runs/undo.py:open_undo_run": 48,
+    "sandbox/control_api.py:control_routes": 42,
+    "sources/sftp.py:_to_fetch_error": 49,
+    "state/snapshots/accepted.py:build_sent_records": 45,
+    "state/snapshots/accepted.py:overlay_records": 45,
+}
+
+#: Functions with more parameters, and their number.
+WIDE_FUNCTIONS: dict[str, int] = {
+    "app.py:open_session": 7,
+    "apply/scheduler.py:_due_polls": 9,
+    "apply/scheduler.py:next_action": 10,
+    "apply/sender.py:Sender.__init__": 11,
+    "connect/client.py:ConnectClient.__init__": 7,
+    "connect/client.py:ConnectClient._send": 7,
+    "connect/rate_limiter.py:RateLimiter.__init__": 7,
+    "ingest/scan.py:watch": 7,
+    "plan/build.py:_assemble_plan": 14,
+    "plan/build.py:build_plan": 12,
+    "plan/build.py:build_resend_plan": 7,
+    "plan/changes/diff.py:compare": 7,
+    "plan/changes/impact_analysis.py:analyze_impact": 7,
+    "plan/rows/read_records.py:read_records": 9,
+    "plan/undo.py:build_reverse_plan": 8,
+    "sandbox/record_merge.py:_assign_field": 8,
+    "sources/fetcher.py:Fetcher.__init__": 7,
+}
+
+
+@pytest.fixture(scope="module")
+def structure() -> ModuleType:
+    """The script that measures, so that there is one way of counting."""
+    loader = SourceFileLoader("structure", str(ROOT / "scripts" / "structure"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[loader.name] = module  # its dataclasses look their module up
+    loader.exec_module(module)
+    return module
+
+
+def test_a_function_fits_on_a_screen(structure: ModuleType) -> None:
+    """No body is longer than the limit, or than its entry allows."""
+    lines = {name: function.lines for name, function in measure(structure).items()}
+    assert above(lines, structure.MOST_LINES) == LONG_FUNCTIONS
+
+
+def test_a_signature_is_short(structure: ModuleType) -> None:
+    """No function takes more parameters than the limit, or than its entry allows; self and cls are not counted."""
+    parameters = {name: function.parameters for name, function in measure(structure).items()}
+    assert above(parameters, structure.MOST_PARAMETERS) == WIDE_FUNCTIONS
+
+
+def test_no_module_is_long(structure: ModuleType) -> None:
+    """A module that grows over the limit is split by what it does."""
+    sizes = {module.path.as_posix(): module.lines for module, _ in structure.modules(ROOT)}
+    assert above(sizes, MAX_MODULE_LINES) == {}
+    assert len(sizes) > 100
+
+
+def measure(structure: ModuleType) -> dict[str, Any]:
+    """Every function of etl/ by module and name."""
+    return {
+        str(function): function
+        for module, tree in structure.modules(ROOT)
+        for function in structure.functions(module, tree)
+    }
+
+
+def above(sizes: dict[str, int], limit: int) -> dict[str, int]:
+    """Those over a limit, with their sizes."""
+    return {name: size for name, size in sizes.items() if size > limit}
