@@ -178,8 +178,8 @@ class Actions:
         if chunk.attempts >= MAX_ATTEMPTS:
             reason = f"sent {chunk.attempts} times without a usable answer: {chunk.error or 'no answer'}"
             return self._fail(chunk, reason)
-        again = self._ledger.requeue(chunk, resolution="sent again")
-        self._emit("doubt_settled", **facts, how="sent again")
+        again = self._ledger.requeue(chunk, resolution="resubmitted")
+        self._emit("doubt_settled", **facts, how="resubmitted")
         return ActionResult((again,))
 
     def poll(self, chunks: Sequence[Chunk], on_permit: OnPermit) -> ActionResult:
@@ -323,7 +323,7 @@ class Actions:
 
     def _count_halvings(self, chunk: Chunk) -> int:
         chunks = self._ledger.list_chunks(chunk.run)
-        return sum(other.origin == chunk.origin and other.state is ChunkState.SPLIT for other in chunks)
+        return sum(other.origin_chunk == chunk.origin_chunk and other.state is ChunkState.SPLIT for other in chunks)
 
     def _split(
         self, chunk: Chunk, parts: Sequence[Chunk], record_errors: Sequence[RecordError] = (), *, error: str,

@@ -29,7 +29,7 @@ def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
     if ORIGIN not in frame.collect_schema():
         frame = frame.with_columns(schemas.no_origin())
     rows = frame.select(*names, ORIGIN).filter(
-        (pl.col(accepted.CHUNK) == chunk.origin)
+        (pl.col(accepted.CHUNK) == chunk.origin_chunk)
         & pl.col(accepted.RECORD_INDEX).is_in(list(chunk.indexes))
         & ~pl.col(accepted.OMITTED)
     )

@@ -212,7 +212,7 @@ def is_slow(chunk: Chunk) -> bool:
 
 def postponed_until(chunk: Chunk, now: float) -> float:
     """Until when nothing of a chunk is tried, in epoch seconds."""
-    until = chunk.not_before or 0.0
+    until = chunk.retry_after or 0.0
     return until if until <= now + MAX_WAIT else 0.0
 
 

@@ -66,7 +66,7 @@ def _make_part(chunk: Chunk, positions: Sequence[int], elements: Sequence[bytes]
         records=len(mine),
         values=chunk.values * len(mine) // chunk.records,
         first=mine[0],
-        without=tuple(sorted(set(range(mine[0], mine[-1] + 1)).difference(mine))),
+        excluded_indexes=tuple(sorted(set(range(mine[0], mine[-1] + 1)).difference(mine))),
         repeats=0,
     )
 
@@ -83,8 +83,8 @@ def _reset_chunk(chunk: Chunk) -> Chunk:
         records=chunk.records,
         values=chunk.values,
         state=ChunkState.READY,
-        origin=chunk.origin or chunk.number,
+        origin_chunk=chunk.origin_chunk or chunk.number,
         first=chunk.first,
-        without=chunk.without,
+        excluded_indexes=chunk.excluded_indexes,
         repeats=chunk.repeats,
     )

@@ -111,7 +111,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
         "new": counts.new,
         "changed": counts.changed,
         "gone": counts.gone,
-        "waiting": counts.waiting,
+        "blocked": counts.blocked,
         "withheld": plan.suppressed,
         "cleared": plan.cleared,
         "unused_columns": list(plan.unused_columns),

@@ -303,7 +303,7 @@ def _print_hints(run: Run, chunks: Sequence[Chunk]) -> None:
         click.echo(f"{run.file}: {run.error}", err=True)
     if run.state is RunState.HELD:
         click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
-    elif run.counts.rejected or run.counts.refused or any(c.state is ChunkState.FAILED for c in chunks):
+    elif run.counts.rejected or run.counts.failed or any(c.state is ChunkState.FAILED for c in chunks):
         click.echo(f"more: `etl show {run.id}`")
     if run.counts.rejected and run.archive:
         click.echo(f"      {os.path.relpath(run.archive / 'rejections.csv')}")
@@ -315,6 +315,6 @@ def exit_status_of(run: Run, chunks: Sequence[Chunk]) -> ExitStatus:
         return ExitStatus.CANNOT_CONTINUE
     if run.state is RunState.HELD:
         return ExitStatus.HELD
-    if any(chunk.state is ChunkState.FAILED for chunk in chunks) or run.counts.refused:
+    if any(chunk.state is ChunkState.FAILED for chunk in chunks) or run.counts.failed:
         return ExitStatus.CONNECT_ERROR
     return ExitStatus.ROWS_REJECTED if run.counts.rejected else ExitStatus.OK

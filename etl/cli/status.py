@@ -79,7 +79,7 @@ def _print_status(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
             TableColumn("new", [summary.format_number(c.new) for c in counts], drop_if_zero=True),
             TableColumn("changed", [summary.format_number(c.changed) for c in counts], "chg.", drop_if_zero=True),
             TableColumn("gone", [summary.format_number(c.gone) for c in counts], drop_if_zero=True),
-            TableColumn("refused", [summary.format_number(c.refused) for c in counts], "ref.", drop_if_zero=True),
+            TableColumn("refused", [summary.format_number(c.failed) for c in counts], "ref.", drop_if_zero=True),
             TableColumn("requests", [summary.format_number(c.requests) for c in counts], "req."),
             TableColumn("file", [run.file for run in runs], is_number=False, may_shrink=True),
         ]

@@ -57,10 +57,10 @@ def print_runs(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = 
         TableColumn("new", [summary.format_number(c.new) for c in counts], drop_if_zero=True),
         TableColumn("changed", [summary.format_number(c.changed) for c in counts], "chg.", drop_if_zero=True),
         TableColumn("gone", [summary.format_number(c.gone) for c in counts], drop_if_zero=True),
-        TableColumn("waiting", [summary.format_number(c.waiting) for c in counts], "wait", drop_if_zero=True),
+        TableColumn("waiting", [summary.format_number(c.blocked) for c in counts], "wait", drop_if_zero=True),
         TableColumn("requests", [summary.format_number(c.requests) for c in counts], "req."),
         TableColumn("fields", [summary.format_number(c.values_sent) for c in counts], drop_if_zero=True),
-        TableColumn("refused", [summary.format_number(c.refused) for c in counts], "ref.", drop_if_zero=True),
+        TableColumn("refused", [summary.format_number(c.failed) for c in counts], "ref.", drop_if_zero=True),
     ]
     if any(jobs):
         columns.append(TableColumn("jobs", jobs, is_number=False, may_shrink=True))

@@ -53,7 +53,7 @@ class Moment(NamedTuple):
 
 
 class PermitStamp(NamedTuple):
-    """A request that was let in; `left` when its body is known to have left at that moment."""
+    """A request that had leave at that moment, or whose body was sent by then (`is_sent`)."""
 
     at: Moment
     is_sent: bool
@@ -153,8 +153,8 @@ class RateLimiter:
         with self._database.write() as db:
             now = self._clock.now()
             stamps = [
-                PermitStamp(Moment(boot, mono, wall), bool(left), kept)
-                for boot, mono, wall, left, kept in db.execute('SELECT boot, mono, wall, "left", lane FROM sends')
+                PermitStamp(Moment(boot, mono, wall), bool(sent), kept)
+                for boot, mono, wall, sent, kept in db.execute("SELECT boot, mono, wall, sent, lane FROM permits")
             ]
             wait = max(
                 permit_wait(stamps, now, self._limit, self._per_seconds),
@@ -167,13 +167,13 @@ class RateLimiter:
                 return wait
             if len(stamps) > self._limit * 2:
                 self._delete_old_stamps(db, now)
-            return Permit(db.insert("sends", {"lane": lane, "left": 0, **now._asdict()}), lane)
+            return Permit(db.insert("permits", {"lane": lane, "sent": 0, **now._asdict()}), lane)
 
     def mark_sent(self, permit: Permit) -> None:
         """The request's last byte has left (or its answer is here): it counts from now."""
         with self._database.write() as db:
             now = self._clock.now()
-            db.update("sends", {"left": 1, **now._asdict()}, "id = ?", permit.number)
+            db.update("permits", {"sent": 1, **now._asdict()}, "id = ?", permit.number)
 
     def clear_strikes(self, permit: Permit) -> None:
         """The server took the request: earlier 429s are forgotten."""
@@ -208,7 +208,7 @@ class RateLimiter:
         old = self._per_seconds * 4
         gone = [
             number
-            for number, *then in db.execute("SELECT id, boot, mono, wall FROM sends")
+            for number, *then in db.execute("SELECT id, boot, mono, wall FROM permits")
             if elapsed(Moment(*then), now) > old
         ]
-        db.execute(f"DELETE FROM sends WHERE id {IN_JSON}", (json_list(gone),))
+        db.execute(f"DELETE FROM permits WHERE id {IN_JSON}", (json_list(gone),))

@@ -23,9 +23,9 @@ class RunState(StrEnum):
     PLANNED = "planned"  #: plan, chunks and payloads are on disk
     HELD = "held"  #: planned, waits for a person's yes
     SENDING = "sending"  #: at least one chunk has left or is about to
-    COMPLETED = "done"  #: every chunk has ended, for better or worse
-    INVALID = "refused"  #: the file as a whole could not be read or checked; nothing was sent
-    MERGED = "carried"  #: nothing was sent: its records are owed to Norce, and go with a later run of the feed
+    COMPLETED = "completed"  #: every chunk has ended, accepted or not
+    INVALID = "invalid"  #: the file as a whole could not be read or checked; nothing was sent
+    MERGED = "merged"  #: nothing was sent: its pending records go with a later run of the feed
     SUPERSEDED = "superseded"  #: a newer full file of the feed made this one pointless
     DISCARDED = "discarded"  #: held, and a person said no
 
@@ -41,7 +41,7 @@ PROCESSED_STATES = (RunState.COMPLETED, RunState.MERGED)
 class ChunkState(StrEnum):
     """Life of one request."""
 
-    READY = "planned"
+    READY = "ready"  #: to be sent
     SENDING = "sending"  #: marked before the request leaves; after a crash: in doubt
     SUBMITTED = "submitted"  #: Connect gave a job id
     ACCEPTED = "accepted"  #: the job ended; all but the refused keys are accepted
@@ -67,28 +67,29 @@ class Chunk:
     records: int  #: elements of the array
     values: int  #: field values sent, keys not counted
     state: ChunkState = ChunkState.READY
-    origin: int = 0  #: number of the planned chunk these records belong to (itself unless split)
-    first: int = 0  #: index within the origin's array of the first record here
+    origin_chunk: int = 0  #: number of the planned chunk these records belong to (itself unless split)
+    first: int = 0  #: index of the first record here within the array of `origin_chunk`
     attempts: int = 0
     job_id: int | None = None
     job_status: int | None = None
     sent_at: float | None = None  #: epoch seconds of the latest attempt
     polled_at: float | None = None
     polls: int = 0
-    not_before: float | None = None  #: epoch seconds before which it must not be tried again
+    retry_after: float | None = None  #: epoch seconds before which it must not be tried again
     error: str | None = None  #: why it failed, in words without cell values
-    without: tuple[int, ...] = ()  #: indexes of the origin's array, from `first` on, that were left out as refused
+    #: Indexes of the array of `origin_chunk`, from `first` on, that are left out because their records failed.
+    excluded_indexes: tuple[int, ...] = ()
     repeats: int = 0  #: how often these very records went again because their job failed without a reason
     validation_failures: int = 0  #: of the import's answer
     messages: tuple[str, ...] = ()  #: of the import's answer; may hold cell values
-    settled: str | None = None  #: how an unknown outcome was settled: "adopted", "sent again"
+    resolution: str | None = None  #: how an unknown outcome was resolved: "adopted", "resubmitted"
 
     @property
     def indexes(self) -> tuple[int, ...]:
-        """Which elements of the origin's array these records are, in order."""
-        left_out = frozenset(self.without)
-        span = range(self.first, self.first + self.records + len(left_out))
-        return tuple(index for index in span if index not in left_out)
+        """The elements of the array of `origin_chunk` that these records are, in order."""
+        excluded = frozenset(self.excluded_indexes)
+        span = range(self.first, self.first + self.records + len(excluded))
+        return tuple(index for index in span if index not in excluded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +168,9 @@ class Counts:
     requests: int = 0
     records_sent: int = 0
     values_sent: int = 0
-    refused: int = 0  #: records that Connect refused
+    failed: int = 0  #: records that Norce did not take
     skipped: int = 0  #: rows that the mapping leaves out (`keep`)
-    waiting: int = 0  #: records held back until what they refer to is accepted
+    blocked: int = 0  #: records not sent until what they refer to is accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +184,18 @@ class Run:
     digest: str
     state: RunState
     counts: Counts = field(default_factory=Counts)
-    kind: Literal["file", "full", "rerun", "resend", "undo", "owed"] = "file"
+    kind: Literal["file", "full", "rerun", "resend", "undo", "flush"] = "file"
     started: datetime | None = None
     ended: datetime | None = None
-    error: str | None = None  #: the whole error text, when refused
+    error: str | None = None  #: the whole error text, when the file is invalid
     claimed: Path | None = None  #: where the file waits while the run is open
     archive: Path | None = None  #: folder of the filed-away file, rejections and report
-    carried_into: str | None = None  #: of a carried run: the one that has taken its records over; None until then
+    merged_into: str | None = None  #: of a merged run: the run that has its records; None until then
 
     @property
     def has_file(self) -> bool:
         """Whether it works on a file; others work on what earlier runs have left."""
-        return self.kind not in ("undo", "owed")
+        return self.kind not in ("undo", "flush")
 
     @property
     def is_comparison(self) -> bool:

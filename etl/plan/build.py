@@ -75,7 +75,7 @@ def build_plan(
     counts = Counts(rows=reading.rows, skipped=sifted.skipped)
     records, held = _split_blocked(pending.merge_pending(sifted.records, pending_records, layout), waits)
     waiting = held[next(iter(reference_values))].cast(pl.String) if reference_values else pl.Series(dtype=pl.String)
-    counts = replace(counts, waiting=waiting.len())
+    counts = replace(counts, blocked=waiting.len())
     unsure = pl.concat([transform.possible_keys(reading.malformed), sifted.keys_of_rejected_rows, waiting.rename("v")])
     rejected = pl.concat([reading.malformed.frame, sifted.rejection_lines])
     was = sifted.accepted_records

@@ -50,19 +50,19 @@ def render(report: dict[str, Any]) -> str:
 
 def headline(report: dict[str, Any]) -> str:
     """How it went, in one sentence."""
-    state, refused, rejected = report["state"], report["refused"], report["rejected"]
+    state, failed, rejected = report["state"], report["failed"], report["rejected"]
     if state == "held":
         return "Nothing has been sent: this run waits for a yes"
     if state == "discarded":
         return "This run was discarded, nothing was sent"
     if state == "superseded":
         return "A newer file has taken the place of this one"
-    if state == "carried":
+    if state == "merged":
         newer = (report["plan"].get("carried") or {}).get("file", "a newer file")
         return f"Nothing was sent by itself: the records of this file go with {newer}"
-    if state == "refused":
+    if state == "invalid":
         return "This file could not be used"
-    trouble = [f"Norce did not take {refused} records"] if refused else []
+    trouble = [f"Norce did not take {failed} records"] if failed else []
     trouble += [f"{rejected} rows were not good"] if rejected else []
     if report.get("failures"):
         trouble.insert(0, "some requests failed")
@@ -88,7 +88,7 @@ def _cards(report: dict[str, Any], impact_summary: dict[str, Any]) -> Iterator[d
         (impact_summary.get("switched_on", 0), "switched on", "up"),
         (impact_summary.get("texts", 0), "texts changed", ""),
         (report["rejected"], "rows not good", "down"),
-        (report["refused"], "not taken by Norce", "down"),
+        (report["failed"], "not taken by Norce", "down"),
     ]
     for count, text, tone in counts:
         if count:

@@ -28,12 +28,12 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
         "rows": counts.rows,
         "rejected": counts.rejected,
         "skipped": counts.skipped,
-        "waiting": counts.waiting,
+        "blocked": counts.blocked,
         "unchanged": counts.unchanged,
         "new": counts.new,
         "changed": counts.changed,
         "gone": counts.gone,
-        "refused": counts.refused,
+        "failed": counts.failed,
         "requests": counts.requests,
         "records_sent": counts.records_sent,
         "values_sent": counts.values_sent,
@@ -45,7 +45,7 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
         "started": run.started.isoformat() if run.started else None,
         "ended": run.ended.isoformat() if run.ended else None,
         "error": run.error,
-        "carried_into": run.carried_into,
+        "merged_into": run.merged_into,
     }
 
 
@@ -87,7 +87,7 @@ def final_counts(counts: Counts, chunks: Iterable[Chunk], record_errors: Sequenc
         requests=sum(chunk.attempts for chunk in went),
         records_sent=sum(chunk.records for chunk in went),
         values_sent=sum(chunk.values for chunk in went),
-        refused=len(record_errors),
+        failed=len(record_errors),
     )
 
 
@@ -95,8 +95,8 @@ def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:
     """What a run's records went with, and which runs' records went with it, in words."""
     if run.state is RunState.MERGED:
         yield (
-            f"carried into the next file: its records went with run {run.carried_into}"
-            if run.carried_into
+            f"carried into the next file: its records went with run {run.merged_into}"
+            if run.merged_into
             else "carried into the next file: its records go with the feed's next run"
         )
     if merged_runs:

@@ -57,7 +57,7 @@ def needs_flush(ledger: Ledger, mapping: Mapping, *, only_if_idle: bool = False)
     for run in ledger.list_runs(_RUN_LOOKBACK, mapping.feed):
         if run.id == carried[-1].id:
             return True
-        if run.kind == "owed":
+        if run.kind == "flush":
             return False
     return True
 
@@ -66,13 +66,13 @@ def open_flush_run(ledger: Ledger, mapping: Mapping) -> Run:
     """A new run that sends what the feed owes; it is called after the newest file that was worked."""
     newest = next(iter(ledger.list_runs(1, mapping.feed, *PROCESSED_STATES)), None)
     run = Run(
-        id=f"{intake.new_run_prefix()}-owed-{mapping.feed}",
+        id=f"{intake.new_run_prefix()}-flush-{mapping.feed}",
         feed=mapping.feed,
         operation=mapping.operation.id,
         file=newest.file if newest is not None else "",
         digest="",
         state=RunState.CLAIMED,
-        kind="owed",
+        kind="flush",
         started=datetime.now(UTC),
     )
     ledger.open_run(run)

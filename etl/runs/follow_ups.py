@@ -40,7 +40,7 @@ class FollowUps:
             if all(feed != run.feed for feed, _ in mapping.references.values()):
                 continue
             newest = next(iter(self._ledger.list_runs(1, mapping.feed)), None)
-            if newest is not None and newest.state is RunState.COMPLETED and newest.counts.waiting:
+            if newest is not None and newest.state is RunState.COMPLETED and newest.counts.blocked:
                 opened.append(self._retry_blocked(mapping, newest))
         return opened
 
@@ -71,7 +71,7 @@ class FollowUps:
             if not mapping.references or mapping.feed in still_open:
                 continue
             newest = next(iter(self._ledger.list_runs(1, mapping.feed)), None)
-            if newest is None or newest.state is not RunState.COMPLETED or not newest.counts.waiting:
+            if newest is None or newest.state is not RunState.COMPLETED or not newest.counts.blocked:
                 continue
             if any(self._has_accepted_since(newest, feed) for feed, _ in mapping.references.values()):
                 opened.append(self._retry_blocked(mapping, newest))

@@ -66,7 +66,7 @@ def freeze_plan(
                 digest=request.digest,
                 records=request.records,
                 values=request.values,
-                origin=request.number,
+                origin_chunk=request.number,
             )
         )
     if plan.blocked_records is not None and plan.blocked_records.height:

@@ -231,7 +231,7 @@ class RunLifecycle(FollowUps):
             run=run.id,
             rows=counts.rows,
             rejected=counts.rejected,
-            refused=counts.refused,
+            refused=counts.failed,
             unchanged=counts.unchanged,
             new=counts.new,
             changed=counts.changed,

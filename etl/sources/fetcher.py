@@ -87,7 +87,7 @@ class Fetcher:
         return asyncio.run(_cancel_when_stopped(is_stopped, self._poll()))
 
     async def _poll(self) -> FetchResult:
-        arrived = [self._move_to_inbox(file) for file in self._fetched_files.list_files() if file.state == "whole"]
+        arrived = [self._move_to_inbox(file) for file in self._fetched_files.list_files() if file.state == "verified"]
         waiting: list[tuple[str, str]] = []
         trouble: list[FetchError] = []
         async with sftp.open_client(self._settings, self._secret) as server:
@@ -112,7 +112,7 @@ class Fetcher:
             await self._clean_up_remote(server, present)
         self._remove_stale_parts(present)
         names = tuple(name for name in arrived if name is not None)
-        waits = [posixpath.basename(file.path) for file in self._fetched_files.list_files() if file.state == "whole"]
+        waits = [posixpath.basename(file.path) for file in self._fetched_files.list_files() if file.state == "verified"]
         waiting += [(name, "an older file of that name is still in the inbox") for name in waits]
         for name, reason in waiting:
             self._emit("file_waiting", source=self._name, file=name, reason=reason)
@@ -241,7 +241,7 @@ class Fetcher:
             return
         gone = []
         for file in self._fetched_files.list_files():
-            if file.state != "arrived":
+            if file.state != "delivered":
                 continue
             if (file.path, file.size, file.modified) in present and await client.stat(file.path) == _remote_file_of(
                 file
@@ -260,7 +260,9 @@ class Fetcher:
     def _remove_stale_parts(self, present: Iterable[tuple[str, int, int]]) -> None:
         """Remove parts of versions that the server has no more."""
         waits = [
-            (file.path, file.size, file.modified) for file in self._fetched_files.list_files() if file.state == "whole"
+            (file.path, file.size, file.modified)
+            for file in self._fetched_files.list_files()
+            if file.state == "verified"
         ]
         needed = {self._part_path(*identity) for identity in [*present, *waits]}
         for path in self._folder.glob(f".fetch-{self._name}-*.part"):

@@ -23,7 +23,7 @@ def test_a_zip_and_a_gz(shop: Shop) -> None:
     done = shop.once()
     assert done.status == 1
     assert [(run["file"], run["state"]) for run in done.json["runs"]] == [
-        ("day.zip/../1.csv", "carried"), ("day.zip/2.csv", "refused"), ("day.zip/3.csv", "done"),
+        ("day.zip/../1.csv", "merged"), ("day.zip/2.csv", "invalid"), ("day.zip/3.csv", "completed"),
     ]  # fmt: skip
     assert "day.zip/notes.txt" in done.err
     assert shop.claimed() == []

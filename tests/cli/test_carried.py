@@ -60,9 +60,9 @@ def test_waiting_files_go_in_the_requests_of_one(changes: Shop) -> None:
         changes.drop(text, name)
     done = changes.once()
     assert done.status == 4
-    assert told(done) == [(name, "file", "carried") for name in list(FILES)[:3]] + [("stock_4.csv", "file", "done")]
+    assert told(done) == [(name, "file", "merged") for name in list(FILES)[:3]] + [("stock_4.csv", "file", "completed")]
     last = done.json["runs"][-1]
-    assert [run["carried_into"] for run in done.json["runs"]] == [last["run"]] * 3 + [None]
+    assert [run["merged_into"] for run in done.json["runs"]] == [last["run"]] * 3 + [None]
     assert [run["rejected"] for run in done.json["runs"]] == [0, 1, 0, 0]
     assert quantities(changes) == {"A1": 3, "A2": 4, "A3": 1, "A5": 3, "A6": 4}
     together = len(changes.sandbox.requests())
@@ -86,7 +86,7 @@ def test_what_became_of_a_carried_file_is_said(changes: Shop) -> None:
         "what had been carried went with it: the records of stock_1.csv, stock_2.csv" in changes.etl("show", last).out
     )
     assert "went with" not in changes.etl("show", last).out.replace("went with it", "")
-    assert changes.etl("status").out.count("carried") == 2
+    assert changes.etl("status").out.count("merged") == 2
     assert "the records of this file go with stock_2.csv" in (changes.archive(first) / "report.html").read_text()
     (rejection,) = changes.rejections(second)
     assert rejection["row"] == "3"
@@ -105,21 +105,21 @@ def test_a_refusal_is_traced_to_the_older_file_and_its_line(changes: Shop) -> No
         ("A5", "stock_3.csv", runs["stock_3.csv"], 2),
     ]
     changes.sandbox.faults.clear()
-    assert told(changes.once()) == [("stock_4.csv", "owed", "done")]
+    assert told(changes.once()) == [("stock_4.csv", "flush", "completed")]
     assert quantities(changes) == {"A1": 3, "A2": 4, "A3": 1, "A5": 3, "A6": 4}
 
 
-def test_what_was_carried_into_an_unusable_file_goes_by_itself(changes: Shop) -> None:
+def test_what_was_merged_into_an_unusable_file_goes_by_itself(changes: Shop) -> None:
     """Without another command, and once."""
     changes.drop(FILES["stock_1.csv"], "stock_1.csv")
     changes.drop("no;such;columns\n1;2;3\n", "stock_2.csv")
     done = changes.once()
     assert told(done) == [
-        ("stock_1.csv", "file", "carried"),
-        ("stock_2.csv", "file", "refused"),
-        ("stock_1.csv", "owed", "done"),
+        ("stock_1.csv", "file", "merged"),
+        ("stock_2.csv", "file", "invalid"),
+        ("stock_1.csv", "flush", "completed"),
     ]
-    assert done.json["runs"][0]["carried_into"] == done.json["runs"][2]["run"]
+    assert done.json["runs"][0]["merged_into"] == done.json["runs"][2]["run"]
     assert quantities(changes) == {"A1": 1, "A2": 1, "A3": 1}
     assert changes.once().json == {"runs": []}
 
@@ -132,8 +132,8 @@ def test_a_file_that_has_to_be_held_holds_no_older_one(shop: Shop) -> None:
     shop.drop("Art,Price\nP1,90\n", "prices_2.csv")
     shop.drop("Art,Price\n" + "".join(f"P{n},10\n" for n in range(20)), "prices_3.csv")
     done = shop.once()
-    assert told(done)[0] == ("prices_2.csv", "file", "carried")
-    assert sorted(told(done)[1:]) == [("prices_2.csv", "owed", "done"), ("prices_3.csv", "file", "held")]
+    assert told(done)[0] == ("prices_2.csv", "file", "merged")
+    assert sorted(told(done)[1:]) == [("prices_2.csv", "flush", "completed"), ("prices_3.csv", "file", "held")]
     assert prices(shop)["P1"] == (90.0, True)
     assert prices(shop)["P2"] == (100.0, True)
     (held,) = [run["run"] for run in done.json["runs"] if run["state"] == "held"]
@@ -160,9 +160,9 @@ def test_what_would_change_its_meaning_is_not_put_together(shop: Shop, newer: st
     shop.drop(newer, "prices_2.csv")
     done = shop.once()
     assert told(done) == [
-        ("prices_1.csv", "file", "carried"),
-        ("prices_1.csv", "owed", "done"),
-        ("prices_2.csv", "file", "done"),
+        ("prices_1.csv", "file", "merged"),
+        ("prices_1.csv", "flush", "completed"),
+        ("prices_2.csv", "file", "completed"),
     ]
     assert prices(shop) == {"P1": (8.0, True)}
 
@@ -173,12 +173,12 @@ def test_what_is_carried_cannot_be_undone_before_it_is_sent(changes: Shop) -> No
     changes.drop(FILES["stock_3.csv"], "stock_3.csv")
     done = changes.once().json["runs"][-1]["run"]
     with Ledger.open(changes.state) as ledger, ledger.database.write() as db:
-        db.execute("UPDATE runs SET carried_into = NULL")
+        db.execute("UPDATE runs SET merged_into = NULL")
     assert changes.etl("status", "--json").json["owed"] == {"stock": 1}
     assert "owed: stock: records of a carried file go with its next file" in changes.etl("status").out
     refused = changes.etl("undo", done)
     assert (refused.status, refused.err.partition("]")[0]) == (1, "error[undo-feed-open")
     assert "stock_1.csv" in refused.err
-    assert told(changes.once()) == [("stock_3.csv", "owed", "done")]
+    assert told(changes.once()) == [("stock_3.csv", "flush", "completed")]
     assert changes.etl("status", "--json").json["owed"] == {}
     assert changes.etl("undo", done).status == 6

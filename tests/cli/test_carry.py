@@ -40,10 +40,10 @@ def quantities(shop: Shop) -> dict[str, float]:
 def test_what_was_refused_goes_with_the_next_file(changes: Shop) -> None:
     """The record is sent again with a file that does not mention it, refused again, and taken at last."""
     changes.drop(stock(("A1", "5"), ("A2", "5")))
-    assert changes.once().run["refused"] == 1
+    assert changes.once().run["failed"] == 1
     changes.drop(stock(("A3", "5")))
     again = changes.once()
-    assert (again.status, again.run["rows"], again.run["records_sent"], again.run["refused"]) == (5, 1, 2, 1)
+    assert (again.status, again.run["rows"], again.run["records_sent"], again.run["failed"]) == (5, 1, 2, 1)
     changes.sandbox.faults.clear()
     changes.drop(stock(("A4", "5")))
     assert changes.once().run["records_sent"] == 2
@@ -99,7 +99,7 @@ def test_once_sends_what_is_owed_when_nothing_new_has_come(changes: Shop) -> Non
     changes.drop(stock(("A1", "5"), ("A2", "5")))
     changes.once()
     still = changes.once()
-    assert (still.status, still.run["kind"], still.run["records_sent"], still.run["refused"]) == (5, "owed", 1, 1)
+    assert (still.status, still.run["kind"], still.run["records_sent"], still.run["failed"]) == (5, "flush", 1, 1)
     changes.sandbox.faults.clear()
     taken = changes.once()
     assert (taken.status, taken.run["rows"], taken.run["records_sent"]) == (0, 0, 1)
@@ -121,9 +121,9 @@ def test_what_waits_for_a_reference_outlives_the_next_file(shop: Shop) -> None:
     """A price that came before its product goes when the product is there, although newer files have come between."""
     shop.mapping(CHANGES, "prices.yaml")
     shop.drop("Art,Price\nA1,10\nA2,11\n", "prices_1.csv")
-    assert shop.once().run["waiting"] == 2
+    assert shop.once().run["blocked"] == 2
     shop.drop("Art,Price\nA1,12\n", "prices_2.csv")
-    assert shop.once().run["waiting"] == 2
+    assert shop.once().run["blocked"] == 2
     shop.drop(stock(("A1", "5"), ("A2", "5")))
     shop.once()
     until(lambda: shop.claimed() == [])

@@ -37,7 +37,7 @@ def test_it_survives_everything_and_sends_what_was_shown(shop: Shop) -> None:
     watching.send_signal(signal.SIGKILL)
     shop.finish(watching)
     assert len(shop.imports()) == 1
-    assert shop.etl("approve", run["run"], "--json").run["state"] == "done"
+    assert shop.etl("approve", run["run"], "--json").run["state"] == "completed"
     assert [seen.digest for seen in shop.imports()[1:]] == digests
     assert shop.sandbox.records(STOCK)["A000|W1|L1"]["OnhandValue"] == 0
     assert shop.etl("approve", run["run"]).status == 2
@@ -67,7 +67,7 @@ def test_an_outdated_plan_is_refused(shop: Shop) -> None:
     """When another run has changed what Norce has, approving names it and sends nothing; discarding works."""
     run, _ = held_run(shop)
     full = shop.etl("full", "stock", "--json")
-    assert full.run["state"] == "done"
+    assert full.run["state"] == "completed"
     sent = len(shop.imports())
     refused = shop.etl("approve", run["run"])
     assert refused.status == 1
@@ -78,4 +78,4 @@ def test_an_outdated_plan_is_refused(shop: Shop) -> None:
     shop.drop(stock(*EMPTY))
     again = shop.once().run
     assert again["state"] == "held"
-    assert shop.etl("approve", again["run"], "--json").run["state"] == "done"
+    assert shop.etl("approve", again["run"], "--json").run["state"] == "completed"

@@ -141,7 +141,7 @@ def test_archives_cannot_escape_or_burst(shop: Shop) -> None:
     harmless(done.out, done.err)
     runs = shop.etl("status", "--json").json["runs"]
     states = {run["file"].partition("/")[0]: run["state"] for run in runs if run["file"].startswith("bomb")}
-    assert states == {"bomb.csv.gz": "refused", "bomb.zip": "refused"}
+    assert states == {"bomb.csv.gz": "invalid", "bomb.zip": "invalid"}
     new = {path for path in shop.root.parent.rglob("*") if shop.state not in path.parents} - before
     assert new <= {shop.state}
     assert not Path("/etc/stock.csv").exists()

@@ -22,7 +22,7 @@ def test_three_days(shop: Shop) -> None:
     shop.drop(one)
     first = shop.once()
     assert first.status == 0
-    assert (first.run["state"], first.run["rows"], first.run["new"], first.run["requests"]) == ("done", 2, 2, 1)
+    assert (first.run["state"], first.run["rows"], first.run["new"], first.run["requests"]) == ("completed", 2, 2, 1)
     assert quantities(shop) == {"00123": 5, "A2": 7.5}
     assert not list(shop.inbox.iterdir())
     assert {path.name for path in shop.archive(first.run["run"]).iterdir()} == {
@@ -82,7 +82,7 @@ def test_files_that_cannot_be_read(shop: Shop) -> None:
     assert done.status == 1
     runs = {run["file"]: run for run in done.json["runs"]}
     assert {name: run["state"] for name, run in runs.items()} == {
-        "stock_1.csv": "refused", "stock_2.csv": "refused", "book.xlsx": "refused", "stock_3.csv": "done",
+        "stock_1.csv": "invalid", "stock_2.csv": "invalid", "book.xlsx": "invalid", "stock_3.csv": "completed",
     }  # fmt: skip
     assert "Qty" in runs["stock_2.csv"]["error"]
     for name, content in files.items():

@@ -46,7 +46,7 @@ def test_an_older_file_that_could_not_be_filed_away_never_comes_back(
     assert again.status == 0
     assert {(run["file"], run["state"]) for run in again.json["runs"]} == {
         ("stock_1.csv", "superseded"),
-        ("stock_2.csv", "done"),
+        ("stock_2.csv", "completed"),
     }
     assert [int(record["OnhandValue"]) for record in near.sandbox.records(STOCK).values()] == [2]
     assert near.claimed() == []

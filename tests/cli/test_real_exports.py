@@ -67,7 +67,7 @@ def send(shop: Shop, path: Path, name: str, *feeds: str, status: int = 0) -> dic
     again = drop(shop, path, name, status)
     for feed, run in again.items():
         found = (run["state"], run["new"], run["changed"], run["gone"], run["requests"])
-        assert found == ("done", 0, 0, 0, 0), feed
+        assert found == ("completed", 0, 0, 0, 0), feed
         assert run["unchanged"] == first[feed]["new"], feed
     assert len(shop.imports()) == sent
     return first
@@ -81,7 +81,7 @@ def drop(shop: Shop, path: Path, name: str, status: int = 0) -> dict[str, Any]:
     assert shop.sandbox.audit() == {"listed_but_absent": [], "unlisted_fields": {}}
     runs = {run["feed"]: run for run in done.json["runs"]}
     for run in runs.values():
-        assert run["state"] == "done", run["error"]
+        assert run["state"] == "completed", run["error"]
         assert {job["status"] for job in run["jobs"]} <= {2}
     return runs
 

@@ -45,7 +45,7 @@ def test_retry_goes_on_with_what_is_open(shop: Shop) -> None:
     shop.drop(stock(("A1", "5")))
     assert shop.etl("once", secret="hush-4711-but-wrong").status == 5
     done = shop.etl("retry", "stock", "--json")
-    assert (done.status, done.run["kind"], done.run["state"]) == (0, "file", "done")
+    assert (done.status, done.run["kind"], done.run["state"]) == (0, "file", "completed")
     assert len(shop.etl("status", "--json").json["runs"]) == 1
 
 

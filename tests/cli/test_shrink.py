@@ -17,10 +17,10 @@ def test_a_shrunken_file_is_held(shop: Shop) -> None:
     assert (held.status, held.run["state"]) == (6, "held")
     assert f"20 rows, 40 in run {first['run']}" in shop.etl("show", held.run["run"]).out
     assert len(shop.imports()) == 1
-    assert shop.etl("approve", held.run["run"], "--json").run["state"] == "done"
+    assert shop.etl("approve", held.run["run"], "--json").run["state"] == "completed"
     assert len(shop.imports()) == 2
     shop.drop(stock(*((part, "7") for part, _ in MANY[:20])))
-    assert shop.once().run["state"] == "done"
+    assert shop.once().run["state"] == "completed"
 
 
 def test_a_discarded_file_is_no_measure(shop: Shop) -> None:

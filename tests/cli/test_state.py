@@ -264,7 +264,7 @@ def test_a_folder_of_an_older_version_works_on(packed: Path, tmp_path: Path) -> 
     shelf = STOCK_MAPPING.replace("feed: stock", "feed: shelf").replace("stock*", "shelf*").replace("W1", "W2")
     shop.mapping(shelf, "shelf.yaml")
     done = shop.once()
-    assert (done.status, done.run["state"], done.run["changed"]) == (0, "done", 2)
+    assert (done.status, done.run["state"], done.run["changed"]) == (0, "completed", 2)
     (held,) = [run["run"] for run in shop.etl("status", "--json").json["runs"] if run["state"] == "held"]
     assert shop.etl("discard", held).status == 0
     shop.drop("Art;Qty;Days\n" + "".join(f"B{n};{n};2\n" for n in range(1, 41)), "shelf_3.csv")

@@ -118,7 +118,7 @@ def test_a_refused_run_goes_before_newer_files_of_its_feed(shop: Shop) -> None:
     done = shop.finish(service)
     assert done.status == 0
     assert "stays open" in done.err
-    assert {run["state"] for run in shop.etl("status", "--json").json["runs"]} == {"done"}
+    assert {run["state"] for run in shop.etl("status", "--json").json["runs"]} == {"completed"}
     (only,) = shop.sandbox.records(STOCK).values()
     assert only["OnhandValue"] == 6
 

@@ -28,7 +28,7 @@ def test_the_way_back(shop: Shop) -> None:
     held = shop.etl("status", "--json").json["runs"][0]
     assert (held["kind"], held["state"], held["new"], held["changed"], held["gone"]) == ("undo", "held", 1, 1, 1)
     back = shop.etl("approve", held["run"], "--json")
-    assert (back.status, back.run["state"]) == (0, "done")
+    assert (back.status, back.run["state"]) == (0, "completed")
     records = shop.sandbox.records(STOCK)
     assert quantities(shop) == {"A1": 5, "A2": 7, "A3": 1}
     assert [records[f"{part}|W1|L1"].get("IsActive", True) for part in ("A1", "A2", "A3")] == [True, True, False]

@@ -218,7 +218,7 @@ class Theatre:
         # As sets: a start sends again what Norce still refuses, so a day with more starts has more runs of one file.
         # What is carried is taken for done: a start may come between a file and the next one.
         made = sorted(
-            {(run.feed, run.file, "done" if run.state in PROCESSED_STATES else run.state.value) for run in runs}
+            {(run.feed, run.file, "completed" if run.state in PROCESSED_STATES else run.state.value) for run in runs}
         )
         return Outcome(catalogue, confirmed, made, refused, sorted(set(archived)), left)
 
@@ -238,7 +238,7 @@ class Theatre:
             for run in ledger.list_runs(1000):
                 if run.state in (*PROCESSED_STATES, RunState.SUPERSEDED, RunState.INVALID):
                     assert run.archive is not None
-                    assert run.state is not RunState.MERGED or run.carried_into is not None, f"{run.id} was not sent"
+                    assert run.state is not RunState.MERGED or run.merged_into is not None, f"{run.id} was not sent"
                     kept = (run.archive / Path(run.file).name).exists()
                     assert kept or not run.has_file, f"{run.id} has no file in its archive"
                     assert json.loads((run.archive / "report.json").read_bytes())["run"] == run.id

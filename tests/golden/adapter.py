@@ -219,7 +219,7 @@ def _golden(made: Plan) -> Golden:
         "new": counts.new,
         "changed": counts.changed,
         "gone": counts.gone,
-        "waiting": counts.waiting,
+        "waiting": counts.blocked,
         "withheld": made.suppressed,
         "cleared": made.cleared,
         "questions": len(made.hold_reasons),

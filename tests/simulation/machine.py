@@ -221,7 +221,7 @@ class Days(RuleBasedStateMachine):
                 if run.state in PROCESSED_STATES:
                     counts = run.counts
                     ended = counts.rejected + counts.skipped + counts.unchanged + counts.new + counts.changed
-                    assert ended + counts.waiting >= counts.rows, (run.id, counts)
+                    assert ended + counts.blocked >= counts.rows, (run.id, counts)
             newest = next((run for run in runs if run.state is RunState.COMPLETED), None)
             if newest is None or any(not run.state.is_final for run in runs) or ledger.runs_awaiting_merge(feed):
                 continue

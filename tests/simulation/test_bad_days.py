@@ -214,7 +214,7 @@ def test_a_bad_record_stands_alone_in_the_end(tmp_path: Path, kind: str, importe
         assert [refusal.key.split("\x1f")[0] for refusal in ledger.list_record_errors(run.id)] == ["P3"]
     assert run.archive is not None
     report = json.loads((run.archive / "report.json").read_bytes())
-    assert report["refused"] == 1
+    assert report["failed"] == 1
     world.unstick()
     world.drop(world.file("stock", dict(FIRST)))
     assert world.live() is ExitStatus.OK

@@ -88,11 +88,11 @@ class Stage:
             self.keys[run, number] = list(names)
             digest = hashlib.sha256(data).hexdigest()
             header, size = HEADERS[operation], len(rows)
-            made.append(Chunk(run, number, 1, operation, header, payload, digest, size, size, origin=number))
+            made.append(Chunk(run, number, 1, operation, header, payload, digest, size, size, origin_chunk=number))
         self.ledger.save_plan(run, Counts(rows=sum(map(len, chunks))), made)
 
     def records_of(self, chunk: Chunk) -> list[RecordIdentity]:
-        keys = self.keys[chunk.run, chunk.origin]
+        keys = self.keys[chunk.run, chunk.origin_chunk]
         return [RecordIdentity(keys[index], (keys[index], "W1", "L1"), index + 2) for index in chunk.indexes]
 
     def go(self, *runs: str, patience: float | None = 5.0) -> bool:

@@ -38,21 +38,21 @@ class AlertStore:
     def list_alerts(self) -> list[Alert]:
         """All that hold, the oldest first."""
         with self._database.read() as db:
-            rows = db.execute("SELECT name, sentence, since FROM notices ORDER BY since, name").fetchall()
+            rows = db.execute("SELECT name, message, since FROM alerts ORDER BY since, name").fetchall()
         return [Alert(name, sentence, datetime.fromisoformat(since)) for name, sentence, since in rows]
 
     def raise_alert(self, alert: Alert) -> bool:
         """Whether it is new; one that hangs already keeps its time, and gets the sentence of today."""
         with self._database.write() as db:
-            found = db.scalar("SELECT since FROM notices WHERE name = ?", alert.name)
+            found = db.scalar("SELECT since FROM alerts WHERE name = ?", alert.name)
             since = found or alert.since.isoformat()
-            db.insert("notices", {"name": alert.name, "sentence": alert.message, "since": since}, replace=True)
+            db.insert("alerts", {"name": alert.name, "message": alert.message, "since": since}, replace=True)
         return found is None
 
     def resolve_alert(self, name: str) -> bool:
         """Whether it was there."""
         with self._database.write() as db:
-            return db.execute("DELETE FROM notices WHERE name = ?", (name,)).rowcount > 0
+            return db.execute("DELETE FROM alerts WHERE name = ?", (name,)).rowcount > 0
 
     def list_expectations(self) -> list[Expectation]:
         """By feed."""

@@ -127,8 +127,8 @@ class Ledger(JobStore):
             )
             if state is RunState.COMPLETED:
                 feed = db.scalar("SELECT feed FROM runs WHERE id = ?", run_id)
-                unsent = "feed = ? AND state = 'carried' AND carried_into IS NULL"
-                db.update("runs", {"carried_into": run_id}, unsent, feed)
+                unsent = "feed = ? AND state = 'merged' AND merged_into IS NULL"
+                db.update("runs", {"merged_into": run_id}, unsent, feed)
 
     def list_runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
         """The newest runs first; of these states, or of any."""
@@ -169,7 +169,7 @@ class Ledger(JobStore):
                 state=ChunkState.SENDING,
                 attempts=chunk.attempts + 1,
                 sent_at=self._clock(),
-                not_before=None,
+                retry_after=None,
                 error=None,
             )
             self._update_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
@@ -185,9 +185,9 @@ class Ledger(JobStore):
                 chunk,
                 (ChunkState.READY, ChunkState.SENDING),
                 state=ChunkState.READY,
-                not_before=retry_after,
+                retry_after=retry_after,
                 error=error,
-                settled=resolution or chunk.settled,
+                resolution=resolution or chunk.resolution,
             )
 
     def save_submission(self, chunk: Chunk, submission: Submission, resolution: str | None = None) -> Chunk:
@@ -203,9 +203,9 @@ class Ledger(JobStore):
                 messages=submission.messages,
                 polled_at=None,
                 polls=0,
-                not_before=None,
+                retry_after=None,
                 error=None,
-                settled=resolution or chunk.settled,
+                resolution=resolution or chunk.resolution,
             )
 
     def save_poll(self, chunk: Chunk, job: Job) -> Chunk:
@@ -227,7 +227,7 @@ class Ledger(JobStore):
                     job_status=job.status,
                     polled_at=self._clock(),
                     polls=chunk.polls + 1,
-                    not_before=None,
+                    retry_after=None,
                     error=None,
                 )
                 for chunk, job in polls
@@ -240,7 +240,7 @@ class Ledger(JobStore):
                 db,
                 chunk,
                 tuple(state for state in ChunkState if not state.is_final),
-                not_before=retry_after,
+                retry_after=retry_after,
                 error=error,
             )
 
@@ -256,7 +256,7 @@ class Ledger(JobStore):
                 state=ChunkState.ACCEPTED,
                 job_status=job_status if job_status is not None else chunk.job_status,
                 error=None,
-                not_before=None,
+                retry_after=None,
             )
 
     def fail(
@@ -272,7 +272,7 @@ class Ledger(JobStore):
                 state=ChunkState.FAILED,
                 error=error,
                 job_status=job_status if job_status is not None else chunk.job_status,
-                not_before=None,
+                retry_after=None,
             )
 
     def split(
@@ -296,7 +296,7 @@ class Ledger(JobStore):
                 state=ChunkState.SPLIT,
                 error=error,
                 job_status=job_status if job_status is not None else chunk.job_status,
-                not_before=None,
+                retry_after=None,
             )
             db.insert("chunks", *(chunk_to_row(part, self.state_folder) for part in numbered))
         return numbered
@@ -304,7 +304,7 @@ class Ledger(JobStore):
     def list_record_errors(self, run_id: str) -> tuple[RecordError, ...]:
         """What Connect did not take of a run, one per key (the highest severity), in the order of the run's file; what
         earlier files brought comes first, file by file."""
-        sql = """SELECT key, severity, message, source_row, source_file, source_run FROM refusals
+        sql = """SELECT key, severity, message, source_row, source_file, source_run FROM record_errors
                  WHERE run = ? ORDER BY id"""
         with self.database.read() as db:
             said = [RecordError(*row) for row in db.execute(sql, (run_id,))]
@@ -345,7 +345,7 @@ class Ledger(JobStore):
             if found is not None:
                 raise InternalError(f"run {found} was to be merged before it ended")
             db.insert("feeds", {"feed": feed, "generation": generation}, replace=True)
-            db.update("runs", {"merged": 1}, f"feed = ? AND id {IN_JSON}", feed, merged)
+            db.update("runs", {"compacted": 1}, f"feed = ? AND id {IN_JSON}", feed, merged)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -367,8 +367,11 @@ class Ledger(JobStore):
 
     @staticmethod
     def _insert_record_errors(db: Connection, chunk: Chunk, record_errors: Iterable[RecordError]) -> None:
-        rows = ({"run": chunk.run, "origin": chunk.origin or chunk.number, **asdict(item)} for item in record_errors)
-        db.insert("refusals", *rows)
+        rows = (
+            {"run": chunk.run, "origin_chunk": chunk.origin_chunk or chunk.number, **asdict(item)}
+            for item in record_errors
+        )
+        db.insert("record_errors", *rows)
 
 
 def _record_error_order(record_error: RecordError) -> tuple[bool, str, int, str]:

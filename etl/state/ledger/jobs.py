@@ -43,7 +43,7 @@ class JobStore(MetaStore):
         """Whether an unknown job of this size may be another chunk's: answer out, or lost within the hour."""
         sql = """
             SELECT 1 FROM chunks WHERE records = ? AND NOT (run = ? AND number = ?)
-            AND (state = 'sending' OR settled IS NOT NULL) AND sent_at >= ? LIMIT 1
+            AND (state = 'sending' OR resolution IS NOT NULL) AND sent_at >= ? LIMIT 1
         """
         with self.database.read() as db:
             since = (chunk.sent_at or 0.0) - 3600.0
@@ -59,11 +59,11 @@ class JobStore(MetaStore):
         """A chunk that was sent, or is about to be, after this one and may hold keys of it."""
         sql = f"""
             SELECT * FROM chunks WHERE operation {IN_JSON} AND CASE WHEN run = ?
-                THEN wave > ? OR origin = ? AND number > ?
-                ELSE sent_at >= ? OR state IN ('planned', 'sending')
+                THEN wave > ? OR origin_chunk = ? AND number > ?
+                ELSE sent_at >= ? OR state IN ('ready', 'sending')
             END ORDER BY sent_at DESC LIMIT 1
         """
-        given = (json_list(operations), chunk.run, chunk.wave, chunk.origin, chunk.number, chunk.sent_at or 0.0)
+        given = (json_list(operations), chunk.run, chunk.wave, chunk.origin_chunk, chunk.number, chunk.sent_at or 0.0)
         with self.database.read() as db:
             row = db.execute(sql, given).fetchone()
             return chunk_from_row(row, self.state_folder) if row else None

@@ -45,12 +45,12 @@ class MetaStore:
     def size_limit(self, operation: str) -> int | None:
         """Largest body in bytes worth trying, learnt from 413 answers; None when none was seen."""
         with self.database.read() as db:
-            found = schema.get_meta(db, f"limit:{operation}")
+            found = schema.get_meta(db, f"size_limit:{operation}")
         return int(found) if found else None
 
     def learn_size_limit(self, operation: str, size: int) -> None:
         """A body of this many bytes was too large; the smallest such size counts."""
-        key = f"limit:{operation}"
+        key = f"size_limit:{operation}"
         with self.database.write() as db:
             found = schema.get_meta(db, key)
             if found is None or size - 1 < int(found):
@@ -59,12 +59,12 @@ class MetaStore:
     def revision(self, feed: str) -> int:
         """How often *accepted* of a feed has moved; a plan that was made at another count is outdated."""
         with self.database.read() as db:
-            return int(schema.get_meta(db, f"moves:{feed}") or 0)
+            return int(schema.get_meta(db, f"revision:{feed}") or 0)
 
     @staticmethod
     def _bump_revision(db: Connection, run_id: str) -> None:
         """In the transaction in which *accepted* of the run's feed moves."""
-        key = f"moves:{db.scalar('SELECT feed FROM runs WHERE id = ?', run_id)}"
+        key = f"revision:{db.scalar('SELECT feed FROM runs WHERE id = ?', run_id)}"
         schema.set_meta(db, key, str(int(schema.get_meta(db, key) or 0) + 1))
 
     def save_digests(self, digests: Mapping[Path, str]) -> None:
@@ -72,44 +72,44 @@ class MetaStore:
         rows = [{"path": to_stored_path(path, self.state_folder), "digest": digest} for path, digest in digests.items()]
         if rows:
             with self.database.write() as db:
-                db.insert("files", *rows, replace=True)
+                db.insert("file_digests", *rows, replace=True)
 
     def find_digest(self, path: Path) -> str | None:
         """What a file was noted to hold; None when it was not."""
         with self.database.read() as db:
             found: str | None = db.scalar(
-                "SELECT digest FROM files WHERE path = ?", to_stored_path(path, self.state_folder)
+                "SELECT digest FROM file_digests WHERE path = ?", to_stored_path(path, self.state_folder)
             )
         return found
 
     def delete_digests(self, needed_paths: Collection[Path]) -> None:
         """Of files that are gone and not needed; only when nothing is being worked."""
         with self.database.write() as db:
-            kept = [path for (path,) in db.execute("SELECT path FROM files")]
+            kept = [path for (path,) in db.execute("SELECT path FROM file_digests")]
             wanted = {to_stored_path(path, self.state_folder) for path in needed_paths}
             gone = [path for path in kept if path not in wanted and not (self.state_folder / path).exists()]
-            db.execute(f"DELETE FROM files WHERE path {IN_JSON}", (json_list(gone),))
+            db.execute(f"DELETE FROM file_digests WHERE path {IN_JSON}", (json_list(gone),))
 
     def uncompacted_runs(self, feed: str) -> tuple[tuple[str, RunState], ...]:
         """The feed's runs that are not part of its base, in the order they were opened."""
-        sql = "SELECT id, state FROM runs WHERE feed = ? AND merged = 0 ORDER BY seq"
+        sql = "SELECT id, state FROM runs WHERE feed = ? AND compacted = 0 ORDER BY seq"
         with self.database.read() as db:
             return tuple((run_id, RunState(state)) for run_id, state in db.execute(sql, (feed,)))
 
     def runs_awaiting_merge(self, feed: str) -> tuple[Run, ...]:
         """The feed's runs whose records no other one has taken over yet, in the order they were opened."""
-        return self._select_runs("feed = ? AND state = 'carried' AND carried_into IS NULL", feed)
+        return self._select_runs("feed = ? AND state = 'merged' AND merged_into IS NULL", feed)
 
     def count_awaiting_merge(self) -> dict[str, int]:
         """By feed without an open run how many carried files there are whose records no run has taken over."""
         open_feeds = "SELECT feed FROM runs WHERE ended IS NULL"
-        which = f"state = 'carried' AND carried_into IS NULL AND feed NOT IN ({open_feeds})"
+        which = f"state = 'merged' AND merged_into IS NULL AND feed NOT IN ({open_feeds})"
         with self.database.read() as db:
             return dict(db.execute(f"SELECT feed, count(*) FROM runs WHERE {which} GROUP BY feed ORDER BY feed"))
 
     def runs_merged_into(self, run_id: str) -> tuple[Run, ...]:
         """The runs whose records this one has taken over."""
-        return self._select_runs("carried_into = ?", run_id)
+        return self._select_runs("merged_into = ?", run_id)
 
     def _select_runs(self, condition: str, value: str) -> tuple[Run, ...]:
         with self.database.read() as db:

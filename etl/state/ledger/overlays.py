@@ -15,7 +15,7 @@ PARTIAL_SEVERITY = 2
 
 def read_overlays(db: Connection, feed: str, state: Path) -> tuple[Overlay, ...]:
     """The runs of a feed not yet merged into its base, in the order they were opened."""
-    return _select_overlays(db, "runs.feed = ? AND runs.merged = 0", feed, state)
+    return _select_overlays(db, "runs.feed = ? AND runs.compacted = 0", feed, state)
 
 
 def read_overlay_of_run(db: Connection, run_id: str, state: Path) -> Overlay:
@@ -27,11 +27,11 @@ def _select_overlays(db: Connection, condition: str, value: str, state: Path) ->
     run_ids = [run_id for (run_id,) in db.execute(f"SELECT id FROM runs WHERE {condition} ORDER BY seq", (value,))]
     accepted = db.execute(
         f"""SELECT chunks.* FROM chunks JOIN runs ON runs.id = chunks.run
-            WHERE {condition} AND chunks.state = 'accepted' ORDER BY origin, first, number""",
+            WHERE {condition} AND chunks.state = 'accepted' ORDER BY origin_chunk, first, number""",
         (value,),
     ).fetchall()
     refused = db.execute(
-        f"""SELECT run, origin, key, severity FROM refusals JOIN runs ON runs.id = refusals.run
+        f"""SELECT run, origin_chunk, key, severity FROM record_errors JOIN runs ON runs.id = record_errors.run
             WHERE {condition} AND severity >= ?""",
         (value, PARTIAL_SEVERITY),
     ).fetchall()
@@ -44,7 +44,7 @@ def _select_overlays(db: Connection, condition: str, value: str, state: Path) ->
     ranges: dict[str, list[AcceptedRange]] = defaultdict(list)
     for row in accepted:
         chunk = rows.chunk_from_row(row, state)
-        place = chunk.run, chunk.origin
-        found = AcceptedRange(chunk.origin, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
+        place = chunk.run, chunk.origin_chunk
+        found = AcceptedRange(chunk.origin_chunk, chunk.indexes, frozenset(keys[place]), frozenset(partly[place]))
         ranges[chunk.run].append(found)
     return tuple(Overlay(run_id, tuple(ranges[run_id])) for run_id in run_ids if run_id in ranges)

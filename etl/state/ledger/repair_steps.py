@@ -28,7 +28,7 @@ def count_orphan_rows(database: Database) -> dict[str, int]:
     """Tables with rows of runs that do not exist, and how many."""
     found = {}
     with database.read() as db:
-        for table in ("chunks", "refusals"):
+        for table in ("chunks", "record_errors"):
             number = db.scalar(f"SELECT count(*) FROM {table} WHERE run NOT IN (SELECT id FROM runs)")
             if number:
                 found[table] = number
@@ -37,7 +37,7 @@ def count_orphan_rows(database: Database) -> dict[str, int]:
 
 def has_sent_requests(database: Database, run_id: str) -> bool:
     """Whether a request of the run has left, or may have."""
-    sql = "SELECT 1 FROM chunks WHERE run = ? AND (attempts > 0 OR state != 'planned') LIMIT 1"
+    sql = "SELECT 1 FROM chunks WHERE run = ? AND (attempts > 0 OR state != 'ready') LIMIT 1"
     with database.read() as db:
         return db.scalar(sql, run_id) is not None
 
@@ -46,13 +46,13 @@ def return_to_claimed(database: Database, run_id: str) -> None:
     """Back to a claimed file; only for a run of which nothing has left."""
     with database.write() as db:
         db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
-        db.execute("DELETE FROM refusals WHERE run = ?", (run_id,))
+        db.execute("DELETE FROM record_errors WHERE run = ?", (run_id,))
         db.update("runs", {"state": "claimed"}, f"id = ? AND state NOT {IN_JSON}", run_id, FINAL_RUN_STATES)
 
 
 def fail_chunks(database: Database, run_id: str, numbers: Collection[int] | None, reason: str) -> None:
     """These requests have failed, the others go on; None: all of them, also what had been accepted."""
-    failed = {"state": "failed", "error": reason, "not_before": None}
+    failed = {"state": "failed", "error": reason, "retry_after": None}
     with database.write() as db:
         if numbers is None:
             db.update("chunks", failed, "run = ? AND state != 'split'", run_id)
@@ -63,16 +63,16 @@ def fail_chunks(database: Database, run_id: str, numbers: Collection[int] | None
 def drop_accepted(database: Database, feed: str) -> None:
     """Nothing of the feed counts as accepted; open runs go on, but what was planned before is outdated."""
     with database.write() as db:
-        schema.set_meta(db, f"moves:{feed}", str(int(schema.get_meta(db, f"moves:{feed}") or 0) + 1))
+        schema.set_meta(db, f"revision:{feed}", str(int(schema.get_meta(db, f"revision:{feed}") or 0) + 1))
         db.update("feeds", {"generation": None}, "feed = ?", feed)
-        db.update("runs", {"merged": 1}, f"feed = ? AND state {IN_JSON}", feed, FINAL_RUN_STATES)
+        db.update("runs", {"compacted": 1}, f"feed = ? AND state {IN_JSON}", feed, FINAL_RUN_STATES)
 
 
 def list_deletable_runs(ledger: Ledger, before: str, limit: int) -> list[Run]:
     """Runs that had ended then, oldest first, and are not needed to tell what Norce has."""
     sql = f"""
-        SELECT * FROM runs WHERE state {IN_JSON} AND ended < ? AND (merged = 1 OR state NOT {IN_JSON})
-        AND (state != 'carried' OR carried_into IS NOT NULL) ORDER BY seq LIMIT ?
+        SELECT * FROM runs WHERE state {IN_JSON} AND ended < ? AND (compacted = 1 OR state NOT {IN_JSON})
+        AND (state != 'merged' OR merged_into IS NOT NULL) ORDER BY seq LIMIT ?
     """
     with ledger.database.read() as db:
         rows = db.execute(sql, (FINAL_RUN_STATES, before, json_list(PROCESSED_STATES), limit))
@@ -85,5 +85,5 @@ def delete_runs(database: Database, run_ids: Collection[str]) -> None:
     for start in range(0, len(wanted), 100):
         part = json_list(wanted[start : start + 100])
         with database.write() as db:
-            for table, column in (("chunks", "run"), ("refusals", "run"), ("runs", "id")):
+            for table, column in (("chunks", "run"), ("record_errors", "run"), ("runs", "id")):
                 db.execute(f"DELETE FROM {table} WHERE {column} {IN_JSON}", (part,))

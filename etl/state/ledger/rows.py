@@ -43,8 +43,8 @@ def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
         header=json.dumps(dict(chunk.header)),
         payload=to_stored_path(chunk.payload, state),
         state=chunk.state.value,
-        origin=chunk.origin or chunk.number,
-        without=json.dumps(chunk.without),
+        origin_chunk=chunk.origin_chunk or chunk.number,
+        excluded_indexes=json.dumps(chunk.excluded_indexes),
         messages=json.dumps(chunk.messages),
     )
     return row
@@ -57,7 +57,7 @@ def chunk_from_row(row: Row, state: Path) -> Chunk:
         payload=from_stored_path(values["payload"], state),
         header=json.loads(values["header"]),
         state=ChunkState(values["state"]),
-        without=tuple(json.loads(values["without"])),
+        excluded_indexes=tuple(json.loads(values["excluded_indexes"])),
         messages=tuple(json.loads(values["messages"])),
     )
     return Chunk(**values)
@@ -75,7 +75,7 @@ def run_to_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
         "kind": run.kind,
         "started": (run.started or started).isoformat(),
         "claimed": to_stored_path(run.claimed, state),
-        "merged": 0,
+        "compacted": 0,
         **asdict(run.counts),
     }
 
@@ -96,7 +96,7 @@ def run_from_row(row: Row, state: Path) -> Run:
         error=row["error"],
         claimed=from_stored_path(row["claimed"], state),
         archive=from_stored_path(row["archive"], state),
-        carried_into=row["carried_into"],
+        merged_into=row["merged_into"],
     )
 
 

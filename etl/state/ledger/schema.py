@@ -19,39 +19,39 @@ CREATE_STATEMENTS = (
     f"""CREATE TABLE runs (
         seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
         digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
-        claimed TEXT, archive TEXT, merged INTEGER NOT NULL, {_COUNT_COLUMNS}, carried_into TEXT,
+        claimed TEXT, archive TEXT, compacted INTEGER NOT NULL, {_COUNT_COLUMNS}, merged_into TEXT,
         PRIMARY KEY (seq), UNIQUE (id))""",
     "CREATE INDEX runs_of_feed ON runs (feed, state)",
     """CREATE TABLE chunks (
         run TEXT NOT NULL, number INTEGER NOT NULL, wave INTEGER NOT NULL, operation TEXT NOT NULL,
         header JSON NOT NULL, payload TEXT NOT NULL, digest TEXT NOT NULL, records INTEGER NOT NULL,
-        "values" INTEGER NOT NULL, state TEXT NOT NULL, origin INTEGER NOT NULL, first INTEGER NOT NULL,
-        without JSON NOT NULL, attempts INTEGER NOT NULL, repeats INTEGER NOT NULL, job_id INTEGER,
+        "values" INTEGER NOT NULL, state TEXT NOT NULL, origin_chunk INTEGER NOT NULL, first INTEGER NOT NULL,
+        excluded_indexes JSON NOT NULL, attempts INTEGER NOT NULL, repeats INTEGER NOT NULL, job_id INTEGER,
         job_status INTEGER, validation_failures INTEGER NOT NULL, messages JSON NOT NULL, sent_at FLOAT,
-        polled_at FLOAT, polls INTEGER NOT NULL, not_before FLOAT, error TEXT, settled TEXT,
+        polled_at FLOAT, polls INTEGER NOT NULL, retry_after FLOAT, error TEXT, resolution TEXT,
         PRIMARY KEY (run, number))""",
     "CREATE INDEX ix_chunks_job_id ON chunks (job_id)",
-    """CREATE TABLE refusals (
-        id INTEGER NOT NULL, run TEXT NOT NULL, origin INTEGER NOT NULL, key TEXT NOT NULL,
+    """CREATE TABLE record_errors (
+        id INTEGER NOT NULL, run TEXT NOT NULL, origin_chunk INTEGER NOT NULL, key TEXT NOT NULL,
         severity INTEGER NOT NULL, message TEXT NOT NULL, source_row INTEGER,
         source_file TEXT, source_run TEXT,
         PRIMARY KEY (id))""",
-    "CREATE INDEX ix_refusals_run ON refusals (run)",
+    "CREATE INDEX ix_record_errors_run ON record_errors (run)",
     "CREATE TABLE feeds (feed TEXT NOT NULL, generation TEXT, PRIMARY KEY (feed))",
-    "CREATE TABLE files (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))",
-    """CREATE TABLE fetched (
+    "CREATE TABLE file_digests (path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (path))",
+    """CREATE TABLE fetched_files (
         source TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, modified INTEGER NOT NULL,
-        state TEXT NOT NULL, digest TEXT NOT NULL, since FLOAT NOT NULL,
+        state TEXT NOT NULL, digest TEXT NOT NULL, verified_at FLOAT NOT NULL,
         PRIMARY KEY (source, path, size, modified))""",
     # What a person should know of, for as long as it holds; see `etl.runs.alerts`.
-    """CREATE TABLE notices (
-        name TEXT NOT NULL, sentence TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))""",
+    """CREATE TABLE alerts (
+        name TEXT NOT NULL, message TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))""",
     # What the mappings expect of their feeds, so that `etl status` need not read mappings.
     """CREATE TABLE expectations (
         feed TEXT NOT NULL, arrives TEXT, changes TEXT, since TEXT NOT NULL, PRIMARY KEY (feed))""",
-    """CREATE TABLE sends (
+    """CREATE TABLE permits (
         id INTEGER NOT NULL, lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL,
-        "left" INTEGER NOT NULL, PRIMARY KEY (id))""",
+        sent INTEGER NOT NULL, PRIMARY KEY (id))""",
     """CREATE TABLE pauses (
         lane TEXT NOT NULL, boot TEXT NOT NULL, mono FLOAT NOT NULL, wall FLOAT NOT NULL, seconds FLOAT NOT NULL,
         strikes INTEGER NOT NULL, PRIMARY KEY (lane))""",

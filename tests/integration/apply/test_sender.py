@@ -147,7 +147,7 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
         on.plan(parts(1, 6))
         assert on.go()
         assert on.posts() == 1
-        assert on.ledger.list_chunks("r1")[0].settled == "adopted"
+        assert on.ledger.list_chunks("r1")[0].resolution == "adopted"
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
         assert on.go()
         holds = {seen.job: seen.digest for seen in on.sandbox.requests() if seen.job is not None}
         settled = on.ledger.list_chunks("r1")
-        assert all(chunk.settled in ("adopted", "sent again") for chunk in settled)
+        assert all(chunk.resolution in ("adopted", "resubmitted") for chunk in settled)
         assert all(holds[chunk.job_id] == chunk.digest for chunk in settled)
         assert on.accepted() == on.stored() == set(parts(1, 12))
 
@@ -171,7 +171,7 @@ def test_request_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
         on.plan(parts(1, 6))
         assert on.go()
         chunk = on.ledger.list_chunks("r1")[0]
-        assert (chunk.settled, chunk.attempts, chunk.state) == ("sent again", 2, ChunkState.ACCEPTED)
+        assert (chunk.resolution, chunk.attempts, chunk.state) == ("resubmitted", 2, ChunkState.ACCEPTED)
 
 
 def test_too_large_is_cut_and_remembered(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_wrong_secret_stops_before_anything_is_sent(tmp_path: Path) -> None:
         with pytest.raises(ConnectHttpError, match="token endpoint refused"):
             on.go()
         assert on.posts() == 0
-        assert on.states() == ["planned"]
+        assert on.states() == ["ready"]
         assert [run.id for run in on.ledger.list_open_runs()] == ["r1"]
 
 

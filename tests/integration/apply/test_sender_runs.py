@@ -55,7 +55,7 @@ def test_a_stuck_run_takes_all_room_only_for_a_while(tmp_path: Path) -> None:
             flight.add("p1")
             assert land(on, flight, 1) == [SendResult("p1")]
             on.stop.set()
-        assert on.states() == ["submitted", "submitted", "planned"]
+        assert on.states() == ["submitted", "submitted", "ready"]
 
 
 def test_a_refused_import_lands_alone(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Led
     assert not flush.needs_flush(ledger, FEED)
     ledger.close_run(newer.id, RunState.DISCARDED)
     own = flush.open_flush_run(ledger, FEED)
-    assert (own.kind, own.file, own.claimed) == ("owed", "r1.csv", None)
+    assert (own.kind, own.file, own.claimed) == ("flush", "r1.csv", None)
     assert not flush.needs_flush(ledger, FEED)
     ledger.close_run(own.id, RunState.COMPLETED)
     assert not flush.needs_flush(ledger, FEED)

@@ -62,8 +62,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def sent(ledger: Ledger, run: str, job: int, *, operation: str = STOCK, more: int = 0) -> None:
     """A run whose first request has a job; `more` requests are not sent yet."""
     ledger.open_run(Run(run, operation, operation, "f.csv", "0" * 64, RunState.CLAIMED))
-    chunk = Chunk(run, 1, 1, operation, {}, ledger.state_folder / "p.json", "d", 2, 2, origin=1)
-    others = [dataclasses.replace(chunk, number=number, origin=number) for number in range(2, 2 + more)]
+    chunk = Chunk(run, 1, 1, operation, {}, ledger.state_folder / "p.json", "d", 2, 2, origin_chunk=1)
+    others = [dataclasses.replace(chunk, number=number, origin_chunk=number) for number in range(2, 2 + more)]
     ledger.save_plan(run, Counts(), [chunk, *others])
     ledger.save_submission(ledger.mark_sending(chunk), Submission(job))
 

@@ -30,7 +30,7 @@ def run(run_id: str, feed: str = "prices", **more: object) -> Run:
 
 def chunk(state: Path, run_id: str, number: int = 1, records: int = 4) -> Chunk:
     path = state / "plans" / f"{run_id}-{number}.json"
-    return Chunk(run_id, number, 1, "Product/ImportOnhands", {"a": [1]}, path, "d", records, 8, origin=number)
+    return Chunk(run_id, number, 1, "Product/ImportOnhands", {"a": [1]}, path, "d", records, 8, origin_chunk=number)
 
 
 def accepted(ledger: Ledger, run_id: str, *refused: RecordError, records: int = 4) -> None:
@@ -39,7 +39,7 @@ def accepted(ledger: Ledger, run_id: str, *refused: RecordError, records: int = 
     ledger.save_plan(run_id, Counts(rows=records), [chunk(ledger.state_folder, run_id, records=records)])
     sent = ledger.save_submission(ledger.mark_sending(ledger.list_chunks(run_id)[0]), Submission(77, 1, ("m",)))
     ledger.accept(ledger.save_poll(sent, Job(77, 1, False)), refused, 2)
-    ledger.close_run(run_id, RunState.COMPLETED, Counts(rows=records, refused=len(refused)))
+    ledger.close_run(run_id, RunState.COMPLETED, Counts(rows=records, failed=len(refused)))
 
 
 def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
         ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1", 1), chunk(tmp_path, "r1", 2)])
         first = ledger.list_chunks("r1")[0]
         sent = ledger.save_submission(ledger.mark_sending(first), Submission(1))
-        part = replace(first, records=3, first=0, without=(1,))
+        part = replace(first, records=3, first=0, excluded_indexes=(1,))
         (numbered,) = ledger.split(sent, (part,), [RecordError("B", 3, "bad")], job_status=4)
-        assert (numbered.number, numbered.origin) == (3, 1)
+        assert (numbered.number, numbered.origin_chunk) == (3, 1)
         ledger.accept(ledger.save_submission(ledger.mark_sending(numbered), Submission(2)))
         assert ledger.overlays("prices") == (Overlay("r1", (AcceptedRange(1, (0, 2, 3), frozenset({"B"})),)),)
         assert [item.number for item in ledger.list_chunks("r1", unfinished=True)] == [2]

@@ -31,7 +31,7 @@ def planned(ledger: Ledger, count: int = 1, run: str = "r1", **more: Any) -> lis
     """A run with planned chunks."""
     ledger.open_run(Run(run, "stock", STOCK, "s.csv", "d", RunState.CLAIMED))
     plan = [
-        Chunk(run, n, 1, STOCK, {"a": [1]}, ledger.state_folder / f"{run}-{n}.json", "d", 4, 8, origin=n, **more)
+        Chunk(run, n, 1, STOCK, {"a": [1]}, ledger.state_folder / f"{run}-{n}.json", "d", 4, 8, origin_chunk=n, **more)
         for n in range(1, count + 1)
     ]
     ledger.save_plan(run, Counts(rows=4), plan)
@@ -67,17 +67,17 @@ def test_sending_marks_time_and_attempt_and_forgets_what_was_waited_for(ledger: 
 def test_unsent_may_go_again_and_says_why_and_how_it_was_settled(ledger: Ledger) -> None:
     """Planned again, from a time on; how a doubt was settled stays known through later steps."""
     (chunk,) = planned(ledger)
-    again = ledger.requeue(ledger.mark_sending(chunk), 5100.0, "429", resolution="sent again")
+    again = ledger.requeue(ledger.mark_sending(chunk), 5100.0, "429", resolution="resubmitted")
     assert again == kept(ledger)
-    assert (again.state, again.not_before, again.error, again.settled) == (
+    assert (again.state, again.retry_after, again.error, again.resolution) == (
         ChunkState.READY,
         5100.0,
         "429",
-        "sent again",
+        "resubmitted",
     )
     assert ledger.requeue(again) == kept(ledger)
-    assert (kept(ledger).not_before, kept(ledger).error, kept(ledger).settled) == (None, None, "sent again")
-    assert ledger.save_submission(ledger.mark_sending(kept(ledger)), Submission(3)).settled == "sent again"
+    assert (kept(ledger).retry_after, kept(ledger).error, kept(ledger).resolution) == (None, None, "resubmitted")
+    assert ledger.save_submission(ledger.mark_sending(kept(ledger)), Submission(3)).resolution == "resubmitted"
 
 
 def test_submitted_keeps_the_answer_and_begins_to_ask_anew(ledger: Ledger) -> None:
@@ -88,7 +88,7 @@ def test_submitted_keeps_the_answer_and_begins_to_ask_anew(ledger: Ledger) -> No
     assert taken == kept(ledger)
     assert taken == replace(
         sent, state=ChunkState.SUBMITTED, job_id=42, validation_failures=3, messages=("one", "two"), polls=0,
-        polled_at=None, settled="adopted", error=None, not_before=None,
+        polled_at=None, resolution="adopted", error=None, retry_after=None,
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_polled_counts_and_notes_the_time(ledger: Ledger, clock: Clock) -> None:
     clock.now = 5060.0
     looked = ledger.save_poll(late, Job(42, 6, False))
     assert looked == kept(ledger)
-    assert looked == replace(taken, polls=1, polled_at=5060.0, job_status=6, not_before=None, error=None)
+    assert looked == replace(taken, polls=1, polled_at=5060.0, job_status=6, retry_after=None, error=None)
     assert ledger.save_poll(looked, Job(42, 1, False)).polls == 2
 
 
@@ -110,7 +110,7 @@ def test_accept_closes_the_chunk_with_its_refusals(ledger: Ledger) -> None:
     first = ledger.postpone(ledger.save_submission(ledger.mark_sending(one), Submission(1)), 9.0, "late")
     done = ledger.accept(first, [RecordError("K1", 3, "no", 7)], 2)
     assert done == kept(ledger)
-    assert (done.state, done.job_status, done.error, done.not_before) == (ChunkState.ACCEPTED, 2, None, None)
+    assert (done.state, done.job_status, done.error, done.retry_after) == (ChunkState.ACCEPTED, 2, None, None)
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.accept(looked).job_status == 5
     assert ledger.list_record_errors("r1") == (RecordError("K1", 3, "no", 7),)
@@ -121,7 +121,7 @@ def test_fail_closes_the_chunk_and_says_why(ledger: Ledger) -> None:
     one, two = planned(ledger, 2)
     failed = ledger.fail(ledger.postpone(one, 9.0), "HTTP 400", [RecordError("K2", 3, "bad", 4)])
     assert failed == kept(ledger)
-    assert (failed.state, failed.error, failed.not_before) == (ChunkState.FAILED, "HTTP 400", None)
+    assert (failed.state, failed.error, failed.retry_after) == (ChunkState.FAILED, "HTTP 400", None)
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 3, False))
     assert ledger.fail(looked, "twice").job_status == 3
     assert ledger.overlays("stock") == ()
@@ -146,7 +146,7 @@ def test_split_closes_the_chunk_and_numbers_its_parts(ledger: Ledger) -> None:
     assert [part.number for part in parts] == [3, 4]
     assert [chunk.number for chunk in ledger.list_chunks("r1")] == [1, 2, 3, 4]
     closed = kept(ledger)
-    assert (closed.state, closed.error, closed.job_status, closed.not_before) == (ChunkState.SPLIT, "413", 4, None)
+    assert (closed.state, closed.error, closed.job_status, closed.retry_after) == (ChunkState.SPLIT, "413", 4, None)
     assert [refusal.key for refusal in ledger.list_record_errors("r1")] == ["K"]
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.split(looked, ()) == ()
@@ -156,7 +156,7 @@ def test_split_closes_the_chunk_and_numbers_its_parts(ledger: Ledger) -> None:
 def test_postpone_changes_nothing_but_time_and_reason(ledger: Ledger) -> None:
     """Not for chunks that have ended."""
     (chunk,) = planned(ledger)
-    assert ledger.postpone(chunk, 7000.0, "busy") == replace(chunk, not_before=7000.0, error="busy") == kept(ledger)
+    assert ledger.postpone(chunk, 7000.0, "busy") == replace(chunk, retry_after=7000.0, error="busy") == kept(ledger)
     ended = ledger.fail(kept(ledger), "no")
     with pytest.raises(InternalError):
         ledger.postpone(ended, 1.0)
@@ -165,17 +165,17 @@ def test_postpone_changes_nothing_but_time_and_reason(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("step", "good"),
     [
-        (lambda ledger, chunk: ledger.sending(chunk), {"planned", "sending"}),
-        (lambda ledger, chunk: ledger.unsent(chunk), {"planned", "sending"}),
+        (lambda ledger, chunk: ledger.sending(chunk), {"ready", "sending"}),
+        (lambda ledger, chunk: ledger.unsent(chunk), {"ready", "sending"}),
         (lambda ledger, chunk: ledger.submitted(chunk, Submission(1)), {"sending"}),
         (lambda ledger, chunk: ledger.polled(chunk, Job(1, 1, False)), {"submitted"}),
         (lambda ledger, chunk: ledger.accept(chunk), {"submitted"}),
-        (lambda ledger, chunk: ledger.split(chunk, ()), {"planned", "sending", "submitted"}),
-        (lambda ledger, chunk: ledger.fail(chunk, "no"), {"planned", "sending", "submitted"}),
-        (lambda ledger, chunk: ledger.postpone(chunk, 1.0), {"planned", "sending", "submitted"}),
+        (lambda ledger, chunk: ledger.split(chunk, ()), {"ready", "sending", "submitted"}),
+        (lambda ledger, chunk: ledger.fail(chunk, "no"), {"ready", "sending", "submitted"}),
+        (lambda ledger, chunk: ledger.postpone(chunk, 1.0), {"ready", "sending", "submitted"}),
     ],
 )
-@pytest.mark.parametrize("state", ["planned", "sending", "submitted", "accepted", "failed", "split"])
+@pytest.mark.parametrize("state", ["ready", "sending", "submitted", "accepted", "failed", "split"])
 def test_steps_are_taken_from_their_states_only(
     ledger: Ledger, state: str, step: Callable[[Ledger, Chunk], object], good: set[str]
 ) -> None:
@@ -224,7 +224,7 @@ def test_close_writes_what_the_run_came_to(ledger: Ledger, clock: Clock) -> None
     assert again is not None
     assert again.counts == Counts(rows=4, new=3)
     assert ledger.list_open_runs() == ()
-    with pytest.raises(InternalError, match="run r1 cannot become refused from where it is"):
+    with pytest.raises(InternalError, match="run r1 cannot become invalid from where it is"):
         ledger.close_run("r1", RunState.INVALID)
 
 
@@ -293,7 +293,7 @@ def test_rivals_are_requests_of_the_same_size_whose_answers_are_out(ledger: Ledg
     (other,) = planned(ledger, run="r2")
     ledger.save_submission(ledger.mark_sending(other), Submission(10), resolution="adopted")
     assert ledger.has_ambiguous_sibling(doubt)
-    assert known.settled is None
+    assert known.resolution is None
 
 
 def test_rivals_of_more_than_an_hour_ago_do_not_matter(ledger: Ledger, clock: Clock) -> None:

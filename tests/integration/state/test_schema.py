@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,6 @@ from etl.errors import StateError
 from etl.model.runs import Run, RunState
 from etl.state.ledger import database, migrations, schema, seal
 from etl.state.ledger.facade import Ledger
-from tests.migrations import unpack
-
-PACKED = sorted(Path(__file__).parents[2].glob("migrations/v*.tar.gz"))
 
 #: Opens the ledger of the folder it is given, writes, and dies without a word.
 DIES = """
@@ -25,7 +23,7 @@ import os, signal, sys
 from pathlib import Path
 from etl.state.ledger.facade import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
-ledger.keep_token("t", "one", 1.0, 2.0)
+ledger.save_token("t", "one", 1.0, 2.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -51,26 +49,70 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def test_there_is_a_folder_of_every_older_layout() -> None:
-    """Each step of the migrations has a packed state folder of the layout it starts from."""
-    assert [path.name for path in PACKED] == [f"v{version}.tar.gz" for version in sorted(migrations.STEPS)]
+@pytest.fixture
+def older_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of a layout before ours: one table and one column are missing, and it has a run."""
+    with Ledger.open(tmp_path) as ledger:
+        ledger.open_run(Run("r1", "stock", "Product/ImportOnhands", "s.csv", "0" * 64, RunState.CLAIMED))
+        with ledger.database.write() as db:
+            db.execute("DROP TABLE alerts")
+            db.execute("ALTER TABLE runs DROP COLUMN merged_into")
+
+    def add_alerts(execute: migrations.Execute) -> None:
+        execute(
+            "CREATE TABLE alerts (name TEXT NOT NULL, message TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))"
+        )
+
+    def add_merged_into(execute: migrations.Execute) -> None:
+        execute("ALTER TABLE runs ADD COLUMN merged_into TEXT")
+
+    monkeypatch.setattr(migrations, "STEPS", {1: add_alerts, 2: add_merged_into})
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 3)
+    return tmp_path
 
 
-@pytest.mark.parametrize("packed", PACKED, ids=lambda path: path.name)
-def test_an_older_layout_becomes_ours(packed: Path, tmp_path: Path) -> None:
-    """What an older version wrote has after opening the tables of a new ledger, and its runs."""
-    state = unpack(packed, tmp_path)
-    with Ledger.open(state) as ledger:
-        assert [run.state.value for run in ledger.list_runs()] == ["sending", "held", "done", "done", "done"]
-        assert len(ledger.overlays("stock")) == 0
-    Ledger.open(tmp_path / "new").close()
-    assert shape(state) == shape(tmp_path / "new")
+def test_each_older_layout_has_a_step() -> None:
+    """From every version before ours a step leads to the next one."""
+    assert sorted(migrations.STEPS) == list(range(1, migrations.SCHEMA_VERSION))
 
 
-def test_looking_brings_an_older_layout_up_to_date_too(tmp_path: Path) -> None:
-    """`status` of a new version works on the folder of an old one."""
-    with Ledger.open_read_only(unpack(PACKED[0], tmp_path)) as ledger:
-        assert len(ledger.list_runs()) == 5
+@pytest.mark.parametrize("open_ledger", [Ledger.open, Ledger.open_read_only])
+def test_an_older_layout_becomes_ours(
+    older_layout: Path, tmp_path_factory: pytest.TempPathFactory, open_ledger: Callable[[Path], Ledger]
+) -> None:
+    """An older ledger has after opening, also read-only, the tables of a new ledger, and its runs."""
+    with open_ledger(older_layout) as ledger:
+        assert [run.id for run in ledger.list_runs()] == ["r1"]
+    new = tmp_path_factory.mktemp("new")
+    Ledger.open(new).close()
+    assert shape(older_layout) == shape(new)
+
+
+def test_a_step_that_fails_leaves_the_old_layout(older_layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps of an opening are one transaction; the next opening does them again."""
+    before = shape(older_layout)
+
+    def fail(execute: migrations.Execute) -> None:
+        execute("CREATE TABLE half (id INTEGER)")
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "STEPS", {**migrations.STEPS, 2: fail})
+        with pytest.raises(RuntimeError):
+            Ledger.open(older_layout)
+    assert shape(older_layout) == before
+    with Ledger.open(older_layout) as ledger:
+        assert len(ledger.list_runs()) == 1
+
+
+def test_a_newer_layout_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program does not open the ledger of a newer one."""
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 2)
+    Ledger.open(tmp_path).close()
+    monkeypatch.undo()
+    with pytest.raises(StateError) as caught:
+        Ledger.open(tmp_path)
+    assert caught.value.code == "state-version"
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:

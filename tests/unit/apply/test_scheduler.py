@@ -95,7 +95,7 @@ def test_doubt_comes_before_everything_else_that_is_sent() -> None:
     """A chunk in doubt is settled first; while that has to wait nothing of its run is sent, but jobs are asked for."""
     doubtful = sent(2, state=ChunkState.SENDING)
     assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "settle r2"
-    waiting = replace(doubtful, not_before=15.0)
+    waiting = replace(doubtful, retry_after=15.0)
     assert names(next_action([course(chunk(1), waiting)], WIDE, 10)) == "wait 5.0"
     assert names(next_action([course(chunk(1), waiting, sent(3))], WIDE, 10)) == "ask r3"
     assert names(next_action([course(chunk(1), waiting), course(chunk(1), run="q")], WIDE, 10)) == "submit q1"
@@ -111,16 +111,16 @@ def test_the_log_of_an_ended_job_is_read_at_once() -> None:
     """Before anything is sent or asked for; when reading has failed, not before its time."""
     ended = course(sent(1), chunk(2), ended={1: None})
     assert names(next_action([ended], WIDE, 10)) == "read r1"
-    waiting = course(sent(1, not_before=12.0), chunk(2), ended={1: None})
+    waiting = course(sent(1, retry_after=12.0), chunk(2), ended={1: None})
     assert names(next_action([waiting], WIDE, 10)) == "submit r2"
     assert names(next_action([waiting], Capacity(4, 1), 10)) == "wait 2.0"
 
 
 def test_postponed_chunks_wait_their_time() -> None:
     """not_before is respected for sending and asking, and others are not held up by it."""
-    assert names(next_action([course(chunk(1, not_before=20.0), chunk(2))], WIDE, 10)) == "submit r2"
-    assert names(next_action([course(chunk(1, not_before=20.0))], WIDE, 10)) == "wait 10.0"
-    assert names(next_action([course(sent(1, not_before=30.0))], WIDE, 10)) == "wait 20.0"
+    assert names(next_action([course(chunk(1, retry_after=20.0), chunk(2))], WIDE, 10)) == "submit r2"
+    assert names(next_action([course(chunk(1, retry_after=20.0))], WIDE, 10)) == "wait 10.0"
+    assert names(next_action([course(sent(1, retry_after=30.0))], WIDE, 10)) == "wait 20.0"
 
 
 def test_stamps_of_a_clock_that_was_set_back_hold_nothing_up() -> None:
@@ -128,10 +128,10 @@ def test_stamps_of_a_clock_that_was_set_back_hold_nothing_up() -> None:
     hours = 7200.0
     assert names(next_action([course(sent(1, sent_at=hours))], WIDE, 10)) == "ask r1"
     assert names(next_action([course(sent(1, polled_at=hours, polls=30))], WIDE, 10)) == "ask r1"
-    assert names(next_action([course(sent(1, sent_at=hours, not_before=hours))], WIDE, 10)) == "ask r1"
-    assert names(next_action([course(chunk(1, not_before=hours))], WIDE, 10)) == "submit r1"
-    assert names(next_action([course(sent(1, state=ChunkState.SENDING, not_before=hours))], WIDE, 10)) == "settle r1"
-    assert names(next_action([course(chunk(1, not_before=70.0))], WIDE, 10)) == "wait 60.0"
+    assert names(next_action([course(sent(1, sent_at=hours, retry_after=hours))], WIDE, 10)) == "ask r1"
+    assert names(next_action([course(chunk(1, retry_after=hours))], WIDE, 10)) == "submit r1"
+    assert names(next_action([course(sent(1, state=ChunkState.SENDING, retry_after=hours))], WIDE, 10)) == "settle r1"
+    assert names(next_action([course(chunk(1, retry_after=70.0))], WIDE, 10)) == "wait 60.0"
 
 
 def test_several_jobs_are_asked_for_at_once() -> None:
@@ -273,7 +273,7 @@ def test_every_action_is_allowed(
     courses = [
         course(
             *(
-                chunk(n, state, wave=wave, not_before=when, sent_at=0.0, polls=polls)
+                chunk(n, state, wave=wave, retry_after=when, sent_at=0.0, polls=polls)
                 for n, (state, wave, when, polls) in enumerate(made, 1)
                 if not state.is_final
             ),
@@ -286,7 +286,7 @@ def test_every_action_is_allowed(
         assert 0 < action.seconds <= scheduler.MAX_WAIT
         return
     acting = action.chunks if isinstance(action, Poll) else (action.chunk,)
-    assert not any(now < (one.not_before or 0) <= now + scheduler.MAX_WAIT for one in acting)
+    assert not any(now < (one.retry_after or 0) <= now + scheduler.MAX_WAIT for one in acting)
     if isinstance(action, Submit):
         own = courses[int(action.chunk.run)].chunks
         assert action.chunk.state is ChunkState.READY
@@ -305,6 +305,6 @@ def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
     running = course(sent(1, job_id=7), sent(2, job_id=8))
     assert names(next_action([running], WIDE, 0.1, poll_together=False, jobs_with_event={7})) == "ask r1"
     assert (
-        names(next_action([course(sent(1, job_id=7, not_before=20.0))], WIDE, 0.1, jobs_with_event={7})) == "wait 19.9"
+        names(next_action([course(sent(1, job_id=7, retry_after=20.0))], WIDE, 0.1, jobs_with_event={7})) == "wait 19.9"
     )
     assert names(next_action([running], WIDE, 0.1, poll_scale=10.0)) == "wait 2.4"

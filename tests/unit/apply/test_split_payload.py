@@ -20,7 +20,7 @@ def made(folder: Path, elements: list[bytes]) -> Chunk:
     path = folder / "1.json"
     path.write_bytes(data)
     count = len(elements)
-    return Chunk("r", 3, 2, "op", {"a": 1}, path, hashlib.sha256(data).hexdigest(), count, count * 2, origin=3)
+    return Chunk("r", 3, 2, "op", {"a": 1}, path, hashlib.sha256(data).hexdigest(), count, count * 2, origin_chunk=3)
 
 
 def elements(count: int) -> list[bytes]:
@@ -48,7 +48,7 @@ def test_repeated_cuts_keep_bytes_and_indexes(count: int, drops: list[set[int]])
             data = chunk.payload.read_bytes()
             assert data == split_payload.join_elements([original[index] for index in chunk.indexes])
             assert chunk.digest == hashlib.sha256(data).hexdigest()
-            assert (chunk.origin, chunk.wave, chunk.state, chunk.header) == (3, 2, ChunkState.READY, {"a": 1})
+            assert (chunk.origin_chunk, chunk.wave, chunk.state, chunk.header) == (3, 2, ChunkState.READY, {"a": 1})
 
 
 def test_cutting_again_writes_the_same_files(tmp_path: Path) -> None:

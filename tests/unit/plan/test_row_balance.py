@@ -129,7 +129,7 @@ def assert_all_end(feed: Demanding, cells: list[Cells], before: pl.DataFrame, re
         groups[naive_key(layout, numbered[row])].add(row)
     about = {key: numbered[min(its)][lead.value.text] for key, its in groups.items()}
     waiting = {key for key, cell in about.items() if known and cell and cell not in set(known[lead.column])}
-    assert counts.waiting == len(waiting)
+    assert counts.blocked == len(waiting)
     sent = {row[KEY]: naive_key(layout, numbered[row[ROW]]) for row in sent_rows(outcome)}
     assert len(set(sent.values())) == len(sent)
     assert set(sent.values()) <= set(groups) - waiting
