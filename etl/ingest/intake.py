@@ -116,7 +116,7 @@ class Intake:
                 "file-changed",
                 "the file has been written to after it had settled; nothing of it is sent",
                 where=run.file,
-                hint="it goes back to the inbox and settles anew; a longer watch.settle_seconds, a done file or a "
+                hint="it goes back to the inbox and has to be stable again; a longer watch.stable_seconds, a done file or a "
                 "manifest helps where uploads pause",
             )
 

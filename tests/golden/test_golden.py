@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.golden import golden, inputs
+from tests.golden.adapter import Golden
 
 
-def compare(group: str, plans: dict[str, golden.Golden]) -> None:
+def compare(group: str, plans: dict[str, Golden]) -> None:
     """Fail with each input that comes out differently, and what differs in it."""
     wrong = list(golden.differences(golden.read(group), plans))
     if wrong:

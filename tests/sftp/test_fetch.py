@@ -288,7 +288,7 @@ def test_a_line_that_breaks_again_and_again(
 ) -> None:
     """Cut after a random number of bytes, in a campaign 100 times: every file arrives once and whole, and nothing of
     what has come is fetched again."""
-    monkeypatch.setattr(fetcher, "BLOCK", 32 * 1024)
+    monkeypatch.setattr(fetcher, "BLOCK_BYTES", 32 * 1024)
     rng = random.Random(11)
     settings = through(any_server, wire)
     expected: list[tuple[str, bytes]] = []

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from etl.contract import spec
 from etl.contract.spec import Flag
 from etl.mapping import load
 from etl.mapping.layout import Layout
@@ -181,19 +182,13 @@ def complaints(outcome: Outcome) -> list[str]:
             found += [place + message for message in refused.messages]
             continue
         bad = payload_validation.validate_items(
-            sent.records, planner_contract(), operation, asked.full_file, asked.supplier_id
+            sent.records, spec.load_contract(), operation, asked.full_file, asked.supplier_id
         )
         found += [place + message for messages in bad.values() for message in messages]
         mode, nodes = field_modes.field_modes(operation.id, asked.flags), field_modes.field_tree(operation.id)
         for record in sent.records:
             found += [f"{place}{miss.kind} {miss.path}" for miss in field_modes.find_mismatches(record, nodes, mode)]
     return found
-
-
-def planner_contract() -> Any:
-    from etl.contract import spec
-
-    return spec.load_contract()
 
 
 def leaves(outcome: Outcome) -> dict[str, dict[str, Any]]:

@@ -31,14 +31,14 @@ DOCUMENTS = sorted(
 #: Exceptions of `etl.errors` whose first argument is a code.
 CODED = {
     "ConnectError",
-    "ConnectRefused",
-    "ConnectUnreachable",
+    "ConnectHttpError",
+    "ConnectUnreachableError",
     "EtlError",
     "FetchError",
-    "FileRefused",
     "Held",
-    "_NotThere",
-    "OutcomeUnknown",
+    "InvalidFileError",
+    "OutcomeUnknownError",
+    "_RemoteFileMissing",
     "SettingsError",
     "StateError",
     "UsageError",
@@ -264,7 +264,7 @@ def codes() -> set[str]:
             callee = ast.unparse(node.func)
             if callee.rpartition(".")[2] in CODED:
                 found.update(constants(node.args[0]))
-            elif re.fullmatch(r"(self\.)?problems\.(add|unknown)", callee):
+            elif re.fullmatch(r"(self\.)?problems\.(add|add_unknown)", callee):
                 found.update(f"mapping-{code}" for code in constants(node.args[0]))
             if callee.rpartition(".")[2] in CODED and ast.unparse(node.args[0]) == "code":
                 for inner in ast.walk(tree):  # `code, hint = "…", "…"` before the call
@@ -333,12 +333,12 @@ def keys_of(function: str, path: str) -> set[str]:
     [
         ("A run", "run_json", "etl/report/run_report.py"),
         ("The report", "report_json", "etl/report/run_report.py"),
-        ("The report", "store", "etl/state/files/run_folder.py"),
-        ("The status", "status", "etl/cli/show.py"),
-        ("The plan", "describe", "etl/cli/preview.py"),
-        ("The summary", "summary", "etl/plan/changes/impact.py"),
-        ("The guards", "shown", "etl/plan/changes/guards.py"),
-        ("The guards", "shown", "etl/plan/changes/impact.py"),
+        ("The report", "freeze_plan", "etl/runs/freeze.py"),
+        ("The status", "status", "etl/cli/status.py"),
+        ("The plan", "plan_json", "etl/cli/preview.py"),
+        ("The summary", "impact_to_json", "etl/plan/changes/impact.py"),
+        ("The guards", "to_json", "etl/plan/changes/guards.py"),
+        ("The guards", "to_json", "etl/plan/changes/impact.py"),
     ],
 )
 def test_every_key_of_the_json_outputs_is_described(title: str, function: str, path: str) -> None:

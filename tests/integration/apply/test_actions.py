@@ -29,7 +29,7 @@ class Scene:
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
         self.sent = [self.moves.submit(chunk, through).chunks[0] for chunk in on.ledger.list_chunks("r1")]
         whole = on.connect.list_jobs
-        on.connect.list_jobs = lambda leaving=through: whole(leaving)[: self.told]  # type: ignore[method-assign]
+        on.connect.list_jobs = lambda on_permit=through: whole(on_permit)[: self.told]  # type: ignore[method-assign]
 
     def clock(self) -> float:
         return time.time() + self.later
@@ -38,7 +38,7 @@ class Scene:
         """Nobody listens."""
 
     def breaker(self) -> CircuitBreaker:
-        return CircuitBreaker(self.clock, self.tell, None, random.Random(1))
+        return CircuitBreaker(self.tell, None, random.Random(1), self.clock)
 
     def jobs(self, *numbers: int) -> set[int | None]:
         return {self.sent[number - 1].job_id for number in numbers}

@@ -53,7 +53,7 @@ def test_unnamed_bad_row_is_found_by_halving(tmp_path: Path) -> None:
 
 def test_the_search_for_unnamed_rows_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the set number of halvings the rest fails, unaccepted, instead of eating the budget."""
-    monkeypatch.setattr(actions, "MOST_HALVES", 1)
+    monkeypatch.setattr(actions, "MAX_HALVINGS", 1)
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0006",), name_row=False, times=0))
         on.plan(parts(1, 8))

@@ -1,4 +1,4 @@
-"""The gate between real processes on one state folder."""
+"""The rate limiter between real processes on one state folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LIMIT, SECONDS, EACH, PROCESSES = 20, 0.5, 30, 3
 WORKER = """
 import sys, time
 from pathlib import Path
-from etl import schema
-from etl.gate import Gate
-gate = Gate(schema.open_database(Path(sys.argv[1])), limit=int(sys.argv[2]), per_seconds=float(sys.argv[3]))
+from etl.connect.rate_limiter import RateLimiter
+from etl.state.ledger import schema
+limiter = RateLimiter(schema.open_database(Path(sys.argv[1])), limit=int(sys.argv[2]), per_seconds=float(sys.argv[3]))
 for _ in range(int(sys.argv[4])):
-    ticket = gate.enter()
+    permit = limiter.acquire()
     print(time.monotonic(), flush=True)
-    gate.left(ticket)
+    limiter.mark_sent(permit)
 """
 
 

@@ -33,12 +33,12 @@ class Plans:
         self.on.fill(run.id, parts(1, 2), operation=run.operation)
         return self._known(run)
 
-    def finish(self, run: Run) -> Run:
+    def complete(self, run: Run) -> Run:
         self.done.append(f"finish {run.id}")
         self.on.ledger.close_run(run.id, RunState.COMPLETED)
         return self._known(run)
 
-    def followers(self, _run: Run) -> list[Run]:
+    def open_follow_ups(self, _run: Run) -> list[Run]:
         return []
 
     def _known(self, run: Run) -> Run:
@@ -121,7 +121,7 @@ def test_a_wrong_secret_closes_everything_until_retry(tmp_path: Path) -> None:
 def test_a_restarted_job_bars_its_import(tmp_path: Path, ends: bool) -> None:
     """While a job runs that belongs to no run, only other imports go; at a retry that is asked anew."""
     answers = iter([frozenset({STOCK}), frozenset() if ends else frozenset({STOCK})])
-    with stage(tmp_path) as on, traffic(on, barred=lambda: next(answers)) as (busy, plans):
+    with stage(tmp_path) as on, traffic(on, find_busy_key_spaces=lambda: next(answers)) as (busy, plans):
         opened(on, "a")
         opened(on, "b", PRICES)
         busy.add(on.ledger.list_open_runs())

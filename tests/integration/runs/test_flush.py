@@ -68,10 +68,10 @@ def test_what_is_carried_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPa
     run = opened(ledger, "r1")
     for seconds, may in ((flush.MAX_MERGE_SECONDS - 1, True), (flush.MAX_MERGE_SECONDS, False), (-1, False)):
         assert flush.may_merge(ledger, run, made(), NOW + timedelta(seconds=seconds)) is may
-    monkeypatch.setattr(flush, "MOST_RECORDS", 1)
+    monkeypatch.setattr(flush, "MAX_MERGED_RECORDS", 1)
     assert not flush.may_merge(ledger, run, made("A,1,\nB,1,\n"), NOW)
     assert flush.may_merge(ledger, run, made(), NOW)
-    monkeypatch.setattr(flush, "MOST_FILES", 1)
+    monkeypatch.setattr(flush, "MAX_MERGED_FILES", 1)
     assert not flush.may_merge(ledger, run, made(), NOW)
     opened(ledger, "r2", ended=RunState.COMPLETED)
     assert flush.may_merge(ledger, run, made(), NOW)

@@ -28,13 +28,13 @@ class Norce:
         self.lost = False
         self.says: EtlError | None = None
 
-    def job(self, job_id: int) -> Job:
+    def get_job(self, job_id: int) -> Job:
         return self.known[job_id]
 
-    def jobs(self) -> tuple[Job, ...]:
+    def list_jobs(self) -> tuple[Job, ...]:
         return tuple(self.known.values())
 
-    def restart(self, job_id: int) -> int:
+    def restart_job(self, job_id: int) -> int:
         if self.says is not None:
             raise self.says
         self.restarted.append(job_id)

@@ -18,11 +18,11 @@ from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
 COUNTS = """
 import sys
 from pathlib import Path
-from etl.database import Database
+from etl.state.ledger.database import Database
 database = Database(Path(sys.argv[1]))
 for _ in range(int(sys.argv[2])):
     with database.write() as db:
-        db.update("counts", {"n": db.value("SELECT n FROM counts") + 1}, "1")
+        db.update("counts", {"n": db.scalar("SELECT n FROM counts") + 1}, "1")
 database.close()
 """
 

@@ -165,10 +165,10 @@ def test_postpone_changes_nothing_but_time_and_reason(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("step", "good"),
     [
-        (lambda ledger, chunk: ledger.sending(chunk), {"ready", "sending"}),
-        (lambda ledger, chunk: ledger.unsent(chunk), {"ready", "sending"}),
-        (lambda ledger, chunk: ledger.submitted(chunk, Submission(1)), {"sending"}),
-        (lambda ledger, chunk: ledger.polled(chunk, Job(1, 1, False)), {"submitted"}),
+        (lambda ledger, chunk: ledger.mark_sending(chunk), {"ready", "sending"}),
+        (lambda ledger, chunk: ledger.requeue(chunk), {"ready", "sending"}),
+        (lambda ledger, chunk: ledger.save_submission(chunk, Submission(1)), {"sending"}),
+        (lambda ledger, chunk: ledger.save_poll(chunk, Job(1, 1, False)), {"submitted"}),
         (lambda ledger, chunk: ledger.accept(chunk), {"submitted"}),
         (lambda ledger, chunk: ledger.split(chunk, ()), {"ready", "sending", "submitted"}),
         (lambda ledger, chunk: ledger.fail(chunk, "no"), {"ready", "sending", "submitted"}),

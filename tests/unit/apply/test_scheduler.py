@@ -15,6 +15,7 @@ from etl.apply.scheduler import (
     Capacity,
     Poll,
     ReadLog,
+    ResolveUnknown,
     RunProgress,
     Submit,
     Wait,
@@ -24,6 +25,7 @@ from etl.apply.scheduler import (
 from etl.model.runs import Chunk, ChunkState
 
 WIDE = Capacity(in_flight=4, unfinished=100)
+VERBS = {Submit: "submit", Poll: "poll", ReadLog: "read", ResolveUnknown: "resolve"}
 BASE = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 1, 1)
 
 
@@ -40,11 +42,11 @@ def course(*chunks: Chunk, run: str = "r", **more: object) -> RunProgress:
 
 
 def names(action: Action) -> str:
-    """`submit r1`, `ask r1 r2`, `wait 2.0`."""
+    """`submit r1`, `poll r1 r2`, `wait 2.0`."""
     if isinstance(action, Wait):
         return f"wait {action.seconds:.1f}"
     chunks = action.chunks if isinstance(action, Poll) else (action.chunk,)
-    return " ".join([type(action).__name__.lower(), *(f"{one.run}{one.number}" for one in chunks)])
+    return " ".join([VERBS[type(action)], *(f"{one.run}{one.number}" for one in chunks)])
 
 
 def test_nothing_left_waits() -> None:
@@ -72,13 +74,13 @@ def test_so_many_imports_may_be_without_an_answer() -> None:
 
 def test_questions_without_an_answer_hold_up_questions_only() -> None:
     """As many as imports; a common question is one, however many jobs it is about."""
-    jobs = [course(*(sent(number) for number in range(1, 5)), chunk(5), ended={1: None, 2: None, 3: None})]
+    jobs = [course(*(sent(number) for number in range(1, 5)), chunk(5), finished_jobs={1: None, 2: None, 3: None})]
     logs = {("r", 1), ("r", 2)}
     assert names(next_action(jobs, Capacity(3, 100), 10, busy=logs)) == "read r3"
     assert names(next_action(jobs, Capacity(2, 100), 10, busy=logs)) == "submit r5"
     common = [course(*(sent(number) for number in range(1, 5)))]
     asked = {("r", 1), ("r", 2), ("r", 3)}
-    assert names(next_action(common, Capacity(2, 100), 10, busy=asked)) == "ask r4"
+    assert names(next_action(common, Capacity(2, 100), 10, busy=asked)) == "poll r4"
     assert names(next_action(common, Capacity(2, 100), 10, busy=asked, poll_together=False)) == "wait 60.0"
 
 
@@ -94,10 +96,10 @@ def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
 def test_doubt_comes_before_everything_else_that_is_sent() -> None:
     """A chunk in doubt is settled first; while that has to wait nothing of its run is sent, but jobs are asked for."""
     doubtful = sent(2, state=ChunkState.SENDING)
-    assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "settle r2"
+    assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "resolve r2"
     waiting = replace(doubtful, retry_after=15.0)
     assert names(next_action([course(chunk(1), waiting)], WIDE, 10)) == "wait 5.0"
-    assert names(next_action([course(chunk(1), waiting, sent(3))], WIDE, 10)) == "ask r3"
+    assert names(next_action([course(chunk(1), waiting, sent(3))], WIDE, 10)) == "poll r3"
     assert names(next_action([course(chunk(1), waiting), course(chunk(1), run="q")], WIDE, 10)) == "submit q1"
 
 
@@ -109,15 +111,15 @@ def test_sending_by_this_process_is_no_doubt() -> None:
 
 def test_the_log_of_an_ended_job_is_read_at_once() -> None:
     """Before anything is sent or asked for; when reading has failed, not before its time."""
-    ended = course(sent(1), chunk(2), ended={1: None})
+    ended = course(sent(1), chunk(2), finished_jobs={1: None})
     assert names(next_action([ended], WIDE, 10)) == "read r1"
-    waiting = course(sent(1, retry_after=12.0), chunk(2), ended={1: None})
+    waiting = course(sent(1, retry_after=12.0), chunk(2), finished_jobs={1: None})
     assert names(next_action([waiting], WIDE, 10)) == "submit r2"
     assert names(next_action([waiting], Capacity(4, 1), 10)) == "wait 2.0"
 
 
 def test_postponed_chunks_wait_their_time() -> None:
-    """not_before is respected for sending and asking, and others are not held up by it."""
+    """retry_after is respected for sending and asking, and others are not held up by it."""
     assert names(next_action([course(chunk(1, retry_after=20.0), chunk(2))], WIDE, 10)) == "submit r2"
     assert names(next_action([course(chunk(1, retry_after=20.0))], WIDE, 10)) == "wait 10.0"
     assert names(next_action([course(sent(1, retry_after=30.0))], WIDE, 10)) == "wait 20.0"
@@ -126,11 +128,11 @@ def test_postponed_chunks_wait_their_time() -> None:
 def test_stamps_of_a_clock_that_was_set_back_hold_nothing_up() -> None:
     """What was sent, asked for or put off at a time that has not come yet is due; a minute's pause is kept."""
     hours = 7200.0
-    assert names(next_action([course(sent(1, sent_at=hours))], WIDE, 10)) == "ask r1"
-    assert names(next_action([course(sent(1, polled_at=hours, polls=30))], WIDE, 10)) == "ask r1"
-    assert names(next_action([course(sent(1, sent_at=hours, retry_after=hours))], WIDE, 10)) == "ask r1"
+    assert names(next_action([course(sent(1, sent_at=hours))], WIDE, 10)) == "poll r1"
+    assert names(next_action([course(sent(1, polled_at=hours, polls=30))], WIDE, 10)) == "poll r1"
+    assert names(next_action([course(sent(1, sent_at=hours, retry_after=hours))], WIDE, 10)) == "poll r1"
     assert names(next_action([course(chunk(1, retry_after=hours))], WIDE, 10)) == "submit r1"
-    assert names(next_action([course(sent(1, state=ChunkState.SENDING, retry_after=hours))], WIDE, 10)) == "settle r1"
+    assert names(next_action([course(sent(1, state=ChunkState.SENDING, retry_after=hours))], WIDE, 10)) == "resolve r1"
     assert names(next_action([course(chunk(1, retry_after=70.0))], WIDE, 10)) == "wait 60.0"
 
 
@@ -138,22 +140,22 @@ def test_several_jobs_are_asked_for_at_once() -> None:
     """Due ones with those a third of whose pause is over; without a list the one due longest."""
     one, two, late = sent(1, polled_at=8.0, polls=4), sent(2, polled_at=9.0, polls=4), sent(3, sent_at=10.1)
     courses = [course(one, late), course(two, run="q")]  # pauses of 2, 2 and 0.25 seconds
-    assert names(next_action(courses, WIDE, 10.1)) == "ask r1 q2"
+    assert names(next_action(courses, WIDE, 10.1)) == "poll r1 q2"
     earlier = [course(one), course(two, run="q")]
-    assert names(next_action(earlier, WIDE, 10.0)) == "ask r1 q2"
+    assert names(next_action(earlier, WIDE, 10.0)) == "poll r1 q2"
     assert names(next_action(earlier, WIDE, 9.9)) == "wait 0.1"
-    assert names(next_action(courses, WIDE, 10.1, poll_together=False)) == "ask r1"
-    assert names(next_action([course(one)], WIDE, 10.1)) == "ask r1"
+    assert names(next_action(courses, WIDE, 10.1, poll_together=False)) == "poll r1"
+    assert names(next_action([course(one)], WIDE, 10.1)) == "poll r1"
     soon = [course(one, replace(two, polled_at=9.6))]
-    assert names(next_action(soon, WIDE, 10.1)) == "ask r1"
+    assert names(next_action(soon, WIDE, 10.1)) == "poll r1"
 
 
 def test_a_job_that_is_not_listed_is_asked_for_by_itself() -> None:
     """In its turn, and never with the others."""
     courses = [course(sent(1, job_id=7), sent(2, job_id=8, sent_at=1.0), sent(3, job_id=9, sent_at=1.0))]
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7})) == "ask r1"
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={8})) == "ask r1 r3"
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7, 8, 9})) == "ask r1"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7})) == "poll r1"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={8})) == "poll r1 r3"
+    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7, 8, 9})) == "poll r1"
 
 
 def turns(courses: list[RunProgress], count: int, **more: object) -> list[type]:
@@ -170,19 +172,19 @@ def test_sends_and_logs_go_before_questions_and_never_shut_them_out() -> None:
     """A question that is due waits for so many of them at most; for fewer where each job needs one of its own."""
     both = [course(sent(1), sent(2), *(chunk(number) for number in range(3, 9)))]
     assert turns(both, 34) == ([Submit] * 16 + [Poll]) * 2
-    assert turns(both, 6, together=False) == [Submit, Submit, Poll] * 2
-    reading = [course(sent(1), sent(2), sent(3), ended={2: None})]
+    assert turns(both, 6, poll_together=False) == [Submit, Submit, Poll] * 2
+    reading = [course(sent(1), sent(2), sent(3), finished_jobs={2: None})]
     assert turns(reading, 17) == [ReadLog] * 16 + [Poll]
 
 
 def test_sends_and_logs_take_turns() -> None:
     """Neither a backlog of logs nor one of imports stops the other."""
-    assert turns([course(sent(1), sent(2), chunk(3), ended={1: None, 2: None})], 4) == [ReadLog, Submit] * 2
+    assert turns([course(sent(1), sent(2), chunk(3), finished_jobs={1: None, 2: None})], 4) == [ReadLog, Submit] * 2
 
 
 def test_logs_of_urgent_runs_are_read_first() -> None:
     """What waits for the end of a stock run is in a hurry as well."""
-    courses = [course(sent(1), ended={1: None}), course(sent(1), run="u", urgent=True, ended={1: None})]
+    courses = [course(sent(1), finished_jobs={1: None}), course(sent(1), run="u", urgent=True, finished_jobs={1: None})]
     assert names(next_action(courses, WIDE, 10)) == "read u1"
 
 
@@ -192,7 +194,7 @@ def test_stock_and_prices_go_first_and_leave_every_fourth_send_to_others() -> No
     last = {"p": 0.0, "q": 0.0, "u": 0.0, "v": 0.0}
     turn = ActionHistory()
     for now in range(1, 13):
-        courses = [course(chunk(1), run=run, urgent=run in "uv", sent=last[run]) for run in sorted(last)]
+        courses = [course(chunk(1), run=run, urgent=run in "uv", last_sent_at=last[run]) for run in sorted(last)]
         action = next_action(courses, WIDE, now, history=turn)
         assert isinstance(action, Submit)
         turn = update_history(turn, action)
@@ -215,13 +217,13 @@ def test_a_long_backlog_leaves_evenly() -> None:
     a minute's worth leave at once. A last import that the clock puts in the future holds nothing up."""
     room = Capacity(4, 100, request_limit=3, request_spacing=2.0)
     backlog = [chunk(number) for number in range(2, 6)]
-    load = course(*backlog, sent=9.5)
+    load = course(*backlog, last_sent_at=9.5)
     assert names(next_action([load], room, 10)) == "wait 1.5"
     assert names(next_action([load], room, 11.5)) == "submit r2"
-    assert names(next_action([course(*backlog[:3], sent=9.5)], room, 10)) == "submit r2"
-    assert names(next_action([load, course(chunk(1), run="u", urgent=True, sent=9.9)], room, 10)) == "submit u1"
-    assert names(next_action([load, course(sent(1), run="q", ended={1: None})], room, 10)) == "read q1"
-    assert names(next_action([course(*backlog, sent=99.0)], room, 10)) == "submit r2"
+    assert names(next_action([course(*backlog[:3], last_sent_at=9.5)], room, 10)) == "submit r2"
+    assert names(next_action([load, course(chunk(1), run="u", urgent=True, last_sent_at=9.9)], room, 10)) == "submit u1"
+    assert names(next_action([load, course(sent(1), run="q", finished_jobs={1: None})], room, 10)) == "read q1"
+    assert names(next_action([course(*backlog, last_sent_at=99.0)], room, 10)) == "submit r2"
 
 
 def test_urgent_runs_find_room_whatever_others_have_under_way() -> None:
@@ -250,7 +252,7 @@ def test_the_first_question_comes_about_when_such_jobs_usually_end() -> None:
     assert [scheduler.poll_delay(polls, 10.0) for polls in (scheduler.SLOW_POLLS, scheduler.STUCK_POLLS)] == [60, 300]
     running = [course(sent(1, sent_at=0.0))]
     assert names(next_action(running, WIDE, 7, usual_durations={BASE.operation: 10.0})) == "wait 1.0"
-    assert names(next_action(running, WIDE, 7, usual_durations={"Product/ImportProducts": 10.0})) == "ask r1"
+    assert names(next_action(running, WIDE, 7, usual_durations={"Product/ImportProducts": 10.0})) == "poll r1"
 
 
 CHUNKS = st.lists(
@@ -303,7 +305,7 @@ def test_every_action_is_allowed(
 def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
     """Unless it was put off; the others wait for their time, which is later when the pauses are stretched."""
     running = course(sent(1, job_id=7), sent(2, job_id=8))
-    assert names(next_action([running], WIDE, 0.1, poll_together=False, jobs_with_event={7})) == "ask r1"
+    assert names(next_action([running], WIDE, 0.1, poll_together=False, jobs_with_event={7})) == "poll r1"
     assert (
         names(next_action([course(sent(1, job_id=7, retry_after=20.0))], WIDE, 0.1, jobs_with_event={7})) == "wait 19.9"
     )

@@ -162,7 +162,7 @@ record: {Code: k, Name: n, ApplicationKey: {value: 5f0c41d6-8d3c-4a51-9a55-0c2f6
 def test_what_is_kept_apart(text: str, older: str, newer: str, apart: bool) -> None:
     """Other records, and rows that say all of it.
 
-    May go together; see `etl.plan.changes.pending.apart` for what may not.
+    May go together; see `etl.plan.changes.pending.must_flush_first` for what may not.
     """
     assert laid(text, older, newer) is apart
 
@@ -181,7 +181,7 @@ def test_what_is_kept_apart(text: str, older: str, newer: str, apart: bool) -> N
     ],
 )
 def test_what_can_wait(text: str, columns: str, can: bool) -> None:
-    """Records that are no more than their fields, told apart by one key; see `etl.plan.changes.pending.can_wait`."""
+    """Records that are no more than their fields, told apart by one key; see `etl.plan.changes.pending.can_merge`."""
     assert can_merge(layout_builder.build_layout(mapping(CHANGES + text), tuple(columns))) is can
 
 

@@ -145,7 +145,7 @@ def test_a_new_record_does_not_say_that_it_is_active() -> None:
 
 def test_everything_sends_what_is_unchanged_too() -> None:
     """A full feed is a comparison in which everything counts as changed; new stays new."""
-    changes, layout = compare(STOCK, "part,quantity,days\nA,1,1\nB,2,\n", has("A", "1", 1), everything=True)
+    changes, layout = compare(STOCK, "part,quantity,days\nA,1,1\nB,2,\n", has("A", "1", 1), send_all=True)
     assert counts(changes) == (1, 1, 0, 0)
     assert {"OnhandValue", "LeadTimeDayCount"} <= bits(changes, layout, "c")["A"]
 

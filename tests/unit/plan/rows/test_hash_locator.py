@@ -38,8 +38,8 @@ def test_a_file_from_which_rows_went_and_to_which_rows_came(
     lost: int, more: int, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many, and in pieces: stretches end and begin anew, and many short ones are searched for."""
-    monkeypatch.setattr(hash_locator, "_LEAST", 64)
-    monkeypatch.setattr(hash_locator, "_NEAR", 128)
+    monkeypatch.setattr(hash_locator, "_MIN_STRETCH", 64)
+    monkeypatch.setattr(hash_locator, "_NEAR_WINDOW", 128)
     chance = random.Random(f"{lost} {more} {moved}")
     known = [chance.getrandbits(64) for _ in range(6000)]
     gone = set(chance.sample(known, lost))
