@@ -116,8 +116,8 @@ class Intake:
                 "file-changed",
                 "the file has been written to after it had settled; nothing of it is sent",
                 where=run.file,
-                hint="it goes back to the inbox and has to be stable again; a longer watch.stable_seconds, a done file or a "
-                "manifest helps where uploads pause",
+                hint="it goes back to the inbox; a longer watch.stable_seconds, a done file or a manifest helps where "
+                "uploads pause",
             )
 
     def return_if_modified(self, run: Run) -> bool:
