@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from etl.config import secrets
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, Settings, resolve_state_folder
 from etl.connect.job_events import JobEvents
+from etl.events import EventSink
 from etl.mapping.model import Mapping
 from etl.runs import job_restart
 from etl.runs.coordinator import Coordinator
@@ -41,7 +42,7 @@ class Session:
     client: job_restart.JobClient
     lifecycle: RunLifecycle
     coordinator: Coordinator
-    emit: Callable[..., None]
+    emit: EventSink
     shutdown: ShutdownEvent
     sandbox: Any  #: the built-in sandbox that runs for this session, or None
 
@@ -52,7 +53,7 @@ def open_session(
     mappings: Sequence[Mapping],
     *,
     shutdown: ShutdownEvent | None = None,
-    emit: Callable[..., None] | None = None,
+    emit: EventSink = log.write_event,
     timeout: float | None = None,
     sandbox_settings: object | None = None,
     listen: bool = False,
@@ -86,7 +87,7 @@ def open_session(
         connect = stack.enter_context(ConnectClient(connect_settings, secret, gate, ledger))
         for mapping in mappings:  # what a crash kept an ended run from doing
             compaction.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
-        pipeline = RunLifecycle(settings, connect_settings.account_id, ledger, mappings, emit or _log_event)
+        pipeline = RunLifecycle(settings, connect_settings.account_id, ledger, mappings, emit)
         compaction.remove_orphans(ledger, state, (mapping.feed for mapping in mappings))
         pipeline.resume()
         tidings = JobEvents()
@@ -96,7 +97,7 @@ def open_session(
             settings.limits,
             lambda chunk: records.read_chunk_records(state, chunk),
             shutdown,
-            emit=emit or _log_event,
+            emit=emit,
             timeout=timeout,
             job_events=tidings,
         )
@@ -104,18 +105,14 @@ def open_session(
             from etl.connect import webhook
 
             stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), tidings))
-        barred = partial(job_restart.find_busy_key_spaces, ledger, connect, shutdown, emit or _log_event)
-        traffic = Coordinator(pipeline, ledger, stack.enter_context(flight), mappings, emit or _log_event, barred)
-        yield Session(settings, ledger, connect, pipeline, traffic, emit or _log_event, shutdown, server)
+        barred = partial(job_restart.find_busy_key_spaces, ledger, connect, shutdown, emit)
+        traffic = Coordinator(pipeline, ledger, stack.enter_context(flight), mappings, emit, barred)
+        yield Session(settings, ledger, connect, pipeline, traffic, emit, shutdown, server)
 
 
 def account_id(settings: Settings) -> int:
     """The account that writes are attributed to; the sandbox's own where there are no settings."""
     return settings.connect.account_id if settings.connect is not None else 1
-
-
-def _log_event(event: str, **facts: object) -> None:
-    log.logger().info(event, **facts)
 
 
 def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
@@ -124,7 +121,7 @@ def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
         if variable.startswith("ETL_") and variable.endswith("_FILE"):
             with contextlib.suppress(OSError):
                 if os.stat(name).st_mode & 0o077:
-                    log.logger().warning("secret_exposed", variable=variable, reason="other users may read the file")
+                    log.write_event("secret_exposed", variable=variable, reason="other users may read the file")
 
 
 def _start_sandbox(

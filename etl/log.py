@@ -1,8 +1,7 @@
 """Structured logging: pretty lines on a terminal, JSON lines elsewhere, always to stderr.
 
-Event names are a noun and a verb in the past tense (`file_settled`, `plan_made`, `chunk_submitted`, `job_finished`,
-`run_finished`). Values of cells and secrets do not belong into any event above debug; `redact` is the net below
-that rule, not the rule.
+`etl.events` lists the events. Cell values and secrets do not belong into any event above debug; `redact` is the net
+below that rule, not the rule.
 
 structlog writes the lines, and stays (docs/decisions/0016); it is loaded with the first of them.
 """
@@ -18,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from etl import terminal
+from etl.events import EVENTS
 
 if TYPE_CHECKING:
     import structlog
@@ -89,3 +89,8 @@ def logger(**facts: Any) -> structlog.typing.FilteringBoundLogger:
             _deferred_setup()
             _deferred_setup = None
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**facts))
+
+
+def write_event(event: str, /, **facts: object) -> None:
+    """Write an event of `etl.events` as a log line of its level."""
+    getattr(logger(), EVENTS[event].level)(event, **facts)

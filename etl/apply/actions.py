@@ -22,6 +22,7 @@ from etl.connect.rate_limiter import Stopped
 from etl.connect.responses import PayloadTooLargeError, ThrottledError
 from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
+from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
 
@@ -29,9 +30,6 @@ from etl.state.ledger.facade import Ledger
 ReadChunkRecords = Callable[[Chunk], Sequence[RecordIdentity]]
 
 Response = TypeVar("Response")
-
-#: Told what happened: an event name and facts without cell values.
-EventSink = Callable[..., None]
 
 #: Called when the gate has let a request in.
 OnPermit = Callable[[], None]
@@ -133,7 +131,7 @@ class Actions:
             return ActionResult()
         except ThrottledError as error:
             self._circuit_breaker.record_success()
-            self._emit("request_limited", run=chunk.run, chunk=chunk.number, seconds=round(error.delay, 1))
+            self._emit("request_throttled", run=chunk.run, chunk=chunk.number, seconds=round(error.delay, 1))
             return ActionResult((self._ledger.requeue(marked, self._throttled_until(error), error.message),))
         except PayloadTooLargeError as error:
             self._circuit_breaker.record_success()
@@ -168,7 +166,7 @@ class Actions:
         facts = {"run": chunk.run, "chunk": chunk.number}
         if found is not None:
             adopted = self._ledger.save_submission(chunk, Submission(found.id), resolution="adopted")
-            self._emit("doubt_settled", **facts, how="adopted", job=found.id)
+            self._emit("outcome_resolved", **facts, resolution="adopted", job=found.id)
             return ActionResult((adopted,))
         if job_matching.may_be_running(
             chunk, jobs, known
@@ -179,7 +177,7 @@ class Actions:
             reason = f"sent {chunk.attempts} times without a usable answer: {chunk.error or 'no answer'}"
             return self._fail(chunk, reason)
         again = self._ledger.requeue(chunk, resolution="resubmitted")
-        self._emit("doubt_settled", **facts, how="resubmitted")
+        self._emit("outcome_resolved", **facts, resolution="resubmitted")
         return ActionResult((again,))
 
     def poll(self, chunks: Sequence[Chunk], on_permit: OnPermit) -> ActionResult:
@@ -290,7 +288,7 @@ class Actions:
         ):
             case job_outcome.Accept(refusals, untraced):
                 accepted = self._ledger.accept(chunk, refusals, job.status)
-                self._emit("job_finished", **facts, refused=len(refusals), untraced=untraced)
+                self._emit("job_finished", **facts, traced=len(refusals), untraced=untraced)
                 return ActionResult((accepted,))
             case job_outcome.Halve(reason):
                 self._emit("job_finished", **facts)
@@ -298,7 +296,7 @@ class Actions:
                     return self._fail(chunk, f"{reason}; given up after {MAX_HALVINGS} halvings", (), job.status)
                 return self._halve(chunk, reason, job.status)
             case job_outcome.SendRemainder(positions, refusals, reason):
-                self._emit("job_finished", **facts, refused=len(refusals))
+                self._emit("job_finished", **facts, traced=len(refusals))
                 rest = split_payload.without_records(chunk, positions)
                 if rest is None:
                     return self._fail(chunk, reason, refusals, job.status)
@@ -307,7 +305,7 @@ class Actions:
                 self._emit("job_finished", **facts)
                 return self._split(chunk, (split_payload.duplicate(chunk),), error=reason, job_status=job.status)
             case job_outcome.Fail(reason, refusals):
-                self._emit("job_finished", **facts, refused=len(refusals))
+                self._emit("job_finished", **facts, traced=len(refusals))
                 return self._fail(chunk, reason, refusals, job.status)
 
     def _halve(self, chunk: Chunk, reason: str, job_status: int | None = None, detail: str = "") -> ActionResult:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from etl.errors import ConnectError, ConnectUnreachableError
+from etl.events import EventSink
 
 #: Seconds of the first pause after a failed exchange, and of the longest; doubled in between, with jitter.
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
@@ -20,7 +21,7 @@ class CircuitBreaker:
     """Counts exchanges without an answer. Safe to share between threads."""
 
     def __init__(
-        self, emit: Callable[..., None], timeout: float | None, rng: random.Random,
+        self, emit: EventSink, timeout: float | None, rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """`patience`: seconds without any answer after which `failed` raises (None: never)."""

@@ -17,9 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from etl import filesystem
+from etl import events, filesystem
 from etl.apply import actions, scheduler
-from etl.apply.actions import EventSink, ImportClient, ReadChunkRecords
+from etl.apply.actions import ImportClient, ReadChunkRecords
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.job_durations import JobDurations
 from etl.apply.scheduler import (
@@ -37,6 +37,7 @@ from etl.apply.scheduler import (
 from etl.config.settings import LimitSettings
 from etl.connect.job_events import JobEvents
 from etl.errors import ConnectHttpError, ConnectUnreachableError, EtlError
+from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job
 from etl.shutdown import ShutdownEvent
 from etl.state.ledger.facade import Ledger
@@ -81,7 +82,7 @@ class Sender:
         stop: ShutdownEvent,
         *,
         clock: Callable[[], float] = time.time,
-        emit: EventSink = lambda *_args, **_facts: None,
+        emit: EventSink = events.ignore,
         timeout: float | None = None,
         rng: random.Random | None = None,
         poll_scale: float = 1.0,

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from etl import app as session
+from etl import events
 from etl.app import Session
 from etl.cli import tables
 from etl.config.settings import LimitSettings, PathSettings, Settings
@@ -53,9 +54,7 @@ def run_demo(mappings: Path, work_folder: Path | None) -> ExitStatus:
         kept = folder / "norce"
         kept.mkdir(parents=True, exist_ok=True)
         chosen = sandbox.SandboxSettings(state=kept, requests=REQUESTS_PER_MINUTE)
-        work = stack.enter_context(
-            session.open_session(settings, good, emit=lambda *_args, **_facts: None, sandbox_settings=chosen)
-        )
+        work = stack.enter_context(session.open_session(settings, good, emit=events.ignore, sandbox_settings=chosen))
         click.echo(f"The sandbox grants {REQUESTS_PER_MINUTE} requests a minute here, ten times what Connect does.\n")
         last: list[Run] = []
         for title, day in ROUNDS:

@@ -1,4 +1,4 @@
-"""What happens, while it happens: a moving line for each run under way on a terminal, log lines elsewhere."""
+"""Displays of progress: on a terminal a moving line for each run or file, elsewhere log lines."""
 
 from __future__ import annotations
 
@@ -8,21 +8,9 @@ from typing import Any, Self
 
 from etl import log, terminal
 
-_WARNING_EVENTS = (
-    "chunk_failed",
-    "run_refused",
-    "run_blocked",
-    "order_given_up",
-    "connect_paused",
-    "fetch_failed",
-    "file_put_back",
-    "file_replaced",
-    "notice_begun",
-)
-
 
 class _Display:
-    """Moving lines on a terminal, for as long as the block lasts; elsewhere there are none."""
+    """Moving lines on a terminal while the block runs; elsewhere none."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -30,7 +18,7 @@ class _Display:
         self._tasks: dict[str, Any] = {}
 
     def _bar_columns(self) -> tuple[Any, ...]:
-        """What stands behind a line's name; rich is loaded for it only where somebody sees it."""
+        """Return the columns after the name of a line. Loads rich, so call it on a terminal only."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -55,21 +43,19 @@ class _Display:
 
 
 class RunDisplay(_Display):
-    """Hears of every event, from any thread. On a terminal it shows the runs under way with their requests; else it
-    logs."""
+    """An event sink that shows open runs and their requests on a terminal, and logs elsewhere."""
 
     def _bar_columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
         return BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
-    def emit(self, event: str, **facts: Any) -> None:
-        """An event: `noun_verb` with facts that hold no cell values."""
+    def emit(self, event: str, /, **facts: Any) -> None:
+        """Show or log an event; the progress of a transfer is shown by `TransferDisplay` only."""
         if event == "fetch_progressed":
             return
-        level = "warning" if event in _WARNING_EVENTS else "info"
         if self._bar is None:
-            getattr(log.logger(), level)(event, **facts)
+            log.write_event(event, **facts)
             return
         run = str(facts.get("run", ""))
         if event == "run_started" and facts.get("requests"):
@@ -80,29 +66,29 @@ class RunDisplay(_Display):
             else:
                 task = next(task for task in self._bar.tasks if task.id == self._tasks[run])
                 self._bar.update(self._tasks[run], total=task.total + 2)
-        elif event in ("run_finished", "run_blocked") and run in self._tasks:
+        elif event in ("run_completed", "run_stalled") and run in self._tasks:
             self._bar.remove_task(self._tasks.pop(run))
-        elif event == "order_given_up":
-            self._bar.console.print(f"{run} no longer waits for {facts.get('before')}", markup=False)
-        elif event in ("file_fetched", "fetch_failed", "notice_begun"):
+        elif event == "dependency_dropped":
+            self._bar.console.print(f"{run} no longer waits for {facts.get('earlier_run')}", markup=False)
+        elif event in ("file_fetched", "fetch_failed", "alert_raised"):
             self._bar.console.print(f"{event.replace('_', ' ')}: {facts}", markup=False)
         elif event == "connect_paused":
             self._bar.console.print(f"waiting {facts.get('seconds')} s: {facts.get('reason')}")
 
 
 class TransferDisplay(_Display):
-    """Files on their way from suppliers' servers: a line with bytes for each on a terminal, log lines elsewhere."""
+    """An event sink of `etl fetch`: on a terminal a line with bytes for each file, elsewhere log lines."""
 
     def _bar_columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
         return BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
 
-    def emit(self, event: str, **facts: Any) -> None:
-        """An event of a fetch. How far a file is shows on a terminal only."""
+    def emit(self, event: str, /, **facts: Any) -> None:
+        """Show or log an event of a fetch; the progress of a transfer is shown on a terminal only."""
         if event != "fetch_progressed":
             if self._bar is None:
-                log.logger().info(event, **facts)
+                log.write_event(event, **facts)
         elif self._bar is not None:
             task = self._tasks.get(facts["file"])
             if task is None:

@@ -97,7 +97,7 @@ def run(settings: Settings, *, verbose: bool) -> ExitStatus:
             elif not traffic.is_busy:
                 retaining.apply(datetime.now(UTC))
             traffic.clear_results()
-        log.logger().info("service_stopped")
+        log.write_event("service_stopped")
     return ExitStatus.OK
 
 
@@ -214,7 +214,7 @@ def _order_files(names: frozenset[str] | set[str], session: Session, unmatched: 
             if session.lifecycle.intake.is_companion_file(name):
                 continue
             reason = scan.unusable_name_reason(name) or "its name fits no mapping; it stays where it is"
-            log.logger().warning("file_unclaimed", file=name, reason=reason)
+            log.write_event("file_unclaimed", file=name, reason=reason)
         else:
             ranked.append((rank, scan.modification_time(session.settings.paths.inbox / name), name))
     return [name for *_, name in sorted(ranked)]

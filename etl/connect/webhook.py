@@ -56,7 +56,7 @@ def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> I
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="webhook", daemon=True)
         thread.start()
         address = f"http://{settings.host}:{door.getsockname()[1]}{settings.path}"
-        log.logger().info("webhook_opened", address=address)
+        log.write_event("webhook_opened", address=address)
         try:
             yield address
         finally:
@@ -82,7 +82,7 @@ def create_app(settings: WebhookSettings, token: Secret, job_events: JobEvents) 
         if job_id is None:
             return turn_away(400, "the body is no JobCompletedEvent")
         if job_events.add(job_id):
-            log.logger().debug("job_noticed", job=job_id)
+            log.write_event("job_event_received", job=job_id)
         return Response(status_code=204)
 
     return Starlette(routes=[Route(settings.path, event, methods=["POST"])])
@@ -121,7 +121,7 @@ class _ErrorResponder:
     def __call__(self, status: int, reason: str) -> Response:
         now = self._clock()
         if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
-            log.logger().warning("webhook_refused", status=status, reason=reason, others_since=self._unlogged_count)
+            log.write_event("webhook_denied", status=status, reason=reason, others_since=self._unlogged_count)
             self._logged_at, self._unlogged_count = now, 0
         else:
             self._unlogged_count += 1

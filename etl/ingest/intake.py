@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from typing import Literal
 from etl import filesystem, open_writers
 from etl.config.settings import Settings
 from etl.errors import InvalidFileError, StateError
+from etl.events import EventSink
 from etl.ingest import claims, routing, scan
 from etl.ingest.companions import CompanionFinder
 from etl.mapping import companion_names, dependencies
@@ -34,9 +35,7 @@ _KEYS_FILE = "keys.json"
 class Intake:
     """The way in of one state folder."""
 
-    def __init__(
-        self, settings: Settings, ledger: Ledger, mappings: Sequence[Mapping], emit: Callable[..., None]
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, mappings: Sequence[Mapping], emit: EventSink) -> None:
         self._inbox_folder = settings.paths.inbox
         self._state = settings.paths.state
         self._ledger = ledger
@@ -77,7 +76,7 @@ class Intake:
             given = self._companions.required_for(name, {part.mapping.feed: part.mapping for part in found}.values())
         if isinstance(given, str):
             if self.not_ready.get(name) != given:
-                self._emit("file_waiting", file=name, reason=given)
+                self._emit("file_not_ready", file=name, reason=given)
             self.not_ready[name] = given
             return []
         self.not_ready.pop(name, None)
@@ -85,7 +84,7 @@ class Intake:
         source = claims.claim(self._inbox_folder, name, self._state, base, stable_stat, given)
         if source is None:
             if name not in self._changing_names:
-                self._emit("file_unsettled", file=name, reason="somebody writes to it")
+                self._emit("file_still_changing", file=name, reason="somebody writes to it")
             self._changing_names.add(name)
             return []
         self._changing_names.discard(name)

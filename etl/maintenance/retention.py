@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from etl.config.settings import RetentionSettings
+from etl.events import EventSink
 from etl.model.runs import PROCESSED_STATES, Run
 from etl.state import compaction
 from etl.state.files import archive
@@ -23,8 +24,6 @@ from etl.state.ledger.facade import Ledger
 
 #: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
 INTERVAL_HOURS, RUNS_PER_PASS = 1.0, 500
-
-EventSink = Callable[..., None]
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ class Retention:
         folders = self._delete_archive_folders(now)
         rows = self._delete_ledger_rows(now)
         if folders or rows:
-            self.emit("state_tidied", folders=folders, runs=rows)
+            self.emit("retention_applied", folders=folders, runs=rows)
         compaction.remove_stale_checksums(self.ledger, self.state)
         self.ledger.database.checkpoint()
 

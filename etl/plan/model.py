@@ -61,6 +61,11 @@ class Plan:
     )
 
     @property
+    def change_sets_joined(self) -> int:
+        """The number of change sets that share the request of another one."""
+        return sum(batch.change_set_count - 1 for batch in self.batches)
+
+    @property
     def guard_results(self) -> tuple[guards.GuardResult, ...]:
         """What every guard says of it."""
         facts = guards.GuardInput(

@@ -1,17 +1,17 @@
-"""What somebody should know of for as long as it holds: late files, files that never change, files that wait for
-something beside them, servers that make trouble.
+"""Alerts: late files, feeds whose content never changes, files that are not ready, servers that fail.
 
-Each is told once, when it begins, and taken down when it ends. What is late is worked out from the ledger alone, so
-`etl status` sees it also while nothing else runs.
+An alert emits one event when it is raised and one when it is resolved. Late files are derived from the ledger alone, so
+`etl status` shows them also while no other command runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from etl.events import EventSink
 from etl.mapping import expectations
 from etl.model.runs import Run
 from etl.state.ledger.alerts import Alert, AlertStore, Expectation
@@ -20,14 +20,14 @@ from etl.state.ledger.facade import Ledger
 if TYPE_CHECKING:
     from etl.mapping.model import Mapping
 
-#: Ended and open runs of a feed that are looked at.
+#: Number of runs of a feed, ended and open, that are searched.
 _RUN_LOOKBACK = 200
 
-#: How the names of notices begin that are worked out from the ledger, and of those that whoever works finds.
+#: Prefixes of the names of alerts that are derived from the ledger, and of those that a scan of the inbox finds.
 _DERIVED_PREFIXES = ("late:", "unchanged:")
-_NOT_READY_PREFIX = "waits:"
+_NOT_READY_PREFIX = "not_ready:"
 
-#: How long a file may wait for what it lacks before somebody should know.
+#: How long a file may be not ready before an alert is raised.
 NOT_READY_TIMEOUT = timedelta(hours=1)
 
 
@@ -35,39 +35,39 @@ def refresh(
     ledger: Ledger,
     mappings: Iterable[Mapping],
     now: datetime,
-    emit: Callable[..., None],
+    emit: EventSink,
     files_not_ready: Iterable[tuple[str, str, float]] = (),
 ) -> None:
-    """Take in what the mappings expect, and tell what has begun and what has ended.
+    """Save the expectations of the mappings; raise and resolve alerts.
 
-    `waiting`: files in the inbox that lack something, what it is, and since when (epoch seconds).
+    `files_not_ready`: name, reason and arrival (epoch seconds) of files in the inbox that cannot be processed yet.
     """
     board = AlertStore(ledger.database)
     board.save_expectations({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
-    found = {notice.name: notice for notice in _derive_alerts(ledger, board, now)}
+    found = {alert.name: alert for alert in _derive_alerts(ledger, board, now)}
     for name, reason, since in files_not_ready:
         moment = datetime.fromtimestamp(since, UTC)
         if now - moment >= NOT_READY_TIMEOUT:
-            sentence = f"{name} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {reason}"
-            found[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, sentence, moment)
+            message = f"{name} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {reason}"
+            found[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, message, moment)
     for old in board.list_alerts():
         if (
             old.name.startswith((*_DERIVED_PREFIXES, _NOT_READY_PREFIX))
             and old.name not in found
             and board.resolve_alert(old.name)
         ):
-            emit("notice_ended", notice=old.name)
-    for notice in found.values():
-        if board.raise_alert(notice):
-            emit("notice_begun", notice=notice.name, sentence=notice.message)
+            emit("alert_resolved", alert=old.name)
+    for alert in found.values():
+        if board.raise_alert(alert):
+            emit("alert_raised", alert=alert.name, message=alert.message)
 
 
 def find_active(ledger: Ledger, now: datetime) -> list[Alert]:
-    """All that hold now; changes nothing."""
+    """Return the active alerts. Changes nothing."""
     board = AlertStore(ledger.database)
-    kept = {notice.name: notice for notice in board.list_alerts()}
-    others = [notice for notice in kept.values() if not notice.name.startswith(_DERIVED_PREFIXES)]
-    return [*(kept.get(notice.name, notice) for notice in _derive_alerts(ledger, board, now)), *others]
+    kept = {alert.name: alert for alert in board.list_alerts()}
+    others = [alert for alert in kept.values() if not alert.name.startswith(_DERIVED_PREFIXES)]
+    return [*(kept.get(alert.name, alert) for alert in _derive_alerts(ledger, board, now)), *others]
 
 
 def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Alert]:
@@ -77,7 +77,7 @@ def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Ale
             run for run in ledger.list_runs(_RUN_LOOKBACK, one.feed) if run.kind == "file" and run.started is not None
         ]
         found += [
-            notice for notice in (_late_alert(one, files, now), _unchanged_alert(one, files, now)) if notice is not None
+            alert for alert in (_late_alert(one, files, now), _unchanged_alert(one, files, now)) if alert is not None
         ]
     return found
 
@@ -95,10 +95,10 @@ def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -
     last = (
         f"the last one came {_format_time(missed.last_arrival, zone)}" if missed.last_arrival else "none has come yet"
     )
-    sentence = (
+    message = (
         f"{expectation.feed}: the file due {_format_time(missed.due, zone)} is not here ({expectation.arrives}); {last}"
     )
-    return Alert(f"late:{expectation.feed}:{missed.due:%Y-%m-%dT%H:%MZ}", sentence, missed.due)
+    return Alert(f"late:{expectation.feed}:{missed.due:%Y-%m-%dT%H:%MZ}", message, missed.due)
 
 
 def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
@@ -108,11 +108,11 @@ def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: dateti
     since = expectations.unchanged_since(expectations.parse_max_gap(expectation.changes), came, now)
     if since is None:
         return None
-    sentence = (
+    message = (
         f"{expectation.feed}: the same content has come again and again since {_format_time(since, ZoneInfo('UTC'))}"
     )
     return Alert(
-        f"unchanged:{expectation.feed}:{since:%Y-%m-%dT%H:%MZ}", f"{sentence} (a change: {expectation.changes})", since
+        f"unchanged:{expectation.feed}:{since:%Y-%m-%dT%H:%MZ}", f"{message} (a change: {expectation.changes})", since
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from etl import filesystem
 from etl.apply.sender import Sender, SendResult
 from etl.errors import EtlError
+from etl.events import EventSink
 from etl.mapping import dependencies
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
@@ -34,7 +35,7 @@ class Coordinator:
         ledger: Ledger,
         sender: Sender,
         mappings: Sequence[Mapping],
-        emit: Callable[..., None],
+        emit: EventSink,
         find_busy_key_spaces: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """`barred`: key spaces in which a job runs that belongs to no run."""
@@ -146,7 +147,7 @@ class Coordinator:
         for run, other in opened.dropped_dependencies:
             if run is claimed and (run.id, other.id) not in self._reported_drops:
                 self._reported_drops.add((run.id, other.id))
-                self._emit("order_given_up", run=run.id, before=other.id)
+                self._emit("dependency_dropped", run=run.id, earlier_run=other.id)
         feed = (
             run for run in runs if run.feed == claimed.feed and run.state is RunState.CLAIMED and run is not claimed
         )
@@ -201,4 +202,4 @@ class Coordinator:
         if self._reported_errors.get(run.id) != str(error):  # a service tries again and again
             self._reported_errors[run.id] = str(error)
             self.stalled_runs.append((run, error))
-            self._emit("run_blocked", run=run.id, code=error.code)
+            self._emit("run_stalled", run=run.id, code=error.code)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from etl import cron
 from etl.config.settings import Settings
+from etl.events import EventSink
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
@@ -19,9 +20,7 @@ from etl.state.ledger.facade import Ledger
 class FollowUps:
     """Base of the pipeline; knows the mappings, and takes archived files again."""
 
-    def __init__(
-        self, settings: Settings, ledger: Ledger, mappings: Sequence[Mapping], emit: Callable[..., None]
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, mappings: Sequence[Mapping], emit: EventSink) -> None:
         self._ledger = ledger
         self._state = settings.paths.state
         self.mappings = tuple(mappings)

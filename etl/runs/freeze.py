@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl import filesystem
 from etl.model.runs import Chunk, Run
@@ -19,7 +19,7 @@ from etl.state.files.run_folder import PREVIOUS_FILE, folder_path
 
 def freeze_plan(
     state: Path, run: Run, plan: Plan, revision: int, merge_target: Run | None = None, submit: Submit = run_inline
-) -> tuple[list[Chunk], dict[str, Any]]:
+) -> list[Chunk]:
     """Everything that sending needs, synced before the ledger hears of it.
 
     `moves`: how often *accepted* had moved when the plan was made from it. `carried`: the waiting run that the records
@@ -95,10 +95,10 @@ def freeze_plan(
         "undoes": plan.undoes,
         "stuck": list(plan.irreversible),
         "carried": {"run": merge_target.id, "file": merge_target.file} if merge_target is not None else None,
-        "merged": sum(batch.change_set_count - 1 for batch in plan.batches),
+        "merged": plan.change_sets_joined,
         "columns": list(plan.columns),
         "unused_columns": list(plan.unused_columns),
         "rejections": rejections.group_rejections(rejected),
     }
     filesystem.write_atomically(folder / "plan.json", json.dumps(made, ensure_ascii=False).encode())
-    return chunks, {key: made[key] for key in ("withheld", "cleared", "merged")}
+    return chunks

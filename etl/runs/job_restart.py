@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from etl.apply import job_matching, job_outcome, scheduler
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError, UsageError
+from etl.events import EventSink
 from etl.model.runs import Chunk, Job
 from etl.runs import admission
 from etl.state.ledger.facade import Ledger
@@ -75,7 +75,7 @@ def wait_for_job(
 
 
 def find_busy_key_spaces(
-    ledger: Ledger, client: JobClient, shutdown: threading.Event, emit: Callable[..., None]
+    ledger: Ledger, client: JobClient, shutdown: threading.Event, emit: EventSink
 ) -> frozenset[str]:
     """The key spaces of restarted jobs that have not ended; each is waited for until it counts as slow."""
     found = set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from etl import filesystem, thread_pool
 from etl.config.settings import Settings
 from etl.errors import InvalidFileError, StateError
+from etl.events import EventSink
 from etl.ingest import claims, feedback, routing
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
@@ -46,7 +47,7 @@ class RunLifecycle(FollowUps):
         account_id: int,
         ledger: Ledger,
         mappings: Sequence[Mapping],
-        emit: Callable[..., None],
+        emit: EventSink,
     ) -> None:
         super().__init__(settings, ledger, mappings, emit)
         self._settings = settings
@@ -104,11 +105,11 @@ class RunLifecycle(FollowUps):
                     return run
                 if newer_run is not None and not flush.may_merge(self._ledger, run, plan, datetime.now(UTC)):
                     newer_run = None
-                chunks, facts = freeze.freeze_plan(self._state, run, plan, moves, newer_run, start)
+                chunks = freeze.freeze_plan(self._state, run, plan, moves, newer_run, start)
                 checksums.save_digests(self._ledger, run_folder.list_plan_files(self._state, run.id))
                 still()
         except InvalidFileError as error:
-            self._emit("run_refused", run=run.id, code=error.code)
+            self._emit("run_invalid", run=run.id, code=error.code)
             self._close(run, RunState.INVALID, {}, str(error))
             return self._reload(run)
         if newer_run is not None:
@@ -134,7 +135,9 @@ class RunLifecycle(FollowUps):
             new=counts.new,
             changed=counts.changed,
             requests=len(chunks),
-            **facts,
+            suppressed=plan.suppressed,
+            cleared=plan.cleared,
+            change_sets_joined=plan.change_sets_joined,
         )
         return self._reload(run)
 
@@ -146,14 +149,14 @@ class RunLifecycle(FollowUps):
         alike = set(self._read_planned_columns(carried[-1:])) == set(plan.columns)
         if not plan.hold_reasons and not plan.flush_first and alike:
             return False
-        self._emit("plan_put_off", run=run.id, before=carried[-1].id)
+        self._emit("plan_postponed", run=run.id, earlier_run=carried[-1].id)
         return True
 
     def _close_as_merged(self, run: Run, newer_run: Run) -> Run:
         """Close a planned run unsent: from here on its records are owed, and `newer` is planned with them."""
         self._close(run, RunState.MERGED, run_folder.load_plan_facts(self._state, run.id), None)
         self._compact(run.feed)
-        self._emit("run_carried", run=run.id, into=newer_run.id, new=run.counts.new, changed=run.counts.changed)
+        self._emit("run_merged", run=run.id, into=newer_run.id, new=run.counts.new, changed=run.counts.changed)
         return self._reload(run)
 
     def _build_plan(self, run: Run, mapping: Mapping, submit: Submit) -> Plan:
@@ -227,11 +230,11 @@ class RunLifecycle(FollowUps):
         run = self._reload(run)
         self._compact(run.feed)
         self._emit(
-            "run_finished",
+            "run_completed",
             run=run.id,
             rows=counts.rows,
             rejected=counts.rejected,
-            refused=counts.failed,
+            failed=counts.failed,
             unchanged=counts.unchanged,
             new=counts.new,
             changed=counts.changed,

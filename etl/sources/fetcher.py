@@ -22,12 +22,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from etl import filesystem
 from etl.config.fetch_settings import FetchSettings
 from etl.config.secrets import Secret
 from etl.errors import FetchError, StateError
+from etl.events import EventSink
 from etl.ingest import scan
 from etl.mapping import companion_names
 from etl.sources import sftp
@@ -39,12 +40,6 @@ _SINGLE_FILE_ERRORS = ("fetch-denied", "fetch-refused", "fetch-checksum", "fetch
 
 #: Bytes after which what has come is synced, and from which a broken transfer goes on.
 BLOCK_BYTES = 1024 * 1024
-
-
-class EventSink(Protocol):
-    """Hears events."""
-
-    def __call__(self, event: str, **facts: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +110,7 @@ class Fetcher:
         waits = [posixpath.basename(file.path) for file in self._fetched_files.list_files() if file.state == "verified"]
         waiting += [(name, "an older file of that name is still in the inbox") for name in waits]
         for name, reason in waiting:
-            self._emit("file_waiting", source=self._name, file=name, reason=reason)
+            self._emit("file_not_ready", source=self._name, file=name, reason=reason)
         if trouble:
             raise trouble[0]
         return FetchResult(self._name, names, tuple(waiting), len(known))
@@ -250,7 +245,7 @@ class Fetcher:
                     await client.remove(file.path)
                 else:
                     await client.move(file.path, self._move_target(file.path))
-                self._emit("file_cleared", source=self._name, file=posixpath.basename(file.path), after=after)
+                self._emit("remote_file_removed", source=self._name, file=posixpath.basename(file.path), after=after)
             gone.append(file)
         self._fetched_files.delete(gone)
 

@@ -16,6 +16,7 @@ from etl import cron
 from etl.config import secrets
 from etl.config.settings import Settings
 from etl.errors import EtlError
+from etl.events import EventSink
 from etl.state.ledger.alerts import Alert, AlertStore
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.fetched_files import FetchedFiles
@@ -29,7 +30,7 @@ _CHECK_INTERVAL = 5.0
 
 @contextmanager
 def poll_in_background(
-    settings: Settings, ledger: Ledger, shutdown: threading.Event, emit: Callable[..., None]
+    settings: Settings, ledger: Ledger, shutdown: threading.Event, emit: EventSink
 ) -> Iterator[None]:
     """A thread that visits servers by their timetables for as long as the block lasts."""
     over = threading.Event()
@@ -58,7 +59,7 @@ def _is_poll_due(settings: Settings, name: str, ledger: Ledger) -> bool:
 
 
 def _poll_and_report(
-    settings: Settings, name: str, ledger: Ledger, emit: Callable[..., None], is_stopped: Callable[[], bool]
+    settings: Settings, name: str, ledger: Ledger, emit: EventSink, is_stopped: Callable[[], bool]
 ) -> None:
     try:
         _poll_source(settings, name, ledger, emit, is_stopped)
@@ -67,7 +68,7 @@ def _poll_and_report(
 
 
 def _poll_source(
-    settings: Settings, name: str, ledger: Ledger, emit: Callable[..., None], is_stopped: Callable[[], bool]
+    settings: Settings, name: str, ledger: Ledger, emit: EventSink, is_stopped: Callable[[], bool]
 ) -> FetchResult | None:
     from etl.sources.fetcher import Fetcher
 

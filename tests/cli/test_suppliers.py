@@ -55,8 +55,8 @@ def test_a_late_file_shows_in_status(shop: Shop) -> None:
     shop.mapping(STOCK_MAPPING + 'expect: "every 5 hours"\n')
     quiet = shop.once()
     assert quiet.status == 0
-    assert quiet.err.count('"notice_begun"') == 1
-    assert shop.once().err.count('"notice_begun"') == 0
+    assert quiet.err.count('"alert_raised"') == 1
+    assert shop.once().err.count('"alert_raised"') == 0
     late = shop.etl("status", "--strict")
     assert late.status == 1
     assert "is not here (every 5 hours)" in late.out

@@ -157,7 +157,7 @@ def test_a_flood_leaves_one_line_a_minute(capsys: pytest.CaptureFixture[str]) ->
     now[0] = 61.0
     turn_away(401, "the token is missing or wrong")
     said = capsys.readouterr().out
-    assert said.count("webhook_refused") == 2
+    assert said.count("webhook_denied") == 2
     assert "999" in said
 
 

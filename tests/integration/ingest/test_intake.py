@@ -83,7 +83,7 @@ def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
         done = finished(work, run)
         assert done.archive is not None
         assert {"stock.csv", "stock.csv.ok"} <= {path.name for path in done.archive.iterdir()}
-    assert desk.told.count("file_waiting") == 2
+    assert desk.told.count("file_not_ready") == 2
 
 
 def test_a_manifest_has_to_list_the_export_with_its_checksum(desk: Desk) -> None:

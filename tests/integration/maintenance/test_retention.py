@@ -81,7 +81,7 @@ def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
     house.look()
     assert house.folders() == {newest}
     assert house.rows() == {old, newest}
-    assert house.events == [{"event": "state_tidied", "folders": 1, "runs": 0}]
+    assert house.events == [{"event": "retention_applied", "folders": 1, "runs": 0}]
     house.now += timedelta(days=400)
     house.look()
     assert house.rows() == house.folders() == {newest}

@@ -36,20 +36,20 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
 
     def look(when: datetime) -> None:
         with Ledger.open(tmp_path / "var") as ledger:
-            alerts.refresh(ledger, [stock], when, lambda event, **facts: told.append((event, facts["notice"])))
+            alerts.refresh(ledger, [stock], when, lambda event, **facts: told.append((event, facts["alert"])))
 
     look(SIX - timedelta(hours=12))
     for minute in range(3):
         look(SIX + timedelta(minutes=minute))
     name = "late:stock:2026-03-02T06:00Z"
-    assert told == [("notice_begun", name)]
+    assert told == [("alert_raised", name)]
     with Ledger.open_read_only(tmp_path / "var") as ledger:
         (one,) = alerts.find_active(ledger, SIX + timedelta(hours=1))
         assert "stock: the file due 2026-03-02 06:00 UTC is not here" in one.message
     with Ledger.open(tmp_path / "var") as ledger:
         arrival(ledger, 1, SIX + timedelta(hours=1))
     look(SIX + timedelta(hours=2))
-    assert told == [("notice_begun", name), ("notice_ended", name)]
+    assert told == [("alert_raised", name), ("alert_resolved", name)]
     with Ledger.open_read_only(tmp_path / "var") as ledger:
         assert alerts.find_active(ledger, SIX + timedelta(hours=2)) == []
         assert len(alerts.find_active(ledger, SIX + timedelta(hours=24))) == 1
@@ -62,8 +62,8 @@ def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
         for day in range(5):
             arrival(ledger, day, SIX + timedelta(days=day, hours=-1), "same" if day else "other")
             now = SIX + timedelta(days=day)
-            alerts.refresh(ledger, [stock], now, lambda event, **facts: told.append((event, facts["notice"])))
-    assert told == [("notice_begun", "unchanged:stock:2026-03-03T05:00Z")]
+            alerts.refresh(ledger, [stock], now, lambda event, **facts: told.append((event, facts["alert"])))
+    assert told == [("alert_raised", "unchanged:stock:2026-03-03T05:00Z")]
 
 
 def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
 
         def look(minutes: int, waiting: list[tuple[str, str, float]]) -> list[str]:
             now = SIX + timedelta(minutes=minutes)
-            tell = lambda event, **facts: told.append((event, facts["notice"]))  # noqa: E731
+            tell = lambda event, **facts: told.append((event, facts["alert"]))  # noqa: E731
             alerts.refresh(ledger, [], now, tell, waiting)
             return [one.message for one in alerts.find_active(ledger, now)]
 
@@ -82,7 +82,7 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
         assert look(60, lacks) == look(90, lacks)
         assert "a.csv.ok is not there" in look(99, lacks)[0]
         assert look(100, []) == []
-    assert told == [("notice_begun", "waits:acme/a.csv"), ("notice_ended", "waits:acme/a.csv")]
+    assert told == [("alert_raised", "not_ready:acme/a.csv"), ("alert_resolved", "not_ready:acme/a.csv")]
 
 
 @pytest.mark.parametrize(
