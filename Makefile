@@ -30,7 +30,7 @@ run: $(READY) ## watch the inbox and process files until stopped
 	@$(BIN)/etl run $(ARGS)
 
 .PHONY: once
-once: $(READY) ## process what is in the inbox, wait for its jobs, stop
+once: $(READY) ## process the files in the inbox, wait for their jobs, then exit
 	@$(BIN)/etl once $(ARGS)
 
 .PHONY: fetch
@@ -38,15 +38,15 @@ fetch: $(READY) ## fetch files from suppliers' servers into the inbox (NAME=one 
 	@$(BIN)/etl fetch $(if $(NAME),'$(NAME)') $(ARGS)
 
 .PHONY: preview
-preview: need-FILE $(READY) ## show what a file would send; sends nothing (FILE=path [FEED=name])
+preview: need-FILE $(READY) ## show what a file would send, without sending it (FILE=path [FEED=name])
 	@$(BIN)/etl preview '$(FILE)' $(if $(FEED),--feed '$(FEED)') $(ARGS)
 
 .PHONY: rerun
-rerun: need-RUN-or-FILE $(READY) ## process a file again that was processed (RUN=id, or FILE=its name)
+rerun: need-RUN-or-FILE $(READY) ## process a processed file again (RUN=id, or FILE=its name)
 	@$(BIN)/etl rerun $(if $(FILE),--file '$(FILE)','$(RUN)') $(ARGS)
 
 .PHONY: retry
-retry: need-FEED $(READY) ## send what Norce has not accepted of a feed, and only that (FEED=name)
+retry: need-FEED $(READY) ## send only those records of a feed that Norce has not accepted (FEED=name)
 	@$(BIN)/etl retry '$(FEED)' $(ARGS)
 
 .PHONY: resend
@@ -54,7 +54,7 @@ resend: need-FEED need-KEYS $(READY) ## send named records again, accepted or no
 	@$(BIN)/etl resend '$(FEED)' $(foreach key,$(KEYS),'$(key)') $(ARGS)
 
 .PHONY: full
-full: need-FEED $(READY) ## send everything of a feed again (FEED=name)
+full: need-FEED $(READY) ## send all records of a feed again (FEED=name)
 	@$(BIN)/etl full '$(FEED)' $(ARGS)
 
 .PHONY: approve
@@ -62,27 +62,27 @@ approve: need-RUN $(READY) ## send a held run as it was planned (RUN=id)
 	@$(BIN)/etl approve '$(RUN)' $(ARGS)
 
 .PHONY: discard
-discard: need-RUN $(READY) ## file a held run away unsent (RUN=id)
+discard: need-RUN $(READY) ## archive a held run without sending it (RUN=id)
 	@$(BIN)/etl discard '$(RUN)' $(ARGS)
 
 .PHONY: undo
-undo: need-RUN $(READY) ## plan the way back before a run; then approve (RUN=id)
+undo: need-RUN $(READY) ## plan a run that restores the values before a run; then approve it (RUN=id)
 	@$(BIN)/etl undo '$(RUN)' $(ARGS)
 
 .PHONY: restart
-restart: need-JOB $(READY) ## let an ended job of Norce run again (JOB=number)
+restart: need-JOB $(READY) ## restart an ended job in Norce (JOB=number)
 	@$(BIN)/etl restart '$(JOB)' $(ARGS)
 
 .PHONY: status
-status: $(READY) ## show feeds, runs, what waits and what is late
+status: $(READY) ## show recent runs, open and held runs, and active alerts
 	@$(BIN)/etl status $(ARGS)
 
 .PHONY: show
-show: need-RUN $(READY) ## show one run with every refused record (RUN=id)
+show: need-RUN $(READY) ## show one run with its failed records (RUN=id)
 	@$(BIN)/etl show '$(RUN)' $(ARGS)
 
 .PHONY: sandbox
-sandbox: $(READY) ## start the built-in stand-in for Connect
+sandbox: $(READY) ## start the built-in sandbox for Connect
 	@$(BIN)/etl sandbox $(ARGS)
 
 # -- working on it -------------------------------------------------------------------------------
@@ -101,35 +101,35 @@ sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is
 
 .PHONY: states
 states: export ETL_STATES ?= 200
-states: $(READY) ## let anything happen to the pipeline in any order, and hold the promises against it
+states: $(READY) ## run random histories of the pipeline and check the guarantees after each step
 	@$(BIN)/pytest -q -n auto tests/simulation $(ARGS)
 
-.PHONY: bounce
-bounce: $(READY) ## kill and stop `etl run` forty times while it works fifty files
+.PHONY: restart-loop
+restart-loop: $(READY) ## kill and stop `etl run` forty times while it processes fifty files
 	@$(BIN)/python -m tests.load.restart_loop $(ARGS)
 
-.PHONY: storm
-storm: $(READY) ## 30,000 files come while `etl run` stands still
+.PHONY: burst
+burst: $(READY) ## 30,000 files arrive while `etl run` is stopped
 	@$(BIN)/python -m tests.load.burst $(ARGS)
 
 .PHONY: soak
-soak: $(READY) ## a month of a told clock and 4,000 files in one process
+soak: $(READY) ## a month of simulated time and 4,000 files in one process
 	@$(BIN)/python -m tests.load.soak $(ARGS)
 
-.PHONY: undo-campaign
-undo-campaign: $(READY) ## take back the last of many random runs, 200 for each import
+.PHONY: undo-examples
+undo-examples: $(READY) ## undo the last of many random runs, 200 for each import
 	@UNDO_EXAMPLES=200 $(BIN)/pytest -q -n auto tests/unit/plan/test_undo.py $(ARGS)
 
-.PHONY: torn
-torn: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARGS="--count N --seed N")
+.PHONY: corruption
+corruption: $(READY) ## damage files of a state folder in 1,000 ways (ten minutes; ARGS="--count N --seed N")
 	@$(BIN)/python -m tests.corruption.walk $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY) ## put mistakes into the deciding modules; the tests have to notice
+mutants: $(READY) ## insert faults into the deciding modules; the tests must fail
 	@$(BIN)/python -m tests.mutation.mutants $(ARGS)
 
 .PHONY: golden
-golden: $(READY) ## write the golden plans anew: on purpose only, with each changed input in the commit
+golden: $(READY) ## write the golden plans again; the commit lists each changed input
 	@$(BIN)/python -m tests.golden.golden
 
 .PHONY: contract-coverage
@@ -158,11 +158,11 @@ bench-plots: $(BENCH_READY) ## draw docs/*.svg: rows against seconds and memory,
 	@$(BIN)/python -m tests.benchmarks.plots $(ARGS)
 
 .PHONY: corpus
-corpus: $(BENCH_READY) ## count how many real and polluted files are read right, beside other readers (ARGS=number of polluted ones)
+corpus: $(BENCH_READY) ## count how many real and polluted files are read correctly, beside other readers (ARGS=number of polluted ones)
 	@PYTHONPATH="$$(echo $(CURDIR)/$(BENCH)/lib/python3*/site-packages)" $(BIN)/python -m tests.benchmarks.corpus $(ARGS)
 
 .PHONY: pollution
-pollution: $(READY) ## hold detection and reading against thousands of polluted files (FILES=3000)
+pollution: $(READY) ## check detection and reading with thousands of polluted files (FILES=3000)
 	@ETL_FILES=$(or $(FILES),3000) $(BIN)/pytest -q -s tests/integration/formats/test_pollution.py
 
 .PHONY: metamorphic
@@ -178,7 +178,7 @@ bench-packing: $(READY) ## measure how changes share requests
 	@$(BIN)/python -m tests.benchmarks.packing
 
 .PHONY: reference
-reference: $(READY) ## write what is made from etl/contract/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
+reference: $(READY) ## write the files generated from etl/contract/contract.yaml: contract.json, docs/connect.md, mappings/mapping.schema.json
 	$(BIN)/python -m etl.contract.reference
 	$(BIN)/etl schema > mappings/mapping.schema.json
 
@@ -198,17 +198,17 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: requirements
-requirements: $(READY) ## write requirements*.txt anew from pyproject.toml
+requirements: $(READY) ## write requirements*.txt from pyproject.toml
 	$(COMPILE) $(ARGS) --output-file requirements.txt pyproject.toml
 	$(COMPILE) $(ARGS) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 	$(filter-out --all-build-deps,$(COMPILE)) $(ARGS) --output-file tests/benchmarks/requirements.txt tests/benchmarks/requirements.in
 
 .PHONY: demo-data
-demo-data: $(READY) ## write the demo's exports anew
+demo-data: $(READY) ## write the exports of the demo
 	$(BIN)/python -m etl.demo.generate
 
 .PHONY: clean
-clean: ## remove what make and the tools made; state in var/ stays
+clean: ## remove the files of make and the tools; state in var/ stays
 	rm -rf $(VENV) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	find etl tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -33,7 +33,7 @@ def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
     """What comes of a case's file: rejected rows, and requests with their flags by name."""
     source = _find_file(case, "input")
     if source is None:
-        return {"refused": "there is no input file"}
+        return {"invalid": "there is no input file"}
     before = accepted.scan(case, mapping.feed, None, ())
     earlier = _find_file(case, "accepted")
     try:
@@ -46,7 +46,7 @@ def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
                 before = accepted.overlay_records(before, sent)
         made = plan.build_plan(formats.read_table(source, mapping.source.dialect), mapping, before, _LIMITS)
     except InvalidFileError as refused:
-        return {"refused": refused.code}
+        return {"invalid": refused.code}
     rows = made.rejections.frame.select("row", "column", "code").unique(maintain_order=True)
     return {"rejected": rows.to_dicts(), "requests": list(_request_json(made))}
 

@@ -40,12 +40,12 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
         filesystem.make_folder(state)
     with lock.lock_state_folder(state), Ledger.open(state) as ledger, TransferDisplay() as transfers:
         for name in names or settings.fetch:
-            visit: dict[str, Any] = {"source": name, "fetched": [], "waiting": [], "known": 0, "error": None}
+            visit: dict[str, Any] = {"source": name, "fetched": [], "not_ready": [], "fetched_before": 0, "error": None}
             try:
                 made = _poll_source(settings, name, ledger, transfers.emit, lambda: False)
                 assert made is not None
-                visit["fetched"], visit["known"] = list(made.fetched_names), made.fetched_before
-                visit["waiting"] = [{"file": file, "reason": reason} for file, reason in made.not_ready]
+                visit["fetched"], visit["fetched_before"] = list(made.fetched_names), made.fetched_before
+                visit["not_ready"] = [{"file": file, "reason": reason} for file, reason in made.not_ready]
             except EtlError as error:
                 click.echo(str(error), err=True)
                 visit["error"] = str(error)
@@ -55,9 +55,9 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
         print_json({"sources": shown})
         return worst
     for visit in (visit for visit in shown if visit["error"] is None):
-        click.echo(f"{visit['source']}: {len(visit['fetched'])} fetched, {visit['known']} known before")
+        click.echo(f"{visit['source']}: {len(visit['fetched'])} fetched, {visit['fetched_before']} fetched before")
         for file in visit["fetched"]:
             click.echo(f"  {file}")
-        for waiting in visit["waiting"]:
-            click.echo(f"  {waiting['file']} waits: {waiting['reason']}")
+        for file in visit["not_ready"]:
+            click.echo(f"  {file['file']} is not ready: {file['reason']}")
     return worst

@@ -63,7 +63,7 @@ def _report_internal_error(error: Exception) -> NoReturn:
     with tempfile.NamedTemporaryFile("w", prefix="etl-defect-", suffix=".txt", delete=False) as file:
         file.write(f"connect-etl {__version__}\n{frames}{type(error).__name__}\n")
     click.echo(
-        f"error[defect]: something happened that we did not foresee ({type(error).__name__})\n"
+        f"error[defect]: the program has a defect ({type(error).__name__})\n"
         f"  where: {file.name}\n"
         "  hint:  nothing is lost; please report it with that file",
         err=True,
@@ -75,15 +75,15 @@ def _report_internal_error(error: Exception) -> NoReturn:
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ETL_CONFIG, or etl.toml).")
-@click.option("--verbose", is_flag=True, help="More in the log.")
+@click.option("--verbose", is_flag=True, help="Log debug events too.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a defect.")
 @click.version_option(__version__, prog_name="etl")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, verbose: bool, debug: bool) -> None:
-    """Keeps Norce Commerce in step with export files: drop a file, only what changed is sent.
+    """Update Norce Commerce from export files: drop a file into the inbox; only changed fields are sent.
 
-    Exit status: 0 all accepted, 1 cannot go on, 2 wrong usage, 3 our defect, 4 some rows rejected,
-    5 Connect refused or failed, 6 held for approval, 130 interrupted.
+    Exit status: 0 all accepted, 1 cannot continue, 2 wrong usage, 3 defect, 4 some rows rejected, 5 Connect
+    unreachable, or records or requests failed, 6 run held for approval, 130 interrupted.
     """
     terminal.sanitize_streams()
     ctx.obj = {"config": config, "verbose": verbose}
@@ -110,7 +110,7 @@ def run(ctx: click.Context) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def once(ctx: click.Context, as_json: bool) -> ExitStatus:
-    """Process what is in the inbox, wait for its jobs, exit."""
+    """Process the files in the inbox, wait for their jobs, then exit."""
     from etl.cli import run
 
     return run.once(_load_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
@@ -118,9 +118,9 @@ def once(ctx: click.Context, as_json: bool) -> ExitStatus:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--feed", help="The feed, where the file's name does not tell.")
+@click.option("--feed", help="Feed to use when the file name fits no mapping, or several.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--evidence", is_flag=True, help="Only show how FILE is written, and why we think so.")
+@click.option("--evidence", is_flag=True, help="Show only the detected file format and the evidence for it.")
 @click.pass_context
 @handle_errors
 def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evidence: bool) -> ExitStatus:
@@ -135,17 +135,19 @@ def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evi
 
 @main.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--file", help="Instead of RUN: a file's name below the inbox, or the last part of it.")
+@click.option("--file", help="Instead of RUN: name of a processed file below the inbox, or the last part of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
 @handle_errors
 def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> ExitStatus:
-    """Process the file of RUN again, with the mapping as it is now."""
+    """Process the file of RUN again with the current mapping."""
     from etl.cli import rerun
     from etl.errors import UsageError
 
     if (run_id is None) == (file is None):
-        raise UsageError("run-or-file", "it has to be said which run, or which file", hint="`etl rerun RUN`, or --file")
+        raise UsageError(
+            "run-or-file", "give either RUN or --file, not both", hint="`etl rerun RUN`, or `etl rerun --file NAME`"
+        )
     return rerun.rerun(_load_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
@@ -155,7 +157,7 @@ def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: boo
 @click.pass_context
 @handle_errors
 def retry(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
-    """Send what Norce has not accepted of FEED, and only that."""
+    """Send only those records of FEED that Norce has not accepted."""
     from etl.cli import rerun
 
     return rerun.retry(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -168,7 +170,7 @@ def retry(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) -> ExitStatus:
-    """Send the records of FEED with these KEYS again, whatever was accepted."""
+    """Send the records of FEED with these KEYS again, accepted or not."""
     from etl.cli import rerun
 
     return rerun.resend(_load_settings(ctx), feed, keys, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -180,7 +182,7 @@ def resend(ctx: click.Context, feed: str, keys: tuple[str, ...], as_json: bool) 
 @click.pass_context
 @handle_errors
 def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
-    """Send everything of FEED again, from its newest file."""
+    """Send all records of FEED again from its newest file."""
     from etl.cli import rerun
 
     return rerun.full(_load_settings(ctx), feed, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -192,7 +194,7 @@ def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
-    """Send a held RUN, exactly as it was planned."""
+    """Send a held RUN exactly as it was planned."""
     from etl.cli import run
 
     return run.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -203,7 +205,7 @@ def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def restart(ctx: click.Context, job_id: int) -> ExitStatus:
-    """Let an ended JOB of Norce run again, unless something newer of its import was sent."""
+    """Restart an ended JOB in Norce, unless newer records of the same import were sent."""
     from etl.cli import run
 
     return run.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
@@ -214,7 +216,7 @@ def restart(ctx: click.Context, job_id: int) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def discard(ctx: click.Context, run_id: str) -> ExitStatus:
-    """File a held RUN away without sending it."""
+    """Archive a held RUN without sending it."""
     from etl.cli import run
 
     return run.discard(_load_settings(ctx), run_id)
@@ -222,11 +224,11 @@ def discard(ctx: click.Context, run_id: str) -> ExitStatus:
 
 @main.command()
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print what came as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @handle_errors
 def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
-    """Fetch files from the server [fetch.NAME] into the inbox, or from all; do not process them."""
+    """Fetch files from the server [fetch.NAME], or from all servers, into the inbox. Does not process them."""
     from etl.cli import fetch
 
     names = [name] if name else []
@@ -239,7 +241,7 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
-    """Plan the resending of what Norce had before RUN; it waits for `etl approve`."""
+    """Plan a run that restores the values Norce had before RUN, and hold it for `etl approve`."""
     from etl.cli import run
 
     return run.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -247,11 +249,11 @@ def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("--strict", is_flag=True, help="End with 1 when a file is late or the like, with 6 when a run is held.")
+@click.option("--strict", is_flag=True, help="Exit 1 if any alert is active, 6 if a run is held.")
 @click.pass_context
 @handle_errors
 def status(ctx: click.Context, as_json: bool, strict: bool) -> ExitStatus:
-    """Show the newest runs, what is open and waits, and what somebody should know of."""
+    """Show recent runs, open and held runs, and active alerts."""
     from etl.cli import status as status_module
 
     return status_module.status(_load_settings(ctx), as_json=as_json, strict=strict)
@@ -263,7 +265,7 @@ def status(ctx: click.Context, as_json: bool, strict: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def show(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
-    """Show one RUN: counts, requests, and every record that was refused."""
+    """Show one RUN: counts, failed requests, rejected rows and failed records."""
     from etl.cli import show as screens
 
     return screens.show(_load_settings(ctx), run_id, as_json=as_json)
@@ -271,11 +273,11 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 
 @main.command()
 @click.argument("mappings", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--write", is_flag=True, help="Write what cases without an expected.json come to.")
+@click.option("--write", is_flag=True, help="Write expected.json for cases that have none.")
 @click.pass_context
 @handle_errors
 def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> ExitStatus:
-    """Hold mapping files against the contract, and run their cases (default: all in the mappings folder)."""
+    """Check mapping files against Connect's contract and run their cases (default: all in the mappings folder)."""
     from etl.cli import check
 
     return check.check_mappings(_load_settings(ctx).paths.mappings, mappings, write_expected=write)
@@ -295,11 +297,13 @@ def schema() -> ExitStatus:
 
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--operation", help="The import it is for, e.g. ImportOnhands (default: by the headers).")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file (default: the terminal).")
+@click.option("--operation", help="Import to map to, e.g. ImportOnhands (default: the best match for the headers).")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="New file to write (default: standard output)."
+)
 @handle_errors
 def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
-    """Draft a mapping from FILE: how it is written, its columns, and the fields they may be."""
+    """Draft a mapping from FILE: its format, its columns, and the Norce fields that they resemble."""
     from etl.cli import init
 
     return init.init(file, operation, output)
@@ -307,7 +311,7 @@ def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
 
 @main.group(cls=CommandGroup)
 def state() -> None:
-    """Look at the state folder, carry it elsewhere, put it right."""
+    """Verify, export, import or repair the state folder."""
 
 
 @state.command("verify")
@@ -315,7 +319,7 @@ def state() -> None:
 @click.pass_context
 @handle_errors
 def state_verify(ctx: click.Context, as_json: bool) -> ExitStatus:
-    """Hold ledger and files against each other; each problem with the command that repairs it."""
+    """Check the ledger and the files of the state folder; print each problem with its repair command."""
     from etl.cli import state
 
     return state.verify_folder(_load_settings(ctx), as_json=as_json)
@@ -327,7 +331,7 @@ def state_verify(ctx: click.Context, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> ExitStatus:
-    """Write what Norce has into a new FILE."""
+    """Export accepted and pending records to a new FILE."""
     from etl.cli import state
 
     return state.export_to_file(_load_settings(ctx), file, feeds)
@@ -338,7 +342,7 @@ def state_export(ctx: click.Context, file: Path, feeds: tuple[str, ...]) -> Exit
 @click.pass_context
 @handle_errors
 def state_import(ctx: click.Context, file: Path) -> ExitStatus:
-    """Fill an empty state folder from an exported FILE."""
+    """Import an exported FILE into an empty state folder."""
     from etl.cli import state
 
     return state.import_from_file(_load_settings(ctx), file)
@@ -346,24 +350,26 @@ def state_import(ctx: click.Context, file: Path) -> ExitStatus:
 
 @state.command("rebuild")
 @click.argument("names", metavar="[FEED|RUN]...", nargs=-1)
-@click.option("--forget", is_flag=True, help="Let nothing of the feeds count as accepted.")
-@click.option("--all", "everything", is_flag=True, help="Set the whole state aside and begin anew.")
-@click.option("--as-it-is", is_flag=True, help="Take a ledger that you have changed yourself.")
+@click.option(
+    "--forget", is_flag=True, help="Delete the accepted records of the feeds; their next files are sent in full."
+)
+@click.option("--reset", is_flag=True, help="Back up the whole state folder and start with an empty one.")
+@click.option("--trust-ledger", is_flag=True, help="Accept a ledger that you have changed yourself.")
 @click.pass_context
 @handle_errors
 def state_rebuild(
-    ctx: click.Context, names: tuple[str, ...], forget: bool, everything: bool, as_it_is: bool
+    ctx: click.Context, names: tuple[str, ...], forget: bool, reset: bool, trust_ledger: bool
 ) -> ExitStatus:
-    """Make what Norce has from a FEED anew, or put an open RUN right."""
+    """Rebuild the base snapshot of a FEED, or repair an open RUN."""
     from etl.cli import state
 
-    return state.rebuild_state(_load_settings(ctx), names, forget=forget, reset=everything, trust_ledger=as_it_is)
+    return state.rebuild_state(_load_settings(ctx), names, forget=forget, reset=reset, trust_ledger=trust_ledger)
 
 
 @main.command()
 @click.option("--port", default=8800, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps its catalogue.")
-@click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent there for every job that ends.")
+@click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent to URL for every job that ends.")
 @handle_errors
 def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
     """Start a local server that behaves as the Connect documentation says."""

@@ -51,7 +51,7 @@ def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: b
         tables.print_json(shown)
     else:
         _print_plan(shown)
-    if shown["held"]:
+    if shown["hold_reasons"]:
         return ExitStatus.HELD
     return ExitStatus.ROWS_REJECTED if made.counts.rejected else ExitStatus.OK
 
@@ -95,7 +95,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
                 "values": request.values,
                 "bytes": len(request.payload),
                 "digest": request.digest,
-                "merged": request.change_set_count,
+                "change_sets": request.change_set_count,
                 "first": json.loads(request.payload)[:RECORDS_SHOWN],
             }
         )
@@ -112,7 +112,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
         "changed": counts.changed,
         "gone": counts.gone,
         "blocked": counts.blocked,
-        "withheld": plan.suppressed,
+        "suppressed": plan.suppressed,
         "cleared": plan.cleared,
         "unused_columns": list(plan.unused_columns),
         "requests": len(listed),
@@ -122,7 +122,7 @@ def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:
         "requests_apart": batching.unmerged_request_count(plan.batches, plan.request_limits.max_records),
         "bytes": size,
         "minutes": math.ceil(len(listed) / plan.request_limits.requests_per_minute),
-        "held": list(plan.hold_reasons),
+        "hold_reasons": list(plan.hold_reasons),
         "guards": [verdict.to_json() for verdict in plan.guard_results],
         "summary": impact.impact_to_json(plan.impact),
         "rejections": rejections.group_rejections(plan.rejections.frame),
@@ -180,9 +180,9 @@ def _print_plan(facts: dict[str, Any]) -> None:
         "new",
         "changed",
         "gone",
-        "waiting",
+        "blocked",
         "cleared",
-        "withheld",
+        "suppressed",
     ):
         if facts[word] or word == "rows":
             click.echo(f"  {word:10} {number(facts[word]).replace(',', ' '):>10}")
@@ -202,10 +202,10 @@ def _print_plan(facts: dict[str, Any]) -> None:
             f" them so that records can share a request; apart it would be {facts['requests_apart']} requests"
         )
     for request in itertools.islice(facts["plan"], 20):
-        merged = f", {request['merged']} change sets put together to save requests" if request["merged"] > 1 else ""
+        joined = f", {request['change_sets']} change sets joined to save requests" if request["change_sets"] > 1 else ""
         wave = f", after the jobs before it (wave {request['wave']})" if request["wave"] else ""
         click.echo(
-            f"\nrequest {request['number']}: {request['records']} records, {request['bytes']} bytes{merged}{wave}"
+            f"\nrequest {request['number']}: {request['records']} records, {request['bytes']} bytes{joined}{wave}"
         )
         click.echo(f"  header {json.dumps(request['header'])}")
         for record in request["first"]:
@@ -215,4 +215,4 @@ def _print_plan(facts: dict[str, Any]) -> None:
     if len(facts["plan"]) > 20:
         click.echo(f"\nand {len(facts['plan']) - 20} more requests; --json has them all")
     tables.print_guards(facts["guards"])
-    tables.print_hold_reasons("would be held", facts["held"], facts["guards"])
+    tables.print_hold_reasons("would be held", facts["hold_reasons"], facts["guards"])

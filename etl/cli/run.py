@@ -146,7 +146,7 @@ def discard(settings: Settings, run_id: str) -> ExitStatus:
 
 def _check_plan_is_current(session: Session, held_run: Run) -> None:
     """What was planned holds against what was accepted then; sent over something newer it would roll that back."""
-    planned = run_folder.load_plan_facts(session.settings.paths.state, held_run.id).get("moves", 0)
+    planned = run_folder.load_plan_facts(session.settings.paths.state, held_run.id).get("revision", 0)
     if session.ledger.revision(held_run.feed) == planned:
         return
     others = (run for run in session.ledger.list_runs(1000, held_run.feed) if run.id != held_run.id)

@@ -44,31 +44,31 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
     for line in run_report.rejection_lines(facts.get("rejections", [])):
         click.echo(line)
     if refusals:
-        click.echo(f"Connect refused {len(refusals)} records; they go again with the next run:")
+        click.echo(f"{len(refusals)} records failed in Norce; the next run sends them again:")
     for refusal in refusals[:20]:
         click.echo(f"  {run_report.describe_row(refusal)}: {display_key(refusal.key)}: {refusal.message}")
     if len(refusals) > 20:
         click.echo(f"  and {len(refusals) - 20} more, see report.json")
-    for one in facts.get("stuck", []):
+    for one in facts.get("irreversible", []):
         what = f"{summary.field_label(one['field'])} of " if one["field"] else ""
         keys = ", ".join(summary.format_cell(key) for key in one["keys"])
         more = " …" if one["records"] > len(one["keys"]) else ""
-        click.echo(f"stays as it is: {what}{one['records']} records ({keys}{more}): {one['reason']}")
+        click.echo(f"irreversible: {what}{one['records']} records ({keys}{more}): {one['reason']}")
     if facts.get("undoes"):
-        click.echo(f"takes back run {facts['undoes']}")
+        click.echo(f"undoes run {facts['undoes']}")
     print_summary(facts.get("summary", {}))
     print_hold_reasons(
-        "held" if run.state is RunState.HELD else "was held", facts.get("doubts", []), facts.get("guards", [])
+        "held" if run.state is RunState.HELD else "was held", facts.get("hold_reasons", []), facts.get("guards", [])
     )
-    if facts.get("sharing"):
+    if facts.get("scope_shared_with"):
         click.echo(
-            f"sent without FullFile=true: {', '.join(facts['sharing'])} has records in the same scope, "
-            "which Norce would have switched off"
+            f"sent without FullFile=true: {', '.join(facts['scope_shared_with'])} has records in the same scope, "
+            "which Norce would deactivate"
         )
-    if facts.get("withheld"):
+    if facts.get("suppressed"):
         click.echo(
-            f"{facts['withheld']} values were not sent: Connect ignores a price of 0, and a price would "
-            "switch an inactive row on"
+            f"{facts['suppressed']} values were suppressed: Connect ignores a price of 0, and a price would "
+            "activate an inactive row"
         )
     if facts.get("cleared"):
         click.echo(f"{facts['cleared']} values were cleared in Norce")
@@ -79,7 +79,7 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
             click.echo(f"as a page: {folder / 'report.html'}")
             break
     if run.archive is not None:
-        click.echo(f"kept in {run.archive}")
+        click.echo(f"archived in {run.archive}")
     return ExitStatus.OK
 
 
@@ -94,7 +94,7 @@ def _load_facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
     except ValueError:
         made = None
     if not isinstance(made, dict):
-        click.echo(f"{found} is damaged: what it said is left out", err=True)
+        click.echo(f"{found} is damaged; its facts are left out", err=True)
         return {}
     if found == plan:
         return made

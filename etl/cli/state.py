@@ -66,7 +66,9 @@ def rebuild_state(
     """Feeds, runs or the whole folder made anew."""
     if reset or trust_ledger:
         if names or forget or (reset and trust_ledger):
-            raise UsageError("rebuild-mixed", "--all and --as-it-is stand alone", hint="see `etl state rebuild --help`")
+            raise UsageError(
+                "rebuild-mixed", "--reset and --trust-ledger stand alone", hint="see `etl state rebuild --help`"
+            )
         state = _state_folder(settings)
         if not state.is_dir():
             raise _empty_state_error(state)

@@ -26,7 +26,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
     if not (settings.paths.state / "ledger.sqlite").exists():
         if as_json:
             files = count_inbox_files(settings.paths.inbox)
-            print_json({"runs": [], "open": 0, "held": 0, "waiting_files": files, "owed": {}, "notices": []})
+            print_json({"runs": [], "open": 0, "held": 0, "inbox_files": files, "pending_files": {}, "alerts": []})
         else:
             click.echo("nothing has been processed yet")
         return ExitStatus.OK
@@ -35,7 +35,7 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
         pairs = [(run, ledger.list_chunks(run.id)) for run in runs]
         still_open = ledger.list_open_runs()
         standing = alerts.find_active(ledger, datetime.now(UTC))
-        left_over = ledger.count_awaiting_merge()
+        pending_files = ledger.count_awaiting_merge()
     held = [run for run in still_open if run.state is RunState.HELD]
     files = count_inbox_files(settings.paths.inbox)
     outcome = ExitStatus.OK
@@ -47,10 +47,10 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
                 "runs": [run_report.run_json(run, chunks) for run, chunks in pairs],
                 "open": len(still_open) - len(held),
                 "held": len(held),
-                "waiting_files": files,
-                "owed": left_over,
-                "notices": [
-                    {"notice": one.name, "sentence": one.message, "since": one.since.isoformat()} for one in standing
+                "inbox_files": files,
+                "pending_files": pending_files,
+                "alerts": [
+                    {"alert": one.name, "message": one.message, "since": one.since.isoformat()} for one in standing
                 ],
             }
         )
@@ -59,10 +59,10 @@ def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitSt
     for one in standing:
         click.echo(one.message)
     for run in held:
-        click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
-    for feed, count in left_over.items():
-        files_of = "a carried file" if count == 1 else f"{count} carried files"
-        click.echo(f"owed: {feed}: records of {files_of} go with its next file, or with `etl retry {feed}`")
+        click.echo(f"held: {run.id}: inspect it with `etl show`, then `etl approve` or `etl discard` it")
+    for feed, count in pending_files.items():
+        files_of = "a merged file" if count == 1 else f"{count} merged files"
+        click.echo(f"pending: {feed}: records of {files_of} go with its next file, or with `etl retry {feed}`")
     click.echo(f"{len(still_open) - len(held)} open, {len(held)} held, {files} files in the inbox")
     return outcome
 
@@ -79,7 +79,7 @@ def _print_status(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
             TableColumn("new", [summary.format_number(c.new) for c in counts], drop_if_zero=True),
             TableColumn("changed", [summary.format_number(c.changed) for c in counts], "chg.", drop_if_zero=True),
             TableColumn("gone", [summary.format_number(c.gone) for c in counts], drop_if_zero=True),
-            TableColumn("refused", [summary.format_number(c.failed) for c in counts], "ref.", drop_if_zero=True),
+            TableColumn("failed", [summary.format_number(c.failed) for c in counts], "fail.", drop_if_zero=True),
             TableColumn("requests", [summary.format_number(c.requests) for c in counts], "req."),
             TableColumn("file", [run.file for run in runs], is_number=False, may_shrink=True),
         ]

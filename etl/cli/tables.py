@@ -57,10 +57,10 @@ def print_runs(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = 
         TableColumn("new", [summary.format_number(c.new) for c in counts], drop_if_zero=True),
         TableColumn("changed", [summary.format_number(c.changed) for c in counts], "chg.", drop_if_zero=True),
         TableColumn("gone", [summary.format_number(c.gone) for c in counts], drop_if_zero=True),
-        TableColumn("waiting", [summary.format_number(c.blocked) for c in counts], "wait", drop_if_zero=True),
+        TableColumn("blocked", [summary.format_number(c.blocked) for c in counts], "blk.", drop_if_zero=True),
         TableColumn("requests", [summary.format_number(c.requests) for c in counts], "req."),
-        TableColumn("fields", [summary.format_number(c.values_sent) for c in counts], drop_if_zero=True),
-        TableColumn("refused", [summary.format_number(c.failed) for c in counts], "ref.", drop_if_zero=True),
+        TableColumn("values", [summary.format_number(c.values_sent) for c in counts], drop_if_zero=True),
+        TableColumn("failed", [summary.format_number(c.failed) for c in counts], "fail.", drop_if_zero=True),
     ]
     if any(jobs):
         columns.append(TableColumn("jobs", jobs, is_number=False, may_shrink=True))
@@ -115,9 +115,9 @@ def print_guards(guard_results: Sequence[dict[str, Any]]) -> None:
     print_table(
         [
             TableColumn("guard", [one["guard"] for one in guard_results], is_number=False),
-            TableColumn("found", [summary.format_number(one["found"]) for one in guard_results]),
-            TableColumn("of", [summary.format_number(one["of"]) for one in guard_results]),
-            TableColumn("may pass", [one["limit"] for one in guard_results]),
+            TableColumn("count", [summary.format_number(one["count"]) for one in guard_results]),
+            TableColumn("total", [summary.format_number(one["total"]) for one in guard_results]),
+            TableColumn("limit", [one["limit"] for one in guard_results]),
             TableColumn("", ["HOLDS" if one["held"] else "" for one in guard_results], is_number=False),
         ]
     )

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal
 
 FlagKind = Literal["value", "create_only", "limited_update", "switch", "row_guard", "none"]
-Meaning = Literal["price", "cost", "stock", "text", "code"]
+Role = Literal["price", "cost", "stock", "text", "code"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Field:
     null_effect: Literal["ignored", "inherit", "reset", "no_change"] | None = None
     read_with: str | None = None  #: sibling field or list that this one is read together with
     always_sent: bool = False  #: goes with whatever is sent of its object: left out it would be stored as false
-    meaning: Meaning | None = None  #: what it is for a shop: guards and summaries look at these
+    role: Role | None = None  #: what it is for a shop: guards and summaries look at these
     not_below: tuple[str, ...] = ()  #: of a price: costs beside it that it covers
     deprecated: bool = False
     note: str | None = None
@@ -204,7 +204,7 @@ def _make_field(name: str, raw: Mapping[str, Any]) -> Field:
         null_effect=raw.get("empty"),
         read_with=raw.get("with"),
         always_sent=raw.get("always", False),
-        meaning=raw.get("means"),
+        role=raw.get("role"),
         not_below=tuple(raw.get("not_below", ())),
         deprecated=raw.get("deprecated", False),
         note=raw.get("note"),

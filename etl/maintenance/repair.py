@@ -96,7 +96,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     plan = folder / "plan.json"
     if not _is_valid_plan_file(ledger, plan):
         filesystem.make_folder(folder)
-        filesystem.write_atomically(plan, json.dumps({"doubts": []}).encode())
+        filesystem.write_atomically(plan, json.dumps({"hold_reasons": []}).encode())
         said.append("The facts of its plan are lost; its report will lack them.")
     for file in run_folder.list_plan_files(state, run.id):
         if not checksums.matches_digest(ledger, file) and file != plan:
@@ -116,19 +116,19 @@ def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
 
 def reset_state(state: Path, inbox_folder: Path) -> list[str]:
     """Begin with an empty state; what there was is kept beside it, and claimed files go back into the inbox."""
-    aside = state / f"set-aside-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    backup = state / f"backup-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with filesystem.translate_os_errors(state):
         back = [_return_file(state, base, path, inbox_folder) for base, path in claims.claimed_files(state).items()]
-        filesystem.make_folder(aside)
+        filesystem.make_folder(backup)
         for path in sorted(state.iterdir()):
-            if path.name not in _NOT_BACKED_UP and not path.name.startswith("set-aside-"):
-                path.rename(aside / path.name)
-        filesystem.sync_folder(aside)
+            if path.name not in _NOT_BACKED_UP and not path.name.startswith("backup-"):
+                path.rename(backup / path.name)
+        filesystem.sync_folder(backup)
         filesystem.sync_folder(state)
     said = [
         "The state begins anew: nothing counts as accepted, so every feed's next file is sent whole. Records that are "
         "gone from those files are not switched off.",
-        f"What there was is kept in {aside}, with the archive; delete it when nobody needs it.",
+        f"What there was is kept in {backup}, with the archive; delete it when nobody needs it.",
     ]
     return [*(line for line in back if line), *said]
 

@@ -55,12 +55,12 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
         for number, feed in enumerate(feeds or known, 1):
             _check_no_unfinished_jobs(ledger, feed)
             frame = compaction.read_accepted(ledger, state, feed)
-            owed = compaction.read_pending(ledger, state, feed)
+            pending = compaction.read_pending(ledger, state, feed)
             newest = next((run for run in ledger.list_runs(1000, feed, *PROCESSED_STATES) if run.is_comparison), None)
             facts["feeds"][feed] = {
                 "records": frame.height,
                 "accepted": _write_frame(archive, f"{number:04}-accepted.parquet", frame),
-                "owed": _write_frame(archive, f"{number:04}-owed.parquet", owed) if owed.height else None,
+                "pending": _write_frame(archive, f"{number:04}-pending.parquet", pending) if pending.height else None,
                 "newest": _run_to_json(newest) if newest else None,
             }
             said.append(f"{feed}: {frame.height} records")
@@ -86,9 +86,9 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
         name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         generation = accepted.write_base(state, feed, name, contents[found["accepted"]["name"]].lazy())
         paths = [accepted.base_path(state, feed, generation)]
-        if found["owed"]:
+        if found["pending"]:
             paths.append(accepted.pending_path(state, feed, generation))
-            accepted.write_parquet(paths[1], contents[found["owed"]["name"]])
+            accepted.write_parquet(paths[1], contents[found["pending"]["name"]])
         checksums.save_digests(ledger, paths)
         if found["newest"] is not None:
             run = _run_from_json(found["newest"])
@@ -155,7 +155,7 @@ def _read_export(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]
             for feed, found in facts["feeds"].items():
                 if not load.FEED_NAME_PATTERN.fullmatch(feed):
                     raise _unusable_export(source, f"{feed!r} is no name of a feed")
-                for part in (found["accepted"], found["owed"]):
+                for part in (found["accepted"], found["pending"]):
                     if part is not None:
                         data = archive.read(part["name"])
                         if hashlib.sha256(data).hexdigest() != part["sha256"]:

@@ -66,7 +66,7 @@ def _check_ledger(path: Path) -> Iterator[StateProblem]:
         seal.check_seal(path)
     except StateError as error:
         yield StateProblem(
-            error.message, path, f"{RESET_COMMAND}; if it was you who changed it: etl state rebuild --as-it-is"
+            error.message, path, f"{RESET_COMMAND}; if it was you who changed it: etl state rebuild --trust-ledger"
         )
 
 

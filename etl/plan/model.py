@@ -76,5 +76,5 @@ class Plan:
     @property
     def hold_reasons(self) -> tuple[str, ...]:
         """Why the run has to wait for a person's yes; empty when it may go."""
-        asked = (f"takes back run {self.undoes}: look at it first",) if self.undoes and self.batches else ()
+        asked = (f"undoes run {self.undoes}: inspect it first",) if self.undoes and self.batches else ()
         return (*asked, *guards.hold_reasons(self.guard_results))

@@ -38,12 +38,12 @@ def render(report: dict[str, Any]) -> str:
             headline=headline(report),
             when=datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M") if started else "",
             cards=list(_cards(report, found)),
-            doubts=[{"reason": one, "examples": examples.get(one, [])} for one in plan.get("doubts", [])],
+            hold_reasons=[{"reason": one, "examples": examples.get(one, [])} for one in plan.get("hold_reasons", [])],
             plots=list(_plots(found)),
             summary=found,
-            stuck=plan.get("stuck", []),
+            irreversible=plan.get("irreversible", []),
             rejections=report.get("rejections", []),
-            refusals=report.get("refusals", [])[:MAX_RECORD_ERRORS],
+            record_errors=report.get("record_errors", [])[:MAX_RECORD_ERRORS],
         )
     )
 
@@ -52,19 +52,19 @@ def headline(report: dict[str, Any]) -> str:
     """How it went, in one sentence."""
     state, failed, rejected = report["state"], report["failed"], report["rejected"]
     if state == "held":
-        return "Nothing has been sent: this run waits for a yes"
+        return "Nothing has been sent: this run is held for approval"
     if state == "discarded":
         return "This run was discarded, nothing was sent"
     if state == "superseded":
         return "A newer file has taken the place of this one"
     if state == "merged":
-        newer = (report["plan"].get("carried") or {}).get("file", "a newer file")
-        return f"Nothing was sent by itself: the records of this file go with {newer}"
+        newer = (report["plan"].get("merge_target") or {}).get("file", "a newer file")
+        return f"This file was merged: its records go with {newer}"
     if state == "invalid":
-        return "This file could not be used"
-    trouble = [f"Norce did not take {failed} records"] if failed else []
-    trouble += [f"{rejected} rows were not good"] if rejected else []
-    if report.get("failures"):
+        return "This file is invalid: nothing was sent"
+    trouble = [f"{failed} records failed in Norce"] if failed else []
+    trouble += [f"{rejected} rows were rejected"] if rejected else []
+    if report.get("failed_requests"):
         trouble.insert(0, "some requests failed")
     if trouble:
         return f"Sent, but {' and '.join(trouble)}"
@@ -73,8 +73,8 @@ def headline(report: dict[str, Any]) -> str:
 
 def _cards(report: dict[str, Any], impact_summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     fields = impact_summary.get("fields", [])
-    prices = [field for field in fields if field["means"] == "price"]
-    stock = [field for field in fields if field["means"] == "stock"]
+    prices = [field for field in fields if field["role"] == "price"]
+    stock = [field for field in fields if field["role"] == "stock"]
     counts = [
         (sum(field["up"] for field in prices), "prices up", "up"),
         (sum(field["down"] for field in prices), "prices down", "down"),
@@ -82,13 +82,13 @@ def _cards(report: dict[str, Any], impact_summary: dict[str, Any]) -> Iterator[d
         (impact_summary.get("stock_back", 0), "back in stock", "up"),
         (sum(field["changed"] for field in stock), "stock levels changed", ""),
         (impact_summary.get("new", 0), "new records", ""),
-        (impact_summary.get("back", 0), "records back", ""),
+        (impact_summary.get("reappeared", 0), "records back in the file", ""),
         (impact_summary.get("gone", 0), "no longer in the file", ""),
-        (impact_summary.get("switched_off", 0), "switched off", "down"),
-        (impact_summary.get("switched_on", 0), "switched on", "up"),
+        (impact_summary.get("deactivated", 0), "deactivated", "down"),
+        (impact_summary.get("activated", 0), "activated", "up"),
         (impact_summary.get("texts", 0), "texts changed", ""),
-        (report["rejected"], "rows not good", "down"),
-        (report["failed"], "not taken by Norce", "down"),
+        (report["rejected"], "rows rejected", "down"),
+        (report["failed"], "failed in Norce", "down"),
     ]
     for count, text, tone in counts:
         if count:

@@ -58,7 +58,7 @@ def report_json(
     made["guards"] = facts.get("guards", [])
     made["plan"] = {name: fact for name, fact in facts.items() if name not in ("rejections", "summary", "guards")}
     made["rejections"] = facts.get("rejections", [])
-    made["refusals"] = [
+    made["record_errors"] = [
         {
             "key": display_key(refusal.key),
             "file": refusal.source_file or run.file,
@@ -69,7 +69,7 @@ def report_json(
         }
         for refusal in record_errors
     ]
-    made["failures"] = [
+    made["failed_requests"] = [
         {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}
         for chunk in chunks
         if chunk.state is ChunkState.FAILED
@@ -95,14 +95,14 @@ def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:
     """What a run's records went with, and which runs' records went with it, in words."""
     if run.state is RunState.MERGED:
         yield (
-            f"carried into the next file: its records went with run {run.merged_into}"
+            f"merged: its records were sent with run {run.merged_into}"
             if run.merged_into
-            else "carried into the next file: its records go with the feed's next run"
+            else "merged: its records go with the feed's next run"
         )
     if merged_runs:
         files = ", ".join(other.file for other in merged_runs[:MERGED_FILES_SHOWN])
         more = f" and {len(merged_runs) - MERGED_FILES_SHOWN} more" if len(merged_runs) > MERGED_FILES_SHOWN else ""
-        yield f"what had been carried went with it: the records of {files}{more}"
+        yield f"merged into this run: the records of {files}{more}"
 
 
 def describe_row(record_error: RecordError) -> str:

@@ -14,27 +14,27 @@ MAX_CELL_LENGTH = 200
 def lines(summary: dict[str, Any]) -> Iterator[str]:
     """`prices  PriceSale: 12 up (half of them by 4.2 % or more), 3 down (…)`, one line for each thing that happens."""
     for field in summary.get("fields", ()):
-        if field["means"] in ("price", "cost"):
-            word = "prices" if field["means"] == "price" else "costs"
+        if field["role"] in ("price", "cost"):
+            word = "prices" if field["role"] == "price" else "costs"
             yield f"{word:8}{field_label(field['field'])}: {_price_changes(field)}"
     stock = [(summary.get("stock_zero", 0), "to zero"), (summary.get("stock_back", 0), "back in stock")]
-    fields = [field for field in summary.get("fields", ()) if field["means"] == "stock"]
+    fields = [field for field in summary.get("fields", ()) if field["role"] == "stock"]
     stock += [(sum(field["up"] for field in fields), "up"), (sum(field["down"] for field in fields), "down")]
     if any(count for count, _ in stock):
         yield "stock   " + ", ".join(f"{count} {word}" for count, word in stock if count)
     records = [
         (summary.get("new", 0), "new"),
-        (summary.get("back", 0), "back"),
+        (summary.get("reappeared", 0), "back in the file"),
         (summary.get("gone", 0), "no longer in the file"),
-        (summary.get("switched_off", 0), "switched off"),
-        (summary.get("switched_on", 0), "switched on"),
+        (summary.get("deactivated", 0), "deactivated"),
+        (summary.get("activated", 0), "activated"),
     ]
     if any(count for count, _ in records):
         yield "records " + ", ".join(f"{count} {word}" for count, word in records if count)
     if summary.get("texts"):
         yield f"texts   {summary['texts']} changed"
     for field in summary.get("fields", ()):
-        if field["means"] is None:
+        if field["role"] is None:
             cleared = f" ({field['cleared']} cleared)" if field["cleared"] else ""
             yield f"fields  {field_label(field['field'])}: {field['changed']} changed{cleared}"
 

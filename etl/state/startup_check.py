@@ -19,7 +19,7 @@ from etl.state.snapshots import accepted
 RECENT_DAYS = 3
 
 
-RESET_COMMAND = "etl state rebuild --all"
+RESET_COMMAND = "etl state rebuild --reset"
 
 
 @dataclass(frozen=True, slots=True)

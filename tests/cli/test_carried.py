@@ -81,13 +81,11 @@ def test_what_became_of_a_carried_file_is_said(changes: Shop) -> None:
         changes.drop(FILES[name], name)
     first, second, last = (run["run"] for run in changes.once().json["runs"])
     shown = changes.etl("show", first).out
-    assert f"carried into the next file: its records went with run {last}" in shown
-    assert (
-        "what had been carried went with it: the records of stock_1.csv, stock_2.csv" in changes.etl("show", last).out
-    )
-    assert "went with" not in changes.etl("show", last).out.replace("went with it", "")
+    assert f"merged: its records were sent with run {last}" in shown
+    assert "merged into this run: the records of stock_1.csv, stock_2.csv" in changes.etl("show", last).out
+    assert "were sent with" not in changes.etl("show", last).out
     assert changes.etl("status").out.count("merged") == 2
-    assert "the records of this file go with stock_2.csv" in (changes.archive(first) / "report.html").read_text()
+    assert "its records go with stock_2.csv" in (changes.archive(first) / "report.html").read_text()
     (rejection,) = changes.rejections(second)
     assert rejection["row"] == "3"
 
@@ -99,7 +97,7 @@ def test_a_refusal_is_traced_to_the_older_file_and_its_line(changes: Shop) -> No
         changes.drop(text, name)
     done = changes.once()
     runs = {run["file"]: run["run"] for run in done.json["runs"]}
-    refusals = changes.etl("show", runs["stock_4.csv"], "--json").json["refusals"]
+    refusals = changes.etl("show", runs["stock_4.csv"], "--json").json["record_errors"]
     assert [(one["key"].split(" ")[0], one["file"], one["run"], one["row"]) for one in refusals] == [
         ("A3", "stock_1.csv", runs["stock_1.csv"], 4),
         ("A5", "stock_3.csv", runs["stock_3.csv"], 2),
@@ -174,11 +172,11 @@ def test_what_is_carried_cannot_be_undone_before_it_is_sent(changes: Shop) -> No
     done = changes.once().json["runs"][-1]["run"]
     with Ledger.open(changes.state) as ledger, ledger.database.write() as db:
         db.execute("UPDATE runs SET merged_into = NULL")
-    assert changes.etl("status", "--json").json["owed"] == {"stock": 1}
-    assert "owed: stock: records of a carried file go with its next file" in changes.etl("status").out
+    assert changes.etl("status", "--json").json["pending_files"] == {"stock": 1}
+    assert "pending: stock: records of a merged file go with its next file" in changes.etl("status").out
     refused = changes.etl("undo", done)
     assert (refused.status, refused.err.partition("]")[0]) == (1, "error[undo-feed-open")
     assert "stock_1.csv" in refused.err
     assert told(changes.once()) == [("stock_3.csv", "flush", "completed")]
-    assert changes.etl("status", "--json").json["owed"] == {}
+    assert changes.etl("status", "--json").json["pending_files"] == {}
     assert changes.etl("undo", done).status == 6

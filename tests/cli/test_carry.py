@@ -68,17 +68,17 @@ def test_a_record_that_is_refused_again_names_the_line_that_brought_it(changes: 
     for name, rows in (("stock_2.csv", [("A3", "5")]), ("stock_3.csv", [("A4", "5"), ("A5", "5")])):
         changes.drop(stock(*rows), name)
         again = changes.once().run["run"]
-        (refusal,) = changes.etl("show", again, "--json").json["refusals"]
+        (refusal,) = changes.etl("show", again, "--json").json["record_errors"]
         assert (refusal["file"], refusal["run"], refusal["row"]) == ("stock_1.csv", first, 3)
         assert "stock_1.csv, row 3: A2 / W1 / L1: " in changes.etl("show", again).out
-        assert json.loads((changes.archive(again) / "report.json").read_text())["refusals"] == [refusal]
+        assert json.loads((changes.archive(again) / "report.json").read_text())["record_errors"] == [refusal]
         assert (
             '<td class="key">stock_1.csv</td><td class="n">3</td>'
             in (changes.archive(again) / "report.html").read_text()
         )
     changes.drop(stock(("A6", "5"), ("A2", "6")), "stock_4.csv")
     last = changes.once().run["run"]
-    (refusal,) = changes.etl("show", last, "--json").json["refusals"]
+    (refusal,) = changes.etl("show", last, "--json").json["record_errors"]
     assert (refusal["file"], refusal["run"], refusal["row"]) == ("stock_4.csv", last, 3)
     assert "  row 3: A2 / W1 / L1: " in changes.etl("show", last).out
 
@@ -90,7 +90,7 @@ def test_a_record_that_failed_alone_names_the_line_that_brought_it(changes: Shop
     changes.sandbox.faults.clear()
     changes.sandbox.inject(Fault(kind="invalid", keys=("A2",), times=0, name_row=False))
     changes.drop(stock(("A3", "5")), "stock_2.csv")
-    (refusal,) = changes.etl("show", changes.once().run["run"], "--json").json["refusals"]
+    (refusal,) = changes.etl("show", changes.once().run["run"], "--json").json["record_errors"]
     assert (refusal["file"], refusal["row"]) == ("stock_1.csv", 3)
 
 

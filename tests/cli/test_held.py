@@ -58,7 +58,12 @@ def test_why_it_is_held_is_shown(shop: Shop) -> None:
     assert f"etl approve {run['run']}" in page
     report = shop.etl("show", run["run"], "--json").json
     (verdict,) = [one for one in report["guards"] if one["held"]]
-    assert (verdict["guard"], verdict["found"], verdict["of"], len(verdict["examples"])) == ("stock_zero", 20, 40, 10)
+    assert (verdict["guard"], verdict["count"], verdict["total"], len(verdict["examples"])) == (
+        "stock_zero",
+        20,
+        40,
+        10,
+    )
     assert report["summary"]["stock_zero"] == 20
     assert "HOLDS" in shop.etl("preview", str(shop.drop(stock(*EMPTY)))).out
 

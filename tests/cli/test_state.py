@@ -189,29 +189,29 @@ def test_a_damaged_ledger_begins_anew(shop: Shop, tmp_path: Path) -> None:
     refused = shop.etl("once")
     assert (refused.status, "etl state verify" in refused.err) == (1, True)
     (words,) = repairs(shop)
-    assert words.startswith("etl state rebuild --all")
-    done = shop.etl("state", "rebuild", "--all")
+    assert words.startswith("etl state rebuild --reset")
+    done = shop.etl("state", "rebuild", "--reset")
     assert (done.status, "back in the inbox" in done.out) == (0, True)
     assert repairs(shop) == []
-    assert list(shop.state.glob("set-aside-*/archive/*/*/stock.csv"))
+    assert list(shop.state.glob("backup-*/archive/*/*/stock.csv"))
     (shop.inbox / "stock.csv").unlink()
     shop.drop(DAY1)
     assert shop.once().run["new"] == 3
 
 
 def test_a_ledger_that_somebody_has_changed_can_be_taken(shop: Shop) -> None:
-    """`--as-it-is` seals what SQLite finds whole, and nothing else."""
+    """`--trust-ledger` seals what SQLite finds whole, and nothing else."""
     shop.drop(DAY1)
     shop.once()
     with sqlite3.connect(shop.state / "ledger.sqlite") as db:
         db.execute("update runs set file = 'other.csv'")
     db.close()
     assert shop.once().status == 1
-    assert shop.etl("state", "rebuild", "--as-it-is").status == 0
+    assert shop.etl("state", "rebuild", "--trust-ledger").status == 0
     shop.drop(DAY1)
     assert shop.once().run["unchanged"] == 3
     (shop.state / "ledger.sqlite").write_bytes(b"no ledger" * 1000)
-    assert shop.etl("state", "rebuild", "--as-it-is").err.startswith("error[state-corrupt]")
+    assert shop.etl("state", "rebuild", "--trust-ledger").err.startswith("error[state-corrupt]")
 
 
 def test_an_older_ledger_beside_newer_folders_is_refused(shop: Shop, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_an_older_ledger_beside_newer_folders_is_refused(shop: Shop, tmp_path: P
     done = shop.once()
     assert (done.status, "error[state-behind]" in done.err) == (1, True)
     assert len(shop.imports()) == sent
-    assert "etl state rebuild --all" in repairs(shop)
+    assert "etl state rebuild --reset" in repairs(shop)
 
 
 def test_open_folders_are_said(shop: Shop) -> None:
@@ -244,7 +244,7 @@ def test_open_folders_are_said(shop: Shop) -> None:
 def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
     """Without a state, with a name that nobody knows, or with words that do not fit: an error with a hint."""
     assert shop.etl("state", "export", "x.zip").err.startswith("error[state-empty]")
-    assert shop.etl("state", "rebuild", "--all", "--as-it-is").err.startswith("error[rebuild-mixed]")
+    assert shop.etl("state", "rebuild", "--reset", "--trust-ledger").err.startswith("error[rebuild-mixed]")
     shop.drop(DAY1)
     run = shop.once().run["run"]
     assert shop.etl("state", "rebuild", "nobody").err.startswith("error[feed-or-run-unknown]")

@@ -64,4 +64,4 @@ def test_a_late_file_shows_in_status(shop: Shop) -> None:
     shop.drop(stock(("A1", "5")))
     assert shop.once().status == 0
     done = shop.etl("status", "--strict", "--json")
-    assert (done.status, done.json["notices"]) == (0, [])
+    assert (done.status, done.json["alerts"]) == (0, [])

@@ -21,7 +21,7 @@ def test_the_way_back(shop: Shop) -> None:
     sent = len(shop.imports())
     shown = shop.etl("undo", run["run"])
     assert shown.status == 6
-    assert f"held: takes back run {run['run']}: look at it first" in shown.out
+    assert f"held: undoes run {run['run']}: inspect it first" in shown.out
     line = next(line for line in shown.out.splitlines() if "OnhandValue" in line and "A1" in line)
     assert line.split()[-4:] == ["6", "5", "−16.7", "%"]
     assert len(shop.imports()) == sent

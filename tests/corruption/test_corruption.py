@@ -1,4 +1,4 @@
-"""A choice of the variants of `make torn`."""
+"""A choice of the variants of `make corruption`."""
 
 from __future__ import annotations
 

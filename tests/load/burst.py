@@ -1,4 +1,4 @@
-"""`make storm`: very many files come while the process stands still, and every one of them is worked or overtaken.
+"""`make burst`: very many files come while the process stands still, and every one of them is worked or overtaken.
 
 Half of them are full exports, of which only the newest counts; the events of the file system that nobody read are
 more than its queue holds, so only a scan can find them.

@@ -1,4 +1,4 @@
-"""`make bounce`: files are worked by `etl run` while it is killed and stopped again and again.
+"""`make restart-loop`: files are worked by `etl run` while it is killed and stopped again and again.
 
 Nothing may be missing in the end, and what was sent twice may be no more than what was in flight at the kills: the
 records of requests of which the ledger did not know the job yet. A stop is not a kill: it resends nothing.

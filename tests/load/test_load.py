@@ -1,4 +1,4 @@
-"""Small versions of `make bounce`, `make storm` and `make soak`."""
+"""Small versions of `make restart-loop`, `make burst` and `make soak`."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ def test_fetch_brings_files_and_once_works_them(tmp_path: Path) -> None:
         (server.root / "stock.csv").write_text(stock(("A1", "5")))
         done = shop.etl("fetch", "--json")
         assert done.json["sources"] == [
-            {"source": "acme", "fetched": ["acme/stock.csv"], "waiting": [], "known": 0, "error": None}
+            {"source": "acme", "fetched": ["acme/stock.csv"], "not_ready": [], "fetched_before": 0, "error": None}
         ]
         assert shop.once().run["file"] == "acme/stock.csv"
         again = shop.etl("fetch", "acme")
-        assert (again.status, again.out) == (0, "acme: 0 fetched, 1 known before\n")
+        assert (again.status, again.out) == (0, "acme: 0 fetched, 1 fetched before\n")
         assert shop.etl("fetch", "nobody").status == 2
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(server.key))
         refused = shop.etl("fetch", "acme")

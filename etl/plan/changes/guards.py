@@ -46,8 +46,8 @@ class GuardResult:
         """As JSON."""
         return {
             "guard": self.guard,
-            "found": self.count,
-            "of": self.total,
+            "count": self.count,
+            "total": self.total,
             "limit": self.limit,
             "held": self.held,
             "reason": self.reason,
@@ -57,7 +57,7 @@ class GuardResult:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A line of the table. `reason` is filled with found, of, limit and by."""
+    """A line of the table. `reason` is filled with count, total, limit and by."""
 
     name: str
     measure: Callable[[GuardInput], Tally]
@@ -91,52 +91,52 @@ GUARDS = (
         "rejected",
         _measure_rejected,
         lambda mapping: mapping.rejects,
-        "{found} of {of} rows were rejected; the mapping lets {limit} pass",
+        "{count} of {total} rows were rejected; the mapping lets {limit} pass",
         total=lambda facts: facts.counts.rows - facts.counts.skipped,
     ),
     Guard(
         "gone",
         _measure_missing,
         lambda mapping: mapping.guards.gone,
-        "{found} of {of} records are no longer in the file; the mapping lets {limit} be: is it whole?",
+        "{count} of {total} records are no longer in the file; the mapping lets {limit} be: is it whole?",
         applies=lambda facts: facts.mapping.source.content == "full",
     ),
     Guard(
         "deactivated",
         lambda facts: facts.impact.deactivated,
         lambda mapping: mapping.guards.deactivated,
-        "{found} of {of} records would be switched off; the mapping lets {limit} be: is the file whole?",
+        "{count} of {total} records would be switched off; the mapping lets {limit} be: is the file whole?",
     ),
     Guard(
         "full_file",
         lambda facts: facts.impact.gone,
         lambda mapping: mapping.guards.full_file,
-        "FullFile=true would switch off {found} of {of} records, and what others have put into the same scope",
+        "FullFile=true would switch off {count} of {total} records, and what others have put into the same scope",
         applies=lambda facts: facts.full_file,
     ),
     Guard(
         "price_moves",
         lambda facts: facts.impact.price_moves,
         lambda mapping: mapping.guards.price_moves,
-        "prices of {found} of {of} records would move by more than {by}; the mapping lets {limit} do so",
+        "prices of {count} of {total} records would move by more than {by}; the mapping lets {limit} do so",
     ),
     Guard(
         "price_zero",
         lambda facts: facts.impact.price_zero,
         lambda mapping: mapping.guards.price_zero,
-        "{found} records would get a price of 0 or less; the mapping lets {limit} pass",
+        "{count} records would get a price of 0 or less; the mapping lets {limit} pass",
     ),
     Guard(
         "below_cost",
         lambda facts: facts.impact.below_cost,
         lambda mapping: mapping.guards.below_cost,
-        "{found} records would get a price below their cost; the mapping lets {limit} pass",
+        "{count} records would get a price below their cost; the mapping lets {limit} pass",
     ),
     Guard(
         "stock_zero",
         lambda facts: facts.impact.stock_zero,
         lambda mapping: mapping.guards.stock_zero,
-        "the stock of {found} of {of} records would go to zero; the mapping lets {limit} do so",
+        "the stock of {count} of {total} records would go to zero; the mapping lets {limit} do so",
     ),
 )
 
@@ -157,11 +157,11 @@ def hold_reasons(results: Sequence[GuardResult]) -> tuple[str, ...]:
 
 
 def _evaluate_guard(guard: Guard, guard_input: GuardInput) -> GuardResult:
-    tally, limit, of = guard.measure(guard_input), guard.limit(guard_input.mapping), guard.total(guard_input)
-    held = limit.is_exceeded(tally.count, of)
+    tally, limit, total = guard.measure(guard_input), guard.limit(guard_input.mapping), guard.total(guard_input)
+    held = limit.is_exceeded(tally.count, total)
     by = f"{(guard_input.mapping.guards.price_by * 100).normalize():f} %"
-    reason = guard.reason.format(found=tally.count, of=of, limit=limit, by=by) if held else ""
-    return GuardResult(guard.name, tally.count, of, str(limit), held, reason, tally.examples)
+    reason = guard.reason.format(count=tally.count, total=total, limit=limit, by=by) if held else ""
+    return GuardResult(guard.name, tally.count, total, str(limit), held, reason, tally.examples)
 
 
 def _evaluate_shrink(guard_input: GuardInput) -> tuple[GuardResult, ...]:

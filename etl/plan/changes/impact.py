@@ -58,7 +58,7 @@ class FieldChange:
     """What happens to one field of the records that Norce has already."""
 
     name: str
-    meaning: str | None
+    role: str | None
     changed: int  #: records whose value differs, filled and cleared ones among them
     filled: int  #: had no value before
     cleared: int
@@ -117,19 +117,19 @@ def display_value(value: Any, leaf: Leaf) -> str | None:
 def impact_to_json(impact: Impact) -> dict[str, Any]:
     """The impact as JSON, for reports, screens and the page."""
     return {
-        "known": impact.active,
+        "active": impact.active,
         "new": impact.new,
-        "back": impact.reappeared,
+        "reappeared": impact.reappeared,
         "gone": impact.gone.count,
-        "switched_off": impact.deactivated.count,
-        "switched_on": impact.activated,
+        "deactivated": impact.deactivated.count,
+        "activated": impact.activated,
         "stock_zero": impact.stock_zero.count,
         "stock_back": impact.stock_back,
-        "texts": sum(change.changed for change in impact.fields if change.meaning == "text"),
+        "texts": sum(change.changed for change in impact.fields if change.role == "text"),
         "fields": [
             {
                 "field": change.name,
-                "means": change.meaning,
+                "role": change.role,
                 "changed": change.changed,
                 "filled": change.filled,
                 "cleared": change.cleared,

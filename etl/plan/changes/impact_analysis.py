@@ -1,6 +1,6 @@
 """Weighs a change set: makes the impact of a run from what would be sent and what Norce has.
 
-Which fields are prices, costs, stock and texts the contract says (`means`). Everything is counted in columns; only
+Which fields are prices, costs, stock and texts the contract says (`role`). Everything is counted in columns; only
 the few examples that people look at become values. The elements of a list made of rows are weighed one by one, each
 beside the element of the same code that Norce has; where records are counted, a record counts once.
 """
@@ -186,18 +186,18 @@ def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
     cleared = int(rows[leaf.column].null_count())
     if not _is_number(leaf):
         found = _make_examples(rows.head(MAX_EXAMPLES), leaf)
-        return FieldChange(leaf.name, leaf.field.meaning, rows.height, filled, cleared, found)
+        return FieldChange(leaf.name, leaf.field.role, rows.height, filled, cleared, found)
     rows = rows.with_columns(_percent_change(leaf).alias("_p"))
     moved = rows["_p"].drop_nulls()
     up, down = moved.filter(moved > 0), moved.filter(moved < 0)
     classes: tuple[int, ...] = ()
-    if leaf.field.meaning == "price":
+    if leaf.field.role == "price":
         place = pl.Series("_k", PRICE_CHANGE_BOUNDS, dtype=pl.Float64).search_sorted(moved, side="left")
         counted = dict(place.value_counts().iter_rows()) if moved.len() else {}
         classes = tuple(int(counted.get(number, 0)) for number in range(len(PRICE_CHANGE_BOUNDS) + 1))
     return FieldChange(
         leaf.name,
-        leaf.field.meaning,
+        leaf.field.role,
         rows.height,
         filled,
         cleared,
@@ -237,16 +237,16 @@ def _example_rank(example: Example) -> tuple[bool, float]:
     return example.percent is not None, abs(example.percent or 0.0)
 
 
-def _number_leaves(leaves: list[Leaf], meaning: str) -> list[Leaf]:
-    return [leaf for leaf in leaves if leaf.field.meaning == meaning and _is_number(leaf)]
+def _number_leaves(leaves: list[Leaf], role: str) -> list[Leaf]:
+    return [leaf for leaf in leaves if leaf.field.role == role and _is_number(leaf)]
 
 
-def _tally(parts: list[_Part], meaning: str, condition: Callable[[Leaf], pl.Expr], *, active_only: bool) -> Tally:
-    """Records in which a field of that meaning is as wanted, and their largest moves; `known`: without new records."""
+def _tally(parts: list[_Part], role: str, condition: Callable[[Leaf], pl.Expr], *, active_only: bool) -> Tally:
+    """Records in which a field of that role is as wanted, and their largest moves; `known`: without new records."""
     found: list[pl.Series] = []
     examples: list[Example] = []
     for part in parts:
-        leaves, frame = _number_leaves(part.leaves, meaning), part.active if active_only else part.frame
+        leaves, frame = _number_leaves(part.leaves, role), part.active if active_only else part.frame
         if not leaves or frame.is_empty():
             continue
         found.append(frame.filter(pl.any_horizontal(condition(leaf) for leaf in leaves))[_RECORD_KEY])
@@ -340,9 +340,9 @@ def _tally_missing(missing_records: pl.DataFrame, layout: Layout, *, deactivate:
     leaf = next(
         (
             leaf
-            for means in ("stock", "price", "text")
+            for role in ("stock", "price", "text")
             for leaf in _value_leaves(layout)
-            if leaf.field.meaning == means and leaf.column in missing_records.columns
+            if leaf.field.role == role and leaf.column in missing_records.columns
         ),
         None,
     )

@@ -40,7 +40,7 @@ def convert_leaf(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, captures: tu
     source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
     kind = frame.select(source).schema.dtypes()[0]
     made = convert_value(source, kind, value, leaf.field)
-    if leaf.field.type == "string" and (leaf.key or leaf.identifier or leaf.field.meaning == "code"):
+    if leaf.field.type == "string" and (leaf.key or leaf.identifier or leaf.field.role == "code"):
         return replace(made, failures=(*made.failures, _rounded_code_failure(made.value)))
     return made
 

@@ -16,30 +16,30 @@ def heads(width: int, *columns: TableColumn) -> list[str]:
 FEED = TableColumn("feed", ["erp-stock", "x"], is_number=False)
 ROWS = TableColumn("rows", ["11 332", "2"])
 GONE = TableColumn("gone", ["0", "0"], drop_if_zero=True)
-REFUSED = TableColumn("refused", ["0", "1"], "ref.", drop_if_zero=True)
+FAILED = TableColumn("failed", ["0", "1"], "fail.", drop_if_zero=True)
 FILE = TableColumn("file", ["erp/stock_2026-11-24.csv", "b.csv"], is_number=False, may_shrink=True)
 
 
 def test_where_there_is_room_everything_is_shown() -> None:
     """A wide terminal shows noughts and whole heads."""
-    assert heads(100, FEED, ROWS, GONE, REFUSED, FILE) == ["feed", "rows", "gone", "refused", "file"]
+    assert heads(100, FEED, ROWS, GONE, FAILED, FILE) == ["feed", "rows", "gone", "failed", "file"]
 
 
 def test_columns_of_noughts_go_first() -> None:
     """A column that says only 0 makes room before anything is shortened."""
-    assert heads(54, FEED, ROWS, GONE, REFUSED, FILE) == ["feed", "rows", "refused", "file"]
+    assert heads(54, FEED, ROWS, GONE, FAILED, FILE) == ["feed", "rows", "failed", "file"]
 
 
 def test_heads_are_shortened_before_cells_are_cut() -> None:
     """Then long heads take their short form, and only then a cell loses its end."""
-    assert heads(50, FEED, ROWS, GONE, REFUSED, FILE) == ["feed", "rows", "ref.", "file"]
-    *_, cut = fit_columns([FEED, ROWS, GONE, REFUSED, FILE], 40)
+    assert heads(50, FEED, ROWS, GONE, FAILED, FILE) == ["feed", "rows", "fail.", "file"]
+    *_, cut = fit_columns([FEED, ROWS, GONE, FAILED, FILE], 41)
     assert cut.cells == ["erp/stock_2026…", "b.csv"]
 
 
 def test_what_gives_way_is_left_out_at_last() -> None:
     """A column of which too little would be left is not shown at all."""
-    assert heads(30, FEED, ROWS, GONE, REFUSED, FILE) == ["feed", "rows", "ref."]
+    assert heads(30, FEED, ROWS, GONE, FAILED, FILE) == ["feed", "rows", "fail."]
 
 
 @given(st.integers(20, 200), st.lists(st.text("ab", min_size=1, max_size=60), min_size=1, max_size=4))

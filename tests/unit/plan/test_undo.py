@@ -22,7 +22,7 @@ from etl.state.snapshots import accepted
 from tests.support.builders import PRICES, TERMS, mapping, nothing, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
-#: `make undo-campaign` draws many more.
+#: `make undo-examples` draws many more.
 EXAMPLES = int(os.environ.get("UNDO_EXAMPLES", "3"))
 DRAWN = modest(EXAMPLES)
 
@@ -140,7 +140,7 @@ def test_changed_new_and_gone_records_go_back() -> None:
     plan = norce.file(CSV + "A,11,5\nB,20,6\nD,40,1")
     back = norce.undone(plan, norce.take(plan))
     assert norce.catalogue() != before
-    assert back.hold_reasons[0] == "takes back run r: look at it first"
+    assert back.hold_reasons[0] == "undoes run r: inspect it first"
     assert (back.counts.new, back.counts.changed, back.counts.gone, back.irreversible) == (1, 2, 1, ())
     norce.take(back)
     assert norce.catalogue() == before

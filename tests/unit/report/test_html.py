@@ -37,10 +37,10 @@ def made(evil: str = "A") -> dict[str, Any]:
     )
     example = impact.Example(evil, f"Cultures[{evil}].Name", evil, evil, -12.5)
     facts = {
-        "doubts": [*plan.hold_reasons, evil],
+        "hold_reasons": [*plan.hold_reasons, evil],
         "guards": [verdict.to_json() for verdict in plan.guard_results],
         "summary": {**impact.impact_to_json(plan.impact), "gone_examples": [example.to_json()]},
-        "stuck": [{"field": evil, "reason": evil, "records": 3, "keys": [evil, "b"]}],
+        "irreversible": [{"field": evil, "reason": evil, "records": 3, "keys": [evil, "b"]}],
         "rejections": [{"column": evil, "message": evil, "hint": evil, "count": 1, "rows": [3], "values": [evil]}],
     }
     return run_report.report_json(run, (), (RecordError(evil, 3, evil, 7),), facts)
@@ -93,10 +93,10 @@ def facts_only(text: str) -> dict[str, Any]:
     run = Run("r1", "prices", "Product/ImportSkuPriceLists", text, "0", RunState.INVALID, error=text)
     example = impact.Example(text, text, text, None).to_json()
     facts = {
-        "doubts": [text],
+        "hold_reasons": [text],
         "guards": [{"reason": text, "examples": [example]}],
         "summary": {"largest": [example], "gone_examples": [example], "fields": []},
-        "stuck": [{"field": text, "reason": text, "records": 1, "keys": [text]}],
+        "irreversible": [{"field": text, "reason": text, "records": 1, "keys": [text]}],
         "rejections": [{"column": text, "message": text, "hint": text, "count": 1, "rows": [1], "values": [text]}],
     }
     return run_report.report_json(run, (), (RecordError(text, 3, text, 1),), facts)

@@ -321,7 +321,7 @@ def test_the_summary_in_words() -> None:
     )
     lines = list(summary.lines(impact.impact_to_json(days_of_stock[1].plan.impact)))
     assert lines[0] == "stock   1 to zero, 1 back in stock, 1 up, 1 down"
-    assert lines[1] == "records 1 switched off"
+    assert lines[1] == "records 1 deactivated"
 
 
 def test_signs_that_terminals_act_on_are_not_shown() -> None:
