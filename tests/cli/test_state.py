@@ -1,4 +1,4 @@
-"""`etl state`: damage found and repaired, a state carried elsewhere, folders of older versions."""
+"""`etl state`: damage found and repaired, a state carried elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from etl.sandbox import Fault, SandboxSettings, run_in_thread
-from tests.migrations import unpack
 from tests.support.sandbox_client import Near
 from tests.support.shop import SECRET, STOCK_MAPPING, Shop, stock, until
 
@@ -172,7 +171,7 @@ def test_a_damaged_request_of_a_run_under_way_is_given_up(shop: Shop) -> None:
     shop.finish(process)
     flip(only(shop, "runs/*/00003.json"))
     assert "1 damaged requests are given up" in repair(shop)
-    shop.sandbox.settle()
+    shop.sandbox.finish_jobs()
     done = shop.once()
     assert done.status == 5
     shop.drop(DAY1)
@@ -251,25 +250,3 @@ def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
     assert shop.etl("state", "rebuild", run).err.startswith("error[run-ended]")
     assert shop.etl("state", "export", "x.zip", "--feed", "nobody").status == 2
     assert shop.etl("state", "rebuild").out == "stock: 3 records, read whole\n"
-
-
-@pytest.mark.parametrize(
-    "packed", sorted(Path(__file__).parents[1].glob("migrations/v*.tar.gz")), ids=lambda path: path.name
-)
-def test_a_folder_of_an_older_version_works_on(packed: Path, tmp_path: Path) -> None:
-    """What was begun by an older version is ended by this one, the held run can be discarded, nothing is sent twice."""
-    shop = Near(tmp_path / "shop", None)
-    unpack(packed, shop.root)
-    shop.mapping(STOCK_MAPPING)
-    shelf = STOCK_MAPPING.replace("feed: stock", "feed: shelf").replace("stock*", "shelf*").replace("W1", "W2")
-    shop.mapping(shelf, "shelf.yaml")
-    done = shop.once()
-    assert (done.status, done.run["state"], done.run["changed"]) == (0, "completed", 2)
-    (held,) = [run["run"] for run in shop.etl("status", "--json").json["runs"] if run["state"] == "held"]
-    assert shop.etl("discard", held).status == 0
-    shop.drop("Art;Qty;Days\n" + "".join(f"B{n};{n};2\n" for n in range(1, 41)), "shelf_3.csv")
-    shop.drop("Art;Qty;Days\nA1;1;3\nA2;6;3\nA3;7;3\nA4;8;3\nA5;9;4\nA6;11;3\nA7;2;1\n", "stock_4.csv")
-    again = shop.once()
-    assert [run["requests"] for run in again.json["runs"]] == [0, 0]
-    assert {words.split(" '")[0] for words in repairs(shop)} == {"chmod -R go="}  # that version was less careful
-    shop.close()

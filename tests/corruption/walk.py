@@ -92,9 +92,11 @@ class Workshop:
 
     def _keep(self, name: str) -> None:
         sandbox = self.live.sandbox
-        sandbox.settle()
+        sandbox.finish_jobs()
         sandbox.faults.clear()
-        self._kept[name] = copy.deepcopy((sandbox.store.records, sandbox._jobs, sandbox._last_job, sandbox.tokens.live))
+        self._kept[name] = copy.deepcopy(
+            (sandbox.store.records, sandbox._jobs, sandbox._last_job_id, sandbox.tokens.expiry_times)
+        )
         shutil.copytree(self.shop.state, self.root / name)
 
     def put_back(self, name: str) -> None:
@@ -105,9 +107,9 @@ class Workshop:
         shutil.copytree(self.root / name, shop.state)
         shop.inbox.mkdir()
         with sandbox._lock:
-            sandbox._start()
+            sandbox._initialize()
             records, jobs, last, tokens = copy.deepcopy(self._kept[name])
-            sandbox.store.records, sandbox._last_job, sandbox.tokens.live = records, last, tokens
+            sandbox.store.records, sandbox._last_job_id, sandbox.tokens.expiry_times = records, last, tokens
             sandbox._jobs.update(jobs)
 
     def files(self, name: str) -> list[str]:

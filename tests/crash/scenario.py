@@ -150,7 +150,7 @@ class Theatre:
         assert first.status == 0, first.err
         with contextlib.closing(sqlite3.connect(stage / "var" / "ledger.sqlite")) as db, db:
             db.execute("delete from tokens")  # so that fetching one is walked over as well
-            db.execute("delete from sends")
+            db.execute("delete from permits")
         (stage / "var" / "ledger.seal").unlink(missing_ok=True)
         for number, (name, text) in enumerate(DAY_TWO.items()):
             (stage / "inbox" / name).write_text(text, encoding="utf-8")

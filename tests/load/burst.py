@@ -82,7 +82,7 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
             process.send_signal(signal.SIGTERM)
             assert shop.finish(process).status == 0
             runs = ledger.list_runs(files + 10)
-        shop.sandbox.settle()
+        shop.sandbox.finish_jobs()
         archived = len(_filed(shop)) - 1
         return Stormed(
             files=files,

@@ -91,7 +91,7 @@ def bounce(root: Path, files: int, rows: int, blows: int, seed: int = 1) -> Boun
         until(lambda: len(list(shop.state.glob("archive/*/*/report.json"))) >= files and not shop.claimed(), 3600)
         last.send_signal(signal.SIGTERM)
         assert shop.finish(last).status == 0
-        shop.sandbox.settle()
+        shop.sandbox.finish_jobs()
         held = {key.split("|")[0]: record["OnhandValue"] for key, record in shop.sandbox.records(STOCK).items()}
         return Bounced(
             files=files,

@@ -91,7 +91,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
             for feed, values in said.items()
         )
         with ledger.database.read() as db:
-            sends = int(db.scalar("select count(*) from sends"))
+            sends = int(db.scalar("select count(*) from permits"))
     state = root / "var"
     kept = sum(path.is_file() and "archive" not in path.parts for path in state.rglob("*"))
     growth = max(memory[2:]) - memory[2] if len(memory) > 2 else 0.0

@@ -31,7 +31,7 @@ from httpx._transports import default as transports
 from etl.cli.run import once
 from etl.config.settings import load_settings
 from etl.errors import EtlError, ExitStatus
-from etl.ingest import claims
+from etl.ingest import scan
 from etl.model.columns import KEY
 from etl.model.runs import ChunkState, Run, RunState
 from etl.sandbox import Sandbox, SandboxSettings, payload_validation
@@ -220,7 +220,7 @@ class World:
                 stack.enter_context(contextlib.redirect_stdout(said))
                 stack.enter_context(contextlib.redirect_stderr(said))
                 stack.enter_context(self.wired(blow))
-                stack.enter_context(mock.patch.object(claims, "_hints", _deaf))
+                stack.enter_context(mock.patch.object(scan, "_wake_on_changes", _deaf))
                 stack.enter_context(telling(self.clock))
                 return once(load_settings(self.root / "etl.toml"), as_json=True, verbose=False)
         except Killed:
