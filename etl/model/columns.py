@@ -25,7 +25,7 @@ ITEM = "_item"
 
 #: Column of records that an earlier file brought and that go with a later one: run (its id), file (its name) and row
 #: (the line there). Null where ROW says it; missing where nothing came so.
-ORIGIN = "_came"
+ORIGIN = "_origin"
 
 
 #: Columns of a rejections frame. `value` is the cell as text; never written to a log.
@@ -33,11 +33,11 @@ REJECTION_COLUMNS = ("row", "column", "code", "value", "message", "hint")
 
 
 #: Column of *accepted*: the record was switched off by us because its source no longer had it.
-DEACTIVATED = "_gone"
+DEACTIVATED = "_deactivated"
 
 
 #: Column of *accepted*, where it is needed: Connect took the record in part and did not say which.
-PARTIAL = "_unsure"
+PARTIAL = "_partial"
 
 
 #: Before the name of a column: whether its value is another feed's, see `etl.plan.changes.ownership`.
@@ -51,4 +51,4 @@ _ACCEPTED_SUFFIX = f"{INTERNAL}accepted"
 
 
 #: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.
-STATED = "_said "
+STATED = "_stated "

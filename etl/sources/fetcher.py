@@ -3,9 +3,9 @@
 Order of writes for one file, and what the next round makes of a crash right after each:
  1 bytes into `.fetch-<id>.part` in the inbox, synced at every full block; the id is of source, path, size and time, so
    bytes of another version are never mixed in                          -> goes on from the last full block
- 2 the ledger says *whole*: size and checksum agree, and the server's file is still the same  -> goes on with 3
+ 2 the ledger says *verified*: size and checksum agree, and the server's file is still the same  -> goes on with 3
  3 renamed to its name in the inbox, never over a file that waits there -> part gone, so 4
- 4 the ledger says *arrived*                                            -> goes on with 5
+ 4 the ledger says *delivered*                                           -> goes on with 5
  5 `after`: left, deleted or moved on the server                        -> tried again while the server lists it
  6 gone from the server, so forgotten: what comes there next is new
 """

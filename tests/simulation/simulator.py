@@ -375,7 +375,7 @@ class World:
         frame = accepted.read(self.state, feed, ledger.generation(feed), ledger.overlays(feed))
         if VALUE[feed] not in frame.columns:
             return {}
-        off = frame["_gone"].to_list() if "_gone" in frame.columns else [False] * frame.height
+        off = frame["_deactivated"].to_list() if "_deactivated" in frame.columns else [False] * frame.height
         rows = zip(frame[KEY].to_list(), frame[VALUE[feed]].to_list(), off, strict=True)
         return {str(key).split("\x1f")[0]: GONE if gone else plain(value) for key, value, gone in rows}
 

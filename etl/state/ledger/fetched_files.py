@@ -1,7 +1,7 @@
 """What has been fetched from suppliers' servers: nothing is fetched twice, and nothing is missed.
 
 A file is known by source, path, size and time. `whole`: it is here under a temporary name and verified, and is about to
-get its name in the inbox. `arrived`: it has had it.
+get its name in the inbox. `delivered`: it has had it.
 """
 
 from __future__ import annotations
