@@ -17,13 +17,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-import polars as pl
-
 from etl.contract.spec import Field, Operation
 from etl.mapping.model import Node, Value
-
-WORD_BITS = 62  #: leaves per word, where a set is a column of integers
-OWN_SET = "_o"  #: such columns, numbered: the leaves that a row of a request is sent with
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,17 +255,3 @@ class Layout:
             if leaf.flag_id:
                 lit.add(leaf.flag_id)
         return frozenset(lit)
-
-
-def own_set_columns(frame: pl.DataFrame) -> list[str]:
-    """The columns that hold each row's own set, where the rows of a request do not share one."""
-    names = [f"{OWN_SET}{number}" for number in range(len(frame.columns))]
-    return [name for name in names if name in frame.columns]
-
-
-def unpack(words: tuple[int, ...]) -> int:
-    """Word columns of one row as one set."""
-    bits = 0
-    for number, word in enumerate(words):
-        bits |= word << (number * WORD_BITS)
-    return bits

@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from etl.mapping import layout_builder
-from etl.mapping.layout import WORD_BITS, Layout, Leaf
+from etl.mapping import layout_builder, leaf_set
+from etl.mapping.layout import Layout, Leaf
 from etl.mapping.model import Mapping
 from etl.model.columns import DEACTIVATED, INTERNAL, ITEM, KEY, ROW
 from etl.model.keys import display_key
@@ -131,9 +131,7 @@ def _join_states(
 
     def did(name: str) -> pl.Expr:
         place = names.index(name)
-        return (pl.col(f"_m{place // WORD_BITS}") & pl.lit(1 << place % WORD_BITS, dtype=pl.UInt64) != 0).fill_null(
-            False
-        )
+        return leaf_set.has_leaf("_m", place).fill_null(False)
 
     wrote = sent_records.group_by(KEY, maintain_order=True).agg(  # records of several passes
         pl.col(DEACTIVATED).fill_null(False).last().alias(_SENT + DEACTIVATED),
@@ -267,7 +265,7 @@ def _is_clearable(leaf: Leaf) -> bool:
 
 
 def _is_sent(leaf: Leaf) -> pl.Expr:
-    return pl.col(f"_c{leaf.index // WORD_BITS}") & pl.lit(1 << leaf.index % WORD_BITS, dtype=pl.UInt64) != 0
+    return leaf_set.has_leaf(leaf_set.TO_SEND, leaf.index)
 
 
 def _irreversible_entry(field: str, reason: str, rows: pl.DataFrame) -> dict[str, Any]:

@@ -9,13 +9,17 @@ import polars as pl
 from etl.model.columns import ITEM
 from etl.plan.batches.packing import Packing
 
-#: Columns of a batch's frame: how many values the record is sent with, and how many of them have changed.
-VALUE_COUNT, CHANGED_COUNT = "_values", "_changed"
+#: Columns of a batch's frame: the number of values that the record is sent with, how many of them have changed, and the
+#: number of the record's set of changed leaves.
+VALUE_COUNT, CHANGED_COUNT, LEAF_SET = "_values", "_changed", "_leaf_set"
+
+#: Column of a numbered frame: the number of the row's item.
+ITEM_NUMBER = "_item_number"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one request may hold and one minute may carry."""
+    """Limits of one request and of one minute."""
 
     max_records: int = 1000
     requests_per_minute: int = 60
@@ -24,31 +28,31 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that travel under one header; `frame` may still be cut for size."""
+    """Records that share a header; the encoder may still split the frame to keep a request within its size limit."""
 
     wave: int
     bits: int
     frame: pl.DataFrame
     records: int  #: array elements
-    change_set_count: int  #: distinct change sets that were put together to save requests
-    full_file: bool = False  #: must not be cut: a FullFile scope
+    change_set_count: int  #: distinct sets of changed leaves that were merged to save requests
+    full_file: bool = False  #: a FullFile scope, which must not be split
 
 
 def halve_batch(batch: Batch) -> tuple[Batch, Batch]:
-    """A batch cut in two between array elements."""
-    numbered = batch.frame.with_columns(_number_items(batch.frame))
+    """Split a batch in two between array elements."""
+    numbered = number_items(batch.frame)
     middle = batch.records // 2
-    first = numbered.filter(pl.col("_i") < middle).drop("_i")
-    rest = numbered.filter(pl.col("_i") >= middle).drop("_i")
+    first = numbered.filter(pl.col(ITEM_NUMBER) < middle).drop(ITEM_NUMBER)
+    rest = numbered.filter(pl.col(ITEM_NUMBER) >= middle).drop(ITEM_NUMBER)
     return replace(batch, frame=first, records=middle), replace(batch, frame=rest, records=batch.records - middle)
 
 
 def delay_batch(batch: Batch, waves: int) -> Batch:
-    """The same, so many waves later."""
+    """Return the batch, so many waves later."""
     return replace(batch, wave=batch.wave + waves)
 
 
-def _number_items(frame: pl.DataFrame) -> pl.Series:
-    """Number of each row's item, in the order in which items appear."""
-    order = frame.select(ITEM).unique(maintain_order=True).with_row_index("_i").cast({"_i": pl.Int64})
-    return frame.select(ITEM).join(order, on=ITEM, how="left", maintain_order="left")["_i"]
+def number_items(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add ITEM_NUMBER: items are numbered from 0 in the order in which they appear."""
+    order = frame.select(ITEM).unique(maintain_order=True).with_row_index(ITEM_NUMBER).cast({ITEM_NUMBER: pl.Int64})
+    return frame.join(order, on=ITEM, how="left", maintain_order="left")

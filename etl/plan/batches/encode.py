@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from etl.mapping.layout import WORD_BITS, Branch, Layout, Leaf, own_set_columns, unpack
+from etl.mapping import leaf_set
+from etl.mapping.layout import Branch, Layout, Leaf
 from etl.model.columns import ITEM
 
 #: Behind the name of a field that some elements lack; no name of Connect's has it, see `_strip`.
@@ -177,9 +178,11 @@ class _Selection:
     def __init__(self, frame: pl.DataFrame, bits: int, layout: Layout) -> None:
         self.layout = layout
         self.leaves = {leaf.index for leaf in layout.leaves_in(bits)}
-        self.word_columns = own_set_columns(frame)
-        least = unpack(frame.select(pl.col(self.word_columns).bitwise_and()).row(0)) if self.word_columns else bits
-        self.varying = bits & ~least
+        self.word_columns = leaf_set.own_set_columns(frame)
+        in_all = bits
+        if self.word_columns:
+            in_all = leaf_set.join_words(frame.select(pl.col(self.word_columns).bitwise_and()).row(0))
+        self.varying = bits & ~in_all
 
     def bits_of(self, branch: Branch) -> int:
         """The leaves below a node that go for some rows."""
@@ -196,11 +199,9 @@ class _Selection:
         """The expression for the rows that have some of these leaves, else null."""
         if not self.is_partial(bits):
             return expr
-        masks = (
-            (name, bits >> number * WORD_BITS & (1 << WORD_BITS) - 1) for number, name in enumerate(self.word_columns)
-        )
-        given = [pl.col(name) & pl.lit(mask, dtype=pl.UInt64) != 0 for name, mask in masks if mask]
-        return pl.when(pl.any_horizontal(given)).then(expr)
+        masks = zip(self.word_columns, leaf_set.split_words(bits, len(self.word_columns)), strict=True)
+        is_selected = [pl.col(name) & pl.lit(mask, dtype=pl.UInt64) != 0 for name, mask in masks if mask]
+        return pl.when(pl.any_horizontal(is_selected)).then(expr)
 
     def optional_places(self, branches: Iterable[Branch]) -> set[str]:
         """Places that some rows have and others lack; an element of a list is left out as such."""

@@ -2,81 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import polars as pl
 
 from etl.errors import InvalidFileError
-from etl.mapping.layout import WORD_BITS, Layout, unpack
+from etl.mapping import leaf_set
+from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import flag_closure
 from etl.plan.batches.batch import Batch, BatchLimits
 from etl.plan.changes.diff import ChangeSet
 
+#: Prefix of word columns: the leaves that FullFile batches carry.
+COVERED = "_covered"
+
 
 def make_scope_batches(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> tuple[list[Batch], ChangeSet]:
-    """For FullFile=true: each scope whole under one header of what all its records have, and what remains to send.
+    """Return FullFile=true batches of whole scopes, and the changes that these do not carry.
 
-    Scopes share a request while there is room; a scope that has none alone is left whole, for the caller to refuse.
+    The header of a scope names the leaves that all its records have. Scopes share a request while there is room; a
+    scope that is too large alone stays whole, and the caller rejects it.
     """
     names = scope_columns(layout)
-    send = [f"_c{word}" for word in range(changes.word_count)]
-    able = [f"_v{word}" for word in range(changes.word_count)]
-    frame = changes.frame
-    parts = frame.partition_by(names, maintain_order=True) if names else [frame]
-    made: dict[int, list[pl.DataFrame]] = {}
-    for part in parts:
-        if part.is_empty():
-            continue
-        common = unpack(part.select(pl.col(name).bitwise_and() for name in able).row(0))
-        wanted = unpack(part.select(pl.col(name).bitwise_or() for name in send).row(0))
-        if layout.deactivation_leaf is not None:
-            wanted |= 1 << layout.deactivation_leaf.index
-        bits = flag_closure.closure(wanted, common, layout)
-        if bits is None:
-            bits = flag_closure.closure(layout.always_sent, common, layout) or layout.always_sent
-        made.setdefault(bits, []).append(part)
-    batches: list[Batch] = []
-    for bits, group in made.items():
-        room: list[pl.DataFrame] = []
-        count = 0
-        for part in group:
-            items = part[ITEM].n_unique()
-            if room and count + items > limits.max_records:
-                batches.append(Batch(0, bits, pl.concat(room), count, 1, full_file=True))
-                room, count = [], 0
-            room.append(part)
-            count += items
-        batches.append(Batch(0, bits, pl.concat(room), count, 1, full_file=True))
-    if not batches:
-        return [], changes
-    done = pl.concat([b.frame.select(KEY).with_columns(_word_columns(b.bits, changes.word_count)) for b in batches])
-    rest = frame.join(done, on=KEY, how="left", maintain_order="left").with_columns(
-        (pl.col(f"_c{word}") & ~pl.col(f"_d{word}")).alias(f"_c{word}") for word in range(changes.word_count)
+    scopes = changes.frame.partition_by(names, maintain_order=True) if names else [changes.frame]
+    scopes_by_set: dict[int, list[pl.DataFrame]] = {}
+    for scope in scopes:
+        if not scope.is_empty():
+            scopes_by_set.setdefault(_scope_leaves(scope, changes.word_count, layout), []).append(scope)
+    batches = [
+        Batch(0, bits, frame, frame[ITEM].n_unique(), 1, full_file=True)
+        for bits, same_set in scopes_by_set.items()
+        for frame in _fill_requests(same_set, limits.max_records)
+    ]
+    return batches, _remaining_changes(changes, batches) if batches else changes
+
+
+def _scope_leaves(scope: pl.DataFrame, word_count: int, layout: Layout) -> int:
+    """Return the leaves that all records of a scope are sent with."""
+    to_send, sendable = (leaf_set.word_columns(kind, word_count) for kind in (leaf_set.TO_SEND, leaf_set.SENDABLE))
+    common = leaf_set.join_words(scope.select(pl.col(name).bitwise_and() for name in sendable).row(0))
+    wanted = leaf_set.join_words(scope.select(pl.col(name).bitwise_or() for name in to_send).row(0))
+    if layout.deactivation_leaf is not None:
+        wanted |= 1 << layout.deactivation_leaf.index
+    bits = flag_closure.closure(wanted, common, layout)
+    if bits is None:
+        bits = flag_closure.closure(layout.always_sent, common, layout) or layout.always_sent
+    return bits
+
+
+def _fill_requests(scopes: list[pl.DataFrame], max_records: int) -> Iterator[pl.DataFrame]:
+    """Join scopes, in order, while they hold no more items than a request may."""
+    pending: list[pl.DataFrame] = []
+    item_count = 0
+    for scope in scopes:
+        items = scope[ITEM].n_unique()
+        if pending and item_count + items > max_records:
+            yield pl.concat(pending)
+            pending, item_count = [], 0
+        pending.append(scope)
+        item_count += items
+    yield pl.concat(pending)
+
+
+def _remaining_changes(changes: ChangeSet, batches: list[Batch]) -> ChangeSet:
+    """Return the changes without the leaves that the batches carry."""
+    to_send, covered = (leaf_set.word_columns(kind, changes.word_count) for kind in (leaf_set.TO_SEND, COVERED))
+    carried = pl.concat(
+        batch.frame.select(
+            KEY,
+            *(
+                pl.lit(word, dtype=pl.UInt64).alias(name)
+                for name, word in zip(covered, leaf_set.split_words(batch.bits, changes.word_count), strict=True)
+            ),
+        )
+        for batch in batches
     )
-    left = rest.filter(pl.any_horizontal(pl.col(name) != 0 for name in send)).select(frame.columns)
-    return batches, replace(changes, frame=left)
+    frame = changes.frame.join(carried, on=KEY, how="left", maintain_order="left").with_columns(
+        (pl.col(name) & ~pl.col(covered_name)).alias(name) for name, covered_name in zip(to_send, covered, strict=True)
+    )
+    left = frame.filter(pl.any_horizontal(pl.col(name) != 0 for name in to_send)).select(changes.frame.columns)
+    return replace(changes, frame=left)
 
 
 def scope_columns(layout: Layout) -> list[str]:
-    """Columns whose values name the scope of a FullFile request; none where everything is one scope."""
+    """Return the columns whose values name the scope of a FullFile request; none where everything is one scope."""
     full_file = layout.operation.full_file
     fields = full_file.scope if full_file.split == "scope" else ()
     return [layout.by_path[path].name for path in fields or ()]
 
 
-def _word_columns(bits: int, word_count: int) -> list[pl.Expr]:
-    return [
-        pl.lit(bits >> word * WORD_BITS & (1 << WORD_BITS) - 1, dtype=pl.UInt64).alias(f"_d{word}")
-        for word in range(word_count)
-    ]
-
-
 def can_use_full_file(mapping: Mapping) -> bool:
-    """Whether `FullFile=true` may be used: the operation has it, the file is whole, and its scope is clear.
+    """Return whether `FullFile=true` may be used: the operation has it, the file is full, and its scope is clear.
 
-    Where the scope is not stated, or is the whole catalogue, the mapping's author has to say that it is meant.
+    Where the scope is not stated, or is the whole catalogue, the mapping must allow it with `destructive`.
     """
     full_file = mapping.operation.full_file
     if not full_file.is_supported or mapping.source.content != "full":
@@ -87,7 +108,7 @@ def can_use_full_file(mapping: Mapping) -> bool:
 def scope_too_large_error(
     mapping: Mapping, records: int, size: int, max_records: int, max_bytes: int
 ) -> InvalidFileError:
-    """A FullFile scope that one request does not hold; cut in two, each half would retire the other's rows."""
+    """Return the error for a FullFile scope that exceeds one request: each of two halves would retire the other."""
     what = f"{records} records" + (f" in {size} bytes" if size else "")
     return InvalidFileError(
         "full-scope-too-large",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from etl.mapping.layout import WORD_BITS, Layout, Leaf
+from etl.mapping import leaf_set
+from etl.mapping.layout import Layout, Leaf
 from etl.model.columns import _ACCEPTED_SUFFIX, DEACTIVATED, ITEM, KEY, NEW, OWNED_ELSEWHERE, PARTIAL, ROW
 from etl.model.tables import Records
 from etl.plan.changes import replaced_lists
@@ -24,7 +25,7 @@ class ChangeSet:
     """`frame` holds only records with something to send: KEY, ITEM, ROW, NEW, GONE, leaves, and the words."""
 
     frame: pl.DataFrame
-    word_count: int  #: number of word columns `_c0…` (to send) and `_v0…` (could be sent)
+    word_count: int  #: number of word columns of each kind (`leaf_set.TO_SEND`, `leaf_set.SENDABLE`)
     unchanged: int
     new: int
     changed: int
@@ -77,15 +78,15 @@ def compare(
         content = [can[other.index] for other in layout.leaves if other.is_content_of(leaf)]
         useful = pl.any_horizontal(content) if leaf.identifier and not leaf.key and content else pl.lit(True)
         send[leaf.index] = can[leaf.index] & useful & (pl.col(NEW) | differs)
-    count = max(1, -(-len(layout.leaves) // WORD_BITS))
+    count = leaf_set.count_words(len(layout.leaves))
     joined = joined.with_columns(
-        *(_pack_word(send, word).alias(f"_c{word}") for word in range(count)),
-        *(_pack_word(can, word).alias(f"_v{word}") for word in range(count)),
+        *leaf_set.pack_conditions(leaf_set.TO_SEND, send, count),
+        *leaf_set.pack_conditions(leaf_set.SENDABLE, can, count),
     )
-    touched = pl.any_horizontal(pl.col(f"_c{word}") != 0 for word in range(count))
+    touched = pl.any_horizontal(pl.col(name) != 0 for name in leaf_set.word_columns(leaf_set.TO_SEND, count))
     changed = joined.filter(touched).with_columns(pl.lit(False).alias(DEACTIVATED))
     cleared = _count_cleared(changed, layout)
-    words = [f"_{kind}{word}" for kind in "cv" for word in range(count)]
+    words = [name for kind in (leaf_set.TO_SEND, leaf_set.SENDABLE) for name in leaf_set.word_columns(kind, count)]
     keep = [*frame.columns, NEW, DEACTIVATED, *words]
     parts = [changed.select(keep)]
     gone = 0
@@ -117,15 +118,6 @@ def _has_accepted_leaf(leaf: Leaf, accepted_records: pl.DataFrame) -> bool:
 
 def _differs(leaf: Leaf) -> pl.Expr:
     return leaf_value(leaf).ne_missing(leaf_value(leaf, _ACCEPTED_SUFFIX))
-
-
-def _pack_word(conditions: dict[int, pl.Expr], word: int) -> pl.Expr:
-    bits = [
-        pl.when(condition).then(pl.lit(1 << index % WORD_BITS, dtype=pl.UInt64)).otherwise(pl.lit(0, dtype=pl.UInt64))
-        for index, condition in conditions.items()
-        if index // WORD_BITS == word
-    ]
-    return pl.sum_horizontal(bits) if bits else pl.lit(0, dtype=pl.UInt64)
 
 
 def _activate_reappeared(joined: pl.DataFrame, layout: Layout) -> pl.DataFrame:
@@ -181,8 +173,8 @@ def _deactivation_rows(
             columns.append(pl.col(name).cast(kind, strict=False))
     made = missing_records.select(*columns, pl.lit(False).alias(NEW), pl.lit(True).alias(DEACTIVATED))
     return made.with_columns(
-        *(_pack_word(bit, word).alias(f"_c{word}") for word in range(word_count)),
-        *(_pack_word(always, word).alias(f"_v{word}") for word in range(word_count)),
+        *leaf_set.pack_conditions(leaf_set.TO_SEND, bit, word_count),
+        *leaf_set.pack_conditions(leaf_set.SENDABLE, always, word_count),
     )
 
 
@@ -197,6 +189,5 @@ def _count_cleared(changed: pl.DataFrame, layout: Layout) -> int:
     conditions = []
     for leaf in layout.leaves:
         if leaf.value.empty == "clear":
-            lit = pl.col(f"_c{leaf.index // WORD_BITS}") & pl.lit(1 << leaf.index % WORD_BITS, dtype=pl.UInt64)
-            conditions.append((lit != 0) & pl.col(leaf.column).is_null())
+            conditions.append(leaf_set.has_leaf(leaf_set.TO_SEND, leaf.index) & pl.col(leaf.column).is_null())
     return _count_true(changed, conditions)

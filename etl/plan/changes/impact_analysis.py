@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from etl.mapping.layout import WORD_BITS, Layout, Leaf
+from etl.mapping import leaf_set
+from etl.mapping.layout import Layout, Leaf
 from etl.model.columns import DEACTIVATED, INTERNAL, KEY
 from etl.model.keys import KEY_SEPARATOR, display_key
 from etl.plan.changes.diff import ChangeSet
@@ -132,7 +133,7 @@ def _list_parts(frame: pl.DataFrame, layout: Layout) -> Iterator[_Part]:
 def _explode_elements(frame: pl.DataFrame, column: str, identifiers: list[Leaf], content: list[Leaf]) -> pl.DataFrame:
     """One row for each element that is sent, beside the one with the same codes that Norce has."""
     told = [f"{_RECORD_KEY}{number}" for number in range(len(identifiers))]
-    words = [name for name in frame.columns if name.startswith("_c")]
+    words = [name for name in frame.columns if name.startswith(leaf_set.TO_SEND)]
     shown = pl.concat_str(
         [pl.col(KEY), *(pl.col(name).cast(pl.String) for name in told)], separator=KEY_SEPARATOR, ignore_nulls=True
     )
@@ -160,7 +161,7 @@ def _element_field(frame: pl.DataFrame, column: str, leaf: Leaf) -> pl.Expr:
 
 
 def _is_sent(leaf: Leaf) -> pl.Expr:
-    return pl.col(f"_c{leaf.index // WORD_BITS}") & pl.lit(1 << leaf.index % WORD_BITS, dtype=pl.UInt64) != 0
+    return leaf_set.has_leaf(leaf_set.TO_SEND, leaf.index)
 
 
 def _is_changed(leaf: Leaf) -> pl.Expr:

@@ -15,7 +15,8 @@ from pathlib import Path
 import polars as pl
 
 from etl import filesystem
-from etl.mapping.layout import WORD_BITS, Layout, own_set_columns, unpack
+from etl.mapping import leaf_set
+from etl.mapping.layout import Layout
 from etl.model import columns, schemas
 from etl.model.columns import DEACTIVATED, INTERNAL, ITEM, KEY, ORIGIN, PARTIAL, ROW
 from etl.model.runs import AcceptedRange, Overlay, Run
@@ -45,16 +46,14 @@ def build_sent_records(
     `retired` are records that the request switches off by leaving them out (FullFile=true).
     """
     names = data_columns(layout)
-    words = range(-(-len(names) // WORD_BITS) or 1)
-    own = own_set_columns(frame)
+    word_count = leaf_set.count_words(len(names))
+    own = leaf_set.own_set_columns(frame)
     sets = frame.select(own).unique(maintain_order=True) if own else pl.DataFrame({"_": [0]})
-    masks = [_column_masks(layout, names, unpack(row) if own else bits) for row in sets.iter_rows()]
+    masks = [_column_masks(layout, names, leaf_set.join_words(row) if own else bits) for row in sets.iter_rows()]
     known = sets.with_columns(
-        pl.Series(
-            f"{kind}{word}", [mask[place] >> word * WORD_BITS & (1 << WORD_BITS) - 1 for mask in masks], dtype=pl.UInt64
-        )
+        pl.Series(name, [leaf_set.split_words(mask[place], word_count)[word] for mask in masks], dtype=pl.UInt64)
         for place, kind in enumerate(("_m", "_g"))
-        for word in words
+        for word, name in enumerate(leaf_set.word_columns(kind, word_count))
     )
     order = frame.select(ITEM).unique(maintain_order=True).with_row_index(RECORD_INDEX).cast({RECORD_INDEX: pl.Int64})
     rows = frame.join(order, on=ITEM, how="left", maintain_order="left")
@@ -63,7 +62,7 @@ def build_sent_records(
     )
 
     def going(place: int) -> pl.Expr:
-        return pl.col(f"_g{place // WORD_BITS}") & pl.lit(1 << place % WORD_BITS, dtype=pl.UInt64) != 0
+        return leaf_set.has_leaf("_g", place)
 
     rows = rows.select(
         KEY,
@@ -74,7 +73,7 @@ def build_sent_records(
         pl.lit(chunk_number, dtype=pl.Int64).alias(CHUNK),
         RECORD_INDEX,
         pl.lit(False).alias(OMITTED),
-        *(pl.col(f"_m{word}") for word in words),
+        *leaf_set.word_columns("_m", word_count),
         *(pl.when(going(place)).then(pl.col(name)).alias(name) for place, name in enumerate(names)),
     )
     if retired is None or retired.is_empty():
@@ -86,7 +85,7 @@ def build_sent_records(
         pl.lit(chunk_number, dtype=pl.Int64).alias(CHUNK),
         pl.lit(0, dtype=pl.Int64).alias(RECORD_INDEX),
         pl.lit(True).alias(OMITTED),
-        *(pl.lit(0, dtype=pl.UInt64).alias(f"_m{word}") for word in words),
+        *(pl.lit(0, dtype=pl.UInt64).alias(name) for name in leaf_set.word_columns("_m", word_count)),
     )
     return pl.concat([rows, off], how="diagonal")
 
@@ -245,15 +244,13 @@ def _overlay_as_base(overlay_rows: pl.DataFrame) -> pl.LazyFrame:
 
 def _overlay_columns(overlay_rows: pl.DataFrame) -> tuple[list[str], list[str], Callable[[str], pl.Expr]]:
     """Of what was sent: the data columns, those of bits, and whether a row says something of a data column."""
-    masks = [
-        f"_m{word}" for word in range(sum(name[:2] == "_m" and name[2:].isdigit() for name in overlay_rows.columns))
-    ]
+    count = sum(name[:2] == "_m" and name[2:].isdigit() for name in overlay_rows.columns)
+    masks = leaf_set.word_columns("_m", count)
     names = [name for name in overlay_rows.columns if name not in _SYSTEM_COLUMNS and name not in masks]
     places = {name: place for place, name in enumerate(names)}
 
     def went(name: str) -> pl.Expr:
-        word, bit = divmod(places[name], WORD_BITS)
-        return pl.col(f"_m{word}") & pl.lit(1 << bit, dtype=pl.UInt64) != 0
+        return leaf_set.has_leaf("_m", places[name])
 
     return names, masks, went
 

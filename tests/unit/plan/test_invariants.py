@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.mapping.layout import WORD_BITS, own_set_columns, unpack
+from etl.mapping.leaf_set import WORD_BITS, join_words, own_set_columns
 from etl.model.columns import ITEM, KEY
 from etl.model.tables import Table
 from etl.plan.batches import encode, flag_closure
@@ -117,7 +117,7 @@ def own_sets(request: Request) -> list[tuple[str, int]]:
     """Each key of a request with the set of leaves that it is sent with."""
     words = own_set_columns(request.frame)
     rows = request.frame.select(KEY, *words).iter_rows()
-    return [(key, unpack(tuple(row)) if words else request.bits) for key, *row in rows]
+    return [(key, join_words(tuple(row)) if words else request.bits) for key, *row in rows]
 
 
 @each_operation

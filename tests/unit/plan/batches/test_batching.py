@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from etl.mapping.layout import Layout, unpack
+from etl.mapping.layout import Layout
 from etl.mapping.layout_builder import build_layout as build
+from etl.mapping.leaf_set import join_words
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import batching, full_file
@@ -199,9 +200,9 @@ def test_delayed_batches_come_so_many_waves_later() -> None:
 
 def test_words_are_one_set() -> None:
     """The second word's bits come after the 62 of the first."""
-    assert unpack((5, 0)) == 5
-    assert unpack((1, 2)) == 1 | 2 << 62
-    assert unpack(()) == 0
+    assert join_words((5, 0)) == 5
+    assert join_words((1, 2)) == 1 | 2 << 62
+    assert join_words(()) == 0
 
 
 def test_a_scope_travels_whole_and_scopes_share_a_request_while_there_is_room() -> None:
@@ -235,7 +236,7 @@ def test_a_scopes_header_names_what_all_its_records_have() -> None:
     assert "PriceSale" in lit
     assert "CostPurchase" not in lit
     assert [key.split("\x1f")[0] for key in rest.frame[KEY]] == ["A"]
-    left = {leaf.name for leaf in layout.leaves_in(unpack((rest.frame["_c0"][0],)))}
+    left = {leaf.name for leaf in layout.leaves_in(join_words((rest.frame["_c0"][0],)))}
     assert "CostPurchase" in left
     assert "PriceSale" not in left
     assert rest.word_count == found.word_count

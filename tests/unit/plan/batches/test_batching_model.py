@@ -10,10 +10,11 @@ from operator import and_, or_
 import polars as pl
 import pytest
 
-from etl.mapping.layout import Layout, own_set_columns, unpack
+from etl.mapping.layout import Layout
+from etl.mapping.leaf_set import join_words, own_set_columns
 from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching, flag_closure
-from etl.plan.batches.batch import VALUE_COUNT, Batch, BatchLimits
+from etl.plan.batches.batch import LEAF_SET, VALUE_COUNT, Batch, BatchLimits
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, records, table
@@ -40,7 +41,7 @@ def wanted(changes: ChangeSet, layout: Layout) -> dict[str, tuple[int, ...] | No
     all of them can."""
     rows = list(changes.frame.iter_rows(named=True))
     bits = {
-        kind: {row[KEY]: unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count))) for row in rows}
+        kind: {row[KEY]: join_words(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count))) for row in rows}
         for kind in "cv"
     }
     items: dict[str, list[str]] = defaultdict(list)
@@ -61,8 +62,8 @@ def going(batches: list[Batch]) -> dict[str, list[Going]]:
     found: dict[str, list[Going]] = defaultdict(list)
     for batch in batches:
         words = own_set_columns(batch.frame)
-        for key, number, *own in batch.frame.select(KEY, "_s", *words).iter_rows():
-            found[key].append(Going(batch.wave, unpack(tuple(own)), number))
+        for key, number, *own in batch.frame.select(KEY, LEAF_SET, *words).iter_rows():
+            found[key].append(Going(batch.wave, join_words(tuple(own)), number))
     return {key: sorted(its, key=lambda one: one.wave) for key, its in found.items()}
 
 
@@ -72,7 +73,7 @@ def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch
     batches, unable = batching.make_batches(changes, layout, limits)
     sets, went = wanted(changes, layout), going(batches)
     able = {
-        row[KEY]: unpack(tuple(row[f"_v{word}"] for word in range(changes.word_count)))
+        row[KEY]: join_words(tuple(row[f"_v{word}"] for word in range(changes.word_count)))
         for row in changes.frame.iter_rows(named=True)
     }
     assert unable[KEY].to_list() == [key for key, its in sets.items() if its is None]
@@ -96,7 +97,7 @@ def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch
     merged: dict[object, set[tuple[int, int]]] = defaultdict(set)
     for batch in batches:
         frame = batch.frame
-        own = [unpack(tuple(row)) for row in frame.select(own_set_columns(frame)).iter_rows()]
+        own = [join_words(tuple(row)) for row in frame.select(own_set_columns(frame)).iter_rows()]
         assert {(layout.active_flags(bits), bits & layout.uniform_leaves) for bits in own} == {
             (layout.active_flags(batch.bits), batch.bits & layout.uniform_leaves)
         }
@@ -107,7 +108,7 @@ def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch
         assert not batch.full_file
         places = [file[key] for key in frame[KEY]]
         assert places == sorted(places) or layout.unit_list
-        merged[header(batch)] |= set(zip(frame["_s"], own, strict=True))
+        merged[header(batch)] |= set(zip(frame[LEAF_SET], own, strict=True))
     assert all(batch.change_set_count == len(merged[header(batch)]) for batch in batches)
     return batches
 

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import Layout, own_set_columns, unpack
+from etl.mapping.layout import Layout
+from etl.mapping.leaf_set import join_words, own_set_columns
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
 from etl.plan.batches import batching, full_file
@@ -89,7 +90,7 @@ def lit(batch: Batch, layout: Layout) -> set[str]:
 def own(batches: list[Batch]) -> list[int]:
     """Of every record the set of leaves that it is sent with."""
     frames = (batch.frame.select(own_set_columns(batch.frame)) for batch in batches)
-    return [unpack(row) for frame in frames for row in frame.iter_rows()]
+    return [join_words(row) for frame in frames for row in frame.iter_rows()]
 
 
 HEAD = "part,list,price,cost,on\n"
@@ -133,7 +134,7 @@ def test_a_scope_whose_texts_contradict_each_other_goes_by_its_keys() -> None:
     assert full_file.scope_columns(layout) == []
     (batch,), rest = full_file.make_scope_batches(found, layout, WIDE)
     assert lit(batch, layout) == {"PartNo", "RelatedPartNo", "RelationTypeCode"}
-    left = [{leaf.name for leaf in layout.leaves_in(unpack((bits,)))} for bits in rest.frame["_c0"]]
+    left = [{leaf.name for leaf in layout.leaves_in(join_words((bits,)))} for bits in rest.frame["_c0"]]
     assert left == [{"Cultures[sv-SE].Name", "Cultures[en-GB].Description"}] * 2
 
 
@@ -152,7 +153,7 @@ def test_a_scope_of_many_fields_leaves_nothing_of_them_behind() -> None:
     assert {f"Cultures[{name}].Name" for name in names[:-1]} <= lit(batch, layout)
     (row,) = rest.frame.iter_rows(named=True)
     assert row[KEY].startswith("1")
-    left = {leaf.name for leaf in layout.leaves_in(unpack((row["_c0"], row["_c1"])))}
+    left = {leaf.name for leaf in layout.leaves_in(join_words((row["_c0"], row["_c1"])))}
     assert left == {"Cultures[c39].Name"}
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import WORD_BITS, Layout
+from etl.mapping.layout import Layout
+from etl.mapping.leaf_set import WORD_BITS
 from etl.mapping.model import Mapping
 from etl.model import columns
 from etl.model.columns import ITEM, KEY, ROW

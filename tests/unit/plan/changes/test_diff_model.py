@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl.mapping.layout import WORD_BITS, Layout, unpack
+from etl.mapping.layout import Layout
+from etl.mapping.leaf_set import WORD_BITS, join_words
 from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, OWNED_ELSEWHERE, ROW
 from etl.model.tables import Records
 from etl.plan.changes import absence, diff
@@ -30,7 +31,7 @@ def assert_same(changes: ChangeSet, told: Told, layout: Layout) -> None:
     for row in rows:
         expected = told.changes[row[KEY]]
         for kind, leaves in (("c", expected.send), ("v", expected.able)):
-            bits = unpack(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count)))
+            bits = join_words(tuple(row[f"_{kind}{word}"] for word in range(changes.word_count)))
             assert {leaf.name for leaf in layout.leaves_in(bits)} == leaves, row[KEY]
         assert (row[NEW], row[DEACTIVATED]) == (expected.new, expected.gone)
         assert (row[ROW] is None) == expected.gone
