@@ -186,8 +186,9 @@ def _count_true(frame: pl.DataFrame | pl.LazyFrame, conditions: list[pl.Expr]) -
 
 
 def _count_cleared(changed: pl.DataFrame, layout: Layout) -> int:
-    conditions = []
-    for leaf in layout.leaves:
-        if leaf.value.empty == "clear":
-            conditions.append(leaf_set.has_leaf(leaf_set.TO_SEND, leaf.index) & pl.col(leaf.column).is_null())
+    conditions = [
+        leaf_set.has_leaf(leaf_set.TO_SEND, leaf.index) & pl.col(leaf.column).is_null()
+        for leaf in layout.leaves
+        if leaf.value.empty == "clear"
+    ]
     return _count_true(changed, conditions)
