@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl import filesystem, formats
 from etl.errors import InvalidFileError
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.plan import build as plan
-from etl.plan import model
+from etl.plan.inputs import PlanInputs
+from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted
 
+if TYPE_CHECKING:
+    import polars as pl
+
 EXPECTED_FILE = "expected.json"
-_LIMITS = model.RequestLimits(account_id=1)
+_ACCOUNT_ID = 1
 
 
 def case_folders(mapping: Mapping) -> list[Path]:
@@ -38,20 +42,25 @@ def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
     earlier = _find_file(case, "accepted")
     try:
         if earlier is not None:
-            made = plan.build_plan(formats.read_table(earlier, mapping.source.dialect), mapping, before, _LIMITS)
+            made = _plan_file(earlier, mapping, before)
             for request in make_requests(made):
                 sent = accepted.build_sent_records(
                     request.frame, request.bits, request.number, made.layout, request.retired_records
                 )
                 before = accepted.overlay_records(before, sent)
-        made = plan.build_plan(formats.read_table(source, mapping.source.dialect), mapping, before, _LIMITS)
+        made = _plan_file(source, mapping, before)
     except InvalidFileError as refused:
         return {"invalid": refused.code}
     rows = made.rejections.frame.select("row", "column", "code").unique(maintain_order=True)
     return {"rejected": rows.to_dicts(), "requests": list(_request_json(made))}
 
 
-def _request_json(plan: model.Plan) -> Iterator[dict[str, Any]]:
+def _plan_file(path: Path, mapping: Mapping, accepted_records: pl.LazyFrame) -> Plan:
+    table = formats.read_table(path, mapping.source.dialect)
+    return plan.build_plan(table, mapping, PlanInputs(accepted_records, _ACCOUNT_ID))
+
+
+def _request_json(plan: Plan) -> Iterator[dict[str, Any]]:
     for request in make_requests(plan):
         yield {"flags": _flag_names(plan.layout, request.header), "records": json.loads(request.payload)}
 

@@ -20,6 +20,7 @@ from etl.mapping.model import Mapping
 from etl.plan import build as plan
 from etl.plan.batches import batching
 from etl.plan.changes import impact
+from etl.plan.inputs import PlanInputs
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.report import rejections, run_report
@@ -58,22 +59,22 @@ def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: b
 
 def _plan_file(settings: Settings, file: Path, mapping: Mapping) -> Plan:
     state = settings.paths.state
-    terms = plan_inputs.make_request_limits(settings, app.account_id(settings))
+    account_id, limits = app.account_id(settings), plan_inputs.make_request_limits(settings)
     with formats.open_table(file, mapping.source.dialect) as reading, thread_pool.thread_pool() as start:
         if not (state / "ledger.sqlite").exists():
-            return plan.build_plan(reading, mapping, accepted.scan(state, mapping.feed, None, ()), terms, submit=start)
+            inputs = PlanInputs(accepted.scan(state, mapping.feed, None, ()), account_id, limits)
+            return plan.build_plan(reading, mapping, inputs, submit=start)
         with Ledger.open_read_only(state) as ledger:
-            return plan.build_plan(
-                reading,
-                mapping,
+            inputs = PlanInputs(
                 compaction.scan_accepted(ledger, state, mapping.feed),
-                terms,
+                account_id,
+                limits,
                 reference_values=plan_inputs.load_reference_values(ledger, state, mapping),
                 previous_file=plan_inputs.load_previous_file(ledger, mapping, file),
                 pending_records=plan_inputs.load_pending_records(ledger, state, mapping),
                 owner_records=plan_inputs.load_owner_records(ledger, state, mapping),
-                submit=start,
             )
+            return plan.build_plan(reading, mapping, inputs, submit=start)
 
 
 def plan_json(plan: Plan, file_name: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ The same table, mapping, accepted state and limits give the same requests, byte 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -21,11 +21,11 @@ from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Reading, Records, Rejections, Table
 from etl.parallel import Submit, run_inline
 from etl.plan.batches import batching
-from etl.plan.batches.batch import Batch, BatchLimits, delay_batch
+from etl.plan.batches.batch import Batch, delay_batch
 from etl.plan.batches.full_file import can_use_full_file, make_scope_batches, scope_columns, scope_too_large_error
 from etl.plan.changes import absence, diff, impact_analysis, ownership, pending, selection
-from etl.plan.changes.previous_file import PreviousFile
-from etl.plan.model import Plan, RequestLimits
+from etl.plan.inputs import PlanInputs, SendMode
+from etl.plan.model import Plan
 from etl.plan.rows import transform, validate
 from etl.plan.rows.read_records import ReadResult, read_records
 from etl.report import rejections
@@ -34,38 +34,28 @@ from etl.report import rejections
 def build_plan(
     reading: Reading,
     mapping: Mapping,
-    accepted_records: pl.DataFrame | pl.LazyFrame,
-    request_limits: RequestLimits,
-    *,
-    send_all: bool = False,
-    reference_values: Map[str, pl.Series] | None = None,
-    previous_file: PreviousFile | None = None,
-    sibling_feeds: Map[str, pl.DataFrame] | None = None,
-    pending_records: pl.DataFrame | None = None,
-    selected_keys: Collection[str] = (),
-    owner_records: Map[str, pl.DataFrame] | None = None,
+    inputs: PlanInputs,
+    mode: SendMode = SendMode.CHANGED,
     submit: Submit = run_inline,
 ) -> Plan:
-    """The plan of a file.
+    """Build the plan of a file; FullFile=true is used for SendMode.ALL where it may be.
 
-    `only`: the part numbers (or other keys) whose records are sent, whatever was accepted, and no others.
-    `known`: for each field with a reference the values that are accepted there. `foreign`: what other feeds of the
-    same import have had accepted. `pending`: what earlier files of changes said and Norce has not taken yet.
-    `owned`: what the feeds that this one yields to have had accepted.
-    `start`: how work on pieces of the file is begun (`etl.thread_pool`); the plan does not depend on it.
-    Raises FileRefused for a file that lacks columns, or a scope that no request holds.
+    `submit` says how work on pieces of the file is begun (`etl.thread_pool`); the plan does not depend on it.
+    Raises InvalidFileError for a file that lacks columns, or a scope that no request holds.
     """
-    everything = send_all or bool(selected_keys)
+    accepted_records, pending_records = inputs.accepted_records, inputs.pending_records
+    reference_values, selected_keys = inputs.reference_values, inputs.selected_keys
+    everything = mode.sends_unchanged
     columns = validate.resolve_columns(reading.columns, mapping)
     layout = layout_builder.build_layout(mapping, columns.used)
-    waits = _blocked_condition(reference_values or {})
+    waits = _blocked_condition(reference_values)
     owed = pending_records[KEY] if pending_records is not None else pl.Series(dtype=pl.String)
     sifted = read_records(
         reading,
         columns,
         mapping,
         layout,
-        accepted_records.lazy(),
+        accepted_records,
         send_all=everything,
         is_blocked=waits,
         pending_keys=owed,
@@ -79,7 +69,7 @@ def build_plan(
     unsure = pl.concat([transform.possible_keys(reading.malformed), sifted.keys_of_rejected_rows, waiting.rename("v")])
     rejected = pl.concat([reading.malformed.frame, sifted.rejection_lines])
     was = sifted.accepted_records
-    if selected_keys:
+    if mode is SendMode.SELECTED:
         records = selection.select_keys(records, selected_keys, mapping.feed)
         was = was.join(records.frame.select(KEY), on=KEY, how="semi", maintain_order="left")
         rejected = rejected.clear()
@@ -88,16 +78,14 @@ def build_plan(
         layout,
         mapping,
         was,
-        request_limits,
+        inputs,
         rejected,
         counts,
         active=sifted.active,
         row_keys=sifted.row_keys,
         send_all=everything,
         keys_of_rejected_rows=unsure,
-        sibling_feeds=sibling_feeds,
-        selection_only=bool(selected_keys),
-        owner_records=owner_records,
+        selection_only=mode is SendMode.SELECTED,
     )
     counts = replace(plan.counts, unchanged=plan.counts.unchanged + sifted.unchanged_rows.len())
     plan = replace(plan, counts=counts, suppressed=plan.suppressed + sifted.suppressed)
@@ -108,7 +96,7 @@ def build_plan(
         plan,
         columns=columns.used,
         unused_columns=columns.unused,
-        previous_file=previous_file,
+        previous_file=inputs.previous_file,
         rejected_cells=spoiled,
         blocked_records=kept,
         flush_first=pending.must_flush_first(sifted.records, pending_records, layout),
@@ -138,20 +126,13 @@ def _split_blocked(records: Records, is_blocked: pl.Expr) -> tuple[Records, pl.D
     return Records(records.frame.filter(~is_blocked), records.row_numbers), records.frame.filter(is_blocked)
 
 
-def build_resend_plan(
-    mapping: Mapping,
-    columns: Sequence[str],
-    accepted_records: pl.DataFrame,
-    request_limits: RequestLimits,
-    pending_records: pl.DataFrame | None = None,
-    selected_keys: Collection[str] = (),
-    owner_records: Map[str, pl.DataFrame] | None = None,
-) -> Plan:
-    """Everything that was accepted, sent again: the full feed of a source that only exports changes.
+def build_resend_plan(mapping: Mapping, columns: Sequence[str], inputs: PlanInputs) -> Plan:
+    """Build the plan that sends what was accepted once more: the full feed of a source that only exports changes.
 
-    `only`: the part numbers (or other keys) that are sent again; what is pending goes along in any case, because it is
+    Where keys are selected, only their records are sent again; what is pending goes along in any case, because it is
     remembered by the newest run alone.
     """
+    accepted_records, pending_records = inputs.accepted_records.collect(), inputs.pending_records
     layout = layout_builder.build_layout(mapping, columns)
     alive = absence.find_missing(Records(accepted_records.clear(), pl.Series(dtype=pl.Int64)), accepted_records)
     names = dict.fromkeys(leaf.column for leaf in layout.leaves)
@@ -163,10 +144,10 @@ def build_resend_plan(
         *((pl.col(name) if name in alive.columns else pl.lit(None, dtype=kinds[name]).alias(name)) for name in names),
     )
     owed = pending_records if pending_records is not None else frame.clear()
-    if selected_keys:
+    if inputs.selected_keys:
         found = selection.select_keys(
             Records(pl.concat([frame.select(KEY), owed.select(KEY)]), pl.Series(dtype=pl.Int64)),
-            selected_keys,
+            inputs.selected_keys,
             mapping.feed,
         )
         frame = frame.join(found.frame, on=KEY, how="semi", maintain_order="left")
@@ -182,12 +163,11 @@ def build_resend_plan(
         layout,
         mapping,
         accepted_records,
-        request_limits,
+        inputs,
         nothing,
         counts,
         active=alive.height,
         send_all=True,
-        owner_records=owner_records,
     )
 
 
@@ -196,7 +176,7 @@ def _assemble_plan(
     layout: Layout,
     mapping: Mapping,
     accepted_records: pl.DataFrame,
-    request_limits: RequestLimits,
+    inputs: PlanInputs,
     rejection_lines: pl.DataFrame,
     counts: Counts,
     *,
@@ -204,14 +184,13 @@ def _assemble_plan(
     send_all: bool,
     row_keys: pl.DataFrame | None = None,
     keys_of_rejected_rows: pl.Series | None = None,
-    sibling_feeds: Map[str, pl.DataFrame] | None = None,
     selection_only: bool = False,
-    owner_records: Map[str, pl.DataFrame] | None = None,
 ) -> Plan:
-    barred = ownership.find_owned_elsewhere(layout, owner_records or {})
+    request_limits = inputs.request_limits
+    barred = ownership.find_owned_elsewhere(layout, inputs.owner_records)
     accepted_records = ownership.select_own_records(accepted_records, records.frame, barred)
     whole = mapping.source.content == "full" and not selection_only
-    sharing = ownership.find_sharing_feeds(records.frame, scope_columns(layout), sibling_feeds or {})
+    sharing = ownership.find_sharing_feeds(records.frame, scope_columns(layout), inputs.sibling_feeds)
     full_file = send_all and not selection_only and can_use_full_file(mapping) and not sharing
     deactivate = whole and mapping.gone == "deactivate" and not full_file
     changes = diff.compare(
@@ -225,7 +204,6 @@ def _assemble_plan(
     )
     absent = absence.find_missing(records, accepted_records)
     left = absence.find_missing(records, accepted_records, layout, keys_of_rejected_rows)
-    limits = BatchLimits(request_limits.max_records, request_limits.requests_per_minute, request_limits.packing)
     off = full_file or (deactivate and layout.deactivation_leaf is not None)
     lost = left if whole else left.clear()
     effect = impact_analysis.analyze_impact(
@@ -242,14 +220,14 @@ def _assemble_plan(
                 where=mapping.feed,
                 hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
             )
-        scopes, changes = make_scope_batches(changes, layout, limits)
+        scopes, changes = make_scope_batches(changes, layout, request_limits)
         for batch in scopes:
             if batch.records > request_limits.max_records:
                 raise scope_too_large_error(
                     mapping, batch.records, 0, request_limits.max_records, request_limits.max_bytes
                 )
         batches.extend(scopes)
-    more, hopeless = batching.make_batches(changes, layout, limits)
+    more, hopeless = batching.make_batches(changes, layout, request_limits)
     batches.extend(_delay_batches(more, 1) if batches else more)
     uneven = batching.reject_inconsistent_lists(hopeless, row_keys)
     found = Rejections(pl.concat([rejection_lines, uneven.frame]).sort("row", maintain_order=True, nulls_last=True))
@@ -265,6 +243,7 @@ def _assemble_plan(
         mapping=mapping,
         layout=layout,
         request_limits=request_limits,
+        account_id=inputs.account_id,
         counts=counts,
         rejections=found,
         batches=tuple(batches),

@@ -12,20 +12,9 @@ from etl.mapping.model import Mapping
 from etl.model.runs import Counts
 from etl.model.tables import Rejections
 from etl.plan.batches.batch import Batch
-from etl.plan.batches.packing import Packing
 from etl.plan.changes import guards, impact
 from etl.plan.changes.previous_file import PreviousFile
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """What a plan depends on besides file, mapping and *accepted*."""
-
-    account_id: int
-    max_records: int = 1000
-    max_bytes: int = 4_000_000
-    requests_per_minute: int = 60
-    packing: Packing = "budget"
+from etl.plan.inputs import RequestLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +24,7 @@ class Plan:
     mapping: Mapping
     layout: Layout
     request_limits: RequestLimits
+    account_id: int
     counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
     rejections: Rejections
     batches: tuple[Batch, ...]

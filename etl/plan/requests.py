@@ -56,7 +56,7 @@ def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
                 header=encode.encode_header(
                     plan.layout,
                     part.bits,
-                    account_id=plan.request_limits.account_id,
+                    account_id=plan.account_id,
                     supplier=plan.mapping.supplier,
                     full_file=part.full_file,
                 ),

@@ -7,7 +7,6 @@ back is named: a field that had no value before and that Connect cannot empty, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,10 +22,11 @@ from etl.model.runs import Counts
 from etl.model.schemas import REJECTION_SCHEMA
 from etl.model.tables import Records, Rejections
 from etl.plan.batches import batching
-from etl.plan.batches.batch import Batch, BatchLimits, delay_batch
+from etl.plan.batches.batch import Batch, delay_batch
 from etl.plan.changes import absence, diff, impact, impact_analysis, ownership
 from etl.plan.changes.diff import ChangeSet
-from etl.plan.model import Plan, RequestLimits
+from etl.plan.inputs import OriginalRun, PlanInputs, RequestLimits
+from etl.plan.model import Plan
 from etl.plan.rows import transform
 
 #: How the names of columns begin that hold no field of the record: key, place, bits of what was sent.
@@ -36,25 +36,16 @@ _INTERNAL_PREFIX = "_"
 _SENT, _WAS_SENT, _PREVIOUS, _CURRENT = f"{INTERNAL}wrote ", f"{INTERNAL}did ", f"{INTERNAL}before ", f"{INTERNAL}now "
 
 
-def build_reverse_plan(
-    mapping: Mapping,
-    columns: Sequence[str],
-    sent_records: pl.DataFrame,
-    previous_records: pl.DataFrame,
-    accepted_records: pl.DataFrame,
-    request_limits: RequestLimits,
-    run_id: str,
-    owner_records: Map[str, pl.DataFrame] | None = None,
-) -> Plan:
-    """`went`: what Norce took of the run, as it was sent; `before`: what it had of those records when the run was
-    planned; `columns`: the source columns that the run used; `owned`: what feeds that this one yields to have had."""
-    layout = layout_builder.build_layout(mapping, columns)
+def build_reverse_plan(mapping: Mapping, original_run: OriginalRun, inputs: PlanInputs) -> Plan:
+    """Build the plan that takes back what Norce accepted of a run, as things stand now."""
+    accepted_records, request_limits = inputs.accepted_records.collect(), inputs.request_limits
+    layout = layout_builder.build_layout(mapping, original_run.columns)
     kinds = {
         name: kind
         for name, kind in transform.empty_records(mapping, layout).schema.items()
         if not name.startswith(_INTERNAL_PREFIX)
     }
-    table = _join_states(sent_records, previous_records, accepted_records, kinds)
+    table = _join_states(original_run.sent_records, original_run.previous_records, accepted_records, kinds)
     fields = [_FieldState(name, kind, layout, table) for name, kind in kinds.items()]
     for field in fields:
         if field.element_place:
@@ -78,7 +69,7 @@ def build_reverse_plan(
         "c"
     ]
     emptied = _with_clearing_fields(layout, [field for field in fields if values.filter(field.sends_null).height])
-    barred = ownership.find_owned_elsewhere(layout, owner_records or {})
+    barred = ownership.find_owned_elsewhere(layout, inputs.owner_records)
     sets = [
         _compare_desired(desired.filter(~clearing), accepted_records, layout, barred),
         _compare_desired(desired.filter(clearing), accepted_records, emptied, barred),
@@ -91,8 +82,7 @@ def build_reverse_plan(
     elif retired.height:
         stuck.append(_irreversible_entry("", "the import cannot switch records off", off.filter(~had)))
     stuck += [found for field in fields if (found := field.find_unsendable(values, sets)) is not None]
-    limits = BatchLimits(request_limits.max_records, request_limits.requests_per_minute, request_limits.packing)
-    batches, uneven = _make_sequential_batches(sets, [layout, emptied, layout, layout], limits)
+    batches, uneven = _make_sequential_batches(sets, [layout, emptied, layout, layout], request_limits)
     if uneven.rows:
         stuck.append(_unsendable_entry(uneven))
     gone = sets[-1].deactivated if layout.deactivation_leaf is not None else 0
@@ -101,6 +91,7 @@ def build_reverse_plan(
         mapping=mapping,
         layout=layout,
         request_limits=request_limits,
+        account_id=inputs.account_id,
         counts=Counts(new=sum(s.new for s in sets), changed=sum(s.changed for s in sets), gone=gone),
         rejections=Rejections(pl.DataFrame(schema=REJECTION_SCHEMA)),
         batches=batches,
@@ -116,9 +107,9 @@ def build_reverse_plan(
         missing_records=retired.clear(),
         suppressed=0,
         cleared=sum(s.cleared for s in sets),
-        columns=tuple(columns),
+        columns=original_run.columns,
         previous_records=accepted_records.join(table.select(KEY), on=KEY, how="semi", maintain_order="left"),
-        undoes=run_id,
+        undoes=original_run.id,
         irreversible=tuple(stuck),
     )
 
@@ -310,7 +301,7 @@ def _no_records(desired: pl.DataFrame) -> Records:
 
 
 def _make_sequential_batches(
-    change_sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: BatchLimits
+    change_sets: Sequence[ChangeSet], layouts: Sequence[Layout], limits: RequestLimits
 ) -> tuple[tuple[Batch, ...], Rejections]:
     """Each change set behind the jobs of the one before it: variants of one product may be in several."""
     batches: list[Batch] = []

@@ -35,6 +35,7 @@ from etl.state.files.archive import archive_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
+    from etl.plan.inputs import PlanInputs
     from etl.plan.model import Plan
 
 
@@ -162,40 +163,45 @@ class RunLifecycle(FollowUps):
     def _build_plan(self, run: Run, mapping: Mapping, submit: Submit) -> Plan:
         from etl import formats
         from etl.plan import build as plan
+        from etl.plan.inputs import SendMode
 
-        terms = self.request_limits(mapping.operation.id)
         if run.kind == "undo":
+            limits = self.request_limits(mapping.operation.id)
             owned = load_owner_records(self._ledger, self._state, mapping)
-            return build_undo_plan(self._ledger, self._state, run, mapping, terms, owned)
-        accepted = compaction.scan_accepted(self._ledger, self._state, run.feed)
-        only = self.intake.resend_keys(run)
+            return build_undo_plan(self._ledger, self._state, run, mapping, limits, self._account_id, owned)
+        inputs = self._load_plan_inputs(run, mapping)
         if run.kind in ("full", "resend") and mapping.source.content == "changes":
             columns = self._read_planned_columns(self._ledger.list_runs(50, run.feed))
-            pending = load_pending_records(self._ledger, self._state, mapping)
-            owned = load_owner_records(self._ledger, self._state, mapping)
-            return plan.build_resend_plan(mapping, columns, accepted.collect(), terms, pending, only, owned)
+            return plan.build_resend_plan(mapping, columns, inputs)
+        mode = SendMode.ALL if run.kind == "full" else SendMode.CHANGED
+        if inputs.selected_keys:
+            mode = SendMode.SELECTED
         with contextlib.ExitStack() as stack:
             if run.claimed is not None:
                 dialect, member = mapping.source.dialect, routing.member_name(run)
                 reading = stack.enter_context(formats.open_table(run.claimed, dialect, member=member))
             else:  # nothing new: what is owed is all there is
                 reading = plan.empty_table(self._read_planned_columns(self._ledger.list_runs(50, run.feed)))
-            return plan.build_plan(
-                reading,
-                mapping,
-                accepted,
-                terms,
-                send_all=run.kind == "full",
-                reference_values=load_reference_values(self._ledger, self._state, mapping),
-                previous_file=None
-                if only or run.claimed is None
-                else plan_inputs.load_previous_file(self._ledger, mapping, run.claimed),
-                sibling_feeds=self._load_foreign_records(mapping, run),
-                pending_records=load_pending_records(self._ledger, self._state, mapping),
-                selected_keys=only,
-                owner_records=load_owner_records(self._ledger, self._state, mapping),
-                submit=submit,
-            )
+            return plan.build_plan(reading, mapping, inputs, mode, submit)
+
+    def _load_plan_inputs(self, run: Run, mapping: Mapping) -> PlanInputs:
+        """Gather what the plan of a file depends on besides it."""
+        from etl.plan.inputs import PlanInputs
+
+        selected_keys = self.intake.resend_keys(run)
+        return PlanInputs(
+            accepted_records=compaction.scan_accepted(self._ledger, self._state, run.feed),
+            account_id=self._account_id,
+            request_limits=self.request_limits(mapping.operation.id),
+            reference_values=load_reference_values(self._ledger, self._state, mapping),
+            previous_file=None
+            if selected_keys or run.claimed is None
+            else plan_inputs.load_previous_file(self._ledger, mapping, run.claimed),
+            sibling_feeds=self._load_foreign_records(mapping, run),
+            pending_records=load_pending_records(self._ledger, self._state, mapping),
+            selected_keys=selected_keys,
+            owner_records=load_owner_records(self._ledger, self._state, mapping),
+        )
 
     def _load_foreign_records(self, mapping: Mapping, run: Run) -> dict[str, Any]:
         """What other feeds of the same import have had accepted; only a full feed needs to know."""
@@ -208,7 +214,7 @@ class RunLifecycle(FollowUps):
 
     def request_limits(self, operation: str) -> Any:
         """What plans depend on besides file, mapping and *accepted*."""
-        return make_request_limits(self._settings, self._account_id, self._ledger.size_limit(operation))
+        return make_request_limits(self._settings, self._ledger.size_limit(operation))
 
     def _read_planned_columns(self, runs: Iterable[Run]) -> list[str]:
         """Source columns of the first of these runs that was planned."""

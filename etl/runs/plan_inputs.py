@@ -14,16 +14,15 @@ from etl.state.files.archive import archived_file
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
-    pass
+    from etl.plan.inputs import RequestLimits
 
 
-def make_request_limits(settings: Settings, account_id: int, size_limit: int | None = None) -> Any:
-    """The plan's terms out of the settings; `too_large` is the largest body worth trying that a 413 has taught."""
-    from etl.plan.model import RequestLimits
+def make_request_limits(settings: Settings, size_limit: int | None = None) -> RequestLimits:
+    """Take the limits of requests from the settings; `size_limit` is the largest body that a 413 left worth trying."""
+    from etl.plan.inputs import RequestLimits
 
     limits = settings.limits
     return RequestLimits(
-        account_id=account_id,
         max_records=limits.max_records,
         max_bytes=min(limits.max_bytes, size_limit or limits.max_bytes),
         requests_per_minute=max(1, int(limits.requests * 60 / limits.per_seconds)),

@@ -23,7 +23,8 @@ from etl.state.ledger.facade import Ledger
 if TYPE_CHECKING:
     import polars as pl
 
-    from etl.plan.model import Plan, RequestLimits
+    from etl.plan.inputs import RequestLimits
+    from etl.plan.model import Plan
 
 
 def open_undo_run(ledger: Ledger, state: Path, original_run: Run) -> Run:
@@ -84,12 +85,14 @@ def build_undo_plan(
     run: Run,
     mapping: Mapping,
     request_limits: RequestLimits,
+    account_id: int,
     owner_records: dict[str, pl.DataFrame],
 ) -> Plan:
-    """What takes the other run back, as things stand now. Raises StateError."""
+    """Build the plan that takes the other run back, as things stand now. Raises StateError."""
     import polars as pl
 
     from etl.plan import undo
+    from etl.plan.inputs import OriginalRun, PlanInputs
     from etl.state.snapshots import accepted
 
     told = json.loads((run_folder.folder_path(state, run.id) / run_folder.UNDO_TARGET_FILE).read_bytes())
@@ -106,7 +109,8 @@ def build_undo_plan(
     before = folder / run_folder.PREVIOUS_FILE
     had = pl.read_parquet(before) if before.exists() else now.clear()
     columns = json.loads((old.archive / "report.json").read_bytes())["plan"]["columns"]
-    return undo.build_reverse_plan(mapping, columns, went, had, now, request_limits, old.id, owner_records)
+    inputs = PlanInputs(now.lazy(), account_id, request_limits, owner_records=owner_records)
+    return undo.build_reverse_plan(mapping, OriginalRun(old.id, tuple(columns), went, had), inputs)
 
 
 def _find_preserved_folder(original_run: Run) -> Path:

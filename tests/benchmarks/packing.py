@@ -10,7 +10,7 @@ import math
 import random
 
 from etl.plan.batches import batching
-from etl.plan.model import RequestLimits
+from etl.plan.inputs import RequestLimits
 from tests.support.builders import Outcome, mapping, run, table
 
 TEXTS = mapping(
@@ -62,8 +62,8 @@ def plans() -> tuple[Outcome, Outcome]:
     """The second day's plan for each way of packing, with its requests."""
     before, after = days()
     first = run(TEXTS, table(before)).accepted
-    budget = run(TEXTS, table(after), first, RequestLimits(account_id=7))
-    strict = run(TEXTS, table(after), first, RequestLimits(account_id=7, packing="strict"))
+    budget = run(TEXTS, table(after), first, RequestLimits())
+    strict = run(TEXTS, table(after), first, RequestLimits(packing="strict"))
     return budget, strict
 
 

@@ -30,7 +30,8 @@ from etl.model.schemas import ORIGIN_TYPE, REJECTION_SCHEMA
 from etl.model.tables import Dialect, Rejections, Table
 from etl.plan import build as plan
 from etl.plan import undo
-from etl.plan.model import Plan, RequestLimits
+from etl.plan.inputs import OriginalRun, PlanInputs, RequestLimits, SendMode
+from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted
 from tests.contract import every
@@ -42,10 +43,10 @@ Row = Map[str, str | None]
 
 #: Limits under which plans are made: the usual ones, and so small ones that requests are merged and cut.
 LIMITS = {
-    "usual": RequestLimits(account_id=7),
-    "small": RequestLimits(account_id=7, max_records=40, max_bytes=6_000, requests_per_minute=2),
-    "apart": RequestLimits(account_id=7, max_records=40, requests_per_minute=10_000),
-    "strict": RequestLimits(account_id=7, requests_per_minute=1, packing="strict"),
+    "usual": RequestLimits(),
+    "small": RequestLimits(max_records=40, max_bytes=6_000, requests_per_minute=2),
+    "apart": RequestLimits(max_records=40, requests_per_minute=10_000),
+    "strict": RequestLimits(requests_per_minute=1, packing="strict"),
 }
 
 
@@ -91,14 +92,14 @@ class Feed:
         """The plan that sends everything again; Norce takes nothing of it."""
         if self.brings_changes:
             return _shown(self._again)
-        return _shown(lambda: self._plan(source, send_all=True, **others))
+        return _shown(lambda: self._plan(source, mode=SendMode.ALL, **others))
 
     def resend(self, source: Path | Iterable[Row], keys: Collection[str] | None = None) -> Golden:
         """The plan that sends two records by name; Norce takes nothing of it."""
         wanted = self._keys() if keys is None else keys
         if self.brings_changes:
-            return _shown(lambda: self._again(only=wanted))
-        return _shown(lambda: self._plan(source, selected_keys=wanted))
+            return _shown(lambda: self._again(wanted))
+        return _shown(lambda: self._plan(source, mode=SendMode.SELECTED, selected_keys=wanted))
 
     def flush(self) -> Golden:
         """The plan without a file of what Norce has not accepted yet; Norce takes nothing of it."""
@@ -112,12 +113,8 @@ class Feed:
         return _shown(
             lambda: undo.build_reverse_plan(
                 self.mapping,
-                last.plan.columns,
-                last.taken,
-                last.plan.previous_records,
-                self.accepted,
-                self.limits,
-                "the last",
+                OriginalRun("the last", last.plan.columns, last.taken, last.plan.previous_records),
+                self._inputs(),
             )
         )
 
@@ -141,13 +138,15 @@ class Feed:
         except InvalidFileError as error:
             return error.code
 
-    def _made(self, reading: Any, **others: Any) -> Plan:
-        return plan.build_plan(
-            reading, self.mapping, self.accepted, self.limits, pending_records=self.pending, **others
-        )
+    def _made(self, reading: Any, mode: SendMode = SendMode.CHANGED, **others: Any) -> Plan:
+        return plan.build_plan(reading, self.mapping, self._inputs(pending_records=self.pending, **others), mode)
 
     def _again(self, only: Collection[str] = ()) -> Plan:
-        return plan.build_resend_plan(self.mapping, self.columns, self.accepted, self.limits, self.pending, only)
+        inputs = self._inputs(pending_records=self.pending, selected_keys=only)
+        return plan.build_resend_plan(self.mapping, self.columns, inputs)
+
+    def _inputs(self, **others: Any) -> PlanInputs:
+        return PlanInputs(self.accepted.lazy(), account_id=7, request_limits=self.limits, **others)
 
     def _take(self, made: Plan, *, half: bool) -> None:
         parts, ranges = [], []
@@ -200,7 +199,7 @@ def _golden(made: Plan) -> Golden:
             line = {
                 "wave": request.wave,
                 "method": made.mapping.operation.id,
-                "header": {"AccountId": made.request_limits.account_id, **request.header},  # as the client sends it
+                "header": {"AccountId": made.account_id, **request.header},  # as the client sends it
                 "records": request.records,
                 "values": request.values,
                 "sha256": hashlib.sha256(request.payload).hexdigest(),

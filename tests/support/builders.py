@@ -24,16 +24,18 @@ from etl.mapping.layout_builder import build_layout as build
 from etl.mapping.model import Mapping
 from etl.model.columns import DEACTIVATED, ITEM, KEY, PARTIAL, ROW
 from etl.model.schemas import REJECTION_SCHEMA
-from etl.model.tables import Records, Rejections, Table
+from etl.model.tables import Reading, Records, Rejections, Table
+from etl.parallel import Submit, run_inline
 from etl.plan.build import build_plan
-from etl.plan.model import Plan, RequestLimits
+from etl.plan.inputs import PlanInputs, RequestLimits, SendMode
+from etl.plan.model import Plan
 from etl.plan.requests import Request, make_requests
 from etl.plan.rows import transform, validate
 from etl.sandbox import field_modes, header, http, payload_validation
 from etl.state.snapshots.accepted import build_sent_records, overlay_records
 from tests.contract import strict
 
-TERMS = RequestLimits(account_id=7)
+LIMITS = RequestLimits()
 
 PRICES = """
 feed: prices
@@ -122,17 +124,36 @@ class Outcome:
         return list(self.plan.rejections.frame.select("row", "code").iter_rows())
 
 
+def plan_inputs(accepted: pl.DataFrame, **others: Any) -> PlanInputs:
+    """What a plan depends on: accepted records, and by name whatever else a test needs."""
+    return PlanInputs(accepted.lazy(), account_id=7, **{"request_limits": LIMITS, **others})
+
+
+def plan_file(
+    reading: Reading,
+    mapping: Mapping,
+    accepted: pl.DataFrame | None = None,
+    *,
+    mode: SendMode = SendMode.CHANGED,
+    submit: Submit = run_inline,
+    **others: Any,
+) -> Plan:
+    """The plan of a file; `others` are fields of PlanInputs."""
+    inputs = plan_inputs(nothing() if accepted is None else accepted, **others)
+    return build_plan(reading, mapping, inputs, mode, submit)
+
+
 def run(
     mapping: Mapping,
     table: Table,
     accepted: pl.DataFrame | None = None,
-    terms: RequestLimits = TERMS,
+    limits: RequestLimits = LIMITS,
     *,
     full: bool = False,
 ) -> Outcome:
     """Plan a file, encode all requests, and lay what they carry over *accepted*."""
     before = nothing() if accepted is None else accepted
-    made = build_plan(table, mapping, before, terms, send_all=full)
+    made = plan_file(table, mapping, before, request_limits=limits, mode=SendMode.ALL if full else SendMode.CHANGED)
     return carried(made, before)
 
 
@@ -147,12 +168,12 @@ def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
     return Outcome(plan, sent, after)
 
 
-def days(mapping: Mapping, *files: str | Table, terms: RequestLimits = TERMS) -> list[Outcome]:
+def days(mapping: Mapping, *files: str | Table, limits: RequestLimits = LIMITS) -> list[Outcome]:
     """One file after the other, each taken by Connect before the next."""
     made: list[Outcome] = []
     accepted = nothing()
     for file in files:
-        made.append(run(mapping, file if isinstance(file, Table) else table(file), accepted, terms))
+        made.append(run(mapping, file if isinstance(file, Table) else table(file), accepted, limits))
         accepted = made[-1].accepted
     return made
 

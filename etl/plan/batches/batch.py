@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from etl.model.columns import ITEM
-from etl.plan.batches.packing import Packing
 
 #: Columns of a batch's frame: the number of values that the record is sent with, how many of them have changed, and the
 #: number of the record's set of changed leaves.
@@ -15,15 +14,6 @@ VALUE_COUNT, CHANGED_COUNT, LEAF_SET = "_values", "_changed", "_leaf_set"
 
 #: Column of a numbered frame: the number of the row's item.
 ITEM_NUMBER = "_item_number"
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """Limits of one request and of one minute."""
-
-    max_records: int = 1000
-    requests_per_minute: int = 60
-    packing: Packing = "budget"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,11 @@ from etl.plan.batches.batch import (
     LEAF_SET,
     VALUE_COUNT,
     Batch,
-    BatchLimits,
     number_items,
 )
 from etl.plan.batches.packing import Group, Share, fits_budget, pack
 from etl.plan.changes.diff import ChangeSet
+from etl.plan.inputs import RequestLimits
 
 #: Columns of a row: the number of its pair (leaves to send, sendable leaves), its pass of several, its wave.
 PAIR, PASS, WAVE = "_pair", "_pass", "_wave"
@@ -84,7 +84,7 @@ class LeafSets:
         return self._numbers[bits]
 
 
-def make_batches(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> tuple[list[Batch], pl.DataFrame]:
+def make_batches(changes: ChangeSet, layout: Layout, limits: RequestLimits) -> tuple[list[Batch], pl.DataFrame]:
     """Return the batches, by wave and then by size, and the records that no header can carry.
 
     A changed record is in as many batches as it needs passes. See `reject_inconsistent_lists` for the second part.
@@ -142,7 +142,7 @@ def unmerged_request_count(batches: Iterable[Batch], max_records: int) -> int:
 
 
 def _assign_leaf_sets(
-    changes: ChangeSet, layout: Layout, limits: BatchLimits
+    changes: ChangeSet, layout: Layout, limits: RequestLimits
 ) -> tuple[pl.DataFrame, LeafSets, pl.DataFrame]:
     """Give each row its LEAF_SET and WAVE, a row of several passes several times; return unsendable rows apart."""
     to_send = leaf_set.word_columns(leaf_set.TO_SEND, changes.word_count)
@@ -187,7 +187,7 @@ def _pass_table(pairs: pl.DataFrame, layout: Layout, leaf_sets: LeafSets) -> pl.
     return pl.DataFrame(rows, schema={PAIR: pl.Int64, LEAF_SET: pl.Int64, PASS: pl.Int64}, orient="row")
 
 
-def _spread_over_waves(frame: pl.DataFrame, leaf_sets: LeafSets, layout: Layout, limits: BatchLimits) -> pl.DataFrame:
+def _spread_over_waves(frame: pl.DataFrame, leaf_sets: LeafSets, layout: Layout, limits: RequestLimits) -> pl.DataFrame:
     """Put rows, one per item, into the first wave; new records whose sets differ much follow layer by layer."""
     single_wave = frame.with_columns(pl.lit(0, dtype=pl.Int64).alias(WAVE))
     counts = frame.filter(pl.col(NEW)).group_by(LEAF_SET).len().sort(LEAF_SET)
@@ -266,7 +266,7 @@ def _count_changed_values(frame: pl.DataFrame, leaf_sets: LeafSets, layout: Layo
 
 
 def _batches_of_wave(
-    frame: pl.DataFrame, wave: int, leaf_sets: LeafSets, layout: Layout, limits: BatchLimits
+    frame: pl.DataFrame, wave: int, leaf_sets: LeafSets, layout: Layout, limits: RequestLimits
 ) -> Iterator[Batch]:
     """Yield the batches of one wave: one or more for each header."""
     groups = _group_rows(frame, leaf_sets, layout)
@@ -315,7 +315,7 @@ def _group_rows(frame: pl.DataFrame, leaf_sets: LeafSets, layout: Layout) -> lis
     ]
 
 
-def _choose_shares(groups: Sequence[Group], layout: Layout, limits: BatchLimits) -> list[list[Share]]:
+def _choose_shares(groups: Sequence[Group], layout: Layout, limits: RequestLimits) -> list[list[Share]]:
     """Return how each group is sent: with its own set where the minutes allow it, else packed with others."""
     by_header: Counter[object] = Counter()
     for group in groups:  # Sets with the same header share requests anyway.

@@ -13,14 +13,15 @@ from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import flag_closure
-from etl.plan.batches.batch import Batch, BatchLimits
+from etl.plan.batches.batch import Batch
+from etl.plan.inputs import RequestLimits
 from etl.plan.changes.diff import ChangeSet
 
 #: Prefix of word columns: the leaves that FullFile batches carry.
 COVERED = "_covered"
 
 
-def make_scope_batches(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> tuple[list[Batch], ChangeSet]:
+def make_scope_batches(changes: ChangeSet, layout: Layout, limits: RequestLimits) -> tuple[list[Batch], ChangeSet]:
     """Return FullFile=true batches of whole scopes, and the changes that these do not carry.
 
     The header of a scope names the leaves that all its records have. Scopes share a request while there is room; a

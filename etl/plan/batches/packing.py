@@ -9,13 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from etl.mapping.layout import Layout
 from etl.plan.batches import flag_closure
-
-#: What to save: minutes at the rate limit ("budget"), or requests also within a minute ("strict").
-Packing = Literal["budget", "strict"]
+from etl.plan.inputs import Packing
 
 #: Above so many leftovers, comparing all pairs takes too long; neighbours are put together first.
 MAX_PAIRWISE_BINS = 300

@@ -10,8 +10,7 @@ import pytest
 from etl import formats
 from etl.cli import init
 from etl.mapping import load
-from etl.plan import build
-from tests.support.builders import TERMS, nothing
+from tests.support.builders import nothing, plan_file
 
 STOCK = {"WarehouseCode": "{value: A}", "LocationCode": "{value: B}"}
 #: (import, what stands in for the TODOs of the key and the supplier) of every export; None: nothing that Connect takes.
@@ -84,6 +83,6 @@ def test_draft(samples: Path, tmp_path: Path, name: str) -> None:
     made.write_text(text, encoding="utf-8")
     mapping = load.load_mapping(made)
     table = formats.read_table(path, mapping.source.dialect)
-    counts = build.build_plan(table, mapping, nothing(), TERMS).counts
+    counts = plan_file(table, mapping, nothing()).counts
     assert counts.rows - counts.rejected == counts.new + counts.unchanged
     assert counts.rejected == REJECTED.get(name, 0)

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from etl import formats
 from etl.formats.excel import workbook
 from etl.model.tables import Dialect, Rejections, Table
-from etl.plan import build
 from etl.plan.requests import make_requests
-from tests.support.builders import TERMS, mapping, nothing
+from tests.support.builders import mapping, nothing, plan_file
 
 #: `make metamorphic` asks for 500.
 EXAMPLES = int(os.environ.get("ETL_EXAMPLES", "100"))
@@ -61,9 +60,7 @@ Rows = list[tuple[str, ...]]
 def requests(table: Table, dialect: Dialect) -> list[tuple[Any, bytes]]:
     """Headers and payloads of the plan."""
     feed = replace(FEED, source=replace(FEED.source, dialect=dialect))
-    return [
-        (request.header, request.payload) for request in make_requests(build.build_plan(table, feed, nothing(), TERMS))
-    ]
+    return [(request.header, request.payload) for request in make_requests(plan_file(table, feed, nothing()))]
 
 
 def as_csv(path: Path, order: Sequence[int], rows: Rows, dialect: Dialect, end: str = "\n", bom: bool = False) -> Table:

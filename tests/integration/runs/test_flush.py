@@ -11,11 +11,10 @@ import pytest
 
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.plan import build
 from etl.plan.model import Plan
 from etl.runs import flush
 from etl.state.ledger.facade import Ledger
-from tests.support.builders import PRICES, TERMS, mapping, nothing, table
+from tests.support.builders import PRICES, mapping, nothing, plan_file, table
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FEED = mapping(PRICES.replace("content: full", "content: changes"))
@@ -36,7 +35,7 @@ def opened(ledger: Ledger, name: str, kind: str = "file", ended: RunState | None
 
 
 def made(rows: str = "A,1,\n", feed: Mapping = FEED) -> Plan:
-    return build.build_plan(table(f"part,price,cost\n{rows}"), feed, nothing(), TERMS)
+    return plan_file(table(f"part,price,cost\n{rows}"), feed, nothing())
 
 
 def test_a_file_of_changes_is_left_to_a_newer_one(ledger: Ledger) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etl.plan.model import RequestLimits
+from etl.plan.inputs import RequestLimits
 from tests.contract import coverage, every
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build
@@ -15,7 +15,7 @@ OPERATIONS = sorted(CONTRACT.operations)
 RULED = ("PriceRule", "PriceRuleValue")
 
 #: So many requests a minute that no two records have to share a header.
-ROOM = RequestLimits(account_id=7, requests_per_minute=10_000)
+ROOM = RequestLimits(requests_per_minute=10_000)
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)
@@ -39,7 +39,7 @@ def test_one_changed_cell_each(operation_id: str) -> None:
     made = every.make(operation, Way(), RULED)
     mapping = build.mapping(made.text)
     before, after = every.one_change_each(operation, made)
-    first, second = build.days(mapping, build.table(before), build.table(after), terms=ROOM)
+    first, second = build.days(mapping, build.table(before), build.table(after), limits=ROOM)
     changed = [name for name in made.mapping["columns"] if name not in every.identities(operation, made)]
     assert (second.plan.counts.new, second.plan.counts.changed) == (0, len(changed))
     stepwise, at_once = coverage.Client(), coverage.Client()

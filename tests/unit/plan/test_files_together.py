@@ -21,7 +21,7 @@ from etl.plan.model import Plan
 from etl.state.snapshots import accepted
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
-from tests.support.builders import TERMS, Outcome, carried, mapping, nothing, table
+from tests.support.builders import Outcome, carried, mapping, nothing, plan_file, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 from tests.unit.plan.test_accepted_is_true import creatable
 from tests.unit.plan.test_invariants import read
@@ -40,7 +40,7 @@ class Shop:
         self.client = coverage.Client()
 
     def planned(self, file: Table, pending: pl.DataFrame | None = None) -> Plan:
-        return build.build_plan(file, self.feed, self.accepted, TERMS, pending_records=pending)
+        return plan_file(file, self.feed, self.accepted, pending_records=pending)
 
     def send(self, made: Plan) -> None:
         outcome: Outcome = carried(made, self.accepted)

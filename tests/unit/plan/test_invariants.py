@@ -14,14 +14,14 @@ from etl.model.columns import ITEM, KEY
 from etl.model.tables import Table
 from etl.plan.batches import encode, flag_closure
 from etl.plan.changes import diff
-from etl.plan.model import RequestLimits
+from etl.plan.inputs import RequestLimits
 from etl.plan.requests import Request
 from etl.sandbox import http
-from tests.support.builders import TERMS, Outcome, complaints, days, nothing, plain, records, run, table
+from tests.support.builders import Outcome, complaints, days, nothing, plain, records, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 
 MODEST = modest(4)
-TIGHT = RequestLimits(account_id=7, max_records=2, max_bytes=600, requests_per_minute=2)
+TIGHT = RequestLimits(max_records=2, max_bytes=600, requests_per_minute=2)
 each_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
 
@@ -152,7 +152,7 @@ def test_small_requests_say_the_same(operation: str, data: st.DataObject) -> Non
     """Limits cut requests and never change what Norce ends with; the sandbox takes the small ones too."""
     feed = data.draw(feeds(operation))
     first, second = (read(feed, data.draw(files(feed, most=6))) for _ in range(2))
-    wide, tight = days(feed.mapping, first, second), days(feed.mapping, first, second, terms=TIGHT)
+    wide, tight = days(feed.mapping, first, second), days(feed.mapping, first, second, limits=TIGHT)
     assert plain(wide[1].accepted) == plain(tight[1].accepted)
     for outcome in tight:
         assert complaints(outcome) == []
@@ -166,7 +166,7 @@ def test_the_same_inputs_give_the_same_bytes(operation: str, data: st.DataObject
     """A plan depends on its inputs only: header and payload are equal byte for byte."""
     feed = data.draw(feeds(operation))
     file = read(feed, data.draw(files(feed)))
-    one, two = (run(feed.mapping, file, nothing(), TERMS) for _ in range(2))
+    one, two = (run(feed.mapping, file, nothing()) for _ in range(2))
     assert [(sent.request.header, sent.request.payload) for sent in one.sent] == [
         (sent.request.header, sent.request.payload) for sent in two.sent
     ]

@@ -8,8 +8,7 @@ import time
 import pytest
 
 from etl import thread_pool
-from etl.plan import build, model
-from tests.support.builders import PRICES, carried, days, mapping, table
+from tests.support.builders import PRICES, carried, days, mapping, plan_file, table
 from tests.unit.plan.rows.test_read_records import Pieces, told
 
 
@@ -22,11 +21,10 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
     lines[3:6] = ["P3,8,1", "P4,x,1"]
     lines += ["new,1,1", "P7,7.5,1", "p8,8.5,1", "P9,77,1"]
     file = table("part,price,cost\n" + "\n".join(lines))
-    terms = model.RequestLimits(account_id=7)
-    alone = told(carried(build.build_plan(Pieces(file, size), prices, before, terms), before))
+    alone = told(carried(plan_file(Pieces(file, size), prices, before), before))
     for _ in range(3):
         with thread_pool.thread_pool() as start:
-            made = build.build_plan(Pieces(file, size), prices, before, terms, submit=start)
+            made = plan_file(Pieces(file, size), prices, before, submit=start)
         assert told(carried(made, before)) == alone
 
 

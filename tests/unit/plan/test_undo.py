@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from etl.mapping.model import Mapping
 from etl.model.runs import AcceptedRange, Overlay
-from etl.plan import build, undo
+from etl.plan import undo
+from etl.plan.inputs import OriginalRun, SendMode
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox.http import ApiRequest, decode_json
 from etl.state.snapshots import accepted
-from tests.support.builders import PRICES, TERMS, mapping, nothing, table
+from tests.support.builders import PRICES, mapping, nothing, plan_file, plan_inputs, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
 #: `make undo-examples` draws many more.
@@ -55,7 +56,7 @@ class Norce:
         self.failed = 0
 
     def file(self, rows: Any, *, full: bool = False) -> Plan:
-        return build.build_plan(table(rows), self.feed, self.accepted, TERMS, send_all=full)
+        return plan_file(table(rows), self.feed, self.accepted, mode=SendMode.ALL if full else SendMode.CHANGED)
 
     def take(self, plan: Plan) -> Any:
         """Everything of a plan, sent and taken; what was sent, as a run keeps it."""
@@ -81,7 +82,9 @@ class Norce:
         chunks = [AcceptedRange(number, tuple(range(10_000)), frozenset()) for number in sent["_chunk"].unique()]
         went = accepted.select_accepted(sent, Overlay("r", tuple(chunks)))
         assert plan.previous_records is not None
-        return undo.build_reverse_plan(self.feed, plan.columns, went, plan.previous_records, self.accepted, TERMS, "r")
+        return undo.build_reverse_plan(
+            self.feed, OriginalRun("r", plan.columns, went, plan.previous_records), plan_inputs(self.accepted)
+        )
 
     def shared(self) -> bool:
         """Whether variants that are records of their own have ended in one product, which each of them describes."""

@@ -13,9 +13,8 @@ import pytest
 from etl.model import tables
 from etl.model.columns import ROW
 from etl.model.schemas import REJECTION_SCHEMA
-from etl.plan import build
 from etl.report import rejections, run_report
-from tests.support.builders import PRICES, TERMS, mapping, nothing, table
+from tests.support.builders import PRICES, mapping, nothing, plan_file, table
 
 
 def rejected(*rows: tuple[Any, ...]) -> pl.DataFrame:
@@ -91,8 +90,8 @@ def test_only_workbooks_keep_their_rejected_cells() -> None:
     """A plan of a workbook has the rejected rows as they came; one of a text file, or without rejections, has not."""
     source = table("part,price,cost\nA,x,1\nB,2,2\n")
     excel = PRICES.replace("content: full", "content: full, format: excel")
-    made = build.build_plan(source, mapping(excel), nothing(), TERMS)
+    made = plan_file(source, mapping(excel), nothing())
     assert made.rejected_cells is not None
     assert made.rejected_cells.rows() == [(2, "A", "x", "1")]
-    assert build.build_plan(source, mapping(PRICES), nothing(), TERMS).rejected_cells is None
-    assert build.build_plan(table("part,price,cost\nB,2,2\n"), mapping(excel), nothing(), TERMS).rejected_cells is None
+    assert plan_file(source, mapping(PRICES), nothing()).rejected_cells is None
+    assert plan_file(table("part,price,cost\nB,2,2\n"), mapping(excel), nothing()).rejected_cells is None

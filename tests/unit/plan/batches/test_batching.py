@@ -12,13 +12,13 @@ from etl.mapping.leaf_set import join_words
 from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import batching, full_file
-from etl.plan.batches.batch import Batch, BatchLimits, delay_batch, halve_batch
+from etl.plan.batches.batch import Batch, delay_batch, halve_batch
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
-from etl.plan.model import RequestLimits
+from etl.plan.inputs import RequestLimits
 from tests.support.builders import complaints, days, mapping, nothing, records, run, table
 
-WIDE = BatchLimits(max_records=100, requests_per_minute=60)
+WIDE = RequestLimits(max_records=100, requests_per_minute=60)
 
 PRICES = mapping(
     """
@@ -66,7 +66,7 @@ def changes(feed: Mapping, file: str, before: str | None = None) -> tuple[Change
 
 
 def split(
-    feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE
+    feed: Mapping, file: str, before: str | None = None, limits: RequestLimits = WIDE
 ) -> tuple[list[Batch], list[tuple[int, str]]]:
     found, layout = changes(feed, file, before)
     batches, hopeless = batching.make_batches(found, layout, limits)
@@ -123,7 +123,7 @@ def test_different_changes_have_headers_of_their_own() -> None:
 def test_groups_are_merged_where_minutes_are_scarce() -> None:
     """With one request a minute both kinds of change travel under one header that all of them can give."""
     before = HEAD + "A,B2C,1,1\nB,B2C,1,1\nC,B2C,1,1\n"
-    tight = BatchLimits(max_records=100, requests_per_minute=1)
+    tight = RequestLimits(max_records=100, requests_per_minute=1)
     batches, _ = split(PRICES, HEAD + "A,B2C,1,2\nB,B2C,2,1\nC,B2C,3,1\n", before, tight)
     assert sorted(keys(batches[0])) == ["A", "B", "C"]
     assert (len(batches), batches[0].change_set_count, batches[0].records) == (1, 2, 3)
@@ -144,7 +144,7 @@ def test_variants_of_a_product_are_one_record() -> None:
     batches, _ = split(PRODUCTS, SHOES)
     assert [batch.records for batch in batches] == [2]
     assert batches[0].frame.height == 3
-    cut, _ = split(PRODUCTS, SHOES, limits=BatchLimits(max_records=1, requests_per_minute=60))
+    cut, _ = split(PRODUCTS, SHOES, limits=RequestLimits(max_records=1, requests_per_minute=60))
     assert [(batch.records, batch.frame[ITEM].n_unique(), batch.frame.height) for batch in cut] == [
         (1, 1, 2),
         (1, 1, 1),
@@ -210,7 +210,7 @@ def test_a_scope_travels_whole_and_scopes_share_a_request_while_there_is_room() 
     rows = "".join(f"P{number},{name},1,2\n" for name in ("L1", "L2", "L3") for number in (1, 2))
     found, layout = changes(PRICES, HEAD + rows)
     assert full_file.scope_columns(layout) == ["PriceListCode"]
-    batches, rest = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
+    batches, rest = full_file.make_scope_batches(found, layout, RequestLimits(max_records=5, requests_per_minute=60))
     assert [(batch.records, batch.full_file, batch.wave, batch.change_set_count) for batch in batches] == [
         (4, True, 0, 1),
         (2, True, 0, 1),
@@ -223,7 +223,7 @@ def test_a_scope_without_room_is_left_whole() -> None:
     """Whoever asked has to refuse it; it is never cut."""
     rows = "".join(f"P{number},L1,1,2\n" for number in range(7))
     found, layout = changes(PRICES, HEAD + rows)
-    batches, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
+    batches, _ = full_file.make_scope_batches(found, layout, RequestLimits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in batches] == [7]
 
 
@@ -266,8 +266,8 @@ def test_products_with_different_attributes_share_requests() -> None:
         {"part": f"{row}", **{name: "x" if row + 1 & 1 << place else None for place, name in enumerate(names)}}
         for row in range(127)
     ]
-    terms = RequestLimits(account_id=7, max_records=100, requests_per_minute=2)
-    first, second = days(attributes, table(rows), table([{**row, "attr_0": "y"} for row in rows]), terms=terms)
+    limits = RequestLimits(max_records=100, requests_per_minute=2)
+    first, second = days(attributes, table(rows), table([{**row, "attr_0": "y"} for row in rows]), limits=limits)
     for outcome in (first, second):
         assert [(sent.request.wave, sent.request.records) for sent in outcome.sent] == [(0, 100), (0, 27)]
         assert complaints(outcome) == []
@@ -295,7 +295,7 @@ FLAGS = mapping(
 def test_layers_of_a_first_load_follow_one_another() -> None:
     """Many new records with gaps and few minutes: first what all have, then the rest, each record once in a wave."""
     rows = "".join(f"{n},{n}r,T,{'x' if n % 2 else ''},{'y' if n % 3 else ''}\n" for n in range(1, 61))
-    batches, rejected = split(FLAGS, "p,r,t,a,b\n" + rows, limits=BatchLimits(max_records=30, requests_per_minute=2))
+    batches, rejected = split(FLAGS, "p,r,t,a,b\n" + rows, limits=RequestLimits(max_records=30, requests_per_minute=2))
     went = Counter((batch.wave, key) for batch in batches for key in batch.frame[KEY])
     assert set(went.values()) == {1}
     assert {key for _, key in went} == {f"{n}\x1f{n}r\x1fT" for n in range(1, 61) if n % 2 or n % 3}

@@ -14,16 +14,17 @@ from etl.mapping.layout import Layout
 from etl.mapping.leaf_set import join_words, own_set_columns
 from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching, flag_closure
-from etl.plan.batches.batch import LEAF_SET, VALUE_COUNT, Batch, BatchLimits
+from etl.plan.batches.batch import LEAF_SET, VALUE_COUNT, Batch
 from etl.plan.changes import diff
+from etl.plan.inputs import RequestLimits
 from etl.plan.changes.diff import ChangeSet
 from tests.support.builders import mapping, records, table
 from tests.support.strategies import FEEDS, Case
 
-WIDE = BatchLimits(max_records=100, requests_per_minute=1000)
-TIGHT = BatchLimits(max_records=7, requests_per_minute=2)
-STRICT = BatchLimits(max_records=7, requests_per_minute=60, packing="strict")
-FEW = BatchLimits(max_records=100, requests_per_minute=1)
+WIDE = RequestLimits(max_records=100, requests_per_minute=1000)
+TIGHT = RequestLimits(max_records=7, requests_per_minute=2)
+STRICT = RequestLimits(max_records=7, requests_per_minute=60, packing="strict")
+FEW = RequestLimits(max_records=100, requests_per_minute=1)
 LIMITS = {"wide": WIDE, "tight": TIGHT, "strict": STRICT, "few": FEW}
 
 
@@ -67,7 +68,7 @@ def going(batches: list[Batch]) -> dict[str, list[Going]]:
     return {key: sorted(its, key=lambda one: one.wave) for key, its in found.items()}
 
 
-def check(changes: ChangeSet, layout: Layout, limits: BatchLimits) -> list[Batch]:
+def check(changes: ChangeSet, layout: Layout, limits: RequestLimits) -> list[Batch]:
     """Everything that holds of batches whatever the limits are."""
     file = {key: place for place, key in enumerate(changes.frame[KEY])}
     batches, unable = batching.make_batches(changes, layout, limits)
@@ -139,7 +140,7 @@ each_limit = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 
 @each_feed
 @each_limit
-def test_changes_go_as_they_have_to(name: str, limits: BatchLimits) -> None:
+def test_changes_go_as_they_have_to(name: str, limits: RequestLimits) -> None:
     """Each record goes with all that changed and with nothing that it lacks, once in a wave, in the file's order."""
     case = Case(name, 7)
     changes = diff.compare(case.records, case.accepted, case.layout, deactivate=True)
@@ -153,7 +154,7 @@ def test_changes_go_as_they_have_to(name: str, limits: BatchLimits) -> None:
 
 @each_feed
 @each_limit
-def test_a_first_load_goes_as_it_has_to(name: str, limits: BatchLimits) -> None:
+def test_a_first_load_goes_as_it_has_to(name: str, limits: RequestLimits) -> None:
     """The same where everything is new."""
     case = Case(name, 8)
     check(diff.compare(case.records, case.accepted.clear(), case.layout), case.layout, limits)

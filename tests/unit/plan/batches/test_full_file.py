@@ -12,12 +12,13 @@ from etl.mapping.leaf_set import join_words, own_set_columns
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
 from etl.plan.batches import batching, full_file
-from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, BatchLimits, delay_batch
+from etl.plan.batches.batch import CHANGED_COUNT, VALUE_COUNT, Batch, delay_batch
 from etl.plan.changes import diff
 from etl.plan.changes.diff import ChangeSet
+from etl.plan.inputs import RequestLimits
 from tests.support.builders import mapping, nothing, records, run, table
 
-WIDE = BatchLimits(max_records=100, requests_per_minute=60)
+WIDE = RequestLimits(max_records=100, requests_per_minute=60)
 TEXTS = mapping(
     """
     feed: relations
@@ -78,7 +79,7 @@ def changes(feed: Mapping, file: str, before: str | None = None, **more: Any) ->
     return diff.compare(made, known, layout, **more), layout
 
 
-def split(feed: Mapping, file: str, before: str | None = None, limits: BatchLimits = WIDE) -> list[Batch]:
+def split(feed: Mapping, file: str, before: str | None = None, limits: RequestLimits = WIDE) -> list[Batch]:
     found, layout = changes(feed, file, before)
     return batching.make_batches(found, layout, limits)[0]
 
@@ -123,7 +124,7 @@ def test_scopes_share_a_request_to_the_last_place(counts: tuple[int, ...], batch
     """Five fit; a scope that does not fit beside the others begins a request of its own, and is never cut."""
     file = HEAD + "".join(rows(count, f"L{number}") for number, count in enumerate(counts))
     found, layout = changes(PRICES, file)
-    made, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=5, requests_per_minute=60))
+    made, _ = full_file.make_scope_batches(found, layout, RequestLimits(max_records=5, requests_per_minute=60))
     assert [batch.records for batch in made] == batches
 
 
@@ -196,16 +197,16 @@ def texts(*changed: str) -> str:
 @pytest.mark.parametrize(
     ("limits", "merged", "values", "changed"),
     [
-        (BatchLimits(10, 3), [1, 1, 1], [3, 3, 3], [3, 3, 3]),
-        (BatchLimits(10, 2), [2, 1], [12, 3], [6, 3]),
-        (BatchLimits(10, 1), [3], [27], [9]),
-        (BatchLimits(10, 60, "strict"), [3], [27], [9]),
-        (BatchLimits(9, 60, "strict"), [3], [27], [9]),
-        (BatchLimits(8, 60, "strict"), [2, 1], [12, 3], [6, 3]),
+        (RequestLimits(10, 3), [1, 1, 1], [3, 3, 3], [3, 3, 3]),
+        (RequestLimits(10, 2), [2, 1], [12, 3], [6, 3]),
+        (RequestLimits(10, 1), [3], [27], [9]),
+        (RequestLimits(10, 60, "strict"), [3], [27], [9]),
+        (RequestLimits(9, 60, "strict"), [3], [27], [9]),
+        (RequestLimits(8, 60, "strict"), [2, 1], [12, 3], [6, 3]),
     ],
 )
 def test_values_are_sent_again_only_to_save_a_minute_or_a_request(
-    limits: BatchLimits, merged: list[int], values: list[int], changed: list[int]
+    limits: RequestLimits, merged: list[int], values: list[int], changed: list[int]
 ) -> None:
     """Three kinds of changes of three records each: apart while the minute has room, together where it has none."""
     batches = split(TEXTS, texts("a", "b", "e"), texts(), limits)
@@ -225,7 +226,7 @@ def attributes(count: int, changed: bool = False) -> str:
 def test_what_one_header_carries_is_counted_together(size: int, requests: int) -> None:
     """Five products, each with another attribute changed, are one request of five, and nothing is sent again for it."""
     found, layout = changes(ATTRIBUTES, attributes(5, changed=True), attributes(5))
-    batches, _ = batching.make_batches(found, layout, BatchLimits(size, requests))
+    batches, _ = batching.make_batches(found, layout, RequestLimits(size, requests))
     assert [batch.records for batch in batches] == [size, 5 - size][:requests]
     assert [batch.change_set_count for batch in batches] == [5] * requests
     sets = [
@@ -240,11 +241,11 @@ def test_apart_counts_each_kind_of_change_by_itself() -> None:
     assert batching.unmerged_request_count(new, 10) == 1
     assert batching.unmerged_request_count(new, 5) == 2
     assert batching.unmerged_request_count(new, 4) == 3
-    mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), BatchLimits(10, 1))
+    mixed = split(PRICES, HEAD + rows(4, "L", 9) + "X,L,9,,\n", HEAD + rows(4, "L"), RequestLimits(10, 1))
     assert batching.unmerged_request_count(mixed, 10) == 2
     assert batching.unmerged_request_count([*new, *(delay_batch(batch, 1) for batch in new)], 10) == 2
     found, layout = changes(PRICES, HEAD + rows(3, "L") + rows(3, "M"))
-    scopes, _ = full_file.make_scope_batches(found, layout, BatchLimits(max_records=3, requests_per_minute=60))
+    scopes, _ = full_file.make_scope_batches(found, layout, RequestLimits(max_records=3, requests_per_minute=60))
     assert len(scopes) == 2
     assert batching.unmerged_request_count([*scopes, *new], 10) == 3
     assert batching.unmerged_request_count([], 10) == 0

@@ -8,12 +8,11 @@ import pytest
 
 from etl.errors import InvalidMappingError
 from etl.mapping import limits
-from etl.plan.build import build_plan
 from etl.plan.changes import guards, impact
 from etl.plan.changes.previous_file import PreviousFile
 from etl.plan.model import Plan
 from etl.report import summary
-from tests.support.builders import TERMS, days, mapping, nothing, run, table
+from tests.support.builders import days, mapping, nothing, plan_file, run, table
 
 STOCK = """
 feed: stock
@@ -188,7 +187,7 @@ def test_shrink(rows: int, held: bool) -> None:
     """A file with a fifth fewer rows than the one before it passes; with one row less it is held."""
     feed = mapping(PRICES)
     file = table("part,price,cost\n" + "\n".join(f"A{number},1,1" for number in range(rows)))
-    plan = build_plan(file, feed, nothing(), TERMS, previous_file=PreviousFile("r1", 100))
+    plan = plan_file(file, feed, nothing(), previous_file=PreviousFile("r1", 100))
     assert [verdict.held for verdict in plan.guard_results if verdict.guard == "shrink"] == [held]
     assert bool(plan.hold_reasons) is held
 
@@ -232,7 +231,7 @@ def test_what_has_been_gone_before_is_not_counted_again() -> None:
         (PreviousFile("r1", 60, gone=20), False),
         (PreviousFile("r1", 60, gone=19), True),
     ):
-        plan = build_plan(file, feed, first.accepted, TERMS, previous_file=before)
+        plan = plan_file(file, feed, first.accepted, previous_file=before)
         assert [verdict.held for verdict in plan.guard_results if verdict.guard == "gone"] == [held]
 
 

@@ -11,9 +11,10 @@ from etl.mapping import conflicts, load
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY
 from etl.plan import build, model, undo
+from etl.plan.inputs import OriginalRun
 from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted
-from tests.support.builders import PRICES, TERMS, carried, days, mapping, nothing, run, table
+from tests.support.builders import PRICES, carried, days, mapping, nothing, plan_file, plan_inputs, run, table
 
 NAMES = """
 feed: names
@@ -53,7 +54,7 @@ def test_a_full_feed_leaves_it_alone(feed: Mapping) -> None:
     """Sending everything again, with FullFile or without, does not write what is not ours."""
     first = run(feed, table(HEAD + "A,1,3\nB,1,3"))
     assert sent_days(run(feed, table(HEAD + "A,1,9\nB,1,9"), first.accepted, full=True).plan) == []
-    again = build.build_resend_plan(feed, ("part", "qty", "days"), first.accepted, TERMS)
+    again = build.build_resend_plan(feed, ("part", "qty", "days"), plan_inputs(first.accepted))
     assert sent_days(again) == []
 
 
@@ -74,7 +75,9 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     ]
     assert second.plan.previous_records is not None
     back = undo.build_reverse_plan(
-        feed, second.plan.columns, pl.concat(parts), second.plan.previous_records, second.accepted, TERMS, "r"
+        feed,
+        OriginalRun("r", second.plan.columns, pl.concat(parts), second.plan.previous_records),
+        plan_inputs(second.accepted),
     )
     assert (back.counts.changed, back.counts.new, back.counts.gone) == (1, 1, 1)
     assert sent_days(back) == []
@@ -91,7 +94,9 @@ def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
     )
     owned = {"other": run(feed, table(HEAD + "A,7,3")).accepted}
     columns, before = second.plan.columns, second.plan.previous_records
-    back = undo.build_reverse_plan(feed, columns, went, before, second.accepted, TERMS, "r", owned)
+    back = undo.build_reverse_plan(
+        feed, OriginalRun("r", columns, went, before), plan_inputs(second.accepted, owner_records=owned)
+    )
     assert [record["PartNo"] for record in carried(back, nothing()).records] == ["B"]
     assert [(one["field"], one["keys"]) for one in back.irreversible] == [("OnhandValue", ["A / W / L"])]
 
@@ -159,14 +164,12 @@ def test_the_one_that_yields_leaves_what_the_other_has() -> None:
     """Where the other feed has had a value accepted it is not overwritten, elsewhere it is sent; nor is it gone."""
     theirs = run(mapping(PRICES), table("part,price,cost\nA,10,\nC,30,")).accepted
     campaign = mapping(OTHER + "yields: [prices]\ngone: deactivate\n")
-    plan = build.build_plan(table("part,price\nA,8\nB,9"), campaign, nothing(), TERMS, owner_records={"prices": theirs})
+    plan = plan_file(table("part,price\nA,8\nB,9"), campaign, nothing(), owner_records={"prices": theirs})
     outcome = carried(plan, nothing())
     assert [record["PartNo"] for record in outcome.records if "PriceSale" in record] == ["B"]
-    later = build.build_plan(
-        table("part,price\nA,7\nB,9"), campaign, outcome.accepted, TERMS, owner_records={"prices": theirs}
-    )
+    later = plan_file(table("part,price\nA,7\nB,9"), campaign, outcome.accepted, owner_records={"prices": theirs})
     assert list(make_requests(later)) == []
     both = run(mapping(OTHER), table("part,price\nC,3\nB,9")).accepted
-    gone = build.build_plan(table("part,price\nB,9"), campaign, both, TERMS, owner_records={"prices": theirs})
+    gone = plan_file(table("part,price\nB,9"), campaign, both, owner_records={"prices": theirs})
     assert gone.counts.gone == 0
     assert both.filter(pl.col(KEY).str.starts_with("C")).height == 1

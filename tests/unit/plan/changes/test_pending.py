@@ -10,12 +10,11 @@ from etl.model import schemas
 from etl.model.columns import ITEM, KEY, ORIGIN, ROW
 from etl.model.runs import Run, RunState
 from etl.model.tables import Records
-from etl.plan import build
 from etl.plan.changes.pending import merge_pending
 from etl.plan.requests import make_requests
 from etl.report import rejections
 from etl.state.snapshots import accepted
-from tests.support.builders import PRICES, TERMS, mapping, nothing, records, table
+from tests.support.builders import PRICES, mapping, nothing, plan_file, records, table
 
 FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}
 
@@ -56,7 +55,7 @@ def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  #
     """Of what Norce has not taken: lines of the run's own file, and what it had carried itself."""
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
-    made = build.build_plan(table("part,price,cost\nB,2,\n"), feed, nothing(), TERMS, pending_records=pending)
+    made = plan_file(table("part,price,cost\nB,2,\n"), feed, nothing(), pending_records=pending)
     (request,) = make_requests(made)
     run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.COMPLETED)
     accepted.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
@@ -88,7 +87,7 @@ def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() 
     feed = mapping(LIST)
     came = {"run": "r1", "file": "lists_1.csv", "row": 9}
     pending, _ = owed(feed, "k,a,b,x\nL,,b,x\n", came)
-    made = build.build_plan(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), TERMS, pending_records=pending)
+    made = plan_file(table("k,a,b,x\nK,a,b,x\n"), feed, nothing(), pending_records=pending)
     (found,) = made.rejections.frame.to_dicts()
     assert (found["row"], found["value"], found["code"]) == (None, "L", "uneven-list")
     assert found["message"].endswith("without a value (lists_1.csv, row 9)")
@@ -101,8 +100,8 @@ def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)
     known = {"PartNo": pl.Series(["C"])}
-    made = build.build_plan(
-        table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), TERMS, pending_records=pending, reference_values=known
+    made = plan_file(
+        table("part,price,cost\nA,2,\nC,2,\n"), feed, nothing(), pending_records=pending, reference_values=known
     )
     assert [key.split("\x1f")[0] for request in make_requests(made) for key in request.frame[KEY]] == ["C"]
     assert made.blocked_records is not None

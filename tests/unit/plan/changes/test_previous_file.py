@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from etl.errors import InvalidMappingError
-from etl.plan import build
 from etl.plan.changes import previous_file
 from etl.plan.changes.previous_file import PreviousFile
-from tests.support.builders import PRICES, TERMS, mapping, nothing, table
+from tests.support.builders import PRICES, mapping, nothing, plan_file, table
 
 FULL = PRICES.replace("content: full", "content: full, shrink: SHARE")
 CHANGES = PRICES.replace("content: full", "content: changes")
@@ -48,8 +47,8 @@ def test_bytes() -> None:
 
 def test_the_plan_is_held_with_the_numbers() -> None:
     """The doubt stands among those of the plan, with both numbers, the run and the share."""
-    made = build.build_plan(
-        table("part,price,cost\nA,1,1\n"), mapping(PRICES), nothing(), TERMS, previous_file=PreviousFile("r1", 900)
+    made = plan_file(
+        table("part,price,cost\nA,1,1\n"), mapping(PRICES), nothing(), previous_file=PreviousFile("r1", 900)
     )
     assert made.hold_reasons == ("1 rows, 900 in run r1 before it (`shrink` lets 20 % pass): is the file whole?",)
 

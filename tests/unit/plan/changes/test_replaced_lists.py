@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from etl.plan.model import RequestLimits
+from etl.plan.inputs import RequestLimits
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import Outcome, days, mapping
@@ -73,8 +73,8 @@ def test_a_list_stays_whole_where_its_record_shares_a_request() -> None:
     """Of two records in one request the list of one changes; the other's has more in it, and is not cut short."""
     head = "code,name,discount_a,discount_b\n"
     feed = mapping((COMPANY + DISCOUNTS).replace("Name: code", "Name: name"))
-    terms = RequestLimits(account_id=7, max_records=10, requests_per_minute=1)
-    outcomes = days(feed, head + "F,x,1,2\nG,x,1,\n", head + "F,y,1,2\nG,x,5,\n", terms=terms)
+    limits = RequestLimits(max_records=10, requests_per_minute=1)
+    outcomes = days(feed, head + "F,x,1,2\nG,x,1,\n", head + "F,y,1,2\nG,x,5,\n", limits=limits)
     lists = {record["OrganizationNo"]: percentages(record) for record in records(outcomes)}
     assert lists == {"F": {"a": 1, "b": 2}, "G": {"a": 5}}
 

@@ -14,10 +14,9 @@ from etl.mapping.layout_builder import build_layout as layout_of
 from etl.model.columns import DEACTIVATED, KEY
 from etl.model.tables import Rejections, Table
 from etl.parallel import Submit, run_inline
-from etl.plan import build, model
 from etl.plan.rows import read_records
 from etl.plan.rows.fingerprints import FingerprintIndex, compared_leaves
-from tests.support.builders import PRICES, Outcome, carried, days, mapping, nothing, run, table
+from tests.support.builders import PRICES, Outcome, carried, days, mapping, nothing, plan_file, run, table
 from tests.support.random_mappings import OPERATIONS, feeds, files, modest
 
 
@@ -72,7 +71,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
     for before in (nothing(), known):
         whole = run(feed.mapping, file, before)
         for size in (1, 3):
-            made = build.build_plan(Pieces(file, size), feed.mapping, before, model.RequestLimits(account_id=7))
+            made = plan_file(Pieces(file, size), feed.mapping, before)
             assert told(carried(made, before)) == told(whole)
 
 
@@ -137,7 +136,7 @@ def test_texts_called_unique_are_found_over_pieces() -> None:
     """A text that occurs once in each of two pieces is refused in both, and only there."""
     unique = mapping(PRICES.replace("  price: {", "  part: {type: text, unique: true}\n  price: {"))
     file = table("part,price,cost\nA,1,1\nB,1,1\nC,1,1\nA,2,1\n")
-    made = build.build_plan(Pieces(file, 2), unique, nothing(), model.RequestLimits(account_id=7))
+    made = plan_file(Pieces(file, 2), unique, nothing())
     assert made.rejections.frame.select("row", "code").rows() == [(2, "unique"), (5, "unique")]
     assert made.counts.new == 2
 
