@@ -163,12 +163,16 @@ class RunLifecycle(FollowUps):
     def _build_plan(self, run: Run, mapping: Mapping, submit: Submit) -> Plan:
         from etl import formats
         from etl.plan import build as plan
-        from etl.plan.inputs import SendMode
+        from etl.plan.inputs import PlanInputs, SendMode
 
         if run.kind == "undo":
-            limits = self.request_limits(mapping.operation.id)
-            owned = load_owner_records(self._ledger, self._state, mapping)
-            return build_undo_plan(self._ledger, self._state, run, mapping, limits, self._account_id, owned)
+            inputs = PlanInputs(
+                compaction.scan_accepted(self._ledger, self._state, run.feed),
+                self._account_id,
+                self.request_limits(mapping.operation.id),
+                owner_records=load_owner_records(self._ledger, self._state, mapping),
+            )
+            return build_undo_plan(self._ledger, self._state, run, mapping, inputs)
         inputs = self._load_plan_inputs(run, mapping)
         if run.kind in ("full", "resend") and mapping.source.content == "changes":
             columns = self._read_planned_columns(self._ledger.list_runs(50, run.feed))

@@ -16,14 +16,11 @@ from etl.errors import StateError, UsageError
 from etl.ingest import intake
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
-from etl.state import compaction
 from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from etl.plan.inputs import RequestLimits
+    from etl.plan.inputs import PlanInputs
     from etl.plan.model import Plan
 
 
@@ -79,20 +76,12 @@ def open_undo_run(ledger: Ledger, state: Path, original_run: Run) -> Run:
     return run
 
 
-def build_undo_plan(
-    ledger: Ledger,
-    state: Path,
-    run: Run,
-    mapping: Mapping,
-    request_limits: RequestLimits,
-    account_id: int,
-    owner_records: dict[str, pl.DataFrame],
-) -> Plan:
+def build_undo_plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, inputs: PlanInputs) -> Plan:
     """Build the plan that takes the other run back, as things stand now. Raises StateError."""
     import polars as pl
 
     from etl.plan import undo
-    from etl.plan.inputs import OriginalRun, PlanInputs
+    from etl.plan.inputs import OriginalRun
     from etl.state.snapshots import accepted
 
     told = json.loads((run_folder.folder_path(state, run.id) / run_folder.UNDO_TARGET_FILE).read_bytes())
@@ -102,14 +91,12 @@ def build_undo_plan(
     folder = _find_preserved_folder(old)
     assert old.archive is not None
     checksums.check_files(ledger, run_folder.list_undo_files(old.archive))
-    now = compaction.read_accepted(ledger, state, old.feed)
     went = accepted.select_accepted(
         pl.read_parquet(folder / accepted.sent_records_path(state, old.id).name), ledger.overlay_of_run(old.id)
     )
     before = folder / run_folder.PREVIOUS_FILE
-    had = pl.read_parquet(before) if before.exists() else now.clear()
+    had = pl.read_parquet(before) if before.exists() else inputs.accepted_records.head(0).collect()
     columns = json.loads((old.archive / "report.json").read_bytes())["plan"]["columns"]
-    inputs = PlanInputs(now.lazy(), account_id, request_limits, owner_records=owner_records)
     return undo.build_reverse_plan(mapping, OriginalRun(old.id, tuple(columns), went, had), inputs)
 
 
