@@ -14,8 +14,8 @@ from etl.mapping.model import Mapping
 from etl.model.columns import ITEM, KEY
 from etl.plan.batches import flag_closure
 from etl.plan.batches.batch import Batch
-from etl.plan.inputs import RequestLimits
 from etl.plan.changes.diff import ChangeSet
+from etl.plan.inputs import RequestLimits
 
 #: Prefix of word columns: the leaves that FullFile batches carry.
 COVERED = "_covered"

@@ -16,8 +16,8 @@ from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching, flag_closure
 from etl.plan.batches.batch import LEAF_SET, VALUE_COUNT, Batch
 from etl.plan.changes import diff
-from etl.plan.inputs import RequestLimits
 from etl.plan.changes.diff import ChangeSet
+from etl.plan.inputs import RequestLimits
 from tests.support.builders import mapping, records, table
 from tests.support.strategies import FEEDS, Case
 
