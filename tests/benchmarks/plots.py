@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks import measure
@@ -19,7 +19,7 @@ COLOURS = ("#1f6f8b", "#c8553d", "#7a7a7a")
 Points = Sequence[tuple[float, float]]
 
 
-def plot(title: str, across: str, lines: dict[str, Points]) -> str:
+def plot(title: str, across: str, lines: Mapping[str, Points]) -> str:
     """A chart with both axes logarithmic, a line with its dots for each name."""
     every = [point for points in lines.values() for point in points]
     left, right = min(x for x, _ in every), max(x for x, _ in every)
@@ -92,7 +92,7 @@ def shares(bench: Bench) -> None:
         ours.append((percent, float(requests)))
         least.append((percent, float(max(1, -(-changed // 1000)))))
         print(f"{percent:>6g} % changed: {changed:>7,} records in {requests} requests", flush=True)
-    lines: dict[str, Points] = {"requests of the plan": ours, "fewest possible": least}
+    lines: Mapping[str, Points] = {"requests of the plan": ours, "fewest possible": least}
     draw("share-requests.svg", plot(f"Requests for {rows:,} price rows", "% of the rows with a new price", lines))
 
 

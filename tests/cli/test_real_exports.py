@@ -50,9 +50,9 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def rows_of(path: Path, *, encoding: str = "utf-8-sig", delimiter: str = ",", quoted: bool = True) -> list[Row]:
     """A file by header, cells stripped; rows of nothing but delimiters are none."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     with path.open(encoding=encoding, newline="") as stream:
-        lines = [[cell.strip() for cell in line] for line in csv.reader(stream, delimiter=delimiter, quoting=quoting)]
+        reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+        lines = [[cell.strip() for cell in line] for line in reader]
     header, *data = lines
     return [dict(zip(header, line, strict=False)) for line in data if any(line)]
 
@@ -282,8 +282,9 @@ def test_magento_updates(shop: Shop, export: Callable[[str], Path]) -> None:
         f"{row['sku']}|MAIN|MAIN": (Decimal(row["qty"]),) for row in rows_of(inventory)
     }
     lists = {"ALL GROUPS": "TIERS", "General": "TIERS-GENERAL"}
-    expected = {f"{row['sku']}|WEB|0": (Decimal(row["special_price"]), Decimal(row["price"]))
-                for row in rows_of(prices)}  # fmt: skip
+    expected: dict[str, tuple[Decimal | None, ...]] = {
+        f"{row['sku']}|WEB|0": (Decimal(row["special_price"]), Decimal(row["price"])) for row in rows_of(prices)
+    }
     expected |= {
         f"{row['sku']}|{lists[row['tier_price_customer_group']]}|{row['tier_price_qty']}": (
             Decimal(row["tier_price"]), None,

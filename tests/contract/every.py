@@ -140,14 +140,14 @@ class _Writer:
             if field.deprecated or name == without or name in self.without:
                 continue
             if field.is_list:
-                made[name] = self.list(field, path + "[]", depth + 1, inner)
+                made[name] = self.list_value(field, path + "[]", depth + 1, inner)
             elif field.type == "object":
                 made[name] = self.flagged(self.fields(str(field.inner_type), path + ".", depth, inner), path)
             else:
                 made[name] = self.scalar(field, path, inner)
         return made
 
-    def list(self, field: Field, path: str, depth: int, inner: str | None) -> Any:
+    def list_value(self, field: Field, path: str, depth: int, inner: str | None) -> Any:
         plain = not CONTRACT.fields_of(field)
         if path in self.key_lists:
             element = self.fields(str(field.inner_type), path + ".", depth - 1, inner)

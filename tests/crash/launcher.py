@@ -205,8 +205,8 @@ def _files(effects: Effects) -> None:
             effects.point("open", before=False)
         return Watched(opened, effects, os.fsdecode(file))
 
-    builtins.open = opening  # type: ignore[assignment]
-    io.open = opening  # type: ignore[assignment]
+    builtins.open = opening
+    io.open = opening
 
     def wrap(name: str) -> None:
         real = REAL[name]
@@ -306,8 +306,9 @@ def serve() -> None:
     spec.load_contract()
     log.logger()
     pandera.backends.polars.register.register_polars_backends()
-    transports.create_ssl_context = cache(transports.create_ssl_context)  # read once, and not needed on loopback
-    transports.create_ssl_context(verify=True, cert=None, trust_env=False)
+    create_context = cache(transports.create_ssl_context)  # type: ignore[attr-defined] # not needed on loopback
+    transports.create_ssl_context = create_context  # type: ignore[attr-defined]
+    create_context(verify=True, cert=None, trust_env=False)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

@@ -138,9 +138,9 @@ def converge(folder: Path, blows: list[int]) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("offset", range(4))
 def test_every_single_crash_point_converges(tmp_path: Path, offset: int) -> None:
-    """A stop at any point (a quarter of them here, in steps) is made good by the next start."""
+    """A stop at any point is made good by the next start: a sixth of them here, all of the command in `make crash`."""
     points = converge(tmp_path / "whole", [])
-    for at in range(1 + offset * 3, points + 1, 12):
+    for at in range(1 + offset * 6, points + 1, 24):
         converge(tmp_path / str(at), [at])
 
 
@@ -149,5 +149,5 @@ def test_every_single_crash_point_converges(tmp_path: Path, offset: int) -> None
 def test_crashes_during_recovery_converge(tmp_path: Path, seed: int) -> None:
     """A second stop while the first is being made good changes nothing either."""
     chance = random.Random(seed)
-    for number in range(3):
+    for number in range(2):
         converge(tmp_path / str(number), [chance.randrange(1, 120), chance.randrange(1, 60)])

@@ -11,7 +11,7 @@ from tests.crash import walk
 from tests.crash.walk import Staged, staged
 
 #: Walks of each kind here; `make crash` takes them all.
-FEW = 4
+FEW = 2
 
 
 @pytest.fixture(scope="module")

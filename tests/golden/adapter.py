@@ -109,11 +109,11 @@ class Feed:
         """The plan that reverts the last file that sent anything; Norce takes nothing of it."""
         if self.last is None or self.last.taken is None or self.last.plan.previous_records is None:
             return {"refused": "nothing to revert"}
-        last = self.last
+        last, taken, previous = self.last, self.last.taken, self.last.plan.previous_records
         return _shown(
             lambda: undo.build_reverse_plan(
                 self.mapping,
-                OriginalRun("the last", last.plan.columns, last.taken, last.plan.previous_records),
+                OriginalRun("the last", last.plan.columns, taken, previous),
                 self._inputs(),
             )
         )
@@ -193,10 +193,10 @@ def _shown(planned: Any) -> Golden:
 
 def _golden(made: Plan) -> Golden:
     """The golden form of a plan: counts, then the requests in their order."""
-    listed = []
+    listed: list[dict[str, Any]] = []
     try:
         for request in make_requests(made):
-            line = {
+            line: dict[str, Any] = {
                 "wave": request.wave,
                 "method": made.mapping.operation.id,
                 "header": {"AccountId": made.account_id, **request.header},  # as the client sends it

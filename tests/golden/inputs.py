@@ -204,8 +204,7 @@ def samples(folder: Path) -> Plans:
         for what, golden in _afterwards(feed, paths[-1], f"{paths[-1].relative_to(place).as_posix()} as {name}"):
             yield what, {"file": _digest(paths[-1]), **golden}
     for name in adapter.drafts(but=MAPPED):
-        path = next(iter(sorted(place.glob(f"*/{name}"))), None)
-        if path is not None:
+        for path in sorted(place.glob(f"*/{name}"))[:1]:
             golden = Feed(adapter.drafted(path)).file(path)
             yield f"{path.relative_to(place).as_posix()}, drafted", {"file": _digest(path), **golden}
 

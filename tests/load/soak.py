@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 DAY = 86_400.0
@@ -75,7 +76,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
 
     for _ in range(files):
         feed = chance.choice(["stock", "prices"])
-        world.clock.at(chance.random() * (days - 0.1) * DAY, lambda feed=feed: come(feed))
+        world.clock.at(chance.random() * (days - 0.1) * DAY, partial(come, feed))
     for day in range(days):
         world.clock.at((day + 0.95) * DAY, evening)
     world.clock.at(days * DAY + 600, lambda: os.kill(os.getpid(), signal.SIGTERM))

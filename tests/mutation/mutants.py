@@ -104,7 +104,7 @@ def _changes(node: ast.AST) -> list[Any]:
 
 def functions(module: Any) -> Iterator[tuple[ast.FunctionDef, FunctionType]]:
     """Every function and plain method of a module, as it is written and as it is held."""
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
             yield node, getattr(module, node.name)
@@ -148,7 +148,7 @@ def mutate(name: str, tests: list[str], share: float, seed: int) -> tuple[int, i
                 continue
             scope: dict[str, Any] = {}
             code = ast.fix_missing_locations(ast.Module([changed], []))
-            exec(compile(code, module.__file__, "exec"), vars(module) | {"__builtins__": __builtins__}, scope)
+            exec(compile(code, str(module.__file__), "exec"), vars(module) | {"__builtins__": __builtins__}, scope)
             plain = held.__code__, held.__defaults__, held.__kwdefaults__
             new = scope[written.name]
             held.__code__, held.__defaults__, held.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
@@ -159,7 +159,7 @@ def mutate(name: str, tests: list[str], share: float, seed: int) -> tuple[int, i
             made += 1
             killed += found
             if not found:
-                print(f"  survived: {Path(module.__file__).name}:{line} {what}", flush=True)
+                print(f"  survived: {Path(str(module.__file__)).name}:{line} {what}", flush=True)
     print(f"{name}: {killed} of {made} noticed, {killed / max(made, 1):.0%}", flush=True)
     return killed, made
 

@@ -70,7 +70,7 @@ def test_killed_while_fetching(tmp_path: Path) -> None:
         for share in (1, 2, 3):
             wire.left = len(data) * share // 3
             process = shop.start("fetch")
-            until(lambda: wire.left < 200_000 or process.poll() is not None)  # noqa: B023
+            until(lambda: (wire.left or 0) < 200_000 or process.poll() is not None)  # noqa: B023
             process.send_signal(signal.SIGKILL)
             shop.finish(process)
         wire.left = None

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -42,18 +43,18 @@ class Fragile(FetchedFiles):
             if self._left < 0:
                 raise Crash
 
-    def whole(self, path: str, size: int, modified: int, digest: str) -> FetchedFile:
+    def save_verified(self, path: str, size: int, modified: int, digest: str) -> FetchedFile:
         self._dies(True)
         made = super().save_verified(path, size, modified, digest)
         self._dies(False)
         return made
 
-    def arrived(self, file: FetchedFile) -> None:
+    def mark_delivered(self, file: FetchedFile) -> None:
         self._dies(True)
         super().mark_delivered(file)
         self._dies(False)
 
-    def forget(self, files: Iterable[FetchedFile]) -> None:
+    def delete(self, files: Iterable[FetchedFile]) -> None:
         self._dies(True)
         super().delete(files)
         self._dies(False)
@@ -80,7 +81,7 @@ class Side:
         number."""
         left = event
 
-        def tell(event: str, **_: object) -> None:
+        def tell(event: str, /, **_: object) -> None:
             nonlocal left
             if event == "fetch_progressed":
                 self.meanwhile()
@@ -260,8 +261,8 @@ def test_a_crash_at_any_step_changes_nothing_in_the_end(any_server: Server, side
     """Dead at an event, or before or after a step of the ledger: the next round brings what is missing, once."""
     settings = any_server.settings(after=after)
     expected = []
-    crashes = [{"event": n} for n in range(8)]
-    crashes += [{"step": (n, before)} for n in range(5) for before in (True, False)]  # type: ignore[misc]
+    crashes: list[dict[str, Any]] = [{"event": n} for n in range(8)]
+    crashes += [{"step": (n, before)} for n in range(5) for before in (True, False)]
     died = 0
     for number, crash in enumerate(crashes):
         names = [f"a{number}.csv", f"b{number}.csv"]
@@ -270,7 +271,7 @@ def test_a_crash_at_any_step_changes_nothing_in_the_end(any_server: Server, side
             put(any_server, name, data, modified=1_700_000_000 + number)
             expected.append((f"acme/{name}", data))
         try:
-            side.visit(settings, **crash)  # type: ignore[arg-type]
+            side.visit(settings, **crash)
         except Crash:
             died += 1
             if number % 2:

@@ -16,6 +16,7 @@ from etl.config.settings import load_settings
 from etl.errors import ExitStatus, StateError
 from etl.model.runs import PROCESSED_STATES, ChunkState, Run, RunState
 from etl.sandbox import Fault
+from etl.sandbox.faults import HttpFaultKind, JobFaultKind
 from etl.state.ledger.facade import Ledger
 from tests.simulation.simulator import GONE, OPERATION, Dropped, World, plain
 from tests.support.fake_clock import telling
@@ -33,13 +34,13 @@ def troubles(draw: st.DrawFn) -> Fault:
     kind = draw(st.sampled_from(["answer", "answer", "job", "record"]))
     times = draw(st.integers(1, 3))
     if kind == "job":  # not `job_unknown`, a lie about a job that runs: nobody can keep the order then
-        job = draw(st.sampled_from(["job_failed", "job_stuck", "job_slow", "empty_log", "shuffled_log"]))
+        job: JobFaultKind = draw(st.sampled_from(["job_failed", "job_stuck", "job_slow", "empty_log", "shuffled_log"]))
         return Fault(kind=job, times=times, delay=7200.0)
     if kind == "record":
         keys = tuple(draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=2)))
-        what = draw(st.sampled_from(["refuse", "warn", "invalid"]))
+        what: JobFaultKind = draw(st.sampled_from(["refuse", "warn", "invalid"]))
         return Fault(kind=what, keys=keys, times=times, name_row=draw(st.booleans()), message="no")
-    answer = draw(
+    answer: HttpFaultKind = draw(
         st.sampled_from(
             ["rate_limit", "unauthorized", "status", "status", "status", "too_large", "reset_before", "reset_after",
              "slow", "hang", "html", "truncated"]

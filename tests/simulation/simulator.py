@@ -84,7 +84,7 @@ GONE = "gone"
 #: Told seconds after which somebody stops a life that does not end: jobs count as slow and as stuck long before.
 LONGEST_LIFE = 8 * 3600.0
 
-transports.create_ssl_context = cache(transports.create_ssl_context)  # one is enough, and no wire needs it
+transports.create_ssl_context = cache(transports.create_ssl_context)  # type: ignore[attr-defined] # one is enough, and no wire needs it
 
 
 def _deaf(*_: object) -> contextlib.AbstractContextManager[None]:

@@ -247,12 +247,12 @@ def install() -> None:
     if time.time is _time:
         return
     assert not any(name == "etl" or name.startswith("etl.") for name in sys.modules), "etl has the clocks already"
-    time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep
+    time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep  # type: ignore[assignment]
     threading.Event.wait, threading.Event.set = _wait, _set  # type: ignore[method-assign]
     threading.Thread.start = _start  # type: ignore[method-assign]
-    _thread.start_new_thread = _plain
+    _thread.start_new_thread = _plain  # type: ignore[assignment]
     threading.Thread.join, pools.ThreadPoolExecutor.shutdown = _join, _shutdown  # type: ignore[method-assign]
-    pools._WorkItem.__init__ = _item
+    pools._WorkItem.__init__ = _item  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 
 from etl.config.settings import PathSettings, Settings
-from etl.connect.responses import Job, Submission
 from etl.mapping import load
-from etl.model.runs import Run, RunState
+from etl.model.runs import Job, Run, RunState, Submission
 from etl.runs.lifecycle import RunLifecycle
 from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
@@ -30,7 +29,7 @@ def main(folder: Path) -> None:
     settings = Settings(paths=PathSettings(inbox=folder / "inbox", mappings=folder, state=folder / "state"))
     settings.paths.state.mkdir(parents=True)
     with Ledger.open(settings.paths.state, target="nobody") as ledger:
-        pipeline = RunLifecycle(settings, 7, ledger, mappings, lambda event, **facts: None)
+        pipeline = RunLifecycle(settings, 7, ledger, mappings, lambda event, /, **facts: None)
         made: list[Run] = []
         for day in ("day1", "day2"):
             shutil.copytree(EXPORTS / day, settings.paths.inbox, dirs_exist_ok=True)

@@ -148,7 +148,7 @@ class _Draft:
         kind = self.draw(st.sampled_from(kinds))
         code = inner.row_key[0] if len(inner.row_key) == 1 else ""
         if kind == "keyed":
-            made = {}
+            made: dict[str, Any] = {}
             for text in ("sv-SE", "en-GB")[: self.draw(st.integers(1, 2))]:
                 made[text] = self.fields(str(inner.inner_type), path, frozenset({code}))
             return made

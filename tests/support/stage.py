@@ -118,7 +118,7 @@ class Stage:
             self.limits,
             self.records_of,
             self.stop,
-            emit=lambda name, **facts: self.events.append((name, facts)),
+            emit=lambda name, /, **facts: self.events.append((name, facts)),
             timeout=patience,
             rng=random.Random(1),
             poll_scale=self.poll_scale,

@@ -31,10 +31,10 @@ def event_names(node: ast.expr) -> set[str]:
 
 def dictionaries(function: ast.AST) -> dict[str, set[str]]:
     """The keys of the literal dictionaries that a function assigns, by the variable's name."""
-    literals = {}
+    literals: dict[str, set[str]] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict) and isinstance(node.targets[0], ast.Name):
-            literals[node.targets[0].id] = {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+            literals[node.targets[0].id] = {str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)}
     return literals
 
 

@@ -160,7 +160,7 @@ def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
         holds = {seen.job: seen.digest for seen in on.sandbox.requests() if seen.job is not None}
         settled = on.ledger.list_chunks("r1")
         assert all(chunk.resolution in ("adopted", "resubmitted") for chunk in settled)
-        assert all(holds[chunk.job_id] == chunk.digest for chunk in settled)
+        assert all(chunk.job_id is not None and holds[chunk.job_id] == chunk.digest for chunk in settled)
         assert on.accepted() == on.stored() == set(parts(1, 12))
 
 

@@ -19,6 +19,7 @@ from etl.formats.text.line_source import open_line_source
 from etl.model.tables import Dialect, Table
 
 LIMITS = formats.ReadLimits()
+COUNT = 1500  #: lines of a clean file: some 750 small blocks
 SMALL = formats.ReadLimits(block_bytes=12)  #: some two rows at a time
 EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PIECES = st.sampled_from(
@@ -96,7 +97,7 @@ def test_what_was_written_is_read(
 def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, quote: bool) -> None:
     """Clean files are read by the fast reader, and equal to what the tolerant one reads."""
     mark = '"' if quote else ""
-    lines = ["no;name;price", *(f"{n:05d};{mark}blå {n}{mark};{n},50" if n % 3 else f"{n:05d};;" for n in range(5000))]
+    lines = ["no;name;price", *(f"{n:05d};{mark}blå {n}{mark};{n},50" if n % 3 else f"{n:05d};;" for n in range(COUNT))]
     path = tmp_path / "x.csv"
     path.write_bytes((end.join(lines) + end).encode(encoding))
     dialect = Dialect(delimiter=";", encoding=encoding)
@@ -108,7 +109,7 @@ def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, 
         assert proved.is_complete
         safe = reader.read_tolerantly(path, dialect, limits)
         assert found.equals(safe.frame)
-        assert proved.rows == safe.rows == 5000
+        assert proved.rows == safe.rows == COUNT
 
 
 ODD = ["00500;short", "00500;blå;1;long", '00500;"two\nlines";1', "00500;b\0;1", ";;", "no;name;price"]

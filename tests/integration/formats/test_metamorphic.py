@@ -65,8 +65,10 @@ def requests(table: Table, dialect: Dialect) -> list[tuple[Any, bytes]]:
 
 def as_csv(path: Path, order: Sequence[int], rows: Rows, dialect: Dialect, end: str = "\n", bom: bool = False) -> Table:
     stream = io.StringIO()
-    quoting = csv.QUOTE_ALL if bom or end == "\r" else csv.QUOTE_MINIMAL
-    writer = csv.writer(stream, delimiter=dialect.delimiter, lineterminator=end, quoting=quoting)
+    quoted = bom or end == "\r"
+    writer = csv.writer(
+        stream, delimiter=dialect.delimiter, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    )
     for row in (NAMES, *rows):
         writer.writerow([row[at] for at in order])
     mark = b"\xef\xbb\xbf" if bom and dialect.encoding == "utf-8" else b""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
@@ -130,11 +131,11 @@ def assert_plain_reading_agrees(path: Path, dialect: Dialect, table: Table) -> N
     data = path.read_bytes()
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     text = data.decode(dialect.encoding, "replace").lstrip("\ufeff")
-    kind = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
     lines = io.StringIO(text, newline="")
     for _ in range(dialect.header - 1):
         lines.readline()
-    records = csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, quoting=kind)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
+    records = csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, quoting=quoting)
     plain = {tuple(cell or None for cell in record)[: len(table.columns)] for record in records}
     loose = {row[1:] for row in table.frame.iter_rows()} - plain
     assert len(loose) <= table.malformed.rows * 3, (path.name, list(loose)[:2])
@@ -149,7 +150,7 @@ def test_workbooks_of_one_name_say_the_same(tmp_path: Path) -> None:
     for (_, stem), paths in groups.items():
         if len(paths) < 2 or stem in DIFFERENT:
             continue
-        found = []
+        found: list[tuple[object, list[tuple[int, int]]]] = []
         for path in paths:
             request = WorkbookRequest(
                 str(path), path.name, str(tmp_path), Dialect(format="excel", header=0), formats.ReadLimits()

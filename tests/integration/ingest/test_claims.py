@@ -221,7 +221,8 @@ def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
 
 def test_watch_does_without_events(tmp_path: Path) -> None:
     """The rescan alone finds everything."""
-    stop, seen = ShutdownEvent(), set()
+    stop = ShutdownEvent()
+    seen: set[str] = set()
     (tmp_path / "a.csv").write_text("1")
     for names in scan.watch(tmp_path, 0.01, 0.02, stop, events=False):
         seen |= names.keys()

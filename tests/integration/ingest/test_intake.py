@@ -44,7 +44,7 @@ class Desk:
         assert not bad
         return app.open_session(Settings(paths=self.paths), good, emit=self._tell)
 
-    def _tell(self, event: str, **_: object) -> None:
+    def _tell(self, event: str, /, **_: object) -> None:
         self.told.append(event)
         self.when.get(event, lambda: None)()
 

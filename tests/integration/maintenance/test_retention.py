@@ -55,7 +55,7 @@ class House:
         return run
 
     def retaining(self, archive_days: int = 90, ledger_days: int = 400) -> Retention:
-        def tell(event: str, **facts: Any) -> None:
+        def tell(event: str, /, **facts: Any) -> None:
             self.events.append({"event": event, **facts})
 
         return Retention(self.ledger, self.state, RetentionSettings(archive_days, ledger_days), tell)

@@ -36,7 +36,7 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
 
     def look(when: datetime) -> None:
         with Ledger.open(tmp_path / "var") as ledger:
-            alerts.refresh(ledger, [stock], when, lambda event, **facts: told.append((event, facts["alert"])))
+            alerts.refresh(ledger, [stock], when, lambda event, /, **facts: told.append((event, facts["alert"])))
 
     look(SIX - timedelta(hours=12))
     for minute in range(3):
@@ -62,7 +62,7 @@ def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
         for day in range(5):
             arrival(ledger, day, SIX + timedelta(days=day, hours=-1), "same" if day else "other")
             now = SIX + timedelta(days=day)
-            alerts.refresh(ledger, [stock], now, lambda event, **facts: told.append((event, facts["alert"])))
+            alerts.refresh(ledger, [stock], now, lambda event, /, **facts: told.append((event, facts["alert"])))
     assert told == [("alert_raised", "unchanged:stock:2026-03-03T05:00Z")]
 
 
@@ -74,7 +74,7 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
 
         def look(minutes: int, waiting: list[tuple[str, str, float]]) -> list[str]:
             now = SIX + timedelta(minutes=minutes)
-            tell = lambda event, **facts: told.append((event, facts["alert"]))  # noqa: E731
+            tell = lambda event, /, **facts: told.append((event, facts["alert"]))  # noqa: E731
             alerts.refresh(ledger, [], now, tell, waiting)
             return [one.message for one in alerts.find_active(ledger, now)]
 

@@ -105,7 +105,8 @@ def test_answers_are_read_tolerantly() -> None:
     assert parse_job({"JobId": 1, "StatusId": 3}).finished is True
     assert parse_job({"JobId": 1, "StatusId": 2, "IsFinished": False, "Inserts": 4}).inserted == 4
     assert parse_log([{"SeverityId": 2, "Message": None, "ImportedRow": ""}, 5]) == (LogRow(2, "", None),)
-    for raw in ({}, None, [], {"JobId": "x"}, "1"):
+    bodies: tuple[object, ...] = ({}, None, [], {"JobId": "x"}, "1")
+    for raw in bodies:
         with pytest.raises(OutcomeUnknownError):
             parse_submission(raw)
     for read in (parse_log, parse_job):

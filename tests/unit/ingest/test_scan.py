@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.ingest.scan import FileStat, find_stable, may_be_export
+from etl.ingest.scan import FileStat, Observations, find_stable, may_be_export
 
 
 @pytest.mark.parametrize("name", ["a.csv", "sub/a.xlsx", "a.tmp.csv", "part", "å ä.csv"])
@@ -41,7 +41,8 @@ def test_a_file_settles_after_being_still() -> None:
 @given(st.lists(st.tuples(st.floats(0, 5), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))), max_size=20))
 def test_ready_files_were_unchanged_for_the_whole_time(steps: list[tuple[float, dict[str, int]]]) -> None:
     """No history of changes makes a file ready that was seen otherwise within the settle time."""
-    now, snapshot = 0.0, {}
+    now = 0.0
+    snapshot: Observations = {}
     history: list[tuple[float, dict[str, int]]] = []
     for pause, sizes in steps:
         now += pause

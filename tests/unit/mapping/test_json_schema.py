@@ -35,7 +35,7 @@ def problems(value: Any, schema: dict[str, Any], at: str = "") -> list[str]:
         return [f"{at}: is not {schema['const']}"]
     if "anyOf" in schema:
         tries = [problems(value, one, at) for one in schema["anyOf"]]
-        found += [] if [] in tries else min(tries, key=len)
+        found += [] if [] in tries else sorted(tries, key=len)[0]
     if "not" in schema and not problems(value, schema["not"], at):
         found.append(f"{at}: must not be this")
     for one in schema.get("allOf", ()):

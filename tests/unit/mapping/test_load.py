@@ -252,7 +252,23 @@ per: {columns: "x_*"}
 switches: []
 """
 )
-ODD = [None, "", 5, 1.5, True, "odd", "{1}", [], ["a"], [[]], {}, {"a": "b"}, {"rows": 1}, {"value": None}, [{"x": 1}]]
+ODD: list[Any] = [
+    None,
+    "",
+    5,
+    1.5,
+    True,
+    "odd",
+    "{1}",
+    [],
+    ["a"],
+    [[]],
+    {},
+    {"a": "b"},
+    {"rows": 1},
+    {"value": None},
+    [{"x": 1}],
+]
 
 
 @settings(max_examples=100, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
 def test_a_result_is_what_the_work_gives() -> None:
     """In the order in which it is asked for, also where that is not the order in which it ended; errors come out."""
     with thread_pool.thread_pool() as start:
-        slow = start(lambda: time.sleep(0.05) or threading.current_thread().name)
+        slow = start(delayed_name)
         quick = start(lambda: threading.current_thread().name)
         failed = start(lambda: 1 // 0)
         assert slow() != quick() != threading.current_thread().name
@@ -39,10 +40,20 @@ def test_a_result_is_what_the_work_gives() -> None:
             failed()
 
 
+def delayed_name() -> str:
+    time.sleep(0.05)
+    return threading.current_thread().name
+
+
+def slow_step(begun: list[int], number: int) -> None:
+    begun.append(number)
+    time.sleep(0.1)
+
+
 def failing(begun: list[int]) -> None:
     with thread_pool.thread_pool() as start:
         for number in range(40):
-            start(lambda number=number: begun.append(number) or time.sleep(0.1))
+            start(partial(slow_step, begun, number))
         raise RuntimeError
 
 

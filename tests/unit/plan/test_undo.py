@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -75,7 +76,7 @@ class Norce:
                 )
             )
             self.accepted = accepted.overlay_records(self.accepted.lazy(), parts[-1]).collect()
-        return accepted.pl.concat(parts, how="diagonal") if parts else None
+        return pl.concat(parts, how="diagonal") if parts else None
 
     def undone(self, plan: Plan, sent: Any) -> Plan:
         """The plan that takes another one back."""

@@ -19,7 +19,7 @@ def agree(known: list[int], pieces: list[list[int]]) -> None:
     found, all_of_them = HashLocator(column), set(known)
     for piece in pieces:
         told = found.locate(pl.Series(piece, dtype=pl.UInt64))
-        assert (told.dtype, told.len()) == (pl.UInt32, len(piece))
+        assert (told.dtype, told.len()) == (pl.UInt32(), len(piece))
         there = [known[place] if place is not None else None for place in told]
         assert there == [hash if hash in all_of_them else None for hash in piece]
 

@@ -116,7 +116,7 @@ def test_records_of_several_rows_are_laid_aside(monkeypatch: pytest.MonkeyPatch)
 
     def counted(sieve: FingerprintIndex, prints: pl.DataFrame) -> pl.Series:
         found = hold(sieve, prints)
-        held.append(found.sum())
+        held.append(int(found.sum()))
         return found
 
     products = mapping(PRODUCTS)

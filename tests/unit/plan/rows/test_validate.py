@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -33,7 +34,7 @@ record: {Code: code}
 EXCEL = FEED.replace('"*"', '"*.xlsx"')
 
 
-def table(**columns: list[str | None]) -> Table:
+def table(**columns: Sequence[str | None]) -> Table:
     height = len(next(iter(columns.values())))
     schema = [pl.Series(ROW, range(2, height + 2)), *(pl.Series(k, v, dtype=pl.String) for k, v in columns.items())]
     nothing = pl.DataFrame(schema={name: pl.Int64 if name == "row" else pl.String for name in REJECTION_COLUMNS})
