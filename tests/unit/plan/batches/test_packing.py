@@ -12,7 +12,8 @@ import pytest
 from etl.mapping.layout import Layout
 from etl.mapping.layout_builder import build_layout as build
 from etl.plan.batches import batching, flag_closure
-from etl.plan.batches.packing import Group, Packing, Share, pack
+from etl.plan.batches.packing import Group, Share, pack
+from etl.plan.inputs import Packing
 from tests.benchmarks import packing as packing_bench
 from tests.support.builders import mapping
 
