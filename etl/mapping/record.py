@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable
 from collections.abc import Mapping as Map
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from uuid import UUID
 
 from etl.contract.spec import Contract, Field, Operation
-from etl.mapping.model import Column, Node, Scalar, Value, match_pattern
+from etl.mapping.model import Column, Node, NodeKind, Scalar, Value, match_pattern
 from etl.mapping.problems import Problems, parse_sql_columns, read_bool
 
 #: Column types that may feed a field type without a look-up table.
@@ -35,12 +39,13 @@ CONSTANT_HINTS = {
     "datetime": "write 2026-12-31 or 2026-12-31T23:59:00+01:00",
     "uuid": "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff",
 }
-VALUE_KEYS = ("column", "value", "sql", "cell", "item", "map", "replace", "default", "empty", "own", "flag")
-LIST_KEYS = ("rows", "columns", "each", "split", "by", "flag")
+#: Kinds of values; a value has exactly one.
+VALUE_KINDS = ("column", "value", "sql", "cell", "item")
+VALUE_KEYS = (*VALUE_KINDS, "map", "replace", "default", "empty", "own", "flag")
 
 
 def constant_text(raw: Any) -> str:
-    """A constant as its author wrote it: YAML reads 007 as 7 and true as a bool."""
+    """Return a constant as its author wrote it: YAML reads 007 as 7 and true as a bool."""
     if raw is None:
         return ""
     if isinstance(raw, bool):
@@ -50,7 +55,7 @@ def constant_text(raw: Any) -> str:
 
 
 def parse_number(text: str) -> Decimal:
-    """ValueError for what Connect would not take."""
+    """Parse a number; ValueError for one that Connect does not take."""
     value = Decimal(text)
     if not value.is_finite() or abs(value) >= 10**11 or value != round(value, 4):
         raise ValueError(text)
@@ -58,9 +63,50 @@ def parse_number(text: str) -> Decimal:
 
 
 def parse_datetime(text: str) -> str:
-    """A time with its offset, UTC unless one is given; ValueError for what is none."""
+    """Parse a time and return it with its offset, UTC by default; ValueError for another text."""
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="seconds")
+
+
+def parse_uuid(text: str) -> str:
+    """Return the text of a UUID; ValueError for another text."""
+    UUID(text)
+    return text
+
+
+#: Parsers of constants by the field's type; other types take the text.
+CONSTANT_PARSERS: dict[str, Callable[[str], Scalar]] = {
+    "number": parse_number,
+    "integer": int,
+    "datetime": parse_datetime,
+    "uuid": parse_uuid,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ListSpec:
+    """A list of the mapping file, and where it stands."""
+
+    raw: Any
+    field: Field
+    path: str  #: in the contract
+    label: str  #: in the mapping file, for problems inside it
+    where: str  #: location and label, for problems of the list itself
+    flag_id: str | None
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether its elements are made from rows or from the parts of a cell."""
+        return isinstance(self.raw, dict) and bool({"rows", "split"}.intersection(self.raw))
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether its elements are named by their codes."""
+        return isinstance(self.raw, dict) and not {"rows", "split", "columns"}.intersection(self.raw)
+
+    def node(self, kind: NodeKind, **content: Any) -> Node:
+        """Return the node of this list."""
+        return Node(kind, self.field, self.path, self.where, flag_id=self.flag_id, **content)
 
 
 class RecordParser:
@@ -81,7 +127,7 @@ class RecordParser:
         return self.parse_fields(raw, self.operation.item_schema, "", "record")
 
     def parse_fields(self, raw: Any, schema: str, path: str, label: str) -> dict[str, Node]:
-        """The fields of one object of the contract."""
+        """Parse the fields of one object of the contract."""
         known = self.contract.schemas[schema]
         nodes: dict[str, Node] = {}
         for name, value in raw.items():
@@ -115,83 +161,88 @@ class RecordParser:
         return None if value is None else Node("value", field, path, where, value=value, flag_id=flag)
 
     def parse_list(self, raw: Any, field: Field, path: str, label: str, where: str, flag: str | None) -> Node | None:
-        inside = self.contract.fields_of(field)
-        gathered = isinstance(raw, dict) and bool({"rows", "split"}.intersection(raw))
-        named = isinstance(raw, dict) and not {"rows", "split", "columns"}.intersection(raw)
-        if not self.check_placement(raw, path, where, gathered):
+        """Parse a list; its kind follows from the first of LIST_PARSERS whose key is there, else from the YAML type."""
+        spec = ListSpec(raw, field, path, label, where, flag)
+        if not self.check_placement(raw, path, where, spec.is_generated):
             return None
-
-        def element(part: Any, at: str) -> dict[str, Node]:
-            if inside:
-                if isinstance(part, dict) and (part or named):
-                    outer, self.in_generated_list = self.in_generated_list, gathered and not self.holds_key(path)
-                    made = self.parse_fields(part, str(field.inner_type), path, at)
-                    self.in_generated_list = outer
-                    return made
-                self.add_problem(where, f"an element of {field.name} is an object", "write its fields as key: value")
-                return {}
-            scalar = Field(field.name, str(field.inner_type), nullable=True)
-            value = self.parse_value(part, scalar, where)
-            return {} if value is None else {"": Node("value", scalar, path, where, value=value)}
-
-        if isinstance(raw, dict) and "split" in raw:
-            self.check_keys(raw, ("split", "by", "each", "flag"), label)
-            column = str(raw["split"])
-            self.check_column_name(column, where)
-            each = raw.get("each", {"item": True} if not inside else None)
-            if each is None:
-                return self.add_problem(where, "`split` needs `each`", 'write each: {Code: "{item}"}')
-            return Node(
-                "split",
-                field,
-                path,
-                where,
-                children=element(each, label),
-                column=column,
-                separator=str(raw.get("by", "|")),
-                flag_id=flag,
-            )
-        if isinstance(raw, dict) and "rows" in raw:
-            self.check_keys(raw, ("rows", "flag"), label)
-            return Node("rows", field, path, where, children=element(raw["rows"], f"{label}.rows"), flag_id=flag)
-        if isinstance(raw, dict) and "columns" in raw:
-            self.check_keys(raw, ("columns", "each", "flag"), label)
-            pattern = str(raw["columns"])
-            if "*" not in pattern:
-                return self.add_problem(
-                    where, f'"{pattern}" names one column only', 'use a star, as in columns: "attr_*"'
-                )
-            return Node(
-                "columns",
-                field,
-                path,
-                where,
-                children=element(raw.get("each", {}), f"{label}.each"),
-                pattern=pattern,
-                flag_id=flag,
-            )
-        if isinstance(raw, list):
-            parts = tuple((str(i), element(part, f"{label}[{i}]")) for i, part in enumerate(raw))
-            return Node("listed", field, path, where, elements=parts, flag_id=flag)
         if isinstance(raw, dict):
-            if len(field.row_key) != 1 or field.row_key[0] not in inside:
-                hint = "write a list (`- …`), `rows:`, `columns:` or `split:`"
-                return self.add_problem(where, f"{field.name} has no single code to name its elements by", hint)
-            codes = [code for code in raw if code != "flag"]
-            for code in codes:
-                if isinstance(raw[code], dict) and field.row_key[0] in raw[code]:
-                    message = f'{field.row_key[0]} stands twice: as "{code}" and in the fields below'
-                    self.problems.add("twice", message, where=self.problems.location(raw, code), hint="drop the latter")
-            keyed = tuple((str(code), element(raw[code], f"{label}.{code}")) for code in codes)
-            return Node("keyed", field, path, where, elements=keyed, flag_id=flag)
+            parser = next((parser for key, parser in self.LIST_PARSERS.items() if key in raw), None)
+            return self._parse_keyed_list(spec) if parser is None else parser(self, spec)
+        if isinstance(raw, list):
+            parts = tuple(
+                (str(number), self._parse_element(part, f"{label}[{number}]", spec)) for number, part in enumerate(raw)
+            )
+            return spec.node("listed", elements=parts)
         return self.add_problem(where, f"{field.name} is a list", "write `- …`, codes, `rows:`, `columns:` or `split:`")
 
+    def _parse_element(self, raw: Any, label: str, spec: ListSpec) -> dict[str, Node]:
+        """Parse one element: the fields of an object, or a plain value under the empty name."""
+        field = spec.field
+        if not self.contract.fields_of(field):
+            scalar = Field(field.name, str(field.inner_type), nullable=True)
+            value = self.parse_value(raw, scalar, spec.where)
+            return {} if value is None else {"": Node("value", scalar, spec.path, spec.where, value=value)}
+        if not isinstance(raw, dict) or not (raw or spec.is_keyed):
+            self.add_problem(spec.where, f"an element of {field.name} is an object", "write its fields as key: value")
+            return {}
+        outer, self.in_generated_list = self.in_generated_list, spec.is_generated and not self.holds_key(spec.path)
+        fields = self.parse_fields(raw, str(field.inner_type), spec.path, label)
+        self.in_generated_list = outer
+        return fields
+
+    def _parse_split_list(self, spec: ListSpec) -> Node | None:
+        """Parse `split`: the parts of a cell."""
+        self.check_keys(spec.raw, ("split", "by", "each", "flag"), spec.label)
+        column = str(spec.raw["split"])
+        self.check_column_name(column, spec.where)
+        each = spec.raw.get("each", None if self.contract.fields_of(spec.field) else {"item": True})
+        if each is None:
+            return self.add_problem(spec.where, "`split` needs `each`", 'write each: {Code: "{item}"}')
+        children = self._parse_element(each, spec.label, spec)
+        return spec.node("split", children=children, column=column, separator=str(spec.raw.get("by", "|")))
+
+    def _parse_row_list(self, spec: ListSpec) -> Node:
+        """Parse `rows`: one element per row of the file."""
+        self.check_keys(spec.raw, ("rows", "flag"), spec.label)
+        return spec.node("rows", children=self._parse_element(spec.raw["rows"], f"{spec.label}.rows", spec))
+
+    def _parse_column_list(self, spec: ListSpec) -> Node | None:
+        """Parse `columns`: one element per column that matches a pattern."""
+        self.check_keys(spec.raw, ("columns", "each", "flag"), spec.label)
+        pattern = str(spec.raw["columns"])
+        if "*" not in pattern:
+            hint = 'use a star, as in columns: "attr_*"'
+            return self.add_problem(spec.where, f'"{pattern}" names one column only', hint)
+        children = self._parse_element(spec.raw.get("each", {}), f"{spec.label}.each", spec)
+        return spec.node("columns", children=children, pattern=pattern)
+
+    def _parse_keyed_list(self, spec: ListSpec) -> Node | None:
+        """Parse elements that are named by their code."""
+        raw, field = spec.raw, spec.field
+        if len(field.row_key) != 1 or field.row_key[0] not in self.contract.fields_of(field):
+            hint = "write a list (`- …`), `rows:`, `columns:` or `split:`"
+            return self.add_problem(spec.where, f"{field.name} has no single code to name its elements by", hint)
+        codes = [code for code in raw if code != "flag"]
+        for code in codes:
+            if isinstance(raw[code], dict) and field.row_key[0] in raw[code]:
+                message = f'{field.row_key[0]} stands twice: as "{code}" and in the fields below'
+                self.problems.add("twice", message, where=self.problems.location(raw, code), hint="drop the latter")
+        elements = tuple((str(code), self._parse_element(raw[code], f"{spec.label}.{code}", spec)) for code in codes)
+        return spec.node("keyed", elements=elements)
+
+    #: Lists that are made from the file, by the key that says so; tried in this order.
+    LIST_PARSERS: ClassVar[dict[str, Callable[[RecordParser, ListSpec], Node | None]]] = {
+        "split": _parse_split_list,
+        "rows": _parse_row_list,
+        "columns": _parse_column_list,
+    }
+
     def holds_key(self, path: str) -> bool:
-        """Whether the record's key lies in the elements of this list."""
+        """Return whether the record's key is in the elements of this list."""
         return f"{self.operation.key.list_path}.".startswith(f"{path}.")
 
     def check_placement(self, raw: Any, path: str, where: str, is_generated: bool) -> bool:
-        """Whether a list may be made like this at this place."""
+        """Return whether a list may be made like this at this place; add a problem if not."""
         if is_generated and self.in_generated_list:
             message = "a list made of rows or of a cell's parts cannot stand inside another one"
             self.add_problem(where, message, "name its elements: `- …`, or their codes")
@@ -206,129 +257,131 @@ class RecordParser:
         return False
 
     def parse_value(self, raw: Any, field: Field, where: str) -> Value | None:
-        """A column name, `"{1}"`, `"{cell}"`, `"{item}"`, or an object that says more."""
-        if isinstance(raw, dict):
-            self.check_keys(raw, VALUE_KEYS, where.rpartition(", ")[2])
-            spec = raw
-        elif isinstance(raw, str):
-            spec = {"column": raw}
-        else:
-            self.add_problem(
-                where, "is neither a column name nor a description of one", "write {value: …} for a constant"
-            )
+        """Parse a column name, `"{1}"`, `"{cell}"`, `"{item}"`, or an object with one of VALUE_KINDS."""
+        spec = self._value_spec(raw, where)
+        if spec is None:
             return None
-        given = [kind for kind in ("column", "value", "sql", "cell", "item") if kind in spec]
-        if len(given) != 1:
+        kinds = [kind for kind in VALUE_KINDS if kind in spec]
+        if len(kinds) != 1:
             self.add_problem(where, "needs exactly one of column, value, sql", "e.g. {column: Pris, empty: leave}")
             return None
-        kind, text = given[0], str(spec[given[0]])
+        kind, text = kinds[0], str(spec[kinds[0]])
         if kind == "column" and text in ("{cell}", "{item}"):
             kind = text[1:-1]
         elif kind == "column" and len(text) == 3 and text[0] == "{" and text[1].isdigit() and text[2] == "}":
             kind = "value"
-        table = self.parse_lookup(spec["map"], field, where) if "map" in spec else None
+        settings = self._value_settings(spec, field, where)
+        if kind == "value":
+            if "{" in text and "}" in text and isinstance(spec.get("value", text), str):
+                return Value("constant", text=text, **settings)
+            return Value("constant", constant=self.parse_constant(spec["value"], field, where), **settings)
+        if kind == "sql":
+            return Value("sql", text=text, input_columns=parse_sql_columns(text, where, self.problems), **settings)
+        if kind in ("cell", "item"):
+            return Value("cell" if kind == "cell" else "item", **settings)
+        self.check_column_name(text, where)
+        if settings["lookup"] is None and "{" not in text:
+            self.check_column_type(text, field, where)
+        return Value("column", text=text, **settings)
+
+    def _value_spec(self, raw: Any, where: str) -> dict[Any, Any] | None:
+        """Return a value's settings as an object; a plain text names a column."""
+        if isinstance(raw, str):
+            return {"column": raw}
+        if not isinstance(raw, dict):
+            hint = "write {value: …} for a constant"
+            self.add_problem(where, "is neither a column name nor a description of one", hint)
+            return None
+        self.check_keys(raw, VALUE_KEYS, where.rpartition(", ")[2])
+        return raw
+
+    def _value_settings(self, spec: dict[Any, Any], field: Field, where: str) -> dict[str, Any]:
+        """Parse the settings that every kind of value has."""
+        lookup = self.parse_lookup(spec["map"], field, where) if "map" in spec else None
         pairs = spec.get("replace", {})
         if not isinstance(pairs, dict):
             self.add_problem(where, "`replace` holds no pairs", 'write replace: {"old": "new"}')
             pairs = {}
-        replace = tuple((str(a), str(b)) for a, b in pairs.items())
         default = self.parse_constant(spec["default"], field, where) if "default" in spec else None
         empty = str(spec.get("empty", "leave"))
         if empty not in ("leave", "clear"):
-            self.problems.add_unknown(
-                "empty", f'"{empty}" is no way to treat an empty cell', empty, ("leave", "clear"), where=where
-            )
+            message = f'"{empty}" is no way to treat an empty cell'
+            self.problems.add_unknown("empty", message, empty, ("leave", "clear"), where=where)
             empty = "leave"
         if empty == "clear":
             self.check_clearable(field, where)
-        own = read_bool(spec, "own", where, self.problems) if "own" in spec else True
-        common: dict[str, Any] = {
-            "lookup": table,
-            "replace": replace,
+        return {
+            "lookup": lookup,
+            "replace": tuple((str(old), str(new)) for old, new in pairs.items()),
             "default": default,
             "empty": empty,
-            "own": own,
+            "own": read_bool(spec, "own", where, self.problems) if "own" in spec else True,
             "where": where,
         }
-        if kind == "value":
-            if "{" in text and "}" in text and isinstance(spec.get("value", text), str):
-                return Value("constant", text=text, **common)
-            return Value("constant", constant=self.parse_constant(spec["value"], field, where), **common)
-        if kind == "sql":
-            return Value("sql", text=text, input_columns=parse_sql_columns(text, where, self.problems), **common)
-        if kind in ("cell", "item"):
-            return Value("cell" if kind == "cell" else "item", **common)
-        self.check_column_name(text, where)
-        if table is None and "{" not in text:
-            self.check_column_type(text, field, where)
-        return Value("column", text=text, **common)
 
     def parse_lookup(self, raw: Any, field: Field, where: str) -> dict[str, Scalar] | None:
-        """`map: {cell: value}`, or `map: {file: x.csv}` with two columns beside the mapping file."""
+        """Parse `map: {cell: value}`, or `map: {file: x.csv}` with two columns beside the mapping file."""
         if not isinstance(raw, dict):
             self.add_problem(where, "`map` holds no pairs", "write map: {from: to}")
             return None
-        pairs: dict[Any, Any] = dict(raw)
-        if list(pairs) == ["file"]:
-            import csv
-
-            path = self.problems.path.parent / str(pairs["file"])
-            try:
-                with path.open(encoding="utf-8-sig", newline="") as stream:
-                    lines = [line for line in csv.reader(stream, strict=True) if line]
-            except (OSError, UnicodeDecodeError, csv.Error) as error:
-                self.add_problem(
-                    where,
-                    f"look-up file {path.name} cannot be read: {getattr(error, 'strerror', None) or error}",
-                    "UTF-8 CSV with two columns",
-                )
-                return None
-            bad = [number for number, line in enumerate(lines, 1) if len(line) != 2]
-            if bad:
-                self.add_problem(where, f"line {bad[0]} of {path.name} has not two cells", "each line: from,to")
-                return None
-            pairs = dict(lines[1:])
+        pairs: dict[Any, Any] | None = dict(raw)
+        if list(raw) == ["file"]:
+            pairs = self._read_lookup_file(self.problems.path.parent / str(raw["file"]), where)
+        if pairs is None:
+            return None
         return {
-            constant_text(k): v
-            for k, raw_v in pairs.items()
-            if (v := self.parse_constant(raw_v, field, where)) is not None
+            constant_text(cell): value
+            for cell, raw_value in pairs.items()
+            if (value := self.parse_constant(raw_value, field, where)) is not None
         }
 
+    def _read_lookup_file(self, path: Path, where: str) -> dict[str, str] | None:
+        """Read the pairs of a look-up file, without its header; None with a problem where it is malformed."""
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                lines = [line for line in csv.reader(stream, strict=True) if line]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            message = f"look-up file {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
+            self.add_problem(where, message, "UTF-8 CSV with two columns")
+            return None
+        malformed = [number for number, line in enumerate(lines, 1) if len(line) != 2]
+        if malformed:
+            self.add_problem(where, f"line {malformed[0]} of {path.name} has not two cells", "each line: from,to")
+            return None
+        return dict(lines[1:])
+
     def parse_constant(self, raw: Any, field: Field, where: str) -> Scalar | None:
-        """A value written in the mapping, as the field wants it on the wire."""
+        """Parse a value written in the mapping; return it as the payload has it."""
         text = constant_text(raw)
         if not text:
             self.add_problem(where, "a constant says nothing", "write a value, or leave the field out")
             return None
         if field.type == "enum":
-            values = self.contract.enums[str(field.inner_type)]
-            by_number = {str(number): name for name, number in values.items()}
-            name = text if text in values else by_number.get(text)
-            if name is None:
-                message = f'"{text}" is no value of {str(field.inner_type).partition(".")[2]}'
-                self.problems.add_unknown("enum", message, text, values, where=where)
-                return None
-            return name if field.wire_type == "name" else values[name]
-        try:
-            if field.type == "number":
-                return parse_number(text)
-            if field.type == "integer":
-                return int(text)
-            if field.type == "datetime":
-                return parse_datetime(text)
-            if field.type == "uuid":
-                UUID(text)
-        except (InvalidOperation, ValueError):
-            self.add_problem(where, f'"{text}" is no {field.type}', CONSTANT_HINTS[field.type])
-            return None
+            return self._parse_enum(text, field, where)
         if field.type == "boolean":
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
             self.add_problem(where, f'"{text}" is neither true nor false', "write true or false")
             return None
-        if field.max_length and len(text) > field.max_length:
+        try:
+            value = CONSTANT_PARSERS.get(field.type, str)(text)
+        except (InvalidOperation, ValueError):
+            self.add_problem(where, f'"{text}" is no {field.type}', CONSTANT_HINTS[field.type])
+            return None
+        if isinstance(value, str) and field.type != "datetime" and field.max_length and len(text) > field.max_length:
             self.add_problem(where, f"is longer than {field.max_length} characters", "Connect takes no more")
-        return text
+        return value
+
+    def _parse_enum(self, text: str, field: Field, where: str) -> Scalar | None:
+        """Parse the name or the number of an enum's value."""
+        values = self.contract.enums[str(field.inner_type)]
+        by_number = {str(number): name for name, number in values.items()}
+        name = text if text in values else by_number.get(text)
+        if name is None:
+            message = f'"{text}" is no value of {str(field.inner_type).partition(".")[2]}'
+            self.problems.add_unknown("enum", message, text, values, where=where)
+            return None
+        return name if field.wire_type == "name" else values[name]
 
     def check_clearable(self, field: Field, where: str) -> None:
         if field.null_effect == "ignored":
@@ -342,7 +395,7 @@ class RecordParser:
             self.problems.add("cannot-clear", message, where=where, hint="use empty: leave, or default: 0")
 
     def check_column_type(self, column: str, field: Field, where: str) -> None:
-        """Does the column's type feed the field's type?"""
+        """Check that the column's type suits the field's type."""
         if column not in self.columns:
             declared = next((c for c in self.columns.values() if c.is_pattern and match_pattern(c.name, column)), None)
         else:
@@ -355,12 +408,12 @@ class RecordParser:
             self.problems.add("column-type", message, where=where, hint=hint)
 
     def check_column_name(self, name: str, where: str) -> None:
-        """Columns may stay undeclared (they are text then), unless the mapping lists its columns strictly."""
+        """Check that a column is named. It may be undeclared: its type is text then."""
         if not name:
             self.add_problem(where, "names no column", "write the column's name as in the file's header")
 
     def find_flag(self, name: str, path: str, where: str) -> str | None:
-        """A flag chosen by name must be one that writes this very field."""
+        """Return the id of a flag chosen by name; it must be one that writes this field."""
         candidates = {
             flag.name: flag.id
             for flag in self.operation.flags
@@ -378,6 +431,6 @@ class RecordParser:
                 self.problems.add_unknown("unknown-key", f'"{key}" means nothing here', str(key), keys, where=where)
 
     def add_problem(self, where: str, message: str, hint: str) -> Node | None:
-        """Note the problem; gives None, so that a reader can end with it."""
+        """Add a problem; return None, so that a parser can end with it."""
         self.problems.add("value", message, where=where, hint=hint)
         return None

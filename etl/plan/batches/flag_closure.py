@@ -1,9 +1,9 @@
-"""What must be sent together, so that a header never names a field that a record of the request lacks.
+"""Completes a set of leaves, so that a header never names a field that a record of the request lacks.
 
-A flag speaks for every element of the list it belongs to: naming `Cultures[].Description` for the Swedish
-text makes Connect expect one in the English element too, and take its absence for an empty value. So a set of
-changed leaves is first *closed* (bundles, companions, anchors, and whatever the lit flags ask for), and where
-a record cannot give what is asked for, its elements are sent in several passes with a header each.
+A flag covers every element of its list: naming `Cultures[].Description` for the Swedish text makes Connect expect one
+in the English element too, and take its absence for an empty value. So a set of changed leaves is first *closed*: it
+gets bundles, companions, identifiers and the leaves that the active flags need. Where a record cannot send all of
+these, its elements are sent in several passes with a header each.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from etl.mapping.layout import Layout, Leaf
 
 
 def split_into_passes(send: int, sendable: int, layout: Layout) -> tuple[int, ...] | None:
-    """Closed sets of leaves, in the order they are to be sent; None when an element alone contradicts itself.
+    """Return closed sets of leaves in the order of sending; None where no header can carry an element even alone.
 
-    `send` and `able` are sets as bits: what has to be sent and what could be.
+    Args:
+        send: the leaves to send, as bits.
+        sendable: the leaves that the record could send.
     """
     if send & ~sendable:
         return None
@@ -26,7 +28,7 @@ def split_into_passes(send: int, sendable: int, layout: Layout) -> tuple[int, ..
     for leaf in layout.leaves_in(send):
         groups[leaf.parent] = groups.get(leaf.parent, 0) | 1 << leaf.index
     waiting = list(groups.values())
-    made: list[int] = []
+    passes: list[int] = []
     while waiting:
         together, later = waiting[0], []
         closed = closure(together, sendable, layout)
@@ -38,13 +40,13 @@ def split_into_passes(send: int, sendable: int, layout: Layout) -> tuple[int, ..
                 later.append(group)
             else:
                 together, closed = together | group, wider
-        made.append(closed)
+        passes.append(closed)
         waiting = later
-    return tuple(made)
+    return tuple(passes)
 
 
 def closure(send: int, sendable: int, layout: Layout) -> int | None:
-    """The smallest set around `send` that a header can name; None when `able` does not allow one."""
+    """Return the smallest closed set that contains `send`; None when it needs a leaf that is not sendable."""
     bits = (send | layout.always_sent | layout.deciding_key(sendable)) & sendable
     while True:
         grown = bits
@@ -59,17 +61,17 @@ def closure(send: int, sendable: int, layout: Layout) -> int | None:
             for path in layout.operation.flag(flag).paths:
                 for place in inside:
                     if layout.contract_paths[place] == path.rpartition(".")[0]:
-                        asked = _leaves_for_flag(place, path, grown, sendable, layout)
-                        if not asked:
+                        needed = _leaves_for_flag(place, path, grown, sendable, layout)
+                        if not needed:
                             return None
-                        grown |= asked
+                        grown |= needed
         if grown == bits:
             return bits
         bits = grown
 
 
 def _leaves_for_flag(place: str, path: str, bits: int, sendable: int, layout: Layout) -> int:
-    """What a flag asks of one object or element: the field, or at least the identity of what stands under it."""
+    """Return the leaves that a flag needs in one object or element: the field, or those inside the object or list."""
     if path in layout.containers:
         element = f"{place}[]" if place in layout.lists else place
         under = layout.descendants.get(element + path.removeprefix(layout.contract_paths[place]), 0)
@@ -79,28 +81,28 @@ def _leaves_for_flag(place: str, path: str, bits: int, sendable: int, layout: La
 
 
 def _read_with(leaf: Leaf, layout: Layout) -> int:
-    """What Connect only reads together: a rule's value with the rule, a list with the word how it is meant."""
-    found = layout.read_with.get(leaf.index, 0)
+    """Return the leaves that Connect reads only together with this one, e.g. a rule with its value."""
+    companions = layout.read_with.get(leaf.index, 0)
     for index, bits in layout.read_with.items():
         if bits & 1 << leaf.index:
-            found |= 1 << index
-    return found
+            companions |= 1 << index
+    return companions
 
 
 def _include_replaced_objects(send: int, sendable: int, layout: Layout) -> int:
-    """An object whose identity changed is another object: all of it goes."""
+    """Add all leaves of an object whose identifier changed: for Connect it is another object."""
     for leaf in list(layout.leaves_in(send)):
-        told = leaf.identifies_list or (leaf.parent if leaf.identifier and not leaf.key else None)
-        if told is not None:
+        replaced = leaf.identifies_list or (leaf.parent if leaf.identifier and not leaf.key else None)
+        if replaced is not None:
             for other in layout.leaves:
-                if told in other.parents:
+                if replaced in other.parents:
                     send |= 1 << other.index & sendable
     return send
 
 
 def _drop_identity_only(send: int, layout: Layout) -> int:
-    """An element of which there is nothing but its identity to send is left out."""
-    kept = send
+    """Leave out an element of which only the identifier would be sent."""
+    remaining = send
     for leaf in layout.leaves_in(send):
         if not leaf.identifier or leaf.key:
             continue
@@ -109,5 +111,5 @@ def _drop_identity_only(send: int, layout: Layout) -> int:
             if leaf.parent in other.parents and not (other.identifier and other.parent == leaf.parent):
                 content |= 1 << other.index
         if content and not send & content:
-            kept &= ~(1 << leaf.index)
-    return kept
+            remaining &= ~(1 << leaf.index)
+    return remaining
