@@ -42,6 +42,12 @@ CONSTANT_HINTS = {
 #: Kinds of values; a value has exactly one.
 VALUE_KINDS = ("column", "value", "sql", "cell", "item")
 VALUE_KEYS = (*VALUE_KINDS, "map", "replace", "default", "empty", "own", "flag")
+#: Keys of a list that is made from the file, by the key that says how.
+LIST_KEYS = {
+    "split": ("split", "by", "each", "flag"),
+    "rows": ("rows", "flag"),
+    "columns": ("columns", "each", "flag"),
+}
 
 
 def constant_text(raw: Any) -> str:
@@ -192,7 +198,7 @@ class RecordParser:
 
     def _parse_split_list(self, spec: ListSpec) -> Node | None:
         """Parse `split`: the parts of a cell."""
-        self.check_keys(spec.raw, ("split", "by", "each", "flag"), spec.label)
+        self.check_keys(spec.raw, LIST_KEYS["split"], spec.label)
         column = str(spec.raw["split"])
         self.check_column_name(column, spec.where)
         each = spec.raw.get("each", None if self.contract.fields_of(spec.field) else {"item": True})
@@ -203,12 +209,12 @@ class RecordParser:
 
     def _parse_row_list(self, spec: ListSpec) -> Node:
         """Parse `rows`: one element per row of the file."""
-        self.check_keys(spec.raw, ("rows", "flag"), spec.label)
+        self.check_keys(spec.raw, LIST_KEYS["rows"], spec.label)
         return spec.node("rows", children=self._parse_element(spec.raw["rows"], f"{spec.label}.rows", spec))
 
     def _parse_column_list(self, spec: ListSpec) -> Node | None:
         """Parse `columns`: one element per column that matches a pattern."""
-        self.check_keys(spec.raw, ("columns", "each", "flag"), spec.label)
+        self.check_keys(spec.raw, LIST_KEYS["columns"], spec.label)
         pattern = str(spec.raw["columns"])
         if "*" not in pattern:
             hint = 'use a star, as in columns: "attr_*"'

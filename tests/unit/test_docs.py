@@ -225,7 +225,7 @@ def test_examples_show_every_operation() -> None:
         ("columns", columns.COLUMN_KEYS),
         ("columns", get_args(ColumnType)),
         ("Values", record.VALUE_KEYS),
-        ("Lists", ("rows", "columns", "each", "split", "by", "flag")),
+        ("Lists", tuple({key for keys in record.LIST_KEYS.values() for key in keys})),
         ("Guards", guards.GUARD_NAMES),
     ],
     ids=["file", "source", "dialect", "columns", "types", "values", "lists", "guards"],
