@@ -44,10 +44,12 @@ PARTIAL = "_partial"
 OWNED_ELSEWHERE = f"{INTERNAL}owned_elsewhere "
 
 
-NEW = "_new"
+#: Columns of a comparison: whether Norce has no such active record, and whether it has one that was deactivated.
+NEW, REAPPEARED = "_new", "_back"
 
 
-_ACCEPTED_SUFFIX = f"{INTERNAL}accepted"
+#: After the name of a column: its accepted value, beside the value of the file.
+ACCEPTED_SUFFIX = f"{INTERNAL}accepted"
 
 
 #: Before the name of a column: whether an earlier file has said its value, and it is not only what Norce has.

@@ -24,6 +24,7 @@ from etl.model.tables import Records, Rejections
 from etl.plan.batches import batching
 from etl.plan.batches.batch import Batch, delay_batch
 from etl.plan.changes import absence, diff, impact, impact_analysis, ownership
+from etl.plan.changes.absence import MissingRecords, with_deactivated_column
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.inputs import OriginalRun, PlanInputs, RequestLimits
 from etl.plan.model import Plan
@@ -78,7 +79,7 @@ def build_reverse_plan(mapping: Mapping, original_run: OriginalRun, inputs: Plan
     changes = replace(sets[0], frame=pl.concat([each.frame for each in sets]))
     retired = accepted_records.join(off.select(KEY), on=KEY, how="semi", maintain_order="left")
     if layout.deactivation_leaf is not None:
-        sets.append(diff.compare(_no_records(desired), retired, layout, deactivate=True))
+        sets.append(diff.compare(_no_records(desired), retired, layout, missing_records=absence.select_active(retired)))
     elif retired.height:
         stuck.append(_irreversible_entry("", "the import cannot switch records off", off.filter(~had)))
     stuck += [found for field in fields if (found := field.find_unsendable(values, sets)) is not None]
@@ -86,7 +87,7 @@ def build_reverse_plan(mapping: Mapping, original_run: OriginalRun, inputs: Plan
     if uneven.rows:
         stuck.append(_unsendable_entry(uneven))
     gone = sets[-1].deactivated if layout.deactivation_leaf is not None else 0
-    alive = absence.find_missing(_no_records(desired), accepted_records).height
+    alive = absence.select_active(accepted_records).height
     return Plan(
         mapping=mapping,
         layout=layout,
@@ -99,8 +100,7 @@ def build_reverse_plan(mapping: Mapping, original_run: OriginalRun, inputs: Plan
             changes,
             accepted_records,
             layout,
-            retired if gone else retired.clear(),
-            deactivate=True,
+            MissingRecords(retired if gone else retired.clear(), deactivated=True),
             price_threshold=mapping.guards.price_by,
             active=alive,
         ),
@@ -129,10 +129,10 @@ def _join_states(
         *(pl.col(name).filter(did(name)).last().alias(_SENT + name) for name in names),
         *(did(name).any().alias(_WAS_SENT + name) for name in names),
     )
-    old = _ensure_deactivated_column(previous_records).select(
+    old = with_deactivated_column(previous_records).select(
         KEY, pl.lit(True).alias(f"{INTERNAL}had"), pl.exclude(KEY, ITEM).name.prefix(_PREVIOUS)
     )
-    now = _ensure_deactivated_column(accepted_records).select(KEY, pl.exclude(KEY).name.prefix(_CURRENT))
+    now = with_deactivated_column(accepted_records).select(KEY, pl.exclude(KEY).name.prefix(_CURRENT))
     table = wrote.join(now, on=KEY, how="inner", maintain_order="left").join(
         old, on=KEY, how="left", maintain_order="left"
     )
@@ -148,10 +148,6 @@ def _join_states(
         pl.col(_PREVIOUS + DEACTIVATED, _CURRENT + DEACTIVATED).fill_null(False),
         *lacking,
     )
-
-
-def _ensure_deactivated_column(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame if DEACTIVATED in frame.columns else frame.with_columns(pl.lit(False).alias(DEACTIVATED))
 
 
 class _FieldState:

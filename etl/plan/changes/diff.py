@@ -1,7 +1,7 @@
-"""Records against *accepted*: which keys are new, changed and in which leaves, unchanged, or gone.
+"""Compares records with the accepted records: which are new, changed and in which leaves, or unchanged.
 
-Per record two sets of leaves come out, as bits in one or more integer columns: what has to be sent, and what
-could be sent (its value is known and ours to write). Everything after this works on those sets.
+Each record gets two sets of leaves, as bits in word columns: what has to be sent, and what could be sent (it has a
+value that is ours to write). Everything after this works on those sets.
 """
 
 from __future__ import annotations
@@ -13,16 +13,30 @@ import polars as pl
 
 from etl.mapping import leaf_set
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import _ACCEPTED_SUFFIX, DEACTIVATED, ITEM, KEY, NEW, OWNED_ELSEWHERE, PARTIAL, ROW
+from etl.model.columns import (
+    ACCEPTED_SUFFIX,
+    DEACTIVATED,
+    INTERNAL,
+    ITEM,
+    KEY,
+    NEW,
+    OWNED_ELSEWHERE,
+    PARTIAL,
+    REAPPEARED,
+    ROW,
+)
 from etl.model.tables import Records
 from etl.plan.changes import replaced_lists
-from etl.plan.changes.absence import _ensure_deactivated_column, find_missing
-from etl.plan.rows.sendable import _has_value, _sendable_leaves, counts_as_change, leaf_value, suppressed_count
+from etl.plan.changes.absence import with_deactivated_column
+from etl.plan.rows.sendable import conditions_to_send, counts_as_change, leaf_value, leaves_with_value, suppressed_count
+
+#: Before the index of a leaf: whether the record can send it.
+_CAN_SEND = f"{INTERNAL}can_send "
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """`frame` holds only records with something to send: KEY, ITEM, ROW, NEW, GONE, leaves, and the words."""
+    """Records with something to send: KEY, ITEM, ROW, NEW, DEACTIVATED, leaves, and the word columns."""
 
     frame: pl.DataFrame
     word_count: int  #: number of word columns of each kind (`leaf_set.TO_SEND`, `leaf_set.SENDABLE`)
@@ -34,81 +48,113 @@ class ChangeSet:
     cleared: int  #: values that will be emptied in Norce
 
 
+@dataclass(frozen=True, slots=True)
+class Sendability:
+    """Records beside their accepted values, and what they can send."""
+
+    frame: pl.DataFrame
+    can_send: dict[int, pl.Expr]  #: by index of the leaf
+    shrunk: dict[str, pl.Expr]  #: by bundle: whether a list that is sent whole has lost something
+
+    @classmethod
+    def build(
+        cls, joined: pl.DataFrame, layout: Layout, accepted_columns: Sequence[str], owned_elsewhere: pl.DataFrame | None
+    ) -> Sendability:
+        """Write what each record can send into columns: the words are made of them, and each is evaluated once."""
+        has_value = leaves_with_value(layout)
+        accepted = {name: name + ACCEPTED_SUFFIX for name in accepted_columns}
+        joined = replaced_lists.fill_from_accepted(joined, layout, has_value, accepted)
+        can_send = conditions_to_send(layout, has_value)
+        if owned_elsewhere is not None:
+            joined = joined.join(owned_elsewhere, on=KEY, how="left", maintain_order="left")
+            can_send = _exclude_owned_elsewhere(can_send, layout, owned_elsewhere.columns)
+        joined = joined.with_columns(condition.alias(f"{_CAN_SEND}{index}") for index, condition in can_send.items())
+        columns = {index: pl.col(f"{_CAN_SEND}{index}") for index in can_send}
+        return cls(joined, columns, replaced_lists.shrunk_lists(layout, has_value, accepted))
+
+
 def compare(
     records: Records,
     accepted_records: pl.DataFrame,
     layout: Layout,
     *,
-    deactivate: bool = False,
     send_all: bool = False,
-    keys_of_rejected_rows: pl.Series | None = None,
+    missing_records: pl.DataFrame | None = None,
     owned_elsewhere: pl.DataFrame | None = None,
 ) -> ChangeSet:
-    """`accepted` has KEY and, where known, GONE, ITEM and leaf columns. `everything` sends unchanged ones too.
+    """Compare records with the accepted ones, which have KEY and, where known, DEACTIVATED, ITEM and leaf columns.
 
-    `deactivate` switches off what the records lack, except what rejected rows mention (see `missing`). `barred`: what
-    other feeds own, see `etl.plan.changes.ownership`.
+    `send_all` sends unchanged records too. `missing_records` are deactivated, where the import can do that.
+    `owned_elsewhere` says what other feeds own, see `etl.plan.changes.ownership`.
     """
-    accepted_records = _ensure_deactivated_column(accepted_records)
-    frame = records.frame
-    known = {leaf.index: _has_accepted_leaf(leaf, accepted_records) for leaf in layout.leaves}
-    columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.column in accepted_records.columns))
-    unsure = pl.col(PARTIAL) if PARTIAL in accepted_records.columns else pl.lit(False).alias(PARTIAL)
-    old = accepted_records.select(
-        KEY, DEACTIVATED, unsure, *(pl.col(name).alias(name + _ACCEPTED_SUFFIX) for name in columns)
-    )
-    joined = frame.join(old, on=KEY, how="left", maintain_order="left").with_columns(
-        pl.col(DEACTIVATED).fill_null(True).alias(NEW), pl.col(DEACTIVATED).fill_null(False).alias("_back")
-    )
-    joined = _activate_reappeared(joined, layout)
-    filled = {leaf.index: _has_value(leaf, layout) for leaf in layout.leaves}
-    before = {name: name + _ACCEPTED_SUFFIX for name in columns}
-    joined = replaced_lists.fill_from_accepted(joined, layout, filled, before)
-    shrunk = replaced_lists.shrunk_lists(layout, filled, before)
-    can = _sendable_leaves(layout, filled)
-    if owned_elsewhere is not None:
-        joined = joined.join(owned_elsewhere, on=KEY, how="left", maintain_order="left")
-        can = _exclude_owned_elsewhere(can, layout, owned_elsewhere.columns)
-    send: dict[int, pl.Expr] = {}
-    for leaf in layout.leaves:
-        if not counts_as_change(leaf, layout):
-            continue
-        differs = pl.lit(True) if send_all or not known[leaf.index] else _differs(leaf)
-        differs = differs | shrunk.get(leaf.bundle, pl.lit(False)) | pl.col(PARTIAL).fill_null(False)
-        content = [can[other.index] for other in layout.leaves if other.is_content_of(leaf)]
-        useful = pl.any_horizontal(content) if leaf.identifier and not leaf.key and content else pl.lit(True)
-        send[leaf.index] = can[leaf.index] & useful & (pl.col(NEW) | differs)
+    joined = _join_accepted(records.frame, with_deactivated_column(accepted_records), layout)
+    columns = [name for name in _leaf_columns(layout) if name in accepted_records.columns]
+    sendability = Sendability.build(joined, layout, columns, owned_elsewhere)
+    new_leaves = {leaf.index for leaf in layout.leaves if not _has_accepted_leaf(leaf, accepted_records)}
+    to_send = _leaves_to_send(sendability, layout, {leaf.index for leaf in layout.leaves} if send_all else new_leaves)
     count = leaf_set.count_words(len(layout.leaves))
-    joined = joined.with_columns(
-        *leaf_set.pack_conditions(leaf_set.TO_SEND, send, count),
-        *leaf_set.pack_conditions(leaf_set.SENDABLE, can, count),
+    words = sendability.frame.with_columns(
+        *leaf_set.pack_conditions(leaf_set.TO_SEND, to_send, count),
+        *leaf_set.pack_conditions(leaf_set.SENDABLE, sendability.can_send, count),
     )
     touched = pl.any_horizontal(pl.col(name) != 0 for name in leaf_set.word_columns(leaf_set.TO_SEND, count))
-    changed = joined.filter(touched).with_columns(pl.lit(False).alias(DEACTIVATED))
-    cleared = _count_cleared(changed, layout)
-    words = [name for kind in (leaf_set.TO_SEND, leaf_set.SENDABLE) for name in leaf_set.word_columns(kind, count)]
-    keep = [*frame.columns, NEW, DEACTIVATED, *words]
-    parts = [changed.select(keep)]
-    gone = 0
-    if deactivate and layout.deactivation_leaf is not None:
-        left = find_missing(records, accepted_records, layout, keys_of_rejected_rows)
-        gone = left.height
-        parts.append(_deactivation_rows(left, frame, layout, count).select(keep))
+    changed = words.filter(touched).with_columns(pl.lit(False).alias(DEACTIVATED))
+    columns_of_change_set = [*records.frame.columns, NEW, DEACTIVATED, *_word_names(count)]
+    parts = [changed.select(columns_of_change_set)]
+    if missing_records is not None and layout.deactivation_leaf is not None:
+        rows = _deactivation_rows(missing_records, records.frame, layout, count)
+        parts.append(rows.select(columns_of_change_set))
     new = changed.filter(pl.col(NEW)).height
     return ChangeSet(
         frame=pl.concat(parts),
         word_count=count,
-        unchanged=frame.height - changed.height,
+        unchanged=records.frame.height - changed.height,
         new=new,
         changed=changed.height - new,
-        deactivated=gone,
-        suppressed=int(joined.select(suppressed_count(layout).sum()).item()),
-        cleared=cleared,
+        deactivated=sum(part.height for part in parts[1:]),
+        suppressed=int(sendability.frame.select(suppressed_count(layout).sum()).item()),
+        cleared=_count_cleared(changed, layout),
     )
 
 
+def _word_names(word_count: int) -> list[str]:
+    return [name for kind in (leaf_set.TO_SEND, leaf_set.SENDABLE) for name in leaf_set.word_columns(kind, word_count)]
+
+
+def _leaf_columns(layout: Layout) -> list[str]:
+    return list(dict.fromkeys(leaf.column for leaf in layout.leaves))
+
+
+def _join_accepted(frame: pl.DataFrame, accepted_records: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Join each record with its accepted values, and say whether it is NEW and whether it has REAPPEARED."""
+    partial = pl.col(PARTIAL) if PARTIAL in accepted_records.columns else pl.lit(False).alias(PARTIAL)
+    columns = [name for name in _leaf_columns(layout) if name in accepted_records.columns]
+    accepted = accepted_records.select(
+        KEY, DEACTIVATED, partial, *(pl.col(name).alias(name + ACCEPTED_SUFFIX) for name in columns)
+    )
+    joined = frame.join(accepted, on=KEY, how="left", maintain_order="left").with_columns(
+        pl.col(DEACTIVATED).fill_null(True).alias(NEW), pl.col(DEACTIVATED).fill_null(False).alias(REAPPEARED)
+    )
+    return _activate_reappeared(joined, layout)
+
+
+def _leaves_to_send(sendability: Sendability, layout: Layout, always_differ: set[int]) -> dict[int, pl.Expr]:
+    """Return for each leaf that can be a change whether the record has to send it."""
+    can_send = sendability.can_send
+    to_send: dict[int, pl.Expr] = {}
+    for leaf in layout.leaves:
+        if not counts_as_change(leaf, layout):
+            continue
+        differs = pl.lit(True) if leaf.index in always_differ else _differs(leaf)
+        differs = differs | sendability.shrunk.get(leaf.bundle, pl.lit(False)) | pl.col(PARTIAL).fill_null(False)
+        content = [can_send[other.index] for other in layout.leaves if other.is_content_of(leaf)]
+        useful = pl.any_horizontal(content) if leaf.identifier and not leaf.key and content else pl.lit(True)
+        to_send[leaf.index] = can_send[leaf.index] & useful & (pl.col(NEW) | differs)
+    return to_send
+
+
 def _has_accepted_leaf(leaf: Leaf, accepted_records: pl.DataFrame) -> bool:
-    """Whether *accepted* has this leaf at all; a field that the mapping gained since is a change everywhere."""
+    """Return whether the accepted records have this leaf; a field that the mapping gained since changes everywhere."""
     kind = accepted_records.schema.get(leaf.column)
     if leaf.inner is None or kind is None:
         return kind is not None
@@ -117,50 +163,52 @@ def _has_accepted_leaf(leaf: Leaf, accepted_records: pl.DataFrame) -> bool:
 
 
 def _differs(leaf: Leaf) -> pl.Expr:
-    return leaf_value(leaf).ne_missing(leaf_value(leaf, _ACCEPTED_SUFFIX))
+    return leaf_value(leaf).ne_missing(leaf_value(leaf, ACCEPTED_SUFFIX))
 
 
 def _activate_reappeared(joined: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """A record that we switched off and that is back has to be switched on in so many words."""
+    """Give a record that was deactivated and has reappeared the value that activates it."""
     leaf = layout.deactivation_leaf
     if leaf is None or not leaf.synthetic:
         return joined
     on = layout.operation.deactivation.on_value if layout.operation.deactivation else None
-    return joined.with_columns(pl.when(pl.col("_back")).then(pl.lit(on)).otherwise(pl.col(leaf.name)).alias(leaf.name))
+    return joined.with_columns(
+        pl.when(pl.col(REAPPEARED)).then(pl.lit(on)).otherwise(pl.col(leaf.name)).alias(leaf.name)
+    )
 
 
 def _exclude_owned_elsewhere(
     sendable: dict[int, pl.Expr], layout: Layout, columns: Sequence[str]
 ) -> dict[int, pl.Expr]:
-    """What a record can send, without what another feed owns; what travels as a whole stays behind as a whole."""
-    theirs = {
+    """Leave out what another feed owns; of a bundle, which is sent whole, nothing is sent then."""
+    owned = {
         name: pl.col(OWNED_ELSEWHERE + name).fill_null(False)
         for name in {leaf.column for leaf in layout.leaves}
         if OWNED_ELSEWHERE + name in columns
     }
-    found = dict(sendable)
+    remaining = dict(sendable)
     for leaf in layout.leaves:
         if leaf.key or (leaf.identifier and leaf.bundle == leaf.name):
             continue
-        bars = [theirs[o.column] for o in layout.leaves if o.bundle == leaf.bundle and o.column in theirs]
-        if bars:
-            found[leaf.index] = sendable[leaf.index] & ~pl.any_horizontal(bars)
-    return found
+        owned_fields = [owned[o.column] for o in layout.leaves if o.bundle == leaf.bundle and o.column in owned]
+        if owned_fields:
+            remaining[leaf.index] = sendable[leaf.index] & ~pl.any_horizontal(owned_fields)
+    return remaining
 
 
 def _deactivation_rows(
     missing_records: pl.DataFrame, frame: pl.DataFrame, layout: Layout, word_count: int
 ) -> pl.DataFrame:
-    """Records for what is gone: key and the switch, nothing else."""
+    """Build records that deactivate what is missing: key and the deactivating value, nothing else."""
     leaf = layout.deactivation_leaf
     off = layout.operation.deactivation
     assert leaf is not None
     assert off is not None
-    bit = {leaf.index: pl.lit(True)}
-    always = {other.index: pl.lit(True) for other in layout.leaves_in(layout.always_sent)} | bit
+    to_send = {leaf.index: pl.lit(True)}
+    sendable = {other.index: pl.lit(True) for other in layout.leaves_in(layout.always_sent)} | to_send
     for other in layout.leaves:
         if (other.identifier and other.parent in leaf.parents) or other.key:
-            always[other.index] = pl.col(other.column).is_not_null()
+            sendable[other.index] = pl.col(other.column).is_not_null()
     columns = []
     for name, kind in frame.schema.items():
         if name == leaf.column:
@@ -171,18 +219,11 @@ def _deactivation_rows(
             columns.append(pl.lit(None, dtype=kind).alias(name))
         else:
             columns.append(pl.col(name).cast(kind, strict=False))
-    made = missing_records.select(*columns, pl.lit(False).alias(NEW), pl.lit(True).alias(DEACTIVATED))
-    return made.with_columns(
-        *leaf_set.pack_conditions(leaf_set.TO_SEND, bit, word_count),
-        *leaf_set.pack_conditions(leaf_set.SENDABLE, always, word_count),
+    rows = missing_records.select(*columns, pl.lit(False).alias(NEW), pl.lit(True).alias(DEACTIVATED))
+    return rows.with_columns(
+        *leaf_set.pack_conditions(leaf_set.TO_SEND, to_send, word_count),
+        *leaf_set.pack_conditions(leaf_set.SENDABLE, sendable, word_count),
     )
-
-
-def _count_true(frame: pl.DataFrame | pl.LazyFrame, conditions: list[pl.Expr]) -> int:
-    if not conditions:
-        return 0
-    total = pl.sum_horizontal(c.cast(pl.UInt32).sum() for c in conditions)
-    return int(frame.lazy().select(total).collect().item())
 
 
 def _count_cleared(changed: pl.DataFrame, layout: Layout) -> int:
@@ -191,4 +232,7 @@ def _count_cleared(changed: pl.DataFrame, layout: Layout) -> int:
         for leaf in layout.leaves
         if leaf.value.empty == "clear"
     ]
-    return _count_true(changed, conditions)
+    if not conditions:
+        return 0
+    total = pl.sum_horizontal(condition.cast(pl.UInt32).sum() for condition in conditions)
+    return int(changed.lazy().select(total).collect().item())

@@ -16,8 +16,9 @@ import polars as pl
 
 from etl.mapping import leaf_set
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import DEACTIVATED, INTERNAL, KEY
+from etl.model.columns import ACCEPTED_SUFFIX, DEACTIVATED, INTERNAL, KEY
 from etl.model.keys import KEY_SEPARATOR, display_key
+from etl.plan.changes.absence import MissingRecords
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.changes.impact import (
     MAX_EXAMPLES,
@@ -30,7 +31,7 @@ from etl.plan.changes.impact import (
 )
 from etl.plan.rows import list_rules
 
-_ACCEPTED_SUFFIX, _IS_ACCEPTED, _WAS_DEACTIVATED = f"{INTERNAL}before", f"{INTERNAL}seen", f"{INTERNAL}off"
+_IS_ACCEPTED, _WAS_DEACTIVATED = f"{INTERNAL}seen", f"{INTERNAL}off"
 
 #: Key of the record, where KEY tells a list element.
 _RECORD_KEY = f"{INTERNAL}record"
@@ -49,14 +50,15 @@ def analyze_impact(
     changes: ChangeSet,
     accepted_records: pl.DataFrame,
     layout: Layout,
-    missing_records: pl.DataFrame,
+    missing: MissingRecords,
     *,
     active: int,
-    deactivate: bool,
     price_threshold: Decimal,
 ) -> Impact:
-    """`accepted`: the records that the changes are about, of `alive` that are not switched off; `gone`: those of them
-    that the file lacks; `off`: they are switched off for it; `by`: a large price move."""
+    """Work out the impact of a change set beside the accepted records that it may concern.
+
+    `active` counts the accepted records that are not deactivated; a price move is large beyond `price_threshold`.
+    """
     frame = _join_accepted(changes, accepted_records, layout)
     plain = _build_part(frame, _value_leaves(layout))
     parts = [plain, *_list_parts(frame, layout)]
@@ -64,7 +66,7 @@ def analyze_impact(
         change for part in parts for leaf in part.leaves if (change := _field_change(part.active, leaf)) is not None
     )
     by_file, on = _tally_switches(plain.active, layout)
-    left = _tally_missing(missing_records, layout, deactivate=deactivate)
+    left = _tally_missing(missing.frame, layout, deactivate=missing.deactivated)
     ranked = sorted((one for change in fields for one in change.examples), key=_example_rank, reverse=True)
     return Impact(
         active=active,
@@ -73,7 +75,7 @@ def analyze_impact(
         fields=fields,
         gone=left,
         deactivated=Tally(left.count + by_file.count, (left.examples + by_file.examples)[:MAX_EXAMPLES])
-        if deactivate
+        if missing.deactivated
         else by_file,
         activated=on,
         price_moves=_tally_price_moves(parts, float(price_threshold) * 100),
@@ -94,7 +96,7 @@ def _join_accepted(changes: ChangeSet, accepted_records: pl.DataFrame, layout: L
         KEY,
         pl.lit(True).alias(_IS_ACCEPTED),
         was_off.alias(_WAS_DEACTIVATED),
-        *(pl.col(name).alias(name + _ACCEPTED_SUFFIX) for name in names),
+        *(pl.col(name).alias(name + ACCEPTED_SUFFIX) for name in names),
     )
     frame = changes.frame.filter(~pl.col(DEACTIVATED)).join(old, on=KEY, how="left", maintain_order="left")
     return frame.with_columns(
@@ -102,7 +104,7 @@ def _join_accepted(changes: ChangeSet, accepted_records: pl.DataFrame, layout: L
         pl.col(_IS_ACCEPTED).fill_null(False),
         pl.col(_WAS_DEACTIVATED).fill_null(False),
         *(
-            pl.lit(None, dtype=frame.schema[name]).alias(name + _ACCEPTED_SUFFIX)
+            pl.lit(None, dtype=frame.schema[name]).alias(name + ACCEPTED_SUFFIX)
             for name in columns
             if name not in names
         ),
@@ -142,11 +144,11 @@ def _explode_elements(frame: pl.DataFrame, column: str, identifiers: list[Leaf],
         *(_element_field(sent, column, code).alias(name) for code, name in zip(identifiers, told, strict=True)),
         *(_element_field(sent, column, leaf).alias(leaf.name) for leaf in content),
     )
-    had = frame.select(_RECORD_KEY, pl.col(column + _ACCEPTED_SUFFIX).alias(column)).explode(column)
+    had = frame.select(_RECORD_KEY, pl.col(column + ACCEPTED_SUFFIX).alias(column)).explode(column)
     had = had.filter(pl.col(column).is_not_null()).select(
         _RECORD_KEY,
         *(_element_field(had, column, code).alias(name) for code, name in zip(identifiers, told, strict=True)),
-        *(_element_field(had, column, leaf).alias(leaf.name + _ACCEPTED_SUFFIX) for leaf in content),
+        *(_element_field(had, column, leaf).alias(leaf.name + ACCEPTED_SUFFIX) for leaf in content),
     )
     on = [_RECORD_KEY, *told]
     joined = sent.join(had.unique(on, keep="first"), on=on, how="left", nulls_equal=True, maintain_order="left")
@@ -165,12 +167,12 @@ def _is_sent(leaf: Leaf) -> pl.Expr:
 
 
 def _is_changed(leaf: Leaf) -> pl.Expr:
-    return _is_sent(leaf) & pl.col(leaf.column).ne_missing(pl.col(leaf.column + _ACCEPTED_SUFFIX))
+    return _is_sent(leaf) & pl.col(leaf.column).ne_missing(pl.col(leaf.column + ACCEPTED_SUFFIX))
 
 
 def _percent_change(leaf: Leaf) -> pl.Expr:
     """By how many percent a number moves; null where there was none or nought."""
-    before = pl.col(leaf.column + _ACCEPTED_SUFFIX).cast(pl.Float64)
+    before = pl.col(leaf.column + ACCEPTED_SUFFIX).cast(pl.Float64)
     after = pl.col(leaf.column).cast(pl.Float64)
     return pl.when(before != 0).then((after - before) / before.abs() * 100)
 
@@ -180,10 +182,10 @@ def _is_number(leaf: Leaf) -> bool:
 
 
 def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
-    rows = active.filter(_is_changed(leaf)).select(KEY, leaf.column, leaf.column + _ACCEPTED_SUFFIX)
+    rows = active.filter(_is_changed(leaf)).select(KEY, leaf.column, leaf.column + ACCEPTED_SUFFIX)
     if rows.is_empty():
         return None
-    filled = int(rows[leaf.column + _ACCEPTED_SUFFIX].null_count())
+    filled = int(rows[leaf.column + ACCEPTED_SUFFIX].null_count())
     cleared = int(rows[leaf.column].null_count())
     if not _is_number(leaf):
         found = _make_examples(rows.head(MAX_EXAMPLES), leaf)
@@ -227,7 +229,7 @@ def _round(value: Any) -> float | None:
 def _make_examples(rows: pl.DataFrame, leaf: Leaf) -> tuple[Example, ...]:
     """A few rows as values; `_p` is the move in percent where there is one."""
     percents = rows["_p"].to_list() if "_p" in rows.columns else [None] * rows.height
-    cells = rows.select(KEY, pl.col(leaf.column + _ACCEPTED_SUFFIX), pl.col(leaf.column)).iter_rows()
+    cells = rows.select(KEY, pl.col(leaf.column + ACCEPTED_SUFFIX), pl.col(leaf.column)).iter_rows()
     return tuple(
         Example(display_key(key), leaf.name, display_value(before, leaf), display_value(after, leaf), _round(percent))
         for (key, before, after), percent in zip(cells, percents, strict=True)
@@ -274,7 +276,7 @@ def _tally_price_zero(parts: list[_Part]) -> Tally:
 
 def _tally_stock(parts: list[_Part], *, zero: bool) -> Tally:
     def wanted(leaf: Leaf) -> pl.Expr:
-        before, after = pl.col(leaf.column + _ACCEPTED_SUFFIX), pl.col(leaf.column)
+        before, after = pl.col(leaf.column + ACCEPTED_SUFFIX), pl.col(leaf.column)
         return _is_sent(leaf) & ((before > 0) & (after <= 0) if zero else (before <= 0) & (after > 0))
 
     return _tally(parts, "stock", wanted, active_only=True)
@@ -297,13 +299,13 @@ def _tally_below_cost(parts: list[_Part]) -> Tally:
 
 
 def _rows_below_cost(frame: pl.DataFrame, price: Leaf, cost: Leaf) -> pl.DataFrame:
-    before = (pl.col(price.column + _ACCEPTED_SUFFIX) < pl.col(cost.column + _ACCEPTED_SUFFIX)).fill_null(False)
+    before = (pl.col(price.column + ACCEPTED_SUFFIX) < pl.col(cost.column + ACCEPTED_SUFFIX)).fill_null(False)
     now = (_resulting_value(price) < _resulting_value(cost)).fill_null(False)
     short = _resulting_value(cost).cast(pl.Float64) - _resulting_value(price).cast(pl.Float64)
     return frame.filter(now & ~before & (_is_changed(price) | _is_changed(cost))).select(
         _RECORD_KEY,
         KEY,
-        pl.col(price.column + _ACCEPTED_SUFFIX).alias("before"),
+        pl.col(price.column + ACCEPTED_SUFFIX).alias("before"),
         _resulting_value(price).alias("price"),
         _resulting_value(cost).alias("cost"),
         _percent_change(price).alias("percent"),
@@ -321,7 +323,7 @@ def _below_cost_examples(rows: pl.DataFrame, price: Leaf, cost: Leaf) -> Iterato
 
 def _resulting_value(leaf: Leaf) -> pl.Expr:
     """What Norce has in the end: the new value, or the old one where the file says nothing."""
-    return pl.coalesce(leaf.column, leaf.column + _ACCEPTED_SUFFIX)
+    return pl.coalesce(leaf.column, leaf.column + ACCEPTED_SUFFIX)
 
 
 def _tally_switches(active: pl.DataFrame, layout: Layout) -> tuple[Tally, int]:
@@ -329,7 +331,7 @@ def _tally_switches(active: pl.DataFrame, layout: Layout) -> tuple[Tally, int]:
     leaf, off = layout.deactivation_leaf, layout.operation.deactivation
     if leaf is None or off is None or leaf.synthetic or leaf.inner is not None:
         return Tally(), 0
-    before, after = pl.col(leaf.column + _ACCEPTED_SUFFIX), pl.col(leaf.column)
+    before, after = pl.col(leaf.column + ACCEPTED_SUFFIX), pl.col(leaf.column)
     going = active.filter(_is_sent(leaf) & (after == off.off_value) & before.ne_missing(off.off_value))
     coming = active.filter(_is_sent(leaf) & (before == off.off_value) & after.ne_missing(off.off_value))
     return Tally(going.height, _make_examples(going.head(MAX_EXAMPLES), leaf)), coming.height

@@ -7,12 +7,12 @@ from collections.abc import Mapping as Map
 import polars as pl
 
 from etl.mapping.layout import Layout, Leaf
-from etl.model.columns import NEW
+from etl.model.columns import NEW, REAPPEARED
 
 
 def elements_given(leaf: Leaf, layout: Layout, has_value: Map[int, pl.Expr]) -> list[pl.Expr]:
-    """For each list element around a leaf, whether a row gives anything of it."""
-    found = []
+    """Return for each list element around a leaf whether a row gives anything of it."""
+    conditions = []
     for place in leaf.parents:
         given = (
             [has_value[o.index] for o in layout.leaves_in(layout.descendants[place]) if not o.constant]
@@ -20,12 +20,12 @@ def elements_given(leaf: Leaf, layout: Layout, has_value: Map[int, pl.Expr]) -> 
             else []
         )
         if given:
-            found.append(pl.any_horizontal(given))
-    return found
+            conditions.append(pl.any_horizontal(given))
+    return conditions
 
 
 def leaf_value(leaf: Leaf, suffix: str = "") -> pl.Expr:
-    """A leaf's value; for a leaf inside a list made of rows, the list of its values."""
+    """Return a leaf's value; for a leaf inside a list made of rows, the list of its values."""
     column = pl.col(leaf.column + suffix)
     if leaf.inner is None:
         return column
@@ -33,21 +33,27 @@ def leaf_value(leaf: Leaf, suffix: str = "") -> pl.Expr:
 
 
 def counts_as_change(leaf: Leaf, layout: Layout) -> bool:
-    """Whether a leaf can be a change of its own: what only goes along is none."""
+    """Return whether a leaf can be a change by itself: what is only sent with others is none."""
     goes_along = leaf.key and layout.operation.key.match == "all"
     return not (goes_along or (leaf.constant and leaf.identifier and not _has_only_identifiers(leaf, layout)))
 
 
 def sendable_leaves(layout: Layout) -> dict[int, pl.Expr]:
-    """For every leaf whether a record can send it: there is a value, it is ours to write, and it would be read.
+    """Return for every leaf whether a record can send it: it has a value that is ours to write and that would be read.
 
-    Expressions over a frame of records with the column NEW.
+    The expressions are over a frame of records with the columns NEW and REAPPEARED.
     """
-    return _sendable_leaves(layout, {leaf.index: _has_value(leaf, layout) for leaf in layout.leaves})
+    return conditions_to_send(layout, leaves_with_value(layout))
 
 
-def _sendable_leaves(layout: Layout, has_value: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
-    found: dict[int, pl.Expr] = {}
+def leaves_with_value(layout: Layout) -> dict[int, pl.Expr]:
+    """Return for every leaf whether a record has a value that Connect would take as one."""
+    return {leaf.index: _has_value(leaf, layout) for leaf in layout.leaves}
+
+
+def conditions_to_send(layout: Layout, has_value: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
+    """Return for every leaf whether a record can send it, from the conditions of `leaves_with_value`."""
+    sendable: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
         conditions = [has_value[leaf.index], *elements_given(leaf, layout, has_value)]
         for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
@@ -60,13 +66,13 @@ def _sendable_leaves(layout: Layout, has_value: Map[int, pl.Expr]) -> dict[int, 
             partners = (has_value[other.index] for other in layout.leaves_in(layout.read_with[leaf.index]))
             conditions.append(pl.any_horizontal(pl.lit(False), *partners))
         if not leaf.value.own:
-            conditions.append(pl.col(NEW) & ~pl.col("_back"))  # once, at its creation
-        found[leaf.index] = pl.all_horizontal(conditions)
-    return found
+            conditions.append(pl.col(NEW) & ~pl.col(REAPPEARED))  # once, at its creation
+        sendable[leaf.index] = pl.all_horizontal(conditions)
+    return sendable
 
 
 def _has_value(leaf: Leaf, layout: Layout) -> pl.Expr:
-    """Whether a record has a value that Connect would take as one."""
+    """Return whether a record has a value that Connect would take as one."""
     filled = pl.col(leaf.column).is_not_null()
     if leaf.inner is not None:
         if leaf.value.empty == "clear":
@@ -87,15 +93,15 @@ def _has_value(leaf: Leaf, layout: Layout) -> pl.Expr:
 
 
 def _has_only_identifiers(leaf: Leaf, layout: Layout) -> bool:
-    """A list whose elements are nothing but their code: there the code is the content."""
+    """Return whether list elements hold nothing but their code: there the code is the content."""
     return all(
         other.identifier and other.parent == leaf.parent for other in layout.leaves if leaf.parent in other.parents
     )
 
 
 def suppressed_count(layout: Layout) -> pl.Expr:
-    """How many values a row gives that are not sent, because Connect would ignore them or do more than asked."""
-    kept_back = [
+    """Count the values of a row that are not sent, because Connect would ignore them or do more than asked."""
+    suppressible = [
         leaf
         for leaf in layout.leaves
         if leaf.inner is None
@@ -103,5 +109,5 @@ def suppressed_count(layout: Layout) -> pl.Expr:
             leaf.field.null_effect == "ignored" or leaf.index in layout.overridden_by or leaf.index in layout.activates
         )
     ]
-    conditions = [pl.col(leaf.column).is_not_null() & ~_has_value(leaf, layout) for leaf in kept_back]
+    conditions = [pl.col(leaf.column).is_not_null() & ~_has_value(leaf, layout) for leaf in suppressible]
     return pl.sum_horizontal(pl.lit(0, pl.UInt32), *(condition.cast(pl.UInt32) for condition in conditions))

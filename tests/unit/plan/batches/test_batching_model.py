@@ -15,7 +15,7 @@ from etl.mapping.leaf_set import join_words, own_set_columns
 from etl.model.columns import DEACTIVATED, ITEM, KEY, NEW, ROW
 from etl.plan.batches import batching, flag_closure
 from etl.plan.batches.batch import LEAF_SET, VALUE_COUNT, Batch
-from etl.plan.changes import diff
+from etl.plan.changes import absence, diff
 from etl.plan.changes.diff import ChangeSet
 from etl.plan.inputs import RequestLimits
 from tests.support.builders import mapping, records, table
@@ -143,7 +143,12 @@ each_limit = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 def test_changes_go_as_they_have_to(name: str, limits: RequestLimits) -> None:
     """Each record goes with all that changed and with nothing that it lacks, once in a wave, in the file's order."""
     case = Case(name, 7)
-    changes = diff.compare(case.records, case.accepted, case.layout, deactivate=True)
+    changes = diff.compare(
+        case.records,
+        case.accepted,
+        case.layout,
+        missing_records=absence.find_missing(case.records, case.accepted),
+    )
     batches = check(changes, case.layout, limits)
     if limits is WIDE:  # nothing is put together, so nothing is sent that has not changed
         went = {key: tuple(one.bits for one in its) for key, its in going(batches).items()}

@@ -48,12 +48,15 @@ PRICES = mapping(
 )
 
 
-def compare(feed: Mapping, file: str, *known: dict[str, Any], **more: Any) -> tuple[ChangeSet, Layout]:
+def compare(
+    feed: Mapping, file: str, *known: dict[str, Any], deactivate: bool = False, **more: Any
+) -> tuple[ChangeSet, Layout]:
     """A file against accepted rows, `_key` and leaf to value each."""
     source = table(file)
     made, layout = records(feed, source)
     before = from_json(list(known), feed, source.columns) if known else nothing()
-    return diff.compare(made, before, layout, **more), layout
+    missing = absence.find_missing(made, before) if deactivate else None
+    return diff.compare(made, before, layout, missing_records=missing, **more), layout
 
 
 def has(part: str, quantity: str | None, days: int | None = None, **more: Any) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def test_records_keep_the_order_of_the_file_and_gone_ones_follow() -> None:
 
 def test_what_is_gone_stays_gone_and_is_not_switched_off_twice() -> None:
     """A record that was switched off counts neither as gone again nor as unchanged."""
-    changes, _ = compare(STOCK, "part,quantity,days\nA,1,1\n", has("A", "1", 1), has("G", "7", 7, _gone=True), deactivate=True)  # fmt: skip # noqa: E501
+    changes, _ = compare(STOCK, "part,quantity,days\nA,1,1\n", has("A", "1", 1), has("G", "7", 7, _deactivated=True), deactivate=True)  # fmt: skip # noqa: E501
     assert counts(changes) == (0, 0, 1, 0)
     assert changes.frame.is_empty()
 
@@ -130,7 +133,9 @@ def test_nothing_is_switched_off_unless_asked_for() -> None:
 
 def test_what_comes_back_is_new_and_switched_on_in_so_many_words() -> None:
     """A record that was switched off counts as new, is sent whole, and carries IsActive true."""
-    changes, layout = compare(STOCK, "part,quantity,days\nA,1,1\n", has("A", "1", 1, _gone=True), deactivate=True)
+    changes, layout = compare(
+        STOCK, "part,quantity,days\nA,1,1\n", has("A", "1", 1, _deactivated=True), deactivate=True
+    )
     assert counts(changes) == (1, 0, 0, 0)
     assert {"OnhandValue", "LeadTimeDayCount", "IsActive"} <= bits(changes, layout, "c")["A"]
     assert changes.frame["IsActive"].to_list() == [True]
@@ -201,7 +206,9 @@ def test_rows_that_were_rejected_keep_their_records() -> None:
     assert left["PartNo"].to_list() == ["C"]
     assert absence.find_missing(made, before, layout)["PartNo"].to_list() == ["B", "C"]
     assert absence.find_missing(made, before)["PartNo"].to_list() == ["B", "C"]
-    changes = diff.compare(made, before, layout, deactivate=True, keys_of_rejected_rows=pl.Series(["B", None]))
+    changes = diff.compare(
+        made, before, layout, missing_records=absence.find_missing(made, before, layout, pl.Series(["B", None]))
+    )
     assert changes.deactivated == 1
 
 
@@ -296,8 +303,8 @@ def test_what_connect_reads_with_another_field_goes_with_it_alone(file: str, sen
 
 def test_what_norce_has_in_part_is_sent_wholly_and_can_be_gone() -> None:
     """No value of it is known, so all that are ours go, an emptied one too; it is neither new nor unchanged."""
-    unsure = has("A", "5", 2, _gone=False, _unsure=True)
-    changes, layout = compare(STOCK, "part,quantity,days\nA,5,\nB,1,1\n", unsure, has("B", "1", 1, _gone=False))
+    unsure = has("A", "5", 2, _deactivated=False, _partial=True)
+    changes, layout = compare(STOCK, "part,quantity,days\nA,5,\nB,1,1\n", unsure, has("B", "1", 1, _deactivated=False))
     assert counts(changes) == (0, 1, 1, 0)
     assert bits(changes, layout, "c") == {"A": {"OnhandValue", "LeadTimeDayCount"}}
     changes, _ = compare(STOCK, "part,quantity,days\nB,1,1\n", unsure, deactivate=True)

@@ -117,7 +117,12 @@ def test_what_is_gone_goes_by_its_key_and_its_switch(name: str, bare: bool) -> N
     assert lead is not None
     mentioned = pl.Series([*accepted[lead.column].cast(pl.String).to_list()[::3], None])
     switch = case.layout.deactivation_leaf
-    changes = diff.compare(half, accepted, case.layout, deactivate=True, keys_of_rejected_rows=mentioned)
+    changes = diff.compare(
+        half,
+        accepted,
+        case.layout,
+        missing_records=absence.find_missing(half, accepted, case.layout, mentioned),
+    )
     rows = accepted.with_columns(pl.lit(False).alias(DEACTIVATED)).to_dicts() if bare else accepted.to_dicts()
     here = set(half.frame[KEY])
     left = [
