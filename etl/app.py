@@ -1,6 +1,6 @@
-"""Brings settings, ledger, gate and Connect together, for as long as a command needs them.
+"""Composition root: opens a session with ledger, Connect client and runs, for as long as a command needs them.
 
-Without settings for Connect the built-in sandbox is used, with a state of its own: what a sandbox accepted must
+Without settings for Connect the built-in sandbox is used, with a state folder of its own: what a sandbox accepted must
 never count as accepted by Norce.
 """
 
@@ -10,10 +10,10 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Map
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl import filesystem, log
 from etl.apply import records
@@ -23,100 +23,165 @@ from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, Settings, resolve_state_folder
 from etl.connect.job_events import JobEvents
 from etl.events import EventSink
+from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.runs import job_restart
 from etl.runs.coordinator import Coordinator
+from etl.runs.follow_ups import FollowUps
 from etl.runs.lifecycle import RunLifecycle
+from etl.runs.queue import RunQueue
 from etl.shutdown import ShutdownEvent
 from etl.state import compaction, startup_check
 from etl.state.files.lock import lock_state_folder
 from etl.state.ledger.facade import Ledger
 
+if TYPE_CHECKING:
+    from etl.connect.client import ConnectClient
+    from etl.sandbox import SandboxSettings
+
+_SANDBOX_ACCOUNT = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command works with."""
+    """Everything that a command works with."""
 
     settings: Settings
+    mappings: tuple[Mapping, ...]
     ledger: Ledger
     client: job_restart.JobClient
+    intake: Intake
     lifecycle: RunLifecycle
+    follow_ups: FollowUps
     coordinator: Coordinator
     emit: EventSink
     shutdown: ShutdownEvent
     sandbox: Any  #: the built-in sandbox that runs for this session, or None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What differs between the commands that open a session."""
+
+    shutdown: ShutdownEvent = field(default_factory=ShutdownEvent)
+    emit: EventSink = log.write_event
+    connect_timeout: float | None = None  #: seconds without any answer of Connect after which the rest is left open
+    sandbox_settings: SandboxSettings | None = None  #: for a built-in sandbox other than the usual one
+    listen: bool = False  #: for Norce's job events, where the settings have a webhook
+
+
 @contextlib.contextmanager
 def open_session(
-    settings: Settings,
-    mappings: Sequence[Mapping],
-    *,
-    shutdown: ShutdownEvent | None = None,
-    emit: EventSink = log.write_event,
-    timeout: float | None = None,
-    sandbox_settings: object | None = None,
-    listen: bool = False,
+    settings: Settings, mappings: Sequence[Mapping], options: SessionOptions | None = None
 ) -> Iterator[Session]:
-    """`listen`: to Norce's word that jobs have ended, where the settings say so. Raises SettingsError, StateError."""
-    from etl.connect.client import ConnectClient
-    from etl.connect.rate_limiter import RateLimiter
-
-    shutdown = shutdown or ShutdownEvent()
+    """Open a session; the state folder is locked and recovered. Raises SettingsError, StateError."""
+    options = options or SessionOptions()
     settings = resolve_state_folder(settings)
     state = settings.paths.state
     with contextlib.ExitStack() as stack:
         with filesystem.translate_os_errors(state):
             filesystem.make_folder(state)
         stack.enter_context(lock_state_folder(state))
-        server, target, connect_settings = None, "sandbox", settings.connect
-        if connect_settings is None:
-            server, connect_settings, secret = _start_sandbox(stack, state, sandbox_settings)
-        else:
-            target, secret = connect_settings.target, secrets.load_client_secret()
+        endpoint = _connect_endpoint(stack, settings, options)
         _warn_about_exposed_secrets(os.environ)
-        ledger = stack.enter_context(Ledger.open(state, target=target))
+        ledger = stack.enter_context(Ledger.open(state, target=endpoint.target))
         startup_check.check_startup(ledger, state)
-        gate = RateLimiter(
-            ledger.database,
-            limit=settings.limits.requests,
-            per_seconds=settings.limits.per_seconds,
-            sleep=shutdown.wait,
-            is_stopped=shutdown.is_set,
-        )
-        connect = stack.enter_context(ConnectClient(connect_settings, secret, gate, ledger))
-        for mapping in mappings:  # what a crash kept an ended run from doing
-            compaction.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
-        pipeline = RunLifecycle(settings, connect_settings.account_id, ledger, mappings, emit)
+        client = _open_client(stack, settings, endpoint, ledger, options.shutdown)
+        _finish_compaction(ledger, state, mappings)
+        intake = Intake(settings, ledger, mappings, options.emit)
+        lifecycle = RunLifecycle(settings, endpoint.settings.account_id, ledger, mappings, intake, options.emit)
         compaction.remove_orphans(ledger, state, (mapping.feed for mapping in mappings))
-        pipeline.resume()
-        tidings = JobEvents()
-        flight = Sender(
-            ledger,
-            connect,
-            settings.limits,
-            lambda chunk: records.read_chunk_records(state, chunk),
-            shutdown,
-            emit=emit,
-            timeout=timeout,
-            job_events=tidings,
+        lifecycle.resume()
+        follow_ups = FollowUps(ledger, mappings, intake)
+        coordinator = Coordinator(
+            lifecycle,
+            follow_ups,
+            RunQueue(ledger, mappings),
+            _start_sender(stack, settings, ledger, client, options),
+            options.emit,
+            partial(job_restart.find_busy_key_spaces, ledger, client, options.shutdown, options.emit),
         )
-        if listen and settings.webhook is not None:
-            from etl.connect import webhook
+        yield Session(
+            settings=settings,
+            mappings=tuple(mappings),
+            ledger=ledger,
+            client=client,
+            intake=intake,
+            lifecycle=lifecycle,
+            follow_ups=follow_ups,
+            coordinator=coordinator,
+            emit=options.emit,
+            shutdown=options.shutdown,
+            sandbox=endpoint.sandbox,
+        )
 
-            stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), tidings))
-        barred = partial(job_restart.find_busy_key_spaces, ledger, connect, shutdown, emit)
-        traffic = Coordinator(pipeline, ledger, stack.enter_context(flight), mappings, emit, barred)
-        yield Session(settings, ledger, connect, pipeline, traffic, emit, shutdown, server)
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """Where requests go."""
+
+    settings: ConnectSettings
+    secret: Secret
+    target: str  #: what the state folder belongs to
+    sandbox: Any = None
+
+
+def _connect_endpoint(stack: contextlib.ExitStack, settings: Settings, options: SessionOptions) -> _Endpoint:
+    if settings.connect is None:
+        return _start_sandbox(stack, settings.paths.state, options.sandbox_settings)
+    return _Endpoint(settings.connect, secrets.load_client_secret(), settings.connect.target)
+
+
+def _open_client(
+    stack: contextlib.ExitStack, settings: Settings, endpoint: _Endpoint, ledger: Ledger, shutdown: ShutdownEvent
+) -> ConnectClient:
+    from etl.connect.client import ConnectClient
+    from etl.connect.rate_limiter import RateLimiter
+
+    rate_limiter = RateLimiter(
+        ledger.database,
+        limit=settings.limits.requests,
+        per_seconds=settings.limits.per_seconds,
+        sleep=shutdown.wait,
+        is_stopped=shutdown.is_set,
+    )
+    return stack.enter_context(ConnectClient(endpoint.settings, endpoint.secret, rate_limiter, ledger))
+
+
+def _finish_compaction(ledger: Ledger, state: Path, mappings: Sequence[Mapping]) -> None:
+    """Merge ended runs that a crash has left beside their feed's base."""
+    for mapping in mappings:
+        compaction.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
+
+
+def _start_sender(
+    stack: contextlib.ExitStack, settings: Settings, ledger: Ledger, client: ConnectClient, options: SessionOptions
+) -> Sender:
+    job_events = JobEvents()
+    sender = Sender(
+        ledger,
+        client,
+        settings.limits,
+        lambda chunk: records.read_chunk_records(settings.paths.state, chunk),
+        options.shutdown,
+        emit=options.emit,
+        timeout=options.connect_timeout,
+        job_events=job_events,
+    )
+    if options.listen and settings.webhook is not None:
+        from etl.connect import webhook
+
+        stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), job_events))
+    return stack.enter_context(sender)
 
 
 def account_id(settings: Settings) -> int:
-    """The account that writes are attributed to; the sandbox's own where there are no settings."""
-    return settings.connect.account_id if settings.connect is not None else 1
+    """Return the account that writes are attributed to; without settings for Connect that of the sandbox."""
+    return settings.connect.account_id if settings.connect is not None else _SANDBOX_ACCOUNT
 
 
 def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
-    """Files with secrets that others may read; containers mount them so, hence only a word."""
+    """Warn of secret files that other users may read; containers mount them so, hence it is no error."""
     for variable, name in environ.items():
         if variable.startswith("ETL_") and variable.endswith("_FILE"):
             with contextlib.suppress(OSError):
@@ -124,20 +189,18 @@ def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
                     log.write_event("secret_exposed", variable=variable, reason="other users may read the file")
 
 
-def _start_sandbox(
-    stack: contextlib.ExitStack, state: Path, sandbox_settings: object | None
-) -> tuple[Any, ConnectSettings, Secret]:
+def _start_sandbox(stack: contextlib.ExitStack, state: Path, sandbox_settings: SandboxSettings | None) -> _Endpoint:
     from etl import sandbox
 
-    chosen = (
-        sandbox_settings
-        if isinstance(sandbox_settings, sandbox.SandboxSettings)
-        else sandbox.SandboxSettings(state=state / "norce")
+    sandbox_settings = sandbox_settings or sandbox.SandboxSettings(state=state / "norce")
+    if sandbox_settings.state is not None:
+        filesystem.make_folder(sandbox_settings.state)
+    running = stack.enter_context(sandbox.run_in_thread(sandbox_settings))
+    connect_settings = ConnectSettings(
+        base_url=running.url,
+        scope="playground",
+        application_id=1,
+        account_id=_SANDBOX_ACCOUNT,
+        client_id=sandbox_settings.client_id,
     )
-    if chosen.state is not None:
-        filesystem.make_folder(chosen.state)
-    running = stack.enter_context(sandbox.run_in_thread(chosen))
-    made = ConnectSettings(
-        base_url=running.url, scope="playground", application_id=1, account_id=1, client_id=chosen.client_id
-    )
-    return running.sandbox, made, Secret(chosen.client_secret)
+    return _Endpoint(connect_settings, Secret(sandbox_settings.client_secret), "sandbox", running.sandbox)

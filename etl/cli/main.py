@@ -142,12 +142,7 @@ def preview(ctx: click.Context, file: Path, feed: str | None, as_json: bool, evi
 def rerun(ctx: click.Context, run_id: str | None, file: str | None, as_json: bool) -> ExitStatus:
     """Process the file of RUN again with the current mapping."""
     from etl.cli import rerun
-    from etl.errors import UsageError
 
-    if (run_id is None) == (file is None):
-        raise UsageError(
-            "run-or-file", "give either RUN or --file, not both", hint="`etl rerun RUN`, or `etl rerun --file NAME`"
-        )
     return rerun.rerun(_load_settings(ctx), run_id, file, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
@@ -195,9 +190,9 @@ def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 @handle_errors
 def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Send a held RUN exactly as it was planned."""
-    from etl.cli import run
+    from etl.cli import approval
 
-    return run.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return approval.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -206,9 +201,9 @@ def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 @handle_errors
 def restart(ctx: click.Context, job_id: int) -> ExitStatus:
     """Restart an ended JOB in Norce, unless newer records of the same import were sent."""
-    from etl.cli import run
+    from etl.cli import restart
 
-    return run.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
+    return restart.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -217,9 +212,9 @@ def restart(ctx: click.Context, job_id: int) -> ExitStatus:
 @handle_errors
 def discard(ctx: click.Context, run_id: str) -> ExitStatus:
     """Archive a held RUN without sending it."""
-    from etl.cli import run
+    from etl.cli import approval
 
-    return run.discard(_load_settings(ctx), run_id)
+    return approval.discard(_load_settings(ctx), run_id)
 
 
 @main.command()
@@ -242,9 +237,9 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
 @handle_errors
 def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
     """Plan a run that restores the values Norce had before RUN, and hold it for `etl approve`."""
-    from etl.cli import run
+    from etl.cli import approval
 
-    return run.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    return approval.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -287,12 +282,9 @@ def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> ExitSt
 @handle_errors
 def schema() -> ExitStatus:
     """Print the mapping language as JSON Schema, for editors."""
-    import json
+    from etl.cli import schema
 
-    from etl.mapping import json_schema
-
-    click.echo(json.dumps(json_schema.build_schema(), indent=1, ensure_ascii=False))
-    return ExitStatus.OK
+    return schema.print_schema()
 
 
 @main.command()
@@ -373,19 +365,9 @@ def state_rebuild(
 @handle_errors
 def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
     """Start a local server that behaves as the Connect documentation says."""
-    from etl.config import secrets
-    from etl.config import settings as config
-    from etl.sandbox import EventSettings, Sandbox, SandboxSettings, serve
+    from etl.cli import sandbox
 
-    events = None
-    if webhook is not None:
-        header = config.WebhookSettings(port=0).header
-        events = EventSettings(url=webhook, headers={header: secrets.load_webhook_token().reveal()})
-    if state is not None:
-        state.mkdir(parents=True, exist_ok=True)
-    click.echo(f"sandbox on http://127.0.0.1:{port} (client id and secret: sandbox); stop with Ctrl-C", err=True)
-    serve(Sandbox(SandboxSettings(state=state, events=events)), port)
-    return ExitStatus.OK
+    return sandbox.serve(port, state, webhook)
 
 
 @main.command()

@@ -1,84 +1,96 @@
-"""What is done again by hand: a file, what Norce has not accepted of a feed, named records, or everything.
+"""`etl rerun`, `retry`, `resend` and `full`: process again by hand.
 
-All of them are runs over a file in the archive, planned with the mapping as it is now; they differ in what counts.
+Each opens a run over a file of the archive, planned with the current mapping; they differ in the records they send.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from etl.app import Session
-from etl.cli import show
-from etl.cli.run import CONNECT_TIMEOUT, print_results, run_to_completion, worker_session
+from etl.cli import show, worker
 from etl.config.settings import Settings
 from etl.errors import ExitStatus, StateError, UsageError
 from etl.model.runs import PROCESSED_STATES, Run, RunState
-from etl.runs import flush
 from etl.state.files import archive
 
-#: Runs of a feed that are looked through.
+#: Runs that are searched for a file or a feed.
 _RUN_LOOKBACK = 1000
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 def rerun(settings: Settings, run_id: str | None, file: str | None, *, as_json: bool, verbose: bool) -> ExitStatus:
-    """The file of an earlier run, or the newest run of a file, once more."""
-    with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        olds = _runs_of_file(work, file) if file is not None else [show.find_run(work.ledger, run_id or "")]
-        for old in olds:
-            _check_is_newest(work, old)
-        for old in olds:
-            run_to_completion(work, work.lifecycle.intake.reopen(old.feed, old, "rerun"))
-    return print_results(work, as_json=as_json)
+    """Process the file of a run again, or a file by its name. Exactly one of `run_id` and `file` is given."""
+    if (run_id is None) == (file is None):
+        raise UsageError(
+            "run-or-file", "give either RUN or --file, not both", hint="`etl rerun RUN`, or `etl rerun --file NAME`"
+        )
+    with worker.worker_session(settings, verbose=verbose) as session:
+        runs = _runs_of_file(session, file) if file is not None else [show.find_run(session.ledger, run_id or "")]
+        for run in runs:
+            _check_is_newest(session, run)
+        for run in runs:
+            worker.run_to_completion(session, session.intake.reopen(run.feed, run, "rerun"))
+    return worker.print_results(session, as_json=as_json)
 
 
 def full(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> ExitStatus:
-    """Everything of a feed, whatever was accepted."""
-    with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        run_to_completion(work, work.lifecycle.intake.reopen(feed, _newest_archived_run(work, feed), "full"))
-    return print_results(work, as_json=as_json)
+    """Send all records of a feed again from its newest file."""
+    with worker.worker_session(settings, verbose=verbose) as session:
+        newest_run = _newest_archived_run(session, feed)
+        worker.run_to_completion(session, session.intake.reopen(feed, newest_run, "full"))
+    return worker.print_results(session, as_json=as_json)
 
 
 def retry(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> ExitStatus:
-    """What Norce has not accepted of a feed: runs that are open go on, else what was carried goes, and its newest file
-    is compared again."""
-    with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        waiting = [run for run in work.ledger.list_open_runs() if run.feed == feed]
-        held = next((run for run in waiting if run.state is RunState.HELD), None)
-        if held is not None:
-            raise UsageError(
-                "feed-held",
-                f"run {held.id} of {feed} waits for a yes",
-                hint=f"`etl show {held.id}`, then `etl approve` or `etl discard` it",
-            )
-        for run in waiting:
-            run_to_completion(work, run)
-        if not waiting:
-            newest = _newest_archived_run(work, feed, include_invalid=True)
-            if work.ledger.runs_awaiting_merge(feed):
-                mapping = next(mapping for mapping in work.lifecycle.mappings if mapping.feed == feed)
-                run_to_completion(work, flush.open_flush_run(work.ledger, mapping))
-            run_to_completion(work, work.lifecycle.intake.reopen(feed, newest, "rerun"))
-    return print_results(work, as_json=as_json)
+    """Send only those records of a feed that Norce has not accepted.
+
+    Open runs are continued. Without any, merged records are sent and the newest file is compared again.
+    """
+    with worker.worker_session(settings, verbose=verbose) as session:
+        open_runs = [run for run in session.ledger.list_open_runs() if run.feed == feed]
+        _check_none_is_held(feed, open_runs)
+        for run in open_runs:
+            worker.run_to_completion(session, run)
+        if not open_runs:
+            newest_run = _newest_archived_run(session, feed, include_invalid=True)
+            for run in session.follow_ups.flush_feed(feed):
+                worker.run_to_completion(session, run)
+            worker.run_to_completion(session, session.intake.reopen(feed, newest_run, "rerun"))
+    return worker.print_results(session, as_json=as_json)
 
 
 def resend(settings: Settings, feed: str, keys: Sequence[str], *, as_json: bool, verbose: bool) -> ExitStatus:
-    """These records of a feed, whatever was accepted, and nothing else."""
-    wanted = list(dict.fromkeys(word for key in keys for word in key.split(",") if word))
-    with worker_session(settings, verbose, CONNECT_TIMEOUT) as work:
-        again = work.lifecycle.intake.reopen(feed, _newest_archived_run(work, feed), "resend", wanted)
-        run_to_completion(work, again)
-    return print_results(work, as_json=as_json)
+    """Send the records of a feed with these keys again, accepted or not, and no others."""
+    selected_keys = list(dict.fromkeys(part for key in keys for part in key.split(",") if part))
+    with worker.worker_session(settings, verbose=verbose) as session:
+        newest_run = _newest_archived_run(session, feed)
+        worker.run_to_completion(session, session.intake.reopen(feed, newest_run, "resend", selected_keys))
+    return worker.print_results(session, as_json=as_json)
+
+
+def _check_none_is_held(feed: str, open_runs: Sequence[Run]) -> None:
+    held_run = next((run for run in open_runs if run.state is RunState.HELD), None)
+    if held_run is not None:
+        raise UsageError(
+            "feed-held",
+            f"run {held_run.id} of {feed} waits for a yes",
+            hint=f"`etl show {held_run.id}`, then `etl approve` or `etl discard` it",
+        )
 
 
 def _newest_archived_run(session: Session, feed: str, *, include_invalid: bool = False) -> Run:
-    """The newest run of a feed whose file is kept. Raises UsageError."""
-    if feed not in {mapping.feed for mapping in session.lifecycle.mappings}:
-        known = ", ".join(sorted(mapping.feed for mapping in session.lifecycle.mappings))
-        raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=f"known are: {known}")
-    wanted = (*PROCESSED_STATES, RunState.INVALID) if include_invalid else PROCESSED_STATES
+    """Return the newest run of a feed whose file is in the archive. Raises UsageError."""
+    feeds = sorted(mapping.feed for mapping in session.mappings)
+    if feed not in feeds:
+        hint = f"known are: {', '.join(feeds)}"
+        raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=hint)
+    states = (*PROCESSED_STATES, RunState.INVALID) if include_invalid else PROCESSED_STATES
     for run in session.ledger.list_runs(_RUN_LOOKBACK, feed):
-        if run.has_file and run.state in wanted and archive.archived_file(run):
+        if run.has_file and run.state in states and archive.archived_file(run):
             return run
     raise UsageError(
         "feed-without-file",
@@ -88,35 +100,30 @@ def _newest_archived_run(session: Session, feed: str, *, include_invalid: bool =
 
 
 def _runs_of_file(session: Session, file: str) -> list[Run]:
-    """The newest run of each feed over a file, by its name below the inbox or the last part of it."""
-    found: dict[tuple[str, str], Run] = {}
+    """Return the newest run of each feed over a file, by its name below the inbox or the last part of it."""
+    newest_runs: dict[tuple[str, str], Run] = {}
     for run in session.ledger.list_runs(_RUN_LOOKBACK):
         if run.has_file and run.kind != "resend" and file in (run.file, PurePosixPath(run.file).name):
-            found.setdefault((run.file, run.feed), run)
-    names = {name for name, _ in found}
+            newest_runs.setdefault((run.file, run.feed), run)
+    names = {name for name, _ in newest_runs}
     if len(names) == 1 or file in names:
-        return [run for (name, _), run in found.items() if name == file or len(names) == 1]
-    several = f'several files are called "{file}": {", ".join(sorted(names))}'
+        return [run for (name, _), run in newest_runs.items() if name == file or len(names) == 1]
+    ambiguous = f'several files are called "{file}": {", ".join(sorted(names))}'
     raise UsageError(
         "file-unknown",
-        several if names else f'no run was over a file "{file}"',
+        ambiguous if names else f'no run was over a file "{file}"',
         hint="say its whole name below the inbox, as `etl status` shows it",
     )
 
 
-def _check_is_newest(session: Session, original_run: Run) -> None:
-    newest = next(
-        (
-            run
-            for run in session.ledger.list_runs(_RUN_LOOKBACK, original_run.feed, *PROCESSED_STATES)
-            if run.is_comparison
-        ),
-        original_run,
-    )
-    if newest.digest != original_run.digest and (newest.started or 0) > (original_run.started or 0):  # type: ignore[operator]
+def _check_is_newest(session: Session, run: Run) -> None:
+    """Refuse a run over an older file: its values would replace those of the newer one."""
+    processed_runs = session.ledger.list_runs(_RUN_LOOKBACK, run.feed, *PROCESSED_STATES)
+    newest_run = next((other for other in processed_runs if other.is_comparison), run)
+    if newest_run.digest != run.digest and (newest_run.started or _BEGINNING) > (run.started or _BEGINNING):
         raise StateError(
             "older-file",
-            f"run {newest.id} has brought a newer file of {original_run.feed} since",
-            where=original_run.id,
-            hint=f"rerun {newest.id}, or drop the file into the inbox to go back to it on purpose",
+            f"run {newest_run.id} has brought a newer file of {run.feed} since",
+            where=run.id,
+            hint=f"rerun {newest_run.id}, or drop the file into the inbox to go back to it on purpose",
         )

@@ -1,116 +1,161 @@
-"""What people see: tables that fit a terminal, and the same as JSON. Quick: no polars, no httpx."""
+"""`etl show`: one run with its counts, rejected rows, failed requests and records. Quick: no polars, no httpx."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from etl.cli.tables import print_hold_reasons, print_json, print_runs, print_summary
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, UsageError
+from etl.model import plan_facts
 from etl.model.keys import display_key
-from etl.model.runs import ChunkState, Run, RunState
+from etl.model.plan_facts import PlanFacts
+from etl.model.runs import Chunk, ChunkState, RecordError, Run, RunState
 from etl.report import run_report, summary
 from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 
+#: Failed records that are shown.
+MAX_RECORD_ERRORS = 20
+
+#: Runs that are searched for the beginning of an id.
+_RUN_LOOKBACK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownRun:
+    """A run with everything that is stored of it."""
+
+    run: Run
+    chunks: Sequence[Chunk]
+    record_errors: Sequence[RecordError]
+    merged_runs: Sequence[Run]  #: whose records went with this run
+    facts: PlanFacts | None
+
 
 def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
-    """One run, whole. A beginning of the id is enough where it is the only one."""
+    """Print one run. The beginning of its id is enough where no other run begins so."""
     settings = resolve_state_folder(settings)
     if not (settings.paths.state / "ledger.sqlite").exists():
         raise _unknown_run_error(run_id)
     with Ledger.open_read_only(settings.paths.state) as ledger:
         run = find_run(ledger, run_id)
-        chunks = ledger.list_chunks(run.id)
-        refusals = ledger.list_record_errors(run.id)
-        taken = ledger.runs_merged_into(run.id)
-        facts = _load_facts(ledger, settings.paths.state, run)
+        shown = _ShownRun(
+            run,
+            ledger.list_chunks(run.id),
+            ledger.list_record_errors(run.id),
+            ledger.runs_merged_into(run.id),
+            _load_facts(ledger, settings.paths.state, run),
+        )
     if as_json:
-        print_json(run_report.report_json(run, chunks, refusals, facts))
-        return ExitStatus.OK
-    click.echo(f"{run.id}  {run.file}  ({run.operation})")
-    print_runs([(run, chunks)])
-    if run.error:
-        click.echo(run.error)
-    for line in run_report.merge_lines(run, taken):
-        click.echo(line)
-    for chunk in chunks:
-        if chunk.state is ChunkState.FAILED:
-            click.echo(f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}")
-    for line in run_report.rejection_lines(facts.get("rejections", [])):
-        click.echo(line)
-    if refusals:
-        click.echo(f"{len(refusals)} records failed in Norce; the next run sends them again:")
-    for refusal in refusals[:20]:
-        click.echo(f"  {run_report.describe_row(refusal)}: {display_key(refusal.key)}: {refusal.message}")
-    if len(refusals) > 20:
-        click.echo(f"  and {len(refusals) - 20} more, see report.json")
-    for one in facts.get("irreversible", []):
-        what = f"{summary.field_label(one['field'])} of " if one["field"] else ""
-        keys = ", ".join(summary.format_cell(key) for key in one["keys"])
-        more = " …" if one["records"] > len(one["keys"]) else ""
-        click.echo(f"irreversible: {what}{one['records']} records ({keys}{more}): {one['reason']}")
-    if facts.get("undoes"):
-        click.echo(f"undoes run {facts['undoes']}")
-    print_summary(facts.get("summary", {}))
-    print_hold_reasons(
-        "held" if run.state is RunState.HELD else "was held", facts.get("hold_reasons", []), facts.get("guards", [])
-    )
-    if facts.get("scope_shared_with"):
-        click.echo(
-            f"sent without FullFile=true: {', '.join(facts['scope_shared_with'])} has records in the same scope, "
-            "which Norce would deactivate"
-        )
-    if facts.get("suppressed"):
-        click.echo(
-            f"{facts['suppressed']} values were suppressed: Connect ignores a price of 0, and a price would "
-            "activate an inactive row"
-        )
-    if facts.get("cleared"):
-        click.echo(f"{facts['cleared']} values were cleared in Norce")
-    if facts.get("unused_columns"):
-        click.echo(f"columns that the mapping does not mention: {', '.join(facts['unused_columns'])}")
-    for folder in (run.archive, run_folder.folder_path(settings.paths.state, run.id)):
-        if folder is not None and (folder / "report.html").exists():
-            click.echo(f"as a page: {folder / 'report.html'}")
-            break
-    if run.archive is not None:
-        click.echo(f"archived in {run.archive}")
+        print_json(run_report.report_json(run, shown.chunks, shown.record_errors, shown.facts))
+    else:
+        _print_run(shown, settings.paths.state)
     return ExitStatus.OK
 
 
-def _load_facts(ledger: Ledger, state: Path, run: Run) -> dict[str, Any]:
-    """What is kept of a run besides the ledger; what is damaged is left out with a word."""
-    plan = state / "runs" / run.id / "plan.json"
-    found = plan if run.archive is None else run.archive / "report.json"
-    if not found.exists():
-        return {}
+def _load_facts(ledger: Ledger, state: Path, run: Run) -> PlanFacts | None:
+    """Read the facts of a run's plan from its folder or its archive; a damaged file is reported and left out."""
+    plan_file = run_folder.folder_path(state, run.id) / run_folder.PLAN_FILE
+    path = plan_file if run.archive is None else run.archive / run_folder.REPORT_FILE
+    if not path.exists():
+        return None
     try:
-        made = json.loads(found.read_bytes()) if checksums.matches_digest(ledger, found) else None
-    except ValueError:
-        made = None
-    if not isinstance(made, dict):
-        click.echo(f"{found} is damaged; its facts are left out", err=True)
-        return {}
-    if found == plan:
-        return made
-    facts = {**made.get("plan", {}), **{name: made.get(name, []) for name in ("rejections", "guards")}}
-    return {**facts, "summary": made.get("summary", {})}
+        if checksums.matches_digest(ledger, path):
+            content = json.loads(path.read_bytes())
+            return plan_facts.parse_facts(content) if path == plan_file else plan_facts.facts_of_report(content)
+    except (ValueError, AttributeError):  # no JSON, or not that of a plan
+        pass
+    click.echo(f"{path} is damaged; its facts are left out", err=True)
+    return None
+
+
+def _print_run(shown: _ShownRun, state: Path) -> None:
+    run, facts = shown.run, shown.facts or PlanFacts()
+    click.echo(f"{run.id}  {run.file}  ({run.operation})")
+    print_runs([(run, shown.chunks)])
+    if run.error:
+        click.echo(run.error)
+    for line in (
+        *run_report.merge_lines(run, shown.merged_runs),
+        *_failed_request_lines(shown.chunks),
+        *run_report.rejection_lines(facts.rejections),
+        *_record_error_lines(shown.record_errors),
+        *_undo_lines(facts),
+    ):
+        click.echo(line)
+    print_summary(facts.summary)
+    print_hold_reasons("held" if run.state is RunState.HELD else "was held", facts.hold_reasons, facts.guards)
+    for line in (*_plan_note_lines(facts), *_path_lines(run, state)):
+        click.echo(line)
+
+
+def _failed_request_lines(chunks: Sequence[Chunk]) -> Iterator[str]:
+    for chunk in chunks:
+        if chunk.state is ChunkState.FAILED:
+            yield f"request {chunk.number} failed, {chunk.records} records are not accepted: {chunk.error}"
+
+
+def _record_error_lines(record_errors: Sequence[RecordError]) -> Iterator[str]:
+    if record_errors:
+        yield f"{len(record_errors)} records failed in Norce; the next run sends them again:"
+    for error in record_errors[:MAX_RECORD_ERRORS]:
+        yield f"  {run_report.describe_row(error)}: {display_key(error.key)}: {error.message}"
+    if len(record_errors) > MAX_RECORD_ERRORS:
+        yield f"  and {len(record_errors) - MAX_RECORD_ERRORS} more, see report.json"
+
+
+def _undo_lines(facts: PlanFacts) -> Iterator[str]:
+    for entry in facts.irreversible:
+        field = f"{summary.field_label(entry['field'])} of " if entry["field"] else ""
+        keys = ", ".join(summary.format_cell(key) for key in entry["keys"])
+        more = " …" if entry["records"] > len(entry["keys"]) else ""
+        yield f"irreversible: {field}{entry['records']} records ({keys}{more}): {entry['reason']}"
+    if facts.undoes:
+        yield f"undoes run {facts.undoes}"
+
+
+def _plan_note_lines(facts: PlanFacts) -> Iterator[str]:
+    if facts.scope_shared_with:
+        yield (
+            f"sent without FullFile=true: {', '.join(facts.scope_shared_with)} has records in the same scope, "
+            "which Norce would deactivate"
+        )
+    if facts.suppressed:
+        yield (
+            f"{facts.suppressed} values were suppressed: Connect ignores a price of 0, and a price would "
+            "activate an inactive row"
+        )
+    if facts.cleared:
+        yield f"{facts.cleared} values were cleared in Norce"
+    if facts.unused_columns:
+        yield f"columns that the mapping does not mention: {', '.join(facts.unused_columns)}"
+
+
+def _path_lines(run: Run, state: Path) -> Iterator[str]:
+    folders = (run.archive, run_folder.folder_path(state, run.id))
+    pages = (folder / run_folder.PAGE_FILE for folder in folders if folder is not None)
+    page = next((page for page in pages if page.exists()), None)
+    if page is not None:
+        yield f"as a page: {page}"
+    if run.archive is not None:
+        yield f"archived in {run.archive}"
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
-    """Raises UsageError when no run, or more than one, begins so."""
+    """Return a run by its id or the beginning of it. Raises UsageError when none, or more than one, begins so."""
     run = ledger.find_run(run_id)
     if run is not None:
         return run
-    found = [run for run in ledger.list_runs(1000) if run.id.startswith(run_id)]
-    if len(found) == 1:
-        return found[0]
-    raise _unknown_run_error(run_id, is_ambiguous=bool(found))
+    matches = [run for run in ledger.list_runs(_RUN_LOOKBACK) if run.id.startswith(run_id)]
+    if len(matches) == 1:
+        return matches[0]
+    raise _unknown_run_error(run_id, is_ambiguous=bool(matches))
 
 
 def _unknown_run_error(run_id: str, *, is_ambiguous: bool = False) -> UsageError:

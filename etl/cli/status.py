@@ -1,10 +1,13 @@
-"""`etl status`: recent runs, open and held runs, active alerts."""
+"""`etl status`: recent runs, open and held runs, active alerts. Quick: no polars, no httpx."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,61 +17,87 @@ from etl.errors import ExitStatus
 from etl.model.runs import Chunk, Run, RunState
 from etl.report import run_report, summary
 from etl.runs import alerts
+from etl.state.ledger.alerts import Alert
 from etl.state.ledger.facade import Ledger
+
+#: Newest runs that are shown.
+_RUNS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Recent runs, and everything that waits or needs attention."""
+
+    pairs: Sequence[tuple[Run, Sequence[Chunk]]]  #: the newest runs with their chunks
+    open_count: int  #: open runs that are not held
+    held_runs: Sequence[Run]
+    files_in_inbox: int
+    files_by_feed: Map[str, int]  #: merged files whose records have not been sent, by feed
+    alerts: Sequence[Alert]
 
 
 def status(settings: Settings, *, as_json: bool, strict: bool = False) -> ExitStatus:
-    """The newest runs, what is open, held or waiting, and what somebody should know of.
+    """Print recent runs, open and held runs, and active alerts.
 
-    With `strict` the exit status says whether somebody has to act.
+    With `strict` the exit status says whether a person has to act.
     """
     settings = resolve_state_folder(settings)
-    if not (settings.paths.state / "ledger.sqlite").exists():
-        if as_json:
-            files = count_inbox_files(settings.paths.inbox)
-            print_json({"runs": [], "open": 0, "held": 0, "inbox_files": files, "pending_files": {}, "alerts": []})
-        else:
-            click.echo("nothing has been processed yet")
-        return ExitStatus.OK
-    with Ledger.open_read_only(settings.paths.state) as ledger:
-        runs = ledger.list_runs(20)
-        pairs = [(run, ledger.list_chunks(run.id)) for run in runs]
-        still_open = ledger.list_open_runs()
-        standing = alerts.find_active(ledger, datetime.now(UTC))
-        pending_files = ledger.count_awaiting_merge()
-    held = [run for run in still_open if run.state is RunState.HELD]
-    files = count_inbox_files(settings.paths.inbox)
-    outcome = ExitStatus.OK
-    if strict and (standing or held):
-        outcome = ExitStatus.CANNOT_CONTINUE if standing else ExitStatus.HELD
+    is_new = not (settings.paths.state / "ledger.sqlite").exists()
+    report = _read_status(settings, is_new=is_new)
     if as_json:
-        print_json(
-            {
-                "runs": [run_report.run_json(run, chunks) for run, chunks in pairs],
-                "open": len(still_open) - len(held),
-                "held": len(held),
-                "inbox_files": files,
-                "pending_files": pending_files,
-                "alerts": [
-                    {"alert": one.name, "message": one.message, "since": one.since.isoformat()} for one in standing
-                ],
-            }
+        print_json(_status_json(report))
+    elif is_new:
+        click.echo("nothing has been processed yet")
+    else:
+        _print_status(report)
+    if strict and report.alerts:
+        return ExitStatus.CANNOT_CONTINUE
+    return ExitStatus.HELD if strict and report.held_runs else ExitStatus.OK
+
+
+def _read_status(settings: Settings, *, is_new: bool) -> StatusReport:
+    files_in_inbox = count_inbox_files(settings.paths.inbox)
+    if is_new:
+        return StatusReport((), 0, (), files_in_inbox, {}, ())
+    with Ledger.open_read_only(settings.paths.state) as ledger:
+        open_runs = ledger.list_open_runs()
+        held_runs = [run for run in open_runs if run.state is RunState.HELD]
+        return StatusReport(
+            [(run, ledger.list_chunks(run.id)) for run in ledger.list_runs(_RUNS_SHOWN)],
+            len(open_runs) - len(held_runs),
+            held_runs,
+            files_in_inbox,
+            ledger.count_awaiting_merge(),
+            alerts.find_active(ledger, datetime.now(UTC)),
         )
-        return outcome
-    _print_status(pairs)
-    for one in standing:
-        click.echo(one.message)
-    for run in held:
+
+
+def _status_json(report: StatusReport) -> dict[str, Any]:
+    return {
+        "runs": [run_report.run_json(run, chunks) for run, chunks in report.pairs],
+        "open": report.open_count,
+        "held": len(report.held_runs),
+        "inbox_files": report.files_in_inbox,
+        "pending_files": dict(report.files_by_feed),
+        "alerts": [
+            {"alert": alert.name, "message": alert.message, "since": alert.since.isoformat()} for alert in report.alerts
+        ],
+    }
+
+
+def _print_status(report: StatusReport) -> None:
+    _print_runs([run for run, _ in report.pairs])
+    for alert in report.alerts:
+        click.echo(alert.message)
+    for run in report.held_runs:
         click.echo(f"held: {run.id}: inspect it with `etl show`, then `etl approve` or `etl discard` it")
-    for feed, count in pending_files.items():
-        files_of = "a merged file" if count == 1 else f"{count} merged files"
-        click.echo(f"pending: {feed}: records of {files_of} go with its next file, or with `etl retry {feed}`")
-    click.echo(f"{len(still_open) - len(held)} open, {len(held)} held, {files} files in the inbox")
-    return outcome
+    for feed, count in report.files_by_feed.items():
+        files = "a merged file" if count == 1 else f"{count} merged files"
+        click.echo(f"pending: {feed}: records of {files} go with its next file, or with `etl retry {feed}`")
+    click.echo(f"{report.open_count} open, {len(report.held_runs)} held, {report.files_in_inbox} files in the inbox")
 
 
-def _print_status(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
-    runs = [run for run, _ in pairs]
+def _print_runs(runs: Sequence[Run]) -> None:
     counts = [run.counts for run in runs]
     print_table(
         [
@@ -87,7 +116,7 @@ def _print_status(pairs: Sequence[tuple[Run, Sequence[Chunk]]]) -> None:
 
 
 def count_inbox_files(inbox_folder: Path) -> int:
-    """Files in the inbox."""
+    """Count the files in the inbox that may be exports."""
     from etl.ingest import scan
 
     return len(scan.scan(inbox_folder)) if inbox_folder.is_dir() else 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from etl import filesystem
 from etl.errors import StateError, UsageError
 from etl.ingest import claims
+from etl.model.plan_facts import PlanFacts
 from etl.model.runs import Run, RunState
 from etl.state import compaction, startup_check
 from etl.state.files import archive, checksums, run_folder
@@ -96,7 +97,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     plan = folder / "plan.json"
     if not _is_valid_plan_file(ledger, plan):
         filesystem.make_folder(folder)
-        filesystem.write_atomically(plan, json.dumps({"hold_reasons": []}).encode())
+        filesystem.write_atomically(plan, json.dumps(PlanFacts().to_json()).encode())
         said.append("The facts of its plan are lost; its report will lack them.")
     for file in run_folder.list_plan_files(state, run.id):
         if not checksums.matches_digest(ledger, file) and file != plan:

@@ -12,6 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from etl.model import plan_facts
+from etl.model.plan_facts import PlanFacts
 from etl.report import summary
 
 #: Records that are shown of what Norce did not take.
@@ -28,28 +30,27 @@ _DOWN_COLOUR, _UP_COLOUR = "#b42318", "#15803d"
 
 def render(report: dict[str, Any]) -> str:
     """The page for a report (`etl.report.run_report.report_json`)."""
-    found = report.get("summary") or {}
-    plan = report.get("plan", {})
-    examples = {verdict["reason"]: verdict["examples"] for verdict in report.get("guards", [])}
+    facts = plan_facts.facts_of_report(report) or PlanFacts()
+    examples = {result["reason"]: result["examples"] for result in facts.guards}
     started = report.get("started")
     return str(
         _template().render(
             run=report,
-            headline=headline(report),
+            headline=headline(report, facts),
             when=datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M") if started else "",
-            cards=list(_cards(report, found)),
-            hold_reasons=[{"reason": one, "examples": examples.get(one, [])} for one in plan.get("hold_reasons", [])],
-            plots=list(_plots(found)),
-            summary=found,
-            irreversible=plan.get("irreversible", []),
-            rejections=report.get("rejections", []),
+            cards=list(_cards(report, facts.summary)),
+            hold_reasons=[{"reason": one, "examples": examples.get(one, [])} for one in facts.hold_reasons],
+            plots=list(_plots(facts.summary)),
+            summary=facts.summary,
+            irreversible=facts.irreversible,
+            rejections=facts.rejections,
             record_errors=report.get("record_errors", [])[:MAX_RECORD_ERRORS],
         )
     )
 
 
-def headline(report: dict[str, Any]) -> str:
-    """How it went, in one sentence."""
+def headline(report: dict[str, Any], facts: PlanFacts) -> str:
+    """Return how the run went, in one sentence."""
     state, failed, rejected = report["state"], report["failed"], report["rejected"]
     if state == "held":
         return "Nothing has been sent: this run is held for approval"
@@ -58,8 +59,8 @@ def headline(report: dict[str, Any]) -> str:
     if state == "superseded":
         return "A newer file has taken the place of this one"
     if state == "merged":
-        newer = (report["plan"].get("merge_target") or {}).get("file", "a newer file")
-        return f"This file was merged: its records go with {newer}"
+        newer_file = facts.merge_target["file"] if facts.merge_target else "a newer file"
+        return f"This file was merged: its records go with {newer_file}"
     if state == "invalid":
         return "This file is invalid: nothing was sent"
     trouble = [f"{failed} records failed in Norce"] if failed else []

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from etl.model.keys import display_key
+from etl.model.plan_facts import PlanFacts
 from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState
 
 #: Files whose names are shown of those whose records went with a run.
@@ -50,31 +51,33 @@ def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 
 def report_json(
-    run: Run, chunks: Sequence[Chunk], record_errors: Sequence[RecordError], facts: dict[str, Any]
+    run: Run, chunks: Sequence[Chunk], record_errors: Sequence[RecordError], facts: PlanFacts | None
 ) -> dict[str, Any]:
-    """The whole report: the run, what was remarkable about the plan, what we rejected, and what Connect refused."""
-    made = run_json(run, chunks)
-    made["summary"] = facts.get("summary", {})
-    made["guards"] = facts.get("guards", [])
-    made["plan"] = {name: fact for name, fact in facts.items() if name not in ("rejections", "summary", "guards")}
-    made["rejections"] = facts.get("rejections", [])
-    made["record_errors"] = [
-        {
-            "key": display_key(refusal.key),
-            "file": refusal.source_file or run.file,
-            "run": refusal.source_run or run.id,
-            "row": refusal.source_row,
-            "severity": refusal.severity,
-            "message": refusal.message,
-        }
-        for refusal in record_errors
-    ]
-    made["failed_requests"] = [
+    """Return the whole report: the run, the facts of its plan, and the records and requests that failed.
+
+    Args:
+        facts: None for a run that was closed without a plan.
+    """
+    report = run_json(run, chunks)
+    report |= facts.to_report() if facts is not None else {"summary": {}, "guards": [], "plan": {}, "rejections": []}
+    report["record_errors"] = [_record_error_json(error, run) for error in record_errors]
+    report["failed_requests"] = [
         {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}
         for chunk in chunks
         if chunk.state is ChunkState.FAILED
     ]
-    return made
+    return report
+
+
+def _record_error_json(error: RecordError, run: Run) -> dict[str, Any]:
+    return {
+        "key": display_key(error.key),
+        "file": error.source_file or run.file,
+        "run": error.source_run or run.id,
+        "row": error.source_row,
+        "severity": error.severity,
+        "message": error.message,
+    }
 
 
 def final_counts(counts: Counts, chunks: Iterable[Chunk], record_errors: Sequence[RecordError]) -> Counts:

@@ -1,28 +1,28 @@
-"""Which of the open runs may be planned and sent now, beside those that are. Pure.
+"""Decides which open runs may be planned and sent now, beside those under way. Pure.
 
-Runs whose keys are independent go side by side; what ties two of them lets the later one wait:
+Runs with independent keys go side by side. A later run waits for an earlier one when
 
-- the same feed, or the same import: they may hold the same keys, and Connect promises no order between jobs (a
-  product's standard price is a row of a price list, customers and companies write to each other);
-- `after` or `references` in the mapping: the one is planned with what the other has had accepted;
-- an import that builds on another: a price of an unknown product is ignored without a word, so it waits while an
-  open run may create products. This one is given up when that run cannot get on, or its job has been running for
-  long: a stuck job must not stop everything. Where it matters beyond that, the mapping says `references`.
+- both are of the same feed or the same import: they may hold the same keys, and Connect promises no order between
+  jobs (a product's standard price is a row of a price list, customers and companies write to each other);
+- its mapping has `after` or `references` for the other feed: it is planned with the other's accepted records;
+- its import builds on the other import: Connect ignores a price of an unknown product without an error, so the price
+  waits while an open run may create products. This dependency is dropped when the earlier run is stalled or its job
+  has been running for long, so that one stuck job does not stop all feeds. Where that is not enough, the mapping has
+  `references`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from etl.model.runs import Run, RunState
 
-#: Imports that go before others when both have something to send.
+#: Imports whose requests go before those of others.
 URGENT_OPERATIONS = frozenset({"Product/ImportOnhands", "Product/ImportSkuPriceLists"})
 
-#: Imports, and those whose new records they need: what names an unknown record is ignored.
+#: Imports, and those whose new records they need: Connect ignores a record that refers to an unknown one.
 OPERATION_PREREQUISITES: Mapping[str, frozenset[str]] = {
     "Supplier/ImportProducts": frozenset({"Product/ImportPriceLists"}),
     "Product/ImportProducts": frozenset({"Product/ImportPriceLists"}),
@@ -39,64 +39,73 @@ _SHARED_KEY_SPACES = {"Customer/ImportCustomers": "Customer/ImportCompanies"}
 
 
 @dataclass(frozen=True, slots=True)
+class FeedLinks:
+    """How feeds depend on each other, by their mappings."""
+
+    prerequisites: Mapping[str, Collection[str]]  #: feeds whose runs go before those of a feed
+    #: Other imports whose records a feed writes.
+    also_writes: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
-    """What may go, and what waits."""
+    """Runs that may go now."""
 
     runs: tuple[Run, ...]  #: in their order
-    dropped_dependencies: tuple[
-        tuple[Run, Run], ...
-    ] = ()  #: free although the second one, on which it builds, has not ended
+    #: Admitted runs, each with an earlier run that it builds on and that has not ended.
+    dropped_dependencies: tuple[tuple[Run, Run], ...] = ()
 
 
 def admit(
-    runs: Iterable[Run],
-    prerequisites: Mapping[str, Collection[str]],
-    stalled_run_ids: Collection[str],
-    slow_run_ids: Collection[str],
-    also_writes: Mapping[str, Collection[str]] = MappingProxyType({}),
+    runs: Iterable[Run], links: FeedLinks, stalled_run_ids: Collection[str], slow_run_ids: Collection[str]
 ) -> Admission:
-    """`runs`: what is open, in the order of work, what has begun first; `needs`: for each feed those it is declared to
-    come after; `blocked`: runs that cannot go on now; `slow`: runs with a job that has been running for long;
-    `beside`: for each feed other imports whose records it writes."""
-    free: list[Run] = []
-    given_up: list[tuple[Run, Run]] = []
-    before: dict[str, bool] = {}  # feeds and imports of the runs so far: whether one of them is stuck
-    creating: dict[str, list[Run]] = defaultdict(list)  # by import
+    """Choose the runs that may go now.
+
+    Args:
+        runs: open runs in the order of the queue, begun ones first.
+        stalled_run_ids: runs that cannot go on now.
+        slow_run_ids: runs with a job that has been running for long.
+    """
+    admitted: list[Run] = []
+    dropped: list[tuple[Run, Run]] = []
+    stuck_by_name: dict[str, bool] = {}  # feeds and key spaces of the runs so far: whether one of them is stuck
+    creating_runs: dict[str, list[Run]] = defaultdict(list)  # by import
     stuck = {*stalled_run_ids, *slow_run_ids}
     for run in runs:
-        own = (run.feed, *(key_space(operation) for operation in (run.operation, *also_writes.get(run.feed, ()))))
-        tied = [before[name] for name in (*own, *prerequisites.get(run.feed, ())) if name in before]
-        base = OPERATION_PREREQUISITES.get(run.operation, ()) if run.state is RunState.CLAIMED else ()
-        ground = [other for operation in base for other in creating[operation]]
-        if any(tied):
+        operations = (run.operation, *links.also_writes.get(run.feed, ()))
+        own_names = (run.feed, *(key_space(operation) for operation in operations))
+        earlier_names = [name for name in (*own_names, *links.prerequisites.get(run.feed, ())) if name in stuck_by_name]
+        if any(stuck_by_name[name] for name in earlier_names):
             stuck.add(run.id)
-        if not tied and run.id not in stalled_run_ids and all(other.id in stuck for other in ground):
-            free.append(run)
-            given_up += [(run, other) for other in ground]
-        for name in own:
-            before[name] = before.get(name, False) or run.id in stuck
+        prerequisite_runs = _prerequisite_runs(run, creating_runs)
+        is_free = not earlier_names and run.id not in stalled_run_ids
+        if is_free and all(earlier.id in stuck for earlier in prerequisite_runs):
+            admitted.append(run)
+            dropped += [(run, earlier) for earlier in prerequisite_runs]
+        for name in own_names:
+            stuck_by_name[name] = stuck_by_name.get(name, False) or run.id in stuck
         if _may_create_records(run):
-            creating[run.operation].append(run)
-    return Admission(tuple(free), tuple(given_up))
+            creating_runs[run.operation].append(run)
+    return Admission(tuple(admitted), tuple(dropped))
+
+
+def _prerequisite_runs(run: Run, creating_runs: Mapping[str, list[Run]]) -> list[Run]:
+    """Return earlier runs that may create records which a run to be planned refers to."""
+    if run.state is not RunState.CLAIMED:
+        return []
+    operations = OPERATION_PREREQUISITES.get(run.operation, ())
+    return [earlier for operation in operations for earlier in creating_runs.get(operation, ())]
 
 
 def key_space(operation: str) -> str:
-    """Runs of one space may hold the same keys."""
+    """Return the name of the key space of an import; runs of one space may hold the same keys."""
     return _SHARED_KEY_SPACES.get(operation, operation)
 
 
 def operations_sharing_keys(operation: str) -> frozenset[str]:
-    """The imports that may hold the same keys."""
-    return frozenset(
-        {
-            operation,
-            *(
-                other
-                for other in (*_SHARED_KEY_SPACES, *_SHARED_KEY_SPACES.values())
-                if key_space(other) == key_space(operation)
-            ),
-        }
-    )
+    """Return the imports that may hold the same keys as this one, and itself."""
+    imports = {*_SHARED_KEY_SPACES, *_SHARED_KEY_SPACES.values()}
+    return frozenset({operation, *(other for other in imports if key_space(other) == key_space(operation))})
 
 
 def _may_create_records(run: Run) -> bool:

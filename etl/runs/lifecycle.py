@@ -1,46 +1,50 @@
-"""What happens to one run before it is sent and after that: plan, finish, file away.
+"""Takes one run through its states before and after it is sent: plan, complete, close.
 
 Order of writes, by the numbers of the crash table in docs/ARCHITECTURE.md: 1 and 2a are `etl.ingest.intake`'s; 2 the
-plan is made: payloads, sent records and rejections are synced, then the chunks are in the ledger; 3-7 are
-`etl.apply.sender`'s; 8 report written, a shared file named again, run closed; 9 file filed away. A start looks at what
-there is and goes on from there; nothing is remembered anywhere else.
+plan is made: payloads, sent records and rejections are synced, then the ledger gets the chunks; 3-7 are
+`etl.apply.sender`'s; 8 the report is written, a shared file gets a second name, the run is closed; 9 the file is
+archived. A start looks at what there is and continues from there; nothing is remembered anywhere else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from etl import filesystem, thread_pool
+from etl import filesystem, formats, thread_pool
 from etl.config.settings import Settings
 from etl.errors import InvalidFileError, StateError
 from etl.events import EventSink
 from etl.ingest import claims, feedback, routing
+from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
+from etl.model.plan_facts import PlanFacts
 from etl.model.runs import PROCESSED_STATES, Run, RunState
+from etl.model.tables import Reading
 from etl.parallel import Submit
-from etl.report import run_report
-from etl.runs import flush, freeze, plan_inputs
-from etl.runs.follow_ups import FollowUps
-from etl.runs.plan_inputs import load_owner_records, load_pending_records, load_reference_values, make_request_limits
-from etl.runs.undo import build_undo_plan, open_undo_run
+from etl.plan import build
+from etl.plan.inputs import SendMode
+from etl.plan.model import Plan
+from etl.report import html, run_report
+from etl.runs import flush, freeze, plan_inputs, undo
+from etl.runs.freeze import FrozenPlan
+from etl.runs.plan_inputs import InputLoader
 from etl.state import compaction
 from etl.state.files import checksums, run_folder
 from etl.state.files.archive import archive_folder
 from etl.state.ledger.facade import Ledger
 
-if TYPE_CHECKING:
-    from etl.plan.inputs import PlanInputs
-    from etl.plan.model import Plan
+#: Files of a run's folder that its archive keeps.
+_ARCHIVED_FILES = ("rejections.csv", "rejections.xlsx")
 
 
-class RunLifecycle(FollowUps):
-    """Carries files through. One per state folder at a time; see `etl.app`."""
+class RunLifecycle:
+    """Plans and closes the runs of one state folder; one per folder at a time."""
 
     def __init__(
         self,
@@ -48,196 +52,55 @@ class RunLifecycle(FollowUps):
         account_id: int,
         ledger: Ledger,
         mappings: Sequence[Mapping],
+        intake: Intake,
         emit: EventSink,
     ) -> None:
-        super().__init__(settings, ledger, mappings, emit)
         self._settings = settings
-        self._account_id = account_id
+        self._ledger = ledger
+        self._state = settings.paths.state
+        self._mappings_by_feed = {mapping.feed: mapping for mapping in mappings}
+        self._inputs = InputLoader(settings, account_id, ledger)
+        self._intake = intake
         self._emit = emit
 
-    # -- what there is to do ------------------------------------------------------------------------------------
-
     def resume(self) -> None:
-        """Claimed files that a crash left without runs get them, and those of ended runs are filed away."""
-        for run in self.intake.resume():
+        """Finish what a crash interrupted: open runs for claimed files without any, archive files of ended runs."""
+        for run in self._intake.resume():
             if not self._link_shared_file(run):
                 self._archive_file(run)
 
-    def undo(self, run: Run) -> Run:
-        """A new run that takes this one back. Raises UsageError, StateError."""
-        return open_undo_run(self._ledger, self._state, run)
-
-    def discard(self, run: Run) -> None:
-        """File a held run away unsent."""
-        self._close(run, RunState.DISCARDED, run_folder.load_plan_facts(self._state, run.id), None)
-
-    # -- one run ------------------------------------------------------------------------------------------------
-
-    def supersede(self, run: Run, reason: str) -> Run:
-        """File away a run that a newer file has overtaken."""
-        self._emit("run_superseded", run=run.id, reason=reason)
-        self._close(run, RunState.SUPERSEDED, {}, reason)
-        return self._reload(run)
-
     def plan(self, run: Run, newer_run: Run | None = None) -> Run:
-        """Make the plan of a claimed run: planned, held, carried or refused then, or still claimed where something else
-        has to be sent before it. `newer`: the next file of its feed, when one waits.
+        """Plan a claimed run and return it: planned, held, merged or invalid.
 
-        Raises StateError when that cannot be done.
+        The run stays claimed when the pending records of earlier files have to be sent before it.
+
+        Args:
+            newer_run: the next run of the feed that waits, if any; it may take this run's records along.
+
+        Raises:
+            StateError: the run cannot be planned now.
         """
-        mapping = self._mappings_by_feed.get(run.feed)
-        if mapping is None:
-            raise StateError(
-                "feed-unknown",
-                f"run {run.id} waits for the feed {run.feed}, which has no usable mapping",
-                where=str(self._settings.paths.mappings),
-                hint="bring the mapping back, or correct it; see `etl check`",
-            )
+        mapping = self._require_mapping(run)
         try:
             if any(state in PROCESSED_STATES for _, state in self._ledger.uncompacted_runs(run.feed)):
-                self._compact(run.feed)  # a crash has left it: what is owed is what the run before this one has left
-            moves = self._ledger.revision(
-                run.feed
-            )  # before *accepted* is read: should it move meanwhile, the plan is old
-            with thread_pool.thread_pool() as start:
-                plan = self._build_plan(run, mapping, start)
-                still = start(lambda: self.intake.check_unmodified(run))  # all of it has been read
-                if self._must_wait_for_flush(run, plan):
-                    return run
-                if newer_run is not None and not flush.may_merge(self._ledger, run, plan, datetime.now(UTC)):
-                    newer_run = None
-                chunks = freeze.freeze_plan(self._state, run, plan, moves, newer_run, start)
-                checksums.save_digests(self._ledger, run_folder.list_plan_files(self._state, run.id))
-                still()
+                self._compact(run.feed)  # after a crash: pending records are known only once ended runs are merged
+            frozen_plan = self._freeze_plan(run, mapping, newer_run)
         except InvalidFileError as error:
             self._emit("run_invalid", run=run.id, code=error.code)
-            self._close(run, RunState.INVALID, {}, str(error))
-            return self._reload(run)
-        if newer_run is not None:
-            return self._close_as_merged(replace(run, counts=plan.counts), newer_run)
-        counts = replace(
-            plan.counts,
-            requests=len(chunks),
-            records_sent=sum(chunk.records for chunk in chunks),
-            values_sent=sum(chunk.values for chunk in chunks),
-        )
-        state = RunState.HELD if plan.hold_reasons else RunState.PLANNED
-        if state is RunState.HELD:
-            held = replace(run, counts=counts, state=state)
-            made = run_report.report_json(held, (), (), run_folder.load_plan_facts(self._state, run.id))
-            self._write_html_report(made, run_folder.folder_path(self._state, run.id))
-        self._ledger.save_plan(run.id, counts, chunks, state)
-        self._emit(
-            "plan_made",
-            run=run.id,
-            state=state.value,
-            rows=counts.rows,
-            rejected=counts.rejected,
-            new=counts.new,
-            changed=counts.changed,
-            requests=len(chunks),
-            suppressed=plan.suppressed,
-            cleared=plan.cleared,
-            change_sets_joined=plan.change_sets_joined,
-        )
-        return self._reload(run)
-
-    def _must_wait_for_flush(self, run: Run, plan: Plan) -> bool:
-        """Whether what earlier files have left to this one is to be sent before it: then each is judged by itself."""
-        carried = self._ledger.runs_awaiting_merge(run.feed)
-        if not carried or run.kind != "file" or not flush.needs_flush(self._ledger, plan.mapping):
-            return False
-        alike = set(self._read_planned_columns(carried[-1:])) == set(plan.columns)
-        if not plan.hold_reasons and not plan.flush_first and alike:
-            return False
-        self._emit("plan_postponed", run=run.id, earlier_run=carried[-1].id)
-        return True
-
-    def _close_as_merged(self, run: Run, newer_run: Run) -> Run:
-        """Close a planned run unsent: from here on its records are owed, and `newer` is planned with them."""
-        self._close(run, RunState.MERGED, run_folder.load_plan_facts(self._state, run.id), None)
-        self._compact(run.feed)
-        self._emit("run_merged", run=run.id, into=newer_run.id, new=run.counts.new, changed=run.counts.changed)
-        return self._reload(run)
-
-    def _build_plan(self, run: Run, mapping: Mapping, submit: Submit) -> Plan:
-        from etl import formats
-        from etl.plan import build as plan
-        from etl.plan.inputs import PlanInputs, SendMode
-
-        if run.kind == "undo":
-            inputs = PlanInputs(
-                compaction.scan_accepted(self._ledger, self._state, run.feed),
-                self._account_id,
-                self.request_limits(mapping.operation.id),
-                owner_records=load_owner_records(self._ledger, self._state, mapping),
-            )
-            return build_undo_plan(self._ledger, self._state, run, mapping, inputs)
-        inputs = self._load_plan_inputs(run, mapping)
-        if run.kind in ("full", "resend") and mapping.source.content == "changes":
-            columns = self._read_planned_columns(self._ledger.list_runs(50, run.feed))
-            return plan.build_resend_plan(mapping, columns, inputs)
-        mode = SendMode.ALL if run.kind == "full" else SendMode.CHANGED
-        if inputs.selected_keys:
-            mode = SendMode.SELECTED
-        with contextlib.ExitStack() as stack:
-            if run.claimed is not None:
-                dialect, member = mapping.source.dialect, routing.member_name(run)
-                reading = stack.enter_context(formats.open_table(run.claimed, dialect, member=member))
-            else:  # nothing new: what is owed is all there is
-                reading = plan.empty_table(self._read_planned_columns(self._ledger.list_runs(50, run.feed)))
-            return plan.build_plan(reading, mapping, inputs, mode, submit)
-
-    def _load_plan_inputs(self, run: Run, mapping: Mapping) -> PlanInputs:
-        """Gather what the plan of a file depends on besides it."""
-        from etl.plan.inputs import PlanInputs
-
-        selected_keys = self.intake.resend_keys(run)
-        return PlanInputs(
-            accepted_records=compaction.scan_accepted(self._ledger, self._state, run.feed),
-            account_id=self._account_id,
-            request_limits=self.request_limits(mapping.operation.id),
-            reference_values=load_reference_values(self._ledger, self._state, mapping),
-            previous_file=None
-            if selected_keys or run.claimed is None
-            else plan_inputs.load_previous_file(self._ledger, mapping, run.claimed),
-            sibling_feeds=self._load_foreign_records(mapping, run),
-            pending_records=load_pending_records(self._ledger, self._state, mapping),
-            selected_keys=selected_keys,
-            owner_records=load_owner_records(self._ledger, self._state, mapping),
-        )
-
-    def _load_foreign_records(self, mapping: Mapping, run: Run) -> dict[str, Any]:
-        """What other feeds of the same import have had accepted; only a full feed needs to know."""
-        others = [
-            other
-            for other in self._mappings_by_feed.values()
-            if other.operation.id == mapping.operation.id and other.feed != mapping.feed and run.kind == "full"
-        ]
-        return {other.feed: compaction.read_accepted(self._ledger, self._state, other.feed) for other in others}
-
-    def request_limits(self, operation: str) -> Any:
-        """What plans depend on besides file, mapping and *accepted*."""
-        return make_request_limits(self._settings, self._ledger.size_limit(operation))
-
-    def _read_planned_columns(self, runs: Iterable[Run]) -> list[str]:
-        """Source columns of the first of these runs that was planned."""
-        for run in runs:
-            if run.archive is not None:
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    made = json.loads((run.archive / "report.json").read_bytes())
-                    return list(made["plan"]["columns"])
-        return []
+            return self._close(run, RunState.INVALID, None, str(error))
+        if frozen_plan is None:
+            return run
+        run = replace(run, counts=frozen_plan.counts)
+        if frozen_plan.merge_target is not None:
+            return self._close_as_merged(run, frozen_plan)
+        return self._save_plan(run, frozen_plan)
 
     def complete(self, run: Run) -> Run:
-        """Close a run whose requests have all ended, and make what Norce took of it part of the feed's base."""
+        """Close a run whose requests have all ended, and merge its accepted records into the feed's base."""
         chunks = self._ledger.list_chunks(run.id)
-        refusals = self._ledger.list_record_errors(run.id)
-        counts = run_report.final_counts(run.counts, chunks, refusals)
-        self._close(
-            replace(run, counts=counts), RunState.COMPLETED, run_folder.load_plan_facts(self._state, run.id), None
-        )
-        run = self._reload(run)
+        counts = run_report.final_counts(run.counts, chunks, self._ledger.list_record_errors(run.id))
+        facts = run_folder.load_plan_facts(self._state, run.id)
+        run = self._close(replace(run, counts=counts), RunState.COMPLETED, facts)
         self._compact(run.feed)
         self._emit(
             "run_completed",
@@ -253,41 +116,150 @@ class RunLifecycle(FollowUps):
         )
         return run
 
-    def _close(self, run: Run, state: RunState, facts: dict[str, Any], error: str | None) -> None:
-        """Report written, a shared file named again, run closed, any other file filed away, in this order."""
-        day = (run.started or datetime.now(UTC)).date()
-        archive = archive_folder(self._state, run.id, day)
+    def supersede(self, run: Run, reason: str) -> Run:
+        """Close a run that a newer file makes needless."""
+        self._emit("run_superseded", run=run.id, reason=reason)
+        return self._close(run, RunState.SUPERSEDED, None, reason)
+
+    def discard(self, run: Run) -> Run:
+        """Close a held run without sending it."""
+        return self._close(run, RunState.DISCARDED, run_folder.load_plan_facts(self._state, run.id))
+
+    # -- planning -----------------------------------------------------------------------------------------------
+
+    def _require_mapping(self, run: Run) -> Mapping:
+        mapping = self._mappings_by_feed.get(run.feed)
+        if mapping is None:
+            raise StateError(
+                "feed-unknown",
+                f"run {run.id} waits for the feed {run.feed}, which has no usable mapping",
+                where=str(self._settings.paths.mappings),
+                hint="bring the mapping back, or correct it; see `etl check`",
+            )
+        return mapping
+
+    def _freeze_plan(self, run: Run, mapping: Mapping, newer_run: Run | None) -> FrozenPlan | None:
+        """Build the plan and write it to the run's folder; None when a flush run has to go first.
+
+        Raises InvalidFileError when the file cannot be used, or was written to in the meantime.
+        """
+        # Read the revision before the accepted records: should they change in between, the plan counts as outdated.
+        revision = self._ledger.revision(run.feed)
+        with thread_pool.thread_pool() as submit:
+            plan = self._build_plan(run, mapping, submit)
+            check_unmodified = submit(lambda: self._intake.check_unmodified(run))  # the plan has read all of the file
+            if self._must_wait_for_flush(run, plan):
+                return None
+            if newer_run is not None and not flush.may_merge(self._ledger, run, plan, datetime.now(UTC)):
+                newer_run = None
+            frozen_plan = freeze.freeze_plan(self._state, run, plan, revision, newer_run, submit)
+            checksums.save_digests(self._ledger, run_folder.list_plan_files(self._state, run.id))
+            check_unmodified()
+        return frozen_plan
+
+    def _build_plan(self, run: Run, mapping: Mapping, submit: Submit) -> Plan:
+        if run.kind == "undo":
+            return undo.build_undo_plan(self._ledger, self._state, run, mapping, self._inputs.for_undo(mapping))
+        selected_keys = self._intake.resend_keys(run)
+        if run.kind in ("full", "resend") and mapping.source.content == "changes":
+            columns = self._inputs.planned_columns(run.feed)
+            return build.build_resend_plan(mapping, columns, self._inputs.for_accepted(mapping, selected_keys))
+        mode = SendMode.ALL if run.kind == "full" else SendMode.CHANGED
+        if selected_keys:
+            mode = SendMode.SELECTED
+        with self._open_table(run, mapping) as reading:
+            inputs = self._inputs.for_run(run, mapping, selected_keys, self._mappings_by_feed.values())
+            return build.build_plan(reading, mapping, inputs, mode, submit)
+
+    def _open_table(self, run: Run, mapping: Mapping) -> contextlib.AbstractContextManager[Reading]:
+        """Open the file of a run; a flush run has none, and an empty table in its place."""
+        if run.claimed is None:
+            return contextlib.nullcontext(build.empty_table(self._inputs.planned_columns(run.feed)))
+        return formats.open_table(run.claimed, mapping.source.dialect, member=routing.member_name(run))
+
+    def _must_wait_for_flush(self, run: Run, plan: Plan) -> bool:
+        """Return whether the records merged into this run have to be sent before it, by a run of their own.
+
+        They do when the two would not fit together, or when this run is held: a person judges each by itself.
+        """
+        merged_runs = self._ledger.runs_awaiting_merge(run.feed)
+        if not merged_runs or run.kind != "file" or not flush.needs_flush(self._ledger, plan.mapping):
+            return False
+        has_same_columns = set(plan_inputs.read_planned_columns(merged_runs[-1:])) == set(plan.columns)
+        if not plan.hold_reasons and not plan.flush_first and has_same_columns:
+            return False
+        self._emit("plan_postponed", run=run.id, earlier_run=merged_runs[-1].id)
+        return True
+
+    def _close_as_merged(self, run: Run, frozen_plan: FrozenPlan) -> Run:
+        """Close a planned run unsent: its records are pending now, and the newer run is planned with them."""
+        assert frozen_plan.merge_target is not None
+        run = self._close(run, RunState.MERGED, frozen_plan.facts)
+        self._compact(run.feed)
+        counts = run.counts
+        self._emit("run_merged", run=run.id, into=frozen_plan.merge_target.id, new=counts.new, changed=counts.changed)
+        return run
+
+    def _save_plan(self, run: Run, frozen_plan: FrozenPlan) -> Run:
+        """Give a plan whose files are synced to the ledger."""
+        facts, counts = frozen_plan.facts, run.counts
+        state = RunState.HELD if facts.hold_reasons else RunState.PLANNED
+        if state is RunState.HELD:
+            report = run_report.report_json(replace(run, state=state), (), (), facts)
+            _write_html_report(report, run_folder.folder_path(self._state, run.id))
+        self._ledger.save_plan(run.id, counts, frozen_plan.chunks, state)
+        self._emit(
+            "plan_made",
+            run=run.id,
+            state=state.value,
+            rows=counts.rows,
+            rejected=counts.rejected,
+            new=counts.new,
+            changed=counts.changed,
+            requests=counts.requests,
+            suppressed=facts.suppressed,
+            cleared=facts.cleared,
+            change_sets_joined=facts.change_sets_joined,
+        )
+        return self._reload(run)
+
+    # -- closing ------------------------------------------------------------------------------------------------
+
+    def _close(self, run: Run, state: RunState, facts: PlanFacts | None, error: str | None = None) -> Run:
+        """Write the report, link a shared file, close the run, archive any other file, in this order."""
+        archive = archive_folder(self._state, run.id, (run.started or datetime.now(UTC)).date())
         filesystem.make_folder(archive)
-        for name in ("rejections.csv", "rejections.xlsx"):
-            with contextlib.suppress(FileNotFoundError):
-                filesystem.write_atomically(
-                    archive / name, (run_folder.folder_path(self._state, run.id) / name).read_bytes()
-                )
+        self._keep_files(run, archive)
         if state is RunState.COMPLETED:
             run_folder.preserve_for_undo(self._state, run.id, archive)
-        ended = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
-        made = run_report.report_json(
-            ended, self._ledger.list_chunks(run.id), self._ledger.list_record_errors(run.id), facts
-        )
-        filesystem.write_atomically(archive / "report.json", json.dumps(made, ensure_ascii=False, indent=2).encode())
-        self._write_html_report(made, archive)
-        checksums.save_digests(self._ledger, run_folder.list_undo_files(archive))
-        self._write_feedback(ended, archive)
-        shared = self._link_shared_file(ended)  # while it is open: the last of the runs that share a file takes it away
+        ended_run = replace(run, state=state, ended=datetime.now(UTC), error=error, archive=archive)
+        self._write_report(ended_run, facts, archive)
+        self._write_feedback(ended_run, archive)
+        is_shared = self._link_shared_file(ended_run)  # before closing: the last open run of a shared file archives it
         self._ledger.close_run(run.id, state, run.counts, error, archive)
-        if not shared:
-            self._archive_file(ended)
+        if not is_shared:
+            self._archive_file(ended_run)
         if state not in PROCESSED_STATES:
             compaction.delete_run_folder(self._state, run.id)
+        return self._reload(run)
 
-    def _write_html_report(self, report_json: dict[str, Any], folder: Path) -> None:
-        """The report as a page for people."""
-        from etl.report import html
+    def _keep_files(self, run: Run, archive: Path) -> None:
+        folder = run_folder.folder_path(self._state, run.id)
+        for name in _ARCHIVED_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.write_atomically(archive / name, (folder / name).read_bytes())
 
-        filesystem.write_atomically(folder / "report.html", html.render(report_json).encode())
+    def _write_report(self, run: Run, facts: PlanFacts | None, archive: Path) -> None:
+        chunks, record_errors = self._ledger.list_chunks(run.id), self._ledger.list_record_errors(run.id)
+        report = run_report.report_json(run, chunks, record_errors, facts)
+        filesystem.write_atomically(
+            archive / run_folder.REPORT_FILE, json.dumps(report, ensure_ascii=False, indent=2).encode()
+        )
+        _write_html_report(report, archive)
+        checksums.save_digests(self._ledger, run_folder.list_undo_files(archive))
 
     def _write_feedback(self, run: Run, archive: Path) -> None:
-        """A supplier's folder that cannot be written to is no reason to keep a run open."""
+        """Write the rejections to the supplier's folder. A failure does not keep the run open."""
         mapping = self._mappings_by_feed.get(run.feed)
         if mapping is None or not mapping.feedback:
             return
@@ -297,7 +269,7 @@ class RunLifecycle(FollowUps):
             self._emit("feedback_failed", run=run.id, reason=error.strerror or str(error))
 
     def _link_shared_file(self, run: Run) -> bool:
-        """Give the file a second name in the run's archive, if another open run needs it."""
+        """Give the file a second name in the run's archive if another open run needs it; return whether one does."""
         if run.claimed is None or run.archive is None or not self._ledger.shares_file(run):
             return False
         if run.claimed.exists():
@@ -305,23 +277,23 @@ class RunLifecycle(FollowUps):
         return True
 
     def _archive_file(self, run: Run) -> None:
-        """Move the file, which nobody else needs, into the run's archive."""
-        if (
-            run.claimed is None
-            or run.archive is None
-            or not run.claimed.exists()
-            or self.intake.return_if_modified(run)
-        ):
+        """Move the file, which no other run needs, into the run's archive."""
+        if run.claimed is None or run.archive is None or not run.claimed.exists():
             return
-        claims.archive_file(run.claimed, run.archive, self._state)
+        if not self._intake.return_if_modified(run):
+            claims.archive_file(run.claimed, run.archive, self._state)
 
     def _compact(self, feed: str) -> None:
         mapping = self._mappings_by_feed.get(feed)
-        changes = mapping is not None and mapping.source.content == "changes"
-        compaction.compact_feed(self._ledger, self._state, feed, is_changes_feed=changes)
+        is_changes_feed = mapping is not None and mapping.source.content == "changes"
+        compaction.compact_feed(self._ledger, self._state, feed, is_changes_feed=is_changes_feed)
 
     def _reload(self, run: Run) -> Run:
-        found = self._ledger.find_run(run.id)
-        if found is None:
+        stored_run = self._ledger.find_run(run.id)
+        if stored_run is None:
             raise StateError("run-lost", f"run {run.id} is no longer in the ledger", hint="restore the state folder")
-        return found
+        return stored_run
+
+
+def _write_html_report(report: dict[str, Any], folder: Path) -> None:
+    filesystem.write_atomically(folder / run_folder.PAGE_FILE, html.render(report).encode())

@@ -1,26 +1,124 @@
-"""What a plan depends on besides the file: gathered from the ledger and the accepted records."""
+"""Gathers what a plan depends on besides its file, from the settings, the ledger and the accepted records."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from etl.config.settings import Settings
 from etl.mapping.model import Mapping
-from etl.model.runs import PROCESSED_STATES
+from etl.model import plan_facts
+from etl.model.columns import DEACTIVATED
+from etl.model.runs import PROCESSED_STATES, Run
 from etl.plan.changes.previous_file import PreviousFile
+from etl.plan.inputs import PlanInputs, RequestLimits
 from etl.state import compaction
+from etl.state.files import run_folder
 from etl.state.files.archive import archived_file
 from etl.state.ledger.facade import Ledger
 
-if TYPE_CHECKING:
-    from etl.plan.inputs import RequestLimits
+#: Runs of a feed that are searched for its newest processed file, and for the columns of its newest plan.
+_FILE_LOOKBACK, _COLUMNS_LOOKBACK = 200, 50
+
+#: Endings of compressed files: their sizes say little about the size of the text.
+_COMPRESSED = {".zip", ".gz"}
+
+
+@dataclass(frozen=True, slots=True)
+class InputLoader:
+    """Loads the inputs of plans from one state folder."""
+
+    settings: Settings
+    account_id: int  #: the system account that writes are attributed to
+    ledger: Ledger
+
+    def for_run(
+        self, run: Run, mapping: Mapping, selected_keys: Sequence[str], mappings: Iterable[Mapping]
+    ) -> PlanInputs:
+        """Load the inputs of a run over a file, or over pending records alone."""
+        inputs = self.for_file(mapping, None if selected_keys else run.claimed)
+        siblings = [
+            other
+            for other in mappings
+            if run.kind == "full" and other.operation.id == mapping.operation.id and other.feed != mapping.feed
+        ]
+        return replace(
+            inputs,
+            sibling_feeds={other.feed: self._read_accepted(other.feed) for other in siblings},
+            selected_keys=selected_keys,
+        )
+
+    def for_file(self, mapping: Mapping, path: Path | None) -> PlanInputs:
+        """Load the inputs of a file that is compared with the accepted records, and with the previous file if `path`
+        is given."""
+        return replace(
+            self.for_accepted(mapping),
+            reference_values=self._reference_values(mapping),
+            previous_file=self._previous_file(mapping, path) if path is not None else None,
+        )
+
+    def for_accepted(self, mapping: Mapping, selected_keys: Sequence[str] = ()) -> PlanInputs:
+        """Load the inputs of a plan that sends accepted records again, without a file."""
+        is_changes_feed = mapping.source.content == "changes"
+        return replace(
+            self.for_undo(mapping),
+            pending_records=compaction.read_pending(self.ledger, self._state, mapping.feed)
+            if is_changes_feed
+            else None,
+            selected_keys=selected_keys,
+        )
+
+    def for_undo(self, mapping: Mapping) -> PlanInputs:
+        """Load the inputs of a plan that restores earlier values: no pending records belong to it."""
+        return PlanInputs(
+            accepted_records=compaction.scan_accepted(self.ledger, self._state, mapping.feed),
+            account_id=self.account_id,
+            request_limits=make_request_limits(self.settings, self.ledger.size_limit(mapping.operation.id)),
+            owner_records={feed: self._read_accepted(feed) for feed in mapping.yields},
+        )
+
+    def planned_columns(self, feed: str) -> list[str]:
+        """Return the source columns of the feed's newest plan."""
+        return read_planned_columns(self.ledger.list_runs(_COLUMNS_LOOKBACK, feed))
+
+    @property
+    def _state(self) -> Path:
+        return self.settings.paths.state
+
+    def _read_accepted(self, feed: str) -> pl.DataFrame:
+        return compaction.read_accepted(self.ledger, self._state, feed)
+
+    def _reference_values(self, mapping: Mapping) -> dict[str, pl.Series]:
+        """Load for each field with a reference the values that are accepted in the feed it refers to, as text."""
+        values_by_field: dict[str, pl.Series] = {}
+        for field, (feed, target) in mapping.references.items():
+            records = compaction.scan_accepted(self.ledger, self._state, feed)
+            columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
+            active = records.filter(~pl.col(DEACTIVATED).fill_null(False)).select(columns).collect(engine="streaming")
+            parts = [active[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
+            values_by_field[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
+        return values_by_field
+
+    def _previous_file(self, mapping: Mapping, path: Path) -> PreviousFile | None:
+        """Describe the newest processed file of the feed, with both sizes where they are those of the text."""
+        runs = self.ledger.list_runs(_FILE_LOOKBACK, mapping.feed, *PROCESSED_STATES)
+        newest = next((run for run in runs if run.is_comparison), None)
+        if newest is None:
+            return None
+        kept = archived_file(newest)
+        if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & _COMPRESSED:
+            return PreviousFile(newest.id, newest.counts.rows, gone=newest.counts.gone)
+        sizes = kept.stat().st_size, path.stat().st_size
+        return PreviousFile(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
 
 
 def make_request_limits(settings: Settings, size_limit: int | None = None) -> RequestLimits:
     """Take the limits of requests from the settings; `size_limit` is the largest body that a 413 left worth trying."""
-    from etl.plan.inputs import RequestLimits
-
     limits = settings.limits
     return RequestLimits(
         max_records=limits.max_records,
@@ -30,40 +128,12 @@ def make_request_limits(settings: Settings, size_limit: int | None = None) -> Re
     )
 
 
-def load_pending_records(ledger: Ledger, state: Path, mapping: Mapping) -> Any:
-    """What a feed of changes still owes Norce; a file that holds everything brings it again anyway."""
-    return compaction.read_pending(ledger, state, mapping.feed) if mapping.source.content == "changes" else None
-
-
-def load_owner_records(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
-    """What the feeds that this one yields to have had accepted."""
-    return {feed: compaction.read_accepted(ledger, state, feed) for feed in mapping.yields}
-
-
-def load_reference_values(ledger: Ledger, state: Path, mapping: Mapping) -> dict[str, Any]:
-    """For each field with a reference: the values that are accepted in the feed it refers to, as text."""
-    import polars as pl
-
-    from etl.model.columns import DEACTIVATED
-
-    known: dict[str, pl.Series] = {}
-    for field, (feed, target) in mapping.references.items():
-        records = compaction.scan_accepted(ledger, state, feed)
-        columns = [name for name in records.collect_schema().names() if name.rpartition(".")[2] == target]
-        alive = records.filter(~pl.col(DEACTIVATED).fill_null(False)).select(columns).collect(engine="streaming")
-        parts = [alive[name].drop_nulls().cast(pl.String).rename("v") for name in columns]
-        known[field] = pl.concat(parts) if parts else pl.Series("v", dtype=pl.String)
-    return known
-
-
-def load_previous_file(ledger: Ledger, mapping: Mapping, path: Path) -> PreviousFile | None:
-    """The newest file of the feed that went through. Sizes are compared where they are those of the text."""
-    worked = ledger.list_runs(200, mapping.feed, *PROCESSED_STATES)
-    newest = next((run for run in worked if run.is_comparison), None)
-    if newest is None:
-        return None
-    kept = archived_file(newest)
-    if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & {".zip", ".gz"}:
-        return PreviousFile(newest.id, newest.counts.rows, gone=newest.counts.gone)
-    sizes = kept.stat().st_size, path.stat().st_size
-    return PreviousFile(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
+def read_planned_columns(runs: Iterable[Run]) -> list[str]:
+    """Return the source columns of the first of these runs whose report has a plan."""
+    for run in runs:
+        if run.archive is not None:
+            with contextlib.suppress(OSError, ValueError):
+                facts = plan_facts.facts_of_report(json.loads((run.archive / run_folder.REPORT_FILE).read_bytes()))
+                if facts is not None:
+                    return facts.columns
+    return []

@@ -1,7 +1,7 @@
-"""The open runs in the order in which they are to be worked, and those that newer files have overtaken.
+"""Orders the open runs, and finds those that newer files have superseded.
 
-The ledger is read once; after that whoever changes a run says so. What was begun comes first: only then is what Norce
-has known, and no key can be in two unfinished jobs.
+The ledger is read once; after that, whoever changes a run reports it with `update`. Runs that were begun come first:
+only then are the accepted records known, and no key is in two unfinished jobs.
 """
 
 from __future__ import annotations
@@ -10,37 +10,45 @@ from collections import defaultdict
 from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl.ingest import scan
-from etl.mapping import file_order
+from etl.mapping import dependencies, file_order
 from etl.mapping.file_order import FileTime
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
+from etl.runs.admission import FeedLinks
 from etl.state.ledger.facade import Ledger
 
-#: How many ended runs of a feed are looked at for the newest time in a file's name.
+#: Processed runs of a feed that are searched for the newest time in a file name.
 RUN_LOOKBACK = 200
 
-#: A feed's place in the order of work.
+#: Position of a feed in the order of runs.
 Rank = tuple[int, int, str]
 
 
 class RunQueue:
     """Every run that has not ended."""
 
-    def __init__(self, ledger: Ledger, mappings: Map[str, Mapping], ranks: Map[str, Rank]) -> None:
+    def __init__(self, ledger: Ledger, mappings: Sequence[Mapping]) -> None:
         self._ledger = ledger
-        self._mappings_by_feed = mappings
-        self._ranks = ranks
+        self._mappings_by_feed = {mapping.feed: mapping for mapping in mappings}
+        self.feed_links = FeedLinks(dependencies.prerequisites(mappings), dependencies.also_writes(mappings))
+        self._ranks: Map[str, Rank] = dependencies.run_order(mappings)
         self._runs_by_feed: dict[str, dict[str, Run]] = defaultdict(dict)
         self._queue_entries: dict[str, QueueEntry] = {}
-        self._newest_file_times: dict[str, tuple[file_order.FileTime, str] | None] = {}
+        self._newest_file_times: dict[str, tuple[FileTime, str] | None] = {}
         self._feed_queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
         for run in ledger.list_open_runs():
             self.update(run)
 
+    @property
+    def state_folder(self) -> Path:
+        """Folder whose runs these are."""
+        return self._ledger.state_folder
+
     def update(self, run: Run) -> None:
-        """A run as it is now: new, changed or ended."""
+        """Take in a run as it is now: new, changed or ended."""
         self._feed_queues.pop(run.feed, None)
         self._queue_entries.pop(run.id, None)
         if run.state in PROCESSED_STATES:
@@ -50,37 +58,39 @@ class RunQueue:
         else:
             self._runs_by_feed[run.feed][run.id] = run
 
+    def reload(self, run_id: str) -> Run:
+        """Read a run from the ledger again, after its requests were sent."""
+        run = self._ledger.find_run(run_id)
+        assert run is not None
+        return run
+
     def ordered_runs(self) -> list[Run]:
-        """What to work, in order."""
-        found: list[tuple[tuple[bool, Rank, int], Run]] = []
+        """Return the runs to continue or to plan, in order."""
+        ranked: list[tuple[tuple[bool, Rank, int], Run]] = []
         for feed in self._runs_by_feed:
             rank = self._ranks.get(feed, (0, 0, feed))
-            work, _ = self._feed_queue(feed)
-            found += [((not _has_started(run), rank, place), run) for place, run in enumerate(work)]
-        return [run for _, run in sorted(found, key=lambda item: item[0])]
+            runs, _ = self._feed_queue(feed)
+            ranked += [((not _has_started(run), rank, position), run) for position, run in enumerate(runs)]
+        return [run for _, run in sorted(ranked, key=lambda item: item[0])]
 
     def superseded_runs(self) -> list[tuple[Run, str]]:
-        """What never to work, each with the reason."""
-        return [found for feed in self._runs_by_feed for found in self._feed_queue(feed)[1]]
-
-    def held_runs(self) -> list[Run]:
-        """What waits for a person."""
-        return [run for runs in self._runs_by_feed.values() for run in runs.values() if run.state is RunState.HELD]
+        """Return the runs that are never to be sent, each with the reason."""
+        return [superseded for feed in self._runs_by_feed for superseded in self._feed_queue(feed)[1]]
 
     def _feed_queue(self, feed: str) -> tuple[list[Run], list[tuple[Run, str]]]:
         if feed not in self._feed_queues:
             runs = self._runs_by_feed[feed]
             mapping = self._mappings_by_feed.get(feed)
-            if mapping is None:  # cannot be planned; whoever works it says so
+            if mapping is None:  # the lifecycle refuses to plan it, with the reason
                 self._feed_queues[feed] = [run for run in runs.values() if run.state is not RunState.HELD], []
             else:
-                ranked = order_runs(
+                queue = order_runs(
                     [self._queue_entry(run, mapping) for run in runs.values()],
                     mapping.source.content == "full",
                     self._newest_file_time(mapping, runs),
                 )
-                work = [runs[run] for run in ranked.run_ids]
-                self._feed_queues[feed] = work, [(runs[run], reason) for run, reason in ranked.superseded]
+                superseded = [(runs[run_id], reason) for run_id, reason in queue.superseded]
+                self._feed_queues[feed] = [runs[run_id] for run_id in queue.run_ids], superseded
         return self._feed_queues[feed]
 
     def _queue_entry(self, run: Run, mapping: Mapping) -> QueueEntry:
@@ -96,21 +106,21 @@ class RunQueue:
             )
         return self._queue_entries[run.id]
 
-    def _newest_file_time(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[file_order.FileTime, str] | None:
-        """The newest file of the feed, by its name, that was worked or has been begun."""
+    def _newest_file_time(self, mapping: Mapping, runs: Map[str, Run]) -> tuple[FileTime, str] | None:
+        """Return the newest time in the names of the feed's processed and begun files, and that file."""
         pattern = mapping.source.order
         if pattern is None:
             return None
         if mapping.feed not in self._newest_file_times:
-            worked = self._ledger.list_runs(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
+            processed_runs = self._ledger.list_runs(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
             self._newest_file_times[mapping.feed] = file_order.find_newest(
-                (file_order.parse_file_time(pattern, run.file), run.file) for run in worked
+                (file_order.parse_file_time(pattern, run.file), run.file) for run in processed_runs
             )
         begun = [
             (file_order.parse_file_time(pattern, run.file), run.file) for run in runs.values() if _has_started(run)
         ]
-        known = self._newest_file_times[mapping.feed]
-        return file_order.find_newest([*begun, *([known] if known is not None else [])])
+        processed = self._newest_file_times[mapping.feed]
+        return file_order.find_newest([*begun, *([processed] if processed is not None else [])])
 
 
 def _has_started(run: Run) -> bool:
@@ -119,54 +129,69 @@ def _has_started(run: Run) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """A run that waits, as far as order is concerned."""
+    """An open run, as far as its order is concerned."""
 
     run_id: str
-    file_time: FileTime | None  #: what its name says
+    file_time: FileTime | None  #: as its name has it
     arrival: tuple[float, str]  #: modification time and name
-    kind: str = "file"  #: "full" and "rerun" were asked for: never overtaken
-    has_started: bool = False  #: planned or beyond: has to come to its end
+    kind: str = "file"  #: runs of other kinds were requested by a person and are never superseded
+    has_started: bool = False  #: planned or beyond: has to be finished
     is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FeedQueue:
-    """What is to be done with a feed's open runs."""
+    """Order of a feed's open runs."""
 
-    run_ids: tuple[str, ...]  #: runs in their order
-    superseded: tuple[tuple[str, str], ...]  #: runs never to be worked, each with the reason as a sentence
+    run_ids: tuple[str, ...]  #: in order
+    superseded: tuple[tuple[str, str], ...]  #: runs that are never to be sent, each with the reason as a sentence
 
 
 def order_runs(entries: Sequence[QueueEntry], full_files: bool, newest_file: tuple[FileTime, str] | None) -> FeedQueue:
-    """`whole`: the feed's files hold everything. `newest`: the highest time among files worked, and its file."""
-    waiting = sorted(entries, key=_queue_key)
-    overtaken: dict[str, str] = {}
-    for candidate in waiting:
-        if (
-            _is_queued_file(candidate)
-            and newest_file is not None
-            and candidate.file_time is not None
-            and candidate.file_time < newest_file[0]
-        ):
-            overtaken[candidate.run_id] = (
-                f"older than {newest_file[1]}, which has been worked; `etl rerun` it to go back to it"
-            )
-    files = [one for one in waiting if one.kind == "file" and one.run_id not in overtaken]
-    lead = max(files, key=_age_key) if full_files and files else None
-    if lead is not None and lead.has_started:  # not before: should it be refused, the next newest is worked
-        for one in waiting:
-            if one is not lead and _age_key(one) < _age_key(lead) and (_is_queued_file(one) or one.is_held):
-                overtaken[one.run_id] = f"overtaken by {lead.arrival[1]}, which holds everything and is newer"
-    work: list[str] = []
-    for candidate in waiting:
-        if candidate.run_id in overtaken or (lead is not None and candidate is not lead and _is_queued_file(candidate)):
+    """Order the open runs of a feed, and find the superseded ones. Pure.
+
+    Args:
+        full_files: each file of the feed holds all records, so that the newest one replaces the others.
+        newest_file: newest time in the names of processed files, and that file.
+    """
+    ordered = sorted(entries, key=_queue_key)
+    superseded = _outdated_by_name(ordered, newest_file)
+    files = [entry for entry in ordered if entry.kind == "file" and entry.run_id not in superseded]
+    newest = max(files, key=_age_key) if full_files and files else None
+    if newest is not None and newest.has_started:  # not before: should it be invalid, the next newest file is sent
+        superseded |= _replaced_by(newest, ordered)
+    run_ids: list[str] = []
+    for entry in ordered:
+        if entry.run_id in superseded or (newest is not None and entry is not newest and _is_queued_file(entry)):
             continue
-        if candidate.is_held:
-            if not full_files:  # what comes after it would be overwritten once somebody says yes
-                break
-            continue
-        work.append(candidate.run_id)
-    return FeedQueue(tuple(work), tuple(overtaken.items()))
+        if not entry.is_held:
+            run_ids.append(entry.run_id)
+        elif not full_files:  # an approved run would overwrite the values of the runs after it
+            break
+    return FeedQueue(tuple(run_ids), tuple(superseded.items()))
+
+
+def _outdated_by_name(entries: Sequence[QueueEntry], newest_file: tuple[FileTime, str] | None) -> dict[str, str]:
+    """Find queued files whose name is older than that of a processed file."""
+    if newest_file is None:
+        return {}
+    newest_time, name = newest_file
+    reason = f"older than {name}, which has been worked; `etl rerun` it to go back to it"
+    return {
+        entry.run_id: reason
+        for entry in entries
+        if _is_queued_file(entry) and entry.file_time is not None and entry.file_time < newest_time
+    }
+
+
+def _replaced_by(newest: QueueEntry, entries: Sequence[QueueEntry]) -> dict[str, str]:
+    """Find queued and held runs that are older than a begun full file."""
+    reason = f"overtaken by {newest.arrival[1]}, which holds everything and is newer"
+    return {
+        entry.run_id: reason
+        for entry in entries
+        if entry is not newest and _age_key(entry) < _age_key(newest) and (_is_queued_file(entry) or entry.is_held)
+    }
 
 
 def _is_queued_file(entry: QueueEntry) -> bool:

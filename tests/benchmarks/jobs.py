@@ -82,16 +82,19 @@ def seed(feed: str, path: str, state: str) -> None:
 def plan(feed: str, folder: str) -> None:
     """From the file in the inbox to the plan on disk and in the ledger."""
     from etl.config.settings import PathSettings, Settings
+    from etl.ingest.intake import Intake
     from etl.runs.lifecycle import RunLifecycle
     from etl.state.ledger.facade import Ledger
 
     root = Path(folder)
     settings = Settings(paths=PathSettings(inbox=root / "inbox", mappings=root, state=root / "var"))
     with Ledger.open(root / "var") as ledger:
-        pipeline = RunLifecycle(settings, 1, ledger, [mapping_of(feed)], lambda *_args, **_facts: None)
+        mappings = [mapping_of(feed)]
+        intake = Intake(settings, ledger, mappings, lambda *_args, **_facts: None)
+        lifecycle = RunLifecycle(settings, 1, ledger, mappings, intake, lambda *_args, **_facts: None)
         for path in sorted((root / "inbox").iterdir()):
-            for run in pipeline.intake.claim(path.name):
-                made = pipeline.plan(run)
+            for run in intake.claim(path.name):
+                made = lifecycle.plan(run)
                 counts = made.counts
                 print(made.state, counts.rows, counts.rejected, counts.unchanged, counts.new, counts.changed, end=" ")
                 print(counts.requests, counts.values_sent)

@@ -11,7 +11,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from etl.cli.run import discard
+from etl.cli.approval import discard
 from etl.config.settings import load_settings
 from etl.errors import ExitStatus, StateError
 from etl.model.runs import PROCESSED_STATES, ChunkState, Run, RunState

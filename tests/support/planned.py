@@ -12,10 +12,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from etl import events
 from etl.config.settings import PathSettings, Settings
+from etl.ingest.intake import Intake
 from etl.mapping import load
 from etl.model.runs import Job, Run, RunState, Submission
 from etl.runs.lifecycle import RunLifecycle
+from etl.runs.undo import open_undo_run
 from etl.state.files import run_folder
 from etl.state.ledger.facade import Ledger
 
@@ -29,22 +32,23 @@ def main(folder: Path) -> None:
     settings = Settings(paths=PathSettings(inbox=folder / "inbox", mappings=folder, state=folder / "state"))
     settings.paths.state.mkdir(parents=True)
     with Ledger.open(settings.paths.state, target="nobody") as ledger:
-        pipeline = RunLifecycle(settings, 7, ledger, mappings, lambda event, /, **facts: None)
+        intake = Intake(settings, ledger, mappings, events.ignore)
+        lifecycle = RunLifecycle(settings, 7, ledger, mappings, intake, events.ignore)
         made: list[Run] = []
         for day in ("day1", "day2"):
             shutil.copytree(EXPORTS / day, settings.paths.inbox, dirs_exist_ok=True)
             names = sorted(
                 path.relative_to(settings.paths.inbox).as_posix() for path in settings.paths.inbox.rglob("*.*")
             )
-            for name in sorted(names, key=lambda name: pipeline.intake.rank(name) or (99, 0, name)):
-                made += [planned(pipeline, ledger, run) for run in pipeline.intake.claim(name)]
+            for name in sorted(names, key=lambda name: intake.rank(name) or (99, 0, name)):
+                made += [planned(lifecycle, ledger, run) for run in intake.claim(name)]
         for run in made[len(made) // 2 :]:
-            planned(pipeline, ledger, pipeline.undo(run))
+            planned(lifecycle, ledger, open_undo_run(ledger, settings.paths.state, run))
 
 
-def planned(pipeline: RunLifecycle, ledger: Ledger, run: Run) -> Run:
+def planned(lifecycle: RunLifecycle, ledger: Ledger, run: Run) -> Run:
     """Plan a run, print what came of it, and let Norce take all of it."""
-    run = pipeline.plan(run)
+    run = lifecycle.plan(run)
     folder = run_folder.folder_path(ledger.state_folder, run.id)
     kept = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".parquet")}
     facts = (folder / "plan.json").read_text(encoding="utf-8")
@@ -59,7 +63,7 @@ def planned(pipeline: RunLifecycle, ledger: Ledger, run: Run) -> Run:
     for number, chunk in enumerate(ledger.list_chunks(run.id), 1):
         sent = ledger.save_submission(ledger.mark_sending(chunk), Submission(number))
         ledger.accept(ledger.save_poll(sent, Job(number, 2, True)))
-    return pipeline.complete(run)
+    return lifecycle.complete(run)
 
 
 def digest(path: Path) -> str:

@@ -19,6 +19,7 @@ from etl.contract.spec import load_contract
 from etl.errors import ExitStatus
 from etl.mapping import columns, load, record
 from etl.mapping.model import ColumnType
+from etl.model.plan_facts import PlanFacts
 from etl.model.tables import Dialect
 from etl.plan.changes import guards
 
@@ -333,9 +334,10 @@ def keys_of(function: str, path: str) -> set[str]:
     [
         ("A run", "run_json", "etl/report/run_report.py"),
         ("The report", "report_json", "etl/report/run_report.py"),
-        ("The report", "freeze_plan", "etl/runs/freeze.py"),
-        ("The status", "status", "etl/cli/status.py"),
+        ("The report", "_record_error_json", "etl/report/run_report.py"),
+        ("The status", "_status_json", "etl/cli/status.py"),
         ("The plan", "plan_json", "etl/cli/preview.py"),
+        ("The plan", "_request_json", "etl/cli/preview.py"),
         ("The summary", "impact_to_json", "etl/plan/changes/impact.py"),
         ("The guards", "to_json", "etl/plan/changes/guards.py"),
         ("The guards", "to_json", "etl/plan/changes/impact.py"),
@@ -346,6 +348,12 @@ def test_every_key_of_the_json_outputs_is_described(title: str, function: str, p
     keys = keys_of(function, path)
     assert keys
     assert keys <= words(sections(text("docs/cli.md"))[title]), keys
+
+
+def test_every_fact_of_a_plan_is_described() -> None:
+    """docs/cli.md names each fact that a report has of its plan."""
+    facts = {field.encode_name for field in msgspec.structs.fields(PlanFacts)}
+    assert facts <= words(sections(text("docs/cli.md"))["The report"]), facts
 
 
 def test_the_reasons_of_rejections_are_listed() -> None:

@@ -1,6 +1,6 @@
-"""What a run keeps on disk while it is open: payloads, what was sent, rejections, facts of the plan.
+"""Files of a run while it is open: payloads, sent records, rejections, facts of the plan.
 
-All of it is synced before the ledger hears of it, and nothing of it counts before that.
+All of them are synced before the ledger refers to them, and none of them counts before that.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from etl import filesystem
+from etl.model import plan_facts
+from etl.model.plan_facts import PlanFacts
 
-if TYPE_CHECKING:
-    pass
+#: Facts of the plan, what Norce had of the records that a run changes, and the run that an undo takes back.
+PLAN_FILE, PREVIOUS_FILE, UNDO_TARGET_FILE = "plan.json", "before.parquet", "undoes.json"
 
-#: What Norce had of the records that a run changes, and the run that an undo takes back.
-PREVIOUS_FILE, UNDO_TARGET_FILE = "before.parquet", "undoes.json"
-
-#: Folder within a run's archive that an undo needs.
-UNDO_FOLDER = "undo"
+#: In a run's archive: its report, the same as a page, and the folder that an undo needs.
+REPORT_FILE, PAGE_FILE, UNDO_FOLDER = "report.json", "report.html", "undo"
 
 
 def folder_path(state: Path, run_id: str) -> Path:
@@ -55,9 +53,9 @@ def preserve_for_undo(state: Path, run_id: str, archive: Path) -> None:
 
 def list_undo_files(archive: Path) -> list[Path]:
     """What in an archived run's folder an undo reads."""
-    return [archive / "report.json", *sorted((archive / UNDO_FOLDER).glob("*"))]
+    return [archive / REPORT_FILE, *sorted((archive / UNDO_FOLDER).glob("*"))]
 
 
-def load_plan_facts(state: Path, run_id: str) -> dict[str, Any]:
-    """What was remarkable about the plan of an open run."""
-    return dict(json.loads((folder_path(state, run_id) / "plan.json").read_bytes()))
+def load_plan_facts(state: Path, run_id: str) -> PlanFacts:
+    """Read the facts of an open run's plan."""
+    return plan_facts.parse_facts(json.loads((folder_path(state, run_id) / PLAN_FILE).read_bytes()))

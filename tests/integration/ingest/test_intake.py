@@ -42,7 +42,7 @@ class Desk:
     def open(self) -> AbstractContextManager[Session]:
         good, bad = load.load_mappings(self.paths.mappings)
         assert not bad
-        return app.open_session(Settings(paths=self.paths), good, emit=self._tell)
+        return app.open_session(Settings(paths=self.paths), good, app.SessionOptions(emit=self._tell))
 
     def _tell(self, event: str, /, **_: object) -> None:
         self.told.append(event)
@@ -71,15 +71,15 @@ def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
     desk.mapping(done='"{name}.ok"')
     with desk.open() as work:
         desk.put("stock.csv", stock(("A1", "5")))
-        assert work.lifecycle.intake.claim("stock.csv") == []
-        assert "stock.csv.ok is not there" in work.lifecycle.intake.not_ready["stock.csv"]
+        assert work.intake.claim("stock.csv") == []
+        assert "stock.csv.ok is not there" in work.intake.not_ready["stock.csv"]
         desk.put("stock.csv.ok")
-        assert work.lifecycle.intake.rank("stock.csv.ok") is None
-        (run,) = work.lifecycle.intake.claim("stock.csv")
+        assert work.intake.rank("stock.csv.ok") is None
+        (run,) = work.intake.claim("stock.csv")
         assert desk.names == set()
-        assert work.lifecycle.intake.not_ready == {}
+        assert work.intake.not_ready == {}
         desk.put("stock.csv", stock(("A1", "6")))
-        assert work.lifecycle.intake.claim("stock.csv") == []
+        assert work.intake.claim("stock.csv") == []
         done = finished(work, run)
         assert done.archive is not None
         assert {"stock.csv", "stock.csv.ok"} <= {path.name for path in done.archive.iterdir()}
@@ -92,16 +92,16 @@ def test_a_manifest_has_to_list_the_export_with_its_checksum(desk: Desk) -> None
     texts = {"stock_1.csv": stock(("A1", "5")), "stock_2.csv": stock(("A2", "5"))}
     lines = [f"{hashlib.sha256(text.encode()).hexdigest()} *{name}\n" for name, text in texts.items()]
     with desk.open() as work:
-        claim = work.lifecycle.intake.claim
+        claim = work.intake.claim
         desk.put("stock_1.csv", texts["stock_1.csv"])
         assert claim("stock_1.csv") == []
         desk.put("day.sha256", "".join(lines)[:-40])
         assert claim("stock_1.csv") == []
-        assert "line 2" in work.lifecycle.intake.not_ready["stock_1.csv"]
+        assert "line 2" in work.intake.not_ready["stock_1.csv"]
         desk.put("day.sha256", "".join(lines))
         desk.put("stock_2.csv", texts["stock_2.csv"][:-3])
         assert claim("stock_2.csv") == []
-        assert "another sha256" in work.lifecycle.intake.not_ready["stock_2.csv"]
+        assert "another sha256" in work.intake.not_ready["stock_2.csv"]
         assert len(claim("stock_1.csv")) == 1
         assert desk.names == {"day.sha256", "stock_2.csv"}
         desk.put("stock_2.csv", texts["stock_2.csv"])
@@ -114,7 +114,7 @@ def test_a_file_that_is_written_to_after_its_claim_goes_back(desk: Desk, moment:
     """Before the plan counts nothing is sent; in any case the file settles and is worked anew."""
     desk.mapping()
     with desk.open() as work:
-        claimed = work.lifecycle.intake.claim
+        claimed = work.intake.claim
         desk.put("stock.csv", stock(("A1", "5")))
         (run,) = claimed("stock.csv")
         file = run.claimed
@@ -150,7 +150,7 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
             writer.write("A2;6;3\n")
             writer.flush()
     with desk.open() as work:
-        (run,) = work.lifecycle.intake.claim("stock.csv")
+        (run,) = work.intake.claim("stock.csv")
         assert finished(work, run).counts.rows == 2
 
 

@@ -12,6 +12,7 @@ import pytest
 from etl.errors import StateError
 from etl.model.runs import Run, RunState
 from etl.runs.coordinator import Coordinator
+from etl.runs.queue import RunQueue
 from etl.sandbox import Fault
 from tests.support.stage import PRICES, STOCK, Stage, parts, stage
 
@@ -55,7 +56,7 @@ def opened(on: Stage, name: str, operation: str = STOCK) -> None:
 def traffic(on: Stage, **more: Any) -> Iterator[tuple[Coordinator, Plans]]:
     plans = Plans(on)
     with on.flight(patience=60) as flight:
-        yield Coordinator(plans, on.ledger, flight, [], lambda *_args, **_facts: None, **more), plans  # type: ignore[arg-type]
+        yield Coordinator(plans, plans, RunQueue(on.ledger, []), flight, lambda *_args, **_facts: None, **more), plans  # type: ignore[arg-type]
 
 
 def drive(busy: Coordinator) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.model.plan_facts import parse_facts
 from etl.model.runs import Counts, RecordError, Run, RunState
 from etl.plan.changes import impact
 from etl.report import html, run_report
@@ -43,7 +44,7 @@ def made(evil: str = "A") -> dict[str, Any]:
         "irreversible": [{"field": evil, "reason": evil, "records": 3, "keys": [evil, "b"]}],
         "rejections": [{"column": evil, "message": evil, "hint": evil, "count": 1, "rows": [3], "values": [evil]}],
     }
-    return run_report.report_json(run, (), (RecordError(evil, 3, evil, 7),), facts)
+    return run_report.report_json(run, (), (RecordError(evil, 3, evil, 7),), parse_facts(facts))
 
 
 class Elements(HTMLParser):
@@ -99,14 +100,14 @@ def facts_only(text: str) -> dict[str, Any]:
         "irreversible": [{"field": text, "reason": text, "records": 1, "keys": [text]}],
         "rejections": [{"column": text, "message": text, "hint": text, "count": 1, "rows": [1], "values": [text]}],
     }
-    return run_report.report_json(run, (), (RecordError(text, 3, text, 1),), facts)
+    return run_report.report_json(run, (), (RecordError(text, 3, text, 1),), parse_facts(facts))
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_every_run_has_its_page(state: RunState) -> None:
     """A run of which nothing is known but its state has a page with a headline."""
     run = Run("r1", "prices", "Product/ImportSkuPriceLists", "a.csv", "0", state)
-    text = html.render(run_report.report_json(run, (), (), {}))
+    text = html.render(run_report.report_json(run, (), (), None))
     assert re.search(r"<h1>[^<]{10,}</h1>", text)
 
 

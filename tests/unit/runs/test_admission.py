@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etl.mapping import dependencies, load
 from etl.model.runs import Counts, Run, RunState
-from etl.runs.admission import admit, key_space
+from etl.runs.admission import FeedLinks, admit, key_space
 
 STOCK, PRICES, PRODUCTS = "Product/ImportOnhands", "Product/ImportSkuPriceLists", "Product/ImportProducts"
 CUSTOMERS, COMPANIES = "Customer/ImportCustomers", "Customer/ImportCompanies"
@@ -51,7 +51,7 @@ PRICE = """          StandardPrice:
 
 def free(*runs: Run, needs: dict[str, set[str]] | None = None, blocked: str = "", slow: str = "") -> str:
     """Names of the runs that may go; names in `blocked` and `slow` are single letters."""
-    return "".join(one.id for one in admit(runs, needs or {}, set(blocked), set(slow)).runs)
+    return "".join(one.id for one in admit(runs, FeedLinks(needs or {}), set(blocked), set(slow)).runs)
 
 
 def test_runs_of_different_imports_go_side_by_side() -> None:
@@ -72,9 +72,9 @@ def test_a_feed_that_writes_records_of_another_import_takes_turns_with_it() -> N
     """Products with a standard price and price rows are never under way together, whichever comes first."""
     products, prices = run("a", PRODUCTS, feed="pim", begun=True), run("b", PRICES, feed="erp", begun=True)
     beside = {"pim": {PRICES}}
-    assert [one.id for one in admit([products, prices], {}, set(), set(), beside).runs] == ["a"]
-    assert [one.id for one in admit([prices, products], {}, set(), set(), beside).runs] == ["b"]
-    assert [one.id for one in admit([products, prices], {}, set(), set()).runs] == ["a", "b"]
+    assert [one.id for one in admit([products, prices], FeedLinks({}, beside), set(), set()).runs] == ["a"]
+    assert [one.id for one in admit([prices, products], FeedLinks({}, beside), set(), set()).runs] == ["b"]
+    assert [one.id for one in admit([products, prices], FeedLinks({}), set(), set()).runs] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("text", "others"), [(MAPPING, {}), (MAPPING + PRICE, {"pim": frozenset({PRICES})})])
@@ -113,7 +113,7 @@ def test_waiting_for_new_records_is_given_up_when_they_cannot_come() -> None:
     assert free(products, prices, slow="a") == "ab"
     assert free(products, prices, blocked="a") == "b"
     assert free(products, run("c", PRODUCTS), prices, slow="a") == "ab"
-    found = admit([products, prices], {}, {"a"}, set())
+    found = admit([products, prices], FeedLinks({}), {"a"}, set())
     assert [(one.id, other.id) for one, other in found.dropped_dependencies] == [("b", "a")]
 
 
@@ -137,7 +137,7 @@ def test_something_goes_and_nothing_that_must_not(
 ) -> None:
     """Never two with the same keys; the first of all goes unless it is blocked, so nothing waits in a circle."""
     named = [replace(one, id=str(number)) for number, one in enumerate(runs)]
-    found = admit(named, needs, {str(n) for n in blocked}, {str(n) for n in slow}).runs
+    found = admit(named, FeedLinks(needs), {str(n) for n in blocked}, {str(n) for n in slow}).runs
     assert len({key_space(one.operation) for one in found}) == len(found) == len({one.feed for one in found})
     assert not {one.id for one in found} & {str(n) for n in blocked}
     assert [one for one in named if one in found] == list(found)

@@ -91,7 +91,8 @@ class World:
     def _let_go(self) -> None:
         slow = {run for run in self.courses if any(map(scheduler.is_slow, self.going[run].values()))}
         going = [replace(run, state=RunState.SENDING) if run.id in self.courses else run for run in self.backlog[:50]]
-        for run in admission.admit(sorted(going, key=lambda one: one.id not in self.courses), {}, set(), slow).runs:
+        queue = sorted(going, key=lambda one: one.id not in self.courses)
+        for run in admission.admit(queue, admission.FeedLinks({}), set(), slow).runs:
             if run.id not in self.courses:
                 numbers = range(1, self.chunks[run.id] + 1)
                 chunk = Chunk(run.id, 1, 1, run.operation, {}, Path("p"), "d", 1, 1)
