@@ -155,6 +155,23 @@ def _render_draft(file: Path, detection: Detection, table: Table, operation: Ope
             del pairs[name]
         else:
             guesses[header] = fitted
+    lines = _head_lines(file, detection, table, operation, alternative)
+    used = set(pairs.values())
+    for name in cells:
+        lines += _column_lines(name, guesses[name], name in used, doubtful.get(name), name in usable)
+    lines.append("record:")
+    lines += [f"  {line}" for line in _record_lines(operation, pairs)]
+    left = [key for key in operation.key.fields if key not in pairs]
+    if left and operation.key.match == "all" and len(_record_levels(operation)) == 1:
+        for key in left:
+            if key not in (operation.key.defaults or {}):
+                lines.append(f"  # TODO {key}: part of the key; a column, or {{value: …}}")
+    lines += ["# TODO supplier: the supplier's id in Norce Admin"] if operation.key.header_fields else []
+    return "\n".join(lines) + "\n"
+
+
+def _head_lines(file: Path, detection: Detection, table: Table, operation: Operation, alternative: str) -> list[str]:
+    """Return the lines of a draft before its columns."""
     stem = re.sub(r"[\d_. -]+$", "", file.name.split(".")[0])
     lines = [f"# Drafted by `etl init` from {file.name}; {table.rows} rows."]
     lines += [f"# {sentence}" for sentence in detection.evidence]
@@ -168,18 +185,7 @@ def _render_draft(file: Path, detection: Detection, table: Table, operation: Ope
         *(f"  {line}" for line in _dialect_lines(detection.dialect)),
         "columns:",
     ]
-    used = set(pairs.values())
-    for name in cells:
-        lines += _column_lines(name, guesses[name], name in used, doubtful.get(name), name in usable)
-    lines.append("record:")
-    lines += [f"  {line}" for line in _record_lines(operation, pairs)]
-    left = [key for key in operation.key.fields if key not in pairs]
-    if left and operation.key.match == "all" and len(_record_levels(operation)) == 1:
-        for key in left:
-            if key not in (operation.key.defaults or {}):
-                lines.append(f"  # TODO {key}: part of the key; a column, or {{value: …}}")
-    lines += ["# TODO supplier: the supplier's id in Norce Admin"] if operation.key.header_fields else []
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _feed_name(stem: str) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,7 +42,7 @@ class FileStat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A look and since when it has been the same, in seconds of the watching clock."""
+    """The state of a file and since when it has been the same, in seconds of the monotonic clock."""
 
     file_stat: FileStat
     since: float
@@ -52,8 +52,10 @@ Observations = Mapping[str, Observation]
 
 
 def may_be_export(name: str) -> bool:
-    """Whether a relative name (forward slashes) may be an export: no dot files or folders, no upload names, nothing
-    of what we write for suppliers."""
+    """Return whether a relative name (forward slashes) may be an export.
+
+    Files and folders that begin with a dot, names of uploads in progress, and our feedback files are none.
+    """
     parts = name.split("/")
     return not any(part.startswith(".") for part in parts) and not parts[-1].lower().endswith(
         (*UPLOAD_SUFFIXES, FEEDBACK_SUFFIX)
@@ -61,7 +63,7 @@ def may_be_export(name: str) -> bool:
 
 
 def unusable_name_reason(name: str) -> str | None:
-    """Why a file is not taken whatever it feeds: its name could not be kept, or would fool whoever reads it."""
+    """Return why a file with this name is never claimed: it cannot be stored, or its characters act on a terminal."""
     if any(0xD800 <= ord(sign) <= 0xDFFF for sign in name):
         return "its name is not UTF-8; it stays where it is"
     if terminal.printable(name) != name or "\n" in name or "\t" in name:
@@ -74,7 +76,7 @@ def unusable_name_reason(name: str) -> str | None:
 def find_stable(
     observations: Observations, file_stats: Mapping[str, FileStat], now: float, stable_seconds: float
 ) -> tuple[dict[str, Observation], frozenset[str]]:
-    """The new snapshot and the names that have been still long enough. Pure."""
+    """Return the new observations, and the names of files that have not changed for long enough. Pure."""
     current = {}
     for name, look in file_stats.items():
         before = observations.get(name)
@@ -83,30 +85,9 @@ def find_stable(
 
 
 def scan(inbox_folder: Path) -> dict[str, FileStat]:
-    """Every regular file below the inbox by relative name; links are not followed. Raises StateError."""
-    found: dict[str, FileStat] = {}
-
-    def walk(folder: str, prefix: str) -> None:
-        try:
-            entries = list(os.scandir(folder))
-        except FileNotFoundError:
-            if prefix:
-                return  # a folder that was removed while we looked
-            raise
-        for entry in entries:
-            name = prefix + entry.name
-            if not may_be_export(name) or entry.is_symlink():
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_dir(follow_symlinks=False):
-                    walk(entry.path, name + "/")
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    found[name] = to_file_stat(status)
-
+    """Return every regular file below the inbox by relative name; links are not followed. Raises StateError."""
     try:
-        walk(str(inbox_folder), "")
+        return dict(_walk(str(inbox_folder), ""))
     except OSError as error:
         raise StateError(
             "inbox-unreadable",
@@ -114,16 +95,35 @@ def scan(inbox_folder: Path) -> dict[str, FileStat]:
             where=error.filename if isinstance(error.filename, str) else str(inbox_folder),
             hint="create the folder named by paths.inbox, or correct its permissions",
         ) from error
-    return found
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, FileStat]]:
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        if prefix:
+            return  # the folder was removed during the scan
+        raise
+    for entry in entries:
+        name = prefix + entry.name
+        if not may_be_export(name) or entry.is_symlink():
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, name + "/")
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                yield name, to_file_stat(status)
 
 
 def to_file_stat(status: os.stat_result) -> FileStat:
-    """What tells whether a file has changed."""
+    """Return what tells whether a file has changed."""
     return FileStat(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def modification_time(path: Path) -> float:
-    """Modification time of a waiting file, epoch seconds; 0 when it is gone."""
+    """Return the modification time of a waiting file in epoch seconds; 0 when it is gone."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -136,14 +136,12 @@ def watch(
     rescan_seconds: float,
     shutdown: ShutdownEvent,
     *,
-    clock: Callable[[], float] = time.monotonic,
     events: bool = True,
     wake_event: threading.Event | None = None,
 ) -> Iterator[dict[str, FileStat]]:
-    """Settled names with the look that was still, as soon as there are any, when others set `wake`, and every
-    `rescan_seconds` (maybe empty).
+    """Yield the stable files, as soon as there are any, when `wake_event` is set, and every `rescan_seconds`.
 
-    A name comes again until its file is claimed. Ends when `stop` is set.
+    A file is yielded again until it is claimed. Ends when `shutdown` is set.
     """
     wake_event = wake_event or threading.Event()
     shutdown.also_set(wake_event)
@@ -151,19 +149,22 @@ def watch(
         snapshot: Observations = {}
         while True:
             wake_event.clear()
-            if shutdown.is_set():  # asked after clearing, so that its word is not lost
+            # Check `shutdown` after clearing `wake_event`: a shutdown set in between must not be lost.
+            if shutdown.is_set():
                 return
-            now = clock()
+            now = time.monotonic()
             snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, stable_seconds)
             yield {name: snapshot[name].file_stat for name in ready}
-            restless = [seen.since + stable_seconds - clock() for name, seen in snapshot.items() if name not in ready]
+            restless = [
+                seen.since + stable_seconds - time.monotonic() for name, seen in snapshot.items() if name not in ready
+            ]
             if wake_event.wait(max(0.01, min([rescan_seconds, *restless]))):
-                shutdown.wait(0.02)  # events are let gather for a moment
+                shutdown.wait(0.02)  # let the events of one upload arrive together
 
 
 @contextlib.contextmanager
 def _wake_on_changes(inbox_folder: Path, wake_event: threading.Event) -> Iterator[None]:
-    """Wake the scan on changes; where that cannot be had (no inotify left), the rescan is enough."""
+    """Set `wake_event` on changes below the inbox. Without inotify the rescan alone finds them."""
     from watchdog.events import FileSystemEventHandler
     from watchdog.observers import Observer
 
