@@ -100,12 +100,6 @@ class FetchError(EtlError):
     """A supplier's server does not give what we ask for; what is there of it is kept, and the next round goes on."""
 
 
-class Held(EtlError):
-    """A run waits for a person's yes."""
-
-    exit_status = ExitStatus.HELD
-
-
 class InternalError(EtlError):
     """An invariant of ours does not hold: stop before harm is done."""
 
