@@ -22,22 +22,25 @@ def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
     from etl.apply.job_log import RecordIdentity
     from etl.model import schemas
     from etl.model.columns import ITEM, KEY, ORIGIN, ROW
-    from etl.state.snapshots import accepted
+    from etl.state.files import run_folder
+    from etl.state.snapshots import sent_records
 
-    names = [KEY, ITEM, ROW, accepted.CHUNK, accepted.RECORD_INDEX, accepted.OMITTED]
-    frame = pl.scan_parquet(accepted.sent_records_path(state, chunk.run))
+    names = [KEY, ITEM, ROW, sent_records.CHUNK, sent_records.RECORD_INDEX, sent_records.OMITTED]
+    frame = pl.scan_parquet(run_folder.sent_records_path(state, chunk.run))
     if ORIGIN not in frame.collect_schema():
         frame = frame.with_columns(schemas.no_origin())
     rows = frame.select(*names, ORIGIN).filter(
-        (pl.col(accepted.CHUNK) == chunk.origin_chunk)
-        & pl.col(accepted.RECORD_INDEX).is_in(list(chunk.indexes))
-        & ~pl.col(accepted.OMITTED)
+        (pl.col(sent_records.CHUNK) == chunk.origin_chunk)
+        & pl.col(sent_records.RECORD_INDEX).is_in(list(chunk.indexes))
+        & ~pl.col(sent_records.OMITTED)
     )
-    items = rows.group_by(accepted.RECORD_INDEX).agg(
+    items = rows.group_by(sent_records.RECORD_INDEX).agg(
         pl.col(ITEM).first(), KEY, pl.col(ROW).min(), pl.col(ORIGIN).drop_nulls().first()
     )
     made = []
-    for item, keys, row, came in items.sort(accepted.RECORD_INDEX).select(ITEM, KEY, ROW, ORIGIN).collect().iter_rows():
+    for item, keys, row, came in (
+        items.sort(sent_records.RECORD_INDEX).select(ITEM, KEY, ROW, ORIGIN).collect().iter_rows()
+    ):
         parts = [part for key in keys for part in split_key(str(key))]
         if str(item).startswith("Code=") and parts != [item]:
             parts.append(str(item))

@@ -19,7 +19,7 @@ from etl.plan import build as plan
 from etl.plan.inputs import PlanInputs
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
-from etl.state.snapshots import accepted
+from etl.state.snapshots import accepted, record_overlay, sent_records
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,10 +44,10 @@ def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
         if earlier is not None:
             made = _plan_file(earlier, mapping, before)
             for request in make_requests(made):
-                sent = accepted.build_sent_records(
+                sent = sent_records.build_sent_records(
                     request.frame, request.bits, request.number, made.layout, request.retired_records
                 )
-                before = accepted.overlay_records(before, sent)
+                before = record_overlay.overlay_records(before, sent)
         made = _plan_file(source, mapping, before)
     except InvalidFileError as refused:
         return {"invalid": refused.code}

@@ -22,7 +22,6 @@ from etl.state import compaction, startup_check
 from etl.state.files import archive, checksums, run_folder
 from etl.state.ledger import repair_steps, schema, seal
 from etl.state.ledger.facade import Ledger
-from etl.state.snapshots import accepted
 
 #: What is left where it is when everything begins anew.
 _NOT_BACKED_UP = ("lock", "norce")
@@ -77,7 +76,7 @@ def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
 def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     said = []
     folder = run_folder.folder_path(state, run.id)
-    sent = accepted.sent_records_path(state, run.id)
+    sent = run_folder.sent_records_path(state, run.id)
     if not checksums.matches_digest(ledger, sent):
         repair_steps.fail_chunks(ledger.database, run.id, None, "what it held is not known any more")
         said = [f"{run.id}: what it has sent is not known any more, so its requests count as failed.", *repair_feed(

@@ -24,7 +24,7 @@ from etl.errors import StateError, UsageError
 from etl.mapping import load
 from etl.model.runs import PROCESSED_STATES, ChunkState, Counts, Run, RunState
 from etl.state import compaction
-from etl.state.files import checksums
+from etl.state.files import checksums, parquet
 from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
@@ -88,7 +88,7 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
         paths = [accepted.base_path(state, feed, generation)]
         if found["pending"]:
             paths.append(accepted.pending_path(state, feed, generation))
-            accepted.write_parquet(paths[1], contents[found["pending"]["name"]])
+            parquet.write_parquet(paths[1], contents[found["pending"]["name"]])
         checksums.save_digests(ledger, paths)
         if found["newest"] is not None:
             run = _run_from_json(found["newest"])

@@ -18,8 +18,9 @@ from etl.plan.changes import impact
 from etl.plan.model import Plan
 from etl.plan.requests import Request, make_requests
 from etl.report import rejections
-from etl.state.files.run_folder import PLAN_FILE, PREVIOUS_FILE, folder_path
-from etl.state.snapshots import accepted
+from etl.state.files.parquet import write_parquet
+from etl.state.files.run_folder import PLAN_FILE, PREVIOUS_FILE, folder_path, sent_records_path
+from etl.state.snapshots.sent_records import build_blocked_records, build_sent_records
 
 #: Makes a part of the sent records; the work may have begun in a thread.
 SentPart = Callable[[], pl.DataFrame]
@@ -93,7 +94,7 @@ def _delete_leftovers(state: Path, run_id: str) -> None:
     """Delete files of a plan that a crash interrupted: the new plan may not write all of them."""
     folder = folder_path(state, run_id)
     for name in (
-        accepted.sent_records_path(state, run_id).name,
+        sent_records_path(state, run_id).name,
         PREVIOUS_FILE,
         _REJECTIONS_CSV,
         _REJECTIONS_WORKBOOK,
@@ -106,7 +107,7 @@ def _write_payloads(folder: Path, run: Run, plan: Plan, submit: Submit) -> tuple
     sent_parts: list[SentPart] = []
     for request in make_requests(plan, submit):
         build_part = partial(
-            accepted.build_sent_records,
+            build_sent_records,
             request.frame,
             request.bits,
             request.number,
@@ -138,22 +139,22 @@ def _chunk(run: Run, request: Request, payload: Path) -> Chunk:
 def _parts_to_merge(plan: Plan, submit: Submit) -> list[SentPart]:
     """Begin the records of a run without requests: none of them will be accepted, so all of them stay pending."""
     return [
-        submit(partial(accepted.build_sent_records, batch.frame, batch.bits, number, plan.layout))
+        submit(partial(build_sent_records, batch.frame, batch.bits, number, plan.layout))
         for number, batch in enumerate(plan.batches, 1)
     ]
 
 
 def _write_sent_records(state: Path, run_id: str, plan: Plan, sent_parts: list[SentPart]) -> None:
     if plan.blocked_records is not None and plan.blocked_records.height:
-        sent_parts = [*sent_parts, partial(accepted.build_blocked_records, plan.blocked_records, plan.layout)]
+        sent_parts = [*sent_parts, partial(build_blocked_records, plan.blocked_records, plan.layout)]
     if sent_parts:
         sent_records = pl.concat((build_part() for build_part in sent_parts), how="diagonal")
-        accepted.write_parquet(accepted.sent_records_path(state, run_id), sent_records)
+        write_parquet(sent_records_path(state, run_id), sent_records)
 
 
 def _write_previous_records(folder: Path, plan: Plan) -> None:
     if plan.previous_records is not None and plan.previous_records.height:
-        accepted.write_parquet(folder / PREVIOUS_FILE, plan.previous_records)
+        write_parquet(folder / PREVIOUS_FILE, plan.previous_records)
 
 
 def _write_rejections(folder: Path, plan: Plan) -> None:

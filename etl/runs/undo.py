@@ -23,7 +23,7 @@ from etl.plan.inputs import OriginalRun, PlanInputs
 from etl.plan.model import Plan
 from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
-from etl.state.snapshots import accepted
+from etl.state.snapshots.sent_records import select_accepted
 
 
 def open_undo_run(ledger: Ledger, state: Path, original_run: Run) -> Run:
@@ -100,13 +100,13 @@ def _read_original_run(ledger: Ledger, state: Path, run: Run, inputs: PlanInputs
     folder = _find_preserved_folder(run)
     assert run.archive is not None
     checksums.check_files(ledger, run_folder.list_undo_files(run.archive))
-    sent_records = pl.read_parquet(folder / accepted.sent_records_path(state, run.id).name)
+    sent_records = pl.read_parquet(folder / run_folder.sent_records_path(state, run.id).name)
     previous = folder / run_folder.PREVIOUS_FILE
     facts = plan_facts.facts_of_report(json.loads((run.archive / run_folder.REPORT_FILE).read_bytes()))
     return OriginalRun(
         id=run.id,
         columns=tuple(facts.columns) if facts is not None else (),
-        sent_records=accepted.select_accepted(sent_records, ledger.overlay_of_run(run.id)),
+        sent_records=select_accepted(sent_records, ledger.overlay_of_run(run.id)),
         previous_records=pl.read_parquet(previous)
         if previous.exists()
         else inputs.accepted_records.collect_schema().to_frame(),

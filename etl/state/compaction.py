@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from etl import filesystem
 from etl.model.runs import PROCESSED_STATES, RunState
-from etl.state.files import checksums, run_folder
+from etl.state.files import checksums, parquet, run_folder
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -41,11 +41,11 @@ def snapshot_files(ledger: Ledger, state: Path, feed: str) -> list[Path]:
     base = [] if generation is None else [accepted.base_path(state, feed, generation)]
     owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
     sent = [
-        accepted.sent_records_path(state, run)
+        run_folder.sent_records_path(state, run)
         for run, found in ledger.uncompacted_runs(feed)
         if found in PROCESSED_STATES
     ]
-    overlays = {accepted.sent_records_path(state, overlay.run) for overlay in ledger.overlays(feed)}
+    overlays = {run_folder.sent_records_path(state, overlay.run) for overlay in ledger.overlays(feed)}
     needed = [path for path in owed if path.exists() or ledger.find_digest(path) is not None]
     return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
 
@@ -80,7 +80,7 @@ def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: boo
         else:
             name = accepted.write_base(state, feed, ended[-1], accepted.scan(state, feed, before, overlays))
         if pending is not None and pending.height:
-            accepted.write_parquet(accepted.pending_path(state, feed, name), pending)
+            parquet.write_parquet(accepted.pending_path(state, feed, name), pending)
         written = (accepted.base_path(state, feed, name), accepted.pending_path(state, feed, name))
         checksums.save_digests(ledger, [path for path in written if path.exists()])
     ledger.replace_base(feed, name, ended)

@@ -13,7 +13,6 @@ from etl.model.runs import ChunkState, Run, RunState
 from etl.state.files import checksums, run_folder
 from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
-from etl.state.snapshots import accepted
 
 #: Folders of so many days are looked through for runs that the ledger does not know.
 RECENT_DAYS = 3
@@ -61,7 +60,7 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
     needed = [run_folder.folder_path(state, run.id) / "plan.json"]
     given_up = (ChunkState.FAILED, ChunkState.SPLIT)
     if any(chunk.state not in given_up for chunk in ledger.list_chunks(run.id)):
-        needed.append(accepted.sent_records_path(state, run.id))
+        needed.append(run_folder.sent_records_path(state, run.id))
     for file in dict.fromkeys([*needed, *run_folder.list_plan_files(state, run.id)]):
         if not checksums.matches_digest(ledger, file) or (file.name == "plan.json" and not _is_json_object(file)):
             sentence = f"{file.name} of the open run {run.id} is {'not as it was written' if file.exists() else 'gone'}"

@@ -106,12 +106,12 @@ def update(state: str, rows: str) -> None:
 
     import polars as pl
 
-    from etl.state.snapshots import accepted
+    from etl.state.files import parquet
 
     base = next(Path(state, "accepted", "prices").glob("*.parquet"))
     sent = pl.scan_parquet(base).head(int(rows)).collect()
     start = time.perf_counter()
-    accepted.write_parquet(base.with_name("sent.parquet"), sent)
+    parquet.write_parquet(base.with_name("sent.parquet"), sent)
     print(time.perf_counter() - start)
     base.with_name("sent.parquet").unlink()
 

@@ -33,7 +33,7 @@ from etl.plan import undo
 from etl.plan.inputs import OriginalRun, PlanInputs, RequestLimits, SendMode
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
-from etl.state.snapshots import accepted
+from etl.state.snapshots import accepted, record_overlay, sent_records
 from tests.contract import every
 from tests.integration.formats.test_drafts import EXPORTS
 from tests.support import strategies as drawn
@@ -152,7 +152,7 @@ class Feed:
         parts, ranges = [], []
         for request in make_requests(made):
             parts.append(
-                accepted.build_sent_records(
+                sent_records.build_sent_records(
                     request.frame, request.bits, request.number, made.layout, request.retired_records
                 )
             )
@@ -160,16 +160,16 @@ class Feed:
                 AcceptedRange(request.number, tuple(range(0, request.records, 2 if half else 1)), frozenset())
             )
         if made.blocked_records is not None and made.blocked_records.height:
-            parts.append(accepted.build_blocked_records(made.blocked_records, made.layout))
+            parts.append(sent_records.build_blocked_records(made.blocked_records, made.layout))
         self.columns, self.pending = made.columns, None
         if not parts:
             return
         frame, overlay = pl.concat(parts, how="diagonal"), Overlay("run", tuple(ranges))
-        taken = accepted.select_accepted(frame, overlay)
+        taken = sent_records.select_accepted(frame, overlay)
         before = self.accepted
-        self.accepted = accepted.overlay_records(before.lazy(), taken).collect()
+        self.accepted = record_overlay.overlay_records(before.lazy(), taken).collect()
         self.last = Sent(made, frame, taken)
-        left = accepted.select_unaccepted(frame, overlay)
+        left = sent_records.select_unaccepted(frame, overlay)
         if self.brings_changes and left.height:
             known = self.accepted.join(left.select(KEY), on=KEY, how="semi", maintain_order="left")
             origin = pl.struct(

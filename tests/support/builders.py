@@ -32,7 +32,8 @@ from etl.plan.model import Plan
 from etl.plan.requests import Request, make_requests
 from etl.plan.rows import transform, validate
 from etl.sandbox import field_modes, header, http, payload_validation
-from etl.state.snapshots.accepted import build_sent_records, overlay_records
+from etl.state.snapshots.record_overlay import overlay_records
+from etl.state.snapshots.sent_records import build_sent_records
 from tests.contract import strict
 
 LIMITS = RequestLimits()
@@ -226,7 +227,7 @@ def plain(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def from_json(rows: list[dict[str, Any]], mapping: Mapping, columns: tuple[str, ...]) -> pl.DataFrame:
-    """*accepted* from flat rows: leaf name to value, besides `_key`, `_item` (the key unless given) and `_gone`."""
+    """*accepted* from flat rows: leaf name to value, besides KEY, ITEM (the key unless given) and DEACTIVATED."""
     layout = build(mapping, columns)
     kinds = transform.empty_records(mapping, layout).schema
     made = [{ITEM: row[KEY], DEACTIVATED: False, **row} for row in rows]

@@ -38,8 +38,6 @@ LONG_FUNCTIONS: dict[str, int] = {
     "plan/undo.py:build_reverse_plan": 73,
     "sandbox/control_api.py:control_routes": 42,
     "sources/sftp.py:_to_fetch_error": 49,
-    "state/snapshots/accepted.py:build_sent_records": 43,
-    "state/snapshots/accepted.py:overlay_records": 45,
 }
 
 #: Functions with more parameters, and their number.

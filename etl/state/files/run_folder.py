@@ -26,6 +26,11 @@ def folder_path(state: Path, run_id: str) -> Path:
     return state / "runs" / run_id
 
 
+def sent_records_path(state: Path, run_id: str) -> Path:
+    """Return the file with the records that the run sends (`etl.state.snapshots.sent_records`)."""
+    return folder_path(state, run_id) / "sent.parquet"
+
+
 def list_plan_files(state: Path, run_id: str) -> list[Path]:
     """What is in it besides payloads, whose digests are with their chunks."""
     return [
@@ -35,13 +40,9 @@ def list_plan_files(state: Path, run_id: str) -> list[Path]:
 
 def preserve_for_undo(state: Path, run_id: str, archive: Path) -> None:
     """What an undo of the run will need goes on in its archive: what was sent, and what Norce had before."""
-    from etl.state.snapshots import accepted
-
     folder = archive / UNDO_FOLDER
     kept = [
-        name
-        for name in (accepted.sent_records_path(state, run_id), folder_path(state, run_id) / PREVIOUS_FILE)
-        if name.exists()
+        name for name in (sent_records_path(state, run_id), folder_path(state, run_id) / PREVIOUS_FILE) if name.exists()
     ]
     if kept:
         filesystem.make_folder(folder)

@@ -18,7 +18,7 @@ from etl.model.tables import Table
 from etl.plan import build
 from etl.plan.changes.pending import can_merge
 from etl.plan.model import Plan
-from etl.state.snapshots import accepted
+from etl.state.snapshots import accepted, sent_records
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
 from tests.support.builders import Outcome, carried, mapping, nothing, plan_file, table
@@ -52,12 +52,12 @@ class Shop:
     def owed(self, made: Plan) -> pl.DataFrame:
         """What is kept of a plan that was carried."""
         parts = [
-            accepted.build_sent_records(b.frame, b.bits, number, made.layout)
+            sent_records.build_sent_records(b.frame, b.bits, number, made.layout)
             for number, b in enumerate(made.batches, 1)
         ]
         if not parts:
             return nothing().drop(DEACTIVATED)
-        left = accepted.select_unaccepted(pl.concat(parts, how="diagonal"), Overlay("r", ()))
+        left = sent_records.select_unaccepted(pl.concat(parts, how="diagonal"), Overlay("r", ()))
         concerned = self.accepted.join(left.select(KEY), on=KEY, how="semi", maintain_order="left")
         return accepted.build_pending_records(concerned, left)
 

@@ -20,7 +20,7 @@ from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox.http import ApiRequest, decode_json
-from etl.state.snapshots import accepted
+from etl.state.snapshots import record_overlay, sent_records
 from tests.support.builders import PRICES, mapping, nothing, plan_file, plan_inputs, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
@@ -71,17 +71,17 @@ class Norce:
             job = self.sandbox.jobs()[-1]
             self.failed += job["Fail"]
             parts.append(
-                accepted.build_sent_records(
+                sent_records.build_sent_records(
                     request.frame, request.bits, request.number, plan.layout, request.retired_records
                 )
             )
-            self.accepted = accepted.overlay_records(self.accepted.lazy(), parts[-1]).collect()
+            self.accepted = record_overlay.overlay_records(self.accepted.lazy(), parts[-1]).collect()
         return pl.concat(parts, how="diagonal") if parts else None
 
     def undone(self, plan: Plan, sent: Any) -> Plan:
         """The plan that takes another one back."""
         chunks = [AcceptedRange(number, tuple(range(10_000)), frozenset()) for number in sent["_chunk"].unique()]
-        went = accepted.select_accepted(sent, Overlay("r", tuple(chunks)))
+        went = sent_records.select_accepted(sent, Overlay("r", tuple(chunks)))
         assert plan.previous_records is not None
         return undo.build_reverse_plan(
             self.feed, OriginalRun("r", plan.columns, went, plan.previous_records), plan_inputs(self.accepted)

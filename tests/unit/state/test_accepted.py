@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW
 from etl.model.runs import AcceptedRange, Overlay
-from etl.state.snapshots import accepted
+from etl.state.snapshots import record_overlay, sent_records
 
 NOTHING = pl.LazyFrame(schema={KEY: pl.String, ITEM: pl.String, DEACTIVATED: pl.Boolean})
 
@@ -18,9 +18,9 @@ def sent(*rows: tuple[str, int, int, bool | None, int, int | None, str | None]) 
     return pl.DataFrame(
         [(key, key.lower(), 2, gone, chunk, place, False, bits, a, b) for key, chunk, place, gone, bits, a, b in rows],
         schema={
-            KEY: pl.String, ITEM: pl.String, ROW: pl.Int64, DEACTIVATED: pl.Boolean, accepted.CHUNK: pl.Int64,
-            accepted.RECORD_INDEX: pl.Int64, accepted.OMITTED: pl.Boolean, "_m0": pl.UInt64, "a": pl.Decimal(18, 2),
-            "b": pl.String,
+            KEY: pl.String, ITEM: pl.String, ROW: pl.Int64, DEACTIVATED: pl.Boolean, sent_records.CHUNK: pl.Int64,
+            sent_records.RECORD_INDEX: pl.Int64, sent_records.OMITTED: pl.Boolean, "_m0": pl.UInt64,
+            "a": pl.Decimal(18, 2), "b": pl.String,
         },
         orient="row",
     )  # fmt: skip
@@ -40,7 +40,7 @@ PASSES = sent(("A", 1, 0, False, 0b01, 1, None), ("B", 1, 1, False, 0b01, 2, Non
 def test_a_first_load_is_what_was_sent(patch: pl.DataFrame) -> None:
     """The short way for it and the general one agree, in values, types and order."""
     assert_frame_equal(
-        accepted.overlay_records(None, patch).collect(), accepted.overlay_records(NOTHING, patch).collect()
+        record_overlay.overlay_records(None, patch).collect(), record_overlay.overlay_records(NOTHING, patch).collect()
     )
 
 
@@ -61,4 +61,4 @@ def test_of_what_was_sent_the_accepted_ranges_count(
 ) -> None:
     """Range by range, without the refused keys."""
     overlay = Overlay("r", tuple(AcceptedRange(origin, places, frozenset(no)) for origin, places, no in ranges))
-    assert "".join(accepted.select_accepted(ROWS, overlay)[KEY]) == keys
+    assert "".join(sent_records.select_accepted(ROWS, overlay)[KEY]) == keys

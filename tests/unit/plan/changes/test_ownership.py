@@ -13,7 +13,7 @@ from etl.model.columns import KEY
 from etl.plan import build, model, undo
 from etl.plan.inputs import OriginalRun
 from etl.plan.requests import make_requests
-from etl.state.snapshots import accepted
+from etl.state.snapshots import sent_records
 from tests.support.builders import PRICES, carried, days, mapping, nothing, plan_file, plan_inputs, run, table
 
 NAMES = """
@@ -70,7 +70,7 @@ def test_an_undo_leaves_it_alone(feed: Mapping) -> None:
     """Taking a run back does not write what is not ours."""
     first, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,9\nC,1,4")
     parts = [
-        accepted.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        sent_records.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     ]
     assert second.plan.previous_records is not None
@@ -89,7 +89,7 @@ def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
     _, second = days(feed, HEAD + "A,1,3\nB,1,3", HEAD + "A,2,3\nB,2,3")
     assert second.plan.previous_records is not None
     went = pl.concat(
-        accepted.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
+        sent_records.build_sent_records(sent.request.frame, sent.request.bits, sent.request.number, second.plan.layout)
         for sent in second.sent
     )
     owned = {"other": run(feed, table(HEAD + "A,7,3")).accepted}

@@ -13,7 +13,8 @@ from etl.model.tables import Records
 from etl.plan.changes.pending import merge_pending
 from etl.plan.requests import make_requests
 from etl.report import rejections
-from etl.state.snapshots import accepted
+from etl.state.files import parquet, run_folder
+from etl.state.snapshots import accepted, sent_records
 from tests.support.builders import PRICES, mapping, nothing, plan_file, records, table
 
 FIRST = {"run": "r1", "file": "prices_1.csv", "row": 3}
@@ -58,10 +59,10 @@ def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  #
     made = plan_file(table("part,price,cost\nB,2,\n"), feed, nothing(), pending_records=pending)
     (request,) = make_requests(made)
     run = Run("r2", "prices", "Product/ImportSkuPriceLists", "prices_2.csv", "", RunState.COMPLETED)
-    accepted.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
-    accepted.write_parquet(
-        accepted.sent_records_path(tmp_path, "r2"),
-        accepted.build_sent_records(request.frame, request.bits, 1, made.layout),
+    run_folder.sent_records_path(tmp_path, "r2").parent.mkdir(parents=True)
+    parquet.write_parquet(
+        run_folder.sent_records_path(tmp_path, "r2"),
+        sent_records.build_sent_records(request.frame, request.bits, 1, made.layout),
     )
     kept = accepted.read_pending(tmp_path, "prices", None, (), run)
     assert {key.split("\x1f")[0]: came for key, came in kept.select(KEY, ORIGIN).iter_rows()} == {
