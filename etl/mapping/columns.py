@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any, get_args
@@ -47,8 +49,28 @@ TYPES_OF_KEY = {
 }
 
 
+BOUNDS = ("min", "max")
+#: Attributes of `Column` that have another name than their key.
+FIELDS_OF_KEYS = {"in": "allowed", "format": "formats"}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnKey:
+    """One key of a column's description, and where its problems go."""
+
+    spec: dict[Any, Any]
+    key: str
+    kind: str  #: the column's type
+    where: str
+    problems: Problems
+
+    @property
+    def raw(self) -> Any:
+        return self.spec[self.key]
+
+
 def read_columns(raw: Any, problems: Problems) -> dict[str, Column]:
-    """Every declared column by its name or pattern."""
+    """Read every declared column, by its name or pattern."""
     if not isinstance(raw, dict):
         hint = "write `Name: {type: text}`, one line each"
         problems.add("columns", "`columns` holds no columns", where=problems.location(raw), hint=hint)
@@ -57,7 +79,7 @@ def read_columns(raw: Any, problems: Problems) -> dict[str, Column]:
 
 
 def _to_nfc(text: Any) -> str:
-    """As cells and headers are compared: `å` is one character, however the editor writes it."""
+    """Return the text in NFC, as cells and headers are compared: `å` is one character however the editor writes it."""
     return unicodedata.normalize("NFC", str(text))
 
 
@@ -68,46 +90,18 @@ def _as_list(raw: Any) -> list[Any]:
 
 
 def _read_column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
-    spec, where = parent[key], f"{problems.location(parent, key)}, columns.{name}"
-    if isinstance(spec, str):
-        spec = {"type": spec}
-    if not isinstance(spec or {}, dict):
-        problems.add("column", "is no description of a column", where=where, hint=f"write {name}: {{type: text}}")
-    spec = spec if isinstance(spec, dict) else {}
-    if True in spec or False in spec:  # `true:` without quotes is no text in YAML
-        spec = {str(word).lower() if isinstance(word, bool) else word: value for word, value in spec.items()}
+    """Read the description of one column."""
+    where = f"{problems.location(parent, key)}, columns.{name}"
+    spec = _column_spec(parent[key], name, where, problems)
     kind = str(spec.get("type", "text"))
     if kind not in get_args(ColumnType):
         problems.add_unknown("type", f'there is no column type "{kind}"', kind, get_args(ColumnType), where=where)
         kind = "text"
-    for word in spec:
-        if word not in COLUMN_KEYS:
-            problems.add_unknown(
-                "unknown-key", f'"{word}" means nothing for a column', str(word), COLUMN_KEYS, where=where
-            )
-        elif kind not in TYPES_OF_KEY.get(word, (kind,)):
-            hint = f"take it out, or type: {TYPES_OF_KEY[word][0]}"
-            problems.add("column", f"`{word}` means nothing for a {kind} column", where=where, hint=hint)
+    _check_column_keys(spec, kind, where, problems)
     settings: dict[str, Any] = {"type": kind, "where": where}
-    for word in ("required", "optional", "unique", "trim"):
-        if word in spec:
-            settings[word] = read_bool(spec, word, where, problems)
-    for word in ("aliases", "true", "false", "empty"):
-        if word in spec:
-            settings[word] = tuple(_to_nfc(item) for item in _as_list(spec[word]))
-    if "in" in spec:
-        settings["allowed"] = _read_allowed(spec["in"], where, problems)
-    if "format" in spec:
-        settings["formats"] = tuple(str(item) for item in _as_list(spec["format"]))
-    for word in ("min", "max"):
-        if word in spec and kind in TYPES_OF_KEY[word]:
-            settings[word] = _read_bound(spec[word], word, kind, where, problems)
-    for word in ("max_length", "round"):
-        if word in spec:
-            settings[word] = _read_whole_number(spec[word], word, where, problems)
-    for word in ("decimal", "thousands", "pattern", "zone"):
-        if word in spec:
-            settings[word] = str(spec[word])
+    for setting, read in KEY_READERS.items():
+        if setting in spec and (setting not in BOUNDS or kind in TYPES_OF_KEY[setting]):
+            settings[FIELDS_OF_KEYS.get(setting, setting)] = read(ColumnKey(spec, setting, kind, where, problems))
     _check_number_marks(settings, where, problems)
     _check_time_formats(settings, kind, where, problems)
     if "pattern" in settings and (reason := pattern_error(settings["pattern"])):
@@ -116,8 +110,33 @@ def _read_column(name: str, parent: Any, key: Any, problems: Problems) -> Column
     return Column(name, **settings)
 
 
-def _read_allowed(raw: Any, where: str, problems: Problems) -> tuple[str, ...]:
-    """The cells that are allowed, listed or in the first column of a CSV file beside the mapping."""
+def _column_spec(raw: Any, name: str, where: str, problems: Problems) -> dict[Any, Any]:
+    """Return a column's description as an object; a plain text is its type."""
+    if isinstance(raw, str):
+        return {"type": raw}
+    if not isinstance(raw or {}, dict):
+        problems.add("column", "is no description of a column", where=where, hint=f"write {name}: {{type: text}}")
+    if not isinstance(raw, dict):
+        return {}
+    if True in raw or False in raw:  # YAML reads the key `true:` without quotes as a boolean.
+        return {str(key).lower() if isinstance(key, bool) else key: value for key, value in raw.items()}
+    return raw
+
+
+def _check_column_keys(spec: dict[Any, Any], kind: str, where: str, problems: Problems) -> None:
+    """Reject keys that do not exist, or not for this type."""
+    for key in spec:
+        if key not in COLUMN_KEYS:
+            message = f'"{key}" means nothing for a column'
+            problems.add_unknown("unknown-key", message, str(key), COLUMN_KEYS, where=where)
+        elif kind not in TYPES_OF_KEY.get(key, (kind,)):
+            hint = f"take it out, or type: {TYPES_OF_KEY[key][0]}"
+            problems.add("column", f"`{key}` means nothing for a {kind} column", where=where, hint=hint)
+
+
+def _read_allowed(setting: ColumnKey) -> tuple[str, ...]:
+    """Read the allowed cells: a list, or the first column of a CSV file beside the mapping."""
+    raw, where, problems = setting.raw, setting.where, setting.problems
     if not isinstance(raw, dict):
         return tuple(_to_nfc(item) for item in _as_list(raw))
     if list(raw) != ["file"]:
@@ -132,27 +151,58 @@ def _read_allowed(raw: Any, where: str, problems: Problems) -> tuple[str, ...]:
         message = f"look-up file {path.name} cannot be read: {reason}"
         problems.add("column", message, where=where, hint="UTF-8 CSV with a header; the first column counts")
         return ()
-    found = tuple(_to_nfc(line[0].strip()) for line in lines[1:])
-    if not found:
+    allowed = tuple(_to_nfc(line[0].strip()) for line in lines[1:])
+    if not allowed:
         hint = "a header, and below it one allowed cell in each line"
         problems.add("column", f"look-up file {path.name} holds nothing", where=where, hint=hint)
-    return found
+    return allowed
 
 
-def _read_bound(raw: Any, key: str, kind: str, where: str, problems: Problems) -> Decimal | date | None:
+def _read_bound(setting: ColumnKey) -> Decimal | date | None:
+    is_date = setting.kind in ("date", "datetime")
     try:
-        return date.fromisoformat(str(raw)) if kind in ("date", "datetime") else Decimal(str(raw))
+        return date.fromisoformat(str(setting.raw)) if is_date else Decimal(str(setting.raw))
     except (InvalidOperation, ValueError):
-        what, hint = ("no day", "2026-01-31") if kind in ("date", "datetime") else ("no number", "0")
-        problems.add("number", f"`{key}` is {what}", where=where, hint=f"{key}: {hint}")
+        problem, hint = ("no day", "2026-01-31") if is_date else ("no number", "0")
+        message, hint = f"`{setting.key}` is {problem}", f"{setting.key}: {hint}"
+        setting.problems.add("number", message, where=setting.where, hint=hint)
         return None
 
 
-def _read_whole_number(raw: Any, key: str, where: str, problems: Problems) -> int | None:
+def _read_whole_number(setting: ColumnKey) -> int | None:
+    raw, key = setting.raw, setting.key
     if isinstance(raw, bool) or not isinstance(raw, int) or raw < 0:
-        problems.add("number", f"`{key}` is no whole number", where=where, hint=f"{key}: 2")
+        setting.problems.add("number", f"`{key}` is no whole number", where=setting.where, hint=f"{key}: 2")
         return None
     return int(raw)
+
+
+def _read_flag(setting: ColumnKey) -> bool:
+    return read_bool(setting.spec, setting.key, setting.where, setting.problems)
+
+
+def _read_texts(setting: ColumnKey) -> tuple[str, ...]:
+    return tuple(_to_nfc(item) for item in _as_list(setting.raw))
+
+
+def _read_formats(setting: ColumnKey) -> tuple[str, ...]:
+    return tuple(str(item) for item in _as_list(setting.raw))
+
+
+def _read_text(setting: ColumnKey) -> str:
+    return str(setting.raw)
+
+
+#: Reader of each key but `type`, in the order in which problems are reported.
+KEY_READERS: dict[str, Callable[[ColumnKey], Any]] = {
+    **dict.fromkeys(("required", "optional", "unique", "trim"), _read_flag),
+    **dict.fromkeys(("aliases", "true", "false", "empty"), _read_texts),
+    "in": _read_allowed,
+    "format": _read_formats,
+    **dict.fromkeys(BOUNDS, _read_bound),
+    **dict.fromkeys(("max_length", "round"), _read_whole_number),
+    **dict.fromkeys(("decimal", "thousands", "pattern", "zone"), _read_text),
+}
 
 
 def _check_number_marks(settings: dict[str, Any], where: str, problems: Problems) -> None:
@@ -184,8 +234,8 @@ def _check_time_formats(settings: dict[str, Any], kind: str, where: str, problem
 
 
 def read_rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
-    """Conditions over several cells of a row, and columns that together occur once."""
-    found: list[Rule] = []
+    """Read conditions over several cells of a row, and combinations of columns that must be unique."""
+    rules: list[Rule] = []
     for rule in _as_list(raw.get("rules")):
         if not isinstance(rule, dict) or set(rule) not in ({"name", "sql"}, {"name", "unique"}):
             where = problems.location(raw, "rules")
@@ -196,12 +246,12 @@ def read_rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
         where = f"{problems.location(rule, kind)}, rules.{name}"
         if kind == "sql":
             sql = str(rule["sql"])
-            found.append(Rule(name, parse_sql_columns(sql, where, problems), where, sql=sql))
+            rules.append(Rule(name, parse_sql_columns(sql, where, problems), where, sql=sql))
             continue
         columns = tuple(_to_nfc(column) for column in _as_list(rule["unique"]))
         if len(set(columns)) < 2:
             hint = "unique: [Artikelnr, Lager]; of a single column it is said there: {unique: true}"
             problems.add("rule", "`unique` of a rule takes two columns or more", where=where, hint=hint)
             continue
-        found.append(Rule(name, columns, where))
-    return tuple(found)
+        rules.append(Rule(name, columns, where))
+    return tuple(rules)

@@ -205,29 +205,25 @@ def _closed_object(descriptions: dict[str, str], key_schema: Any, required: list
 
 
 def describe_field(field: Field, flags: Iterable[str] = ()) -> str:
-    """What there is to know of a field, in a few sentences."""
+    """Describe a field in a few sentences."""
     kind = field.type if field.type not in ("enum", "object") else str(field.inner_type).partition(".")[2]
-    said = [
-        f"List of {str(field.inner_type).rpartition('.')[2]}." if field.is_list else f"{kind[0].upper()}{kind[1:]}."
-    ]
-    if field.required == "true":
-        said.append("Required.")
-    elif field.required in ("conditional", "on_create"):
-        said.append("Required for a new record." if field.required == "on_create" else "Required in some cases.")
-    if field.max_length:
-        said.append(f"At most {field.max_length} characters.")
-    elif field.storage_length:
-        said.append(f"Norce seems to store {field.storage_length} characters.")
-    if field.note:
-        said.append(field.note.rstrip(".") + ".")
-    if field.null_effect == "ignored":
-        said.append("Null and 0 are ignored: it cannot be cleared.")
-    elif field.null_effect == "no_change":
-        said.append("Null changes nothing.")
-    if field.list_rule == "replace":
-        said.append("Replaced as a whole.")
-    if field.read_with:
-        said.append(f"Read only together with {field.read_with}.")
-    if flags:
-        said.append(f"Also {', '.join(flags)}.")
-    return " ".join(said)
+    length = f"Norce seems to store {field.storage_length} characters." if field.storage_length else ""
+    sentences = (
+        f"List of {str(field.inner_type).rpartition('.')[2]}." if field.is_list else f"{kind[0].upper()}{kind[1:]}.",
+        _REQUIRED_SENTENCES.get(field.required, ""),
+        f"At most {field.max_length} characters." if field.max_length else length,
+        field.note.rstrip(".") + "." if field.note else "",
+        _NULL_SENTENCES.get(field.null_effect or "", ""),
+        "Replaced as a whole." if field.list_rule == "replace" else "",
+        f"Read only together with {field.read_with}." if field.read_with else "",
+        f"Also {', '.join(flags)}." if flags else "",
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+_REQUIRED_SENTENCES = {
+    "true": "Required.",
+    "conditional": "Required in some cases.",
+    "on_create": "Required for a new record.",
+}
+_NULL_SENTENCES = {"ignored": "Null and 0 are ignored: it cannot be cleared.", "no_change": "Null changes nothing."}

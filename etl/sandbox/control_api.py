@@ -16,50 +16,57 @@ from etl.sandbox.core import Sandbox
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost", "testclient")
 
 
-def control_routes(sandbox: Sandbox) -> list[Route]:
-    """The control endpoints."""
+class ControlApi:
+    """Handlers of the control endpoints; each returns what its response has as JSON."""
 
-    def catalogue(request: Request, _: bytes) -> Any:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def catalogue(self, request: Request, _: bytes) -> Any:
         operation = request.query_params.get("operation")
-        return sandbox.catalogue() if operation is None else sandbox.records(operation)
+        return self._sandbox.catalogue() if operation is None else self._sandbox.records(operation)
 
-    def requests(_: Request, __: bytes) -> Any:
-        return [seen.to_json() for seen in sandbox.requests()]
+    def requests(self, _: Request, __: bytes) -> Any:
+        return [seen.to_json() for seen in self._sandbox.requests()]
 
-    def jobs(_: Request, __: bytes) -> Any:
-        return sandbox.jobs()
+    def jobs(self, _: Request, __: bytes) -> Any:
+        return self._sandbox.jobs()
 
-    def audit(_: Request, __: bytes) -> Any:
-        return sandbox.audit()
+    def audit(self, _: Request, __: bytes) -> Any:
+        return self._sandbox.audit()
 
-    def faulty(request: Request, body: bytes) -> Any:
+    def faults(self, request: Request, body: bytes) -> Any:
         if request.method == "POST":
-            return sandbox.inject(faults.parse_fault(http.decode_json(body))).to_json()
+            return self._sandbox.inject(faults.parse_fault(http.decode_json(body))).to_json()
         if request.method == "DELETE":
-            sandbox.faults.clear()
-        return [fault.to_json() for fault in sandbox.faults.all()]
+            self._sandbox.faults.clear()
+        return [fault.to_json() for fault in self._sandbox.faults.all()]
 
-    def edit(_: Request, body: bytes) -> Any:
-        sandbox.admin_edit(**http.decode_json(body))
+    def edit(self, _: Request, body: bytes) -> Any:
+        self._sandbox.admin_edit(**http.decode_json(body))
         return {}
 
-    def settle(_: Request, __: bytes) -> Any:
-        sandbox.finish_jobs()
+    def settle(self, _: Request, __: bytes) -> Any:
+        self._sandbox.finish_jobs()
         return {}
 
-    def reset(_: Request, __: bytes) -> Any:
-        sandbox.reset()
+    def reset(self, _: Request, __: bytes) -> Any:
+        self._sandbox.reset()
         return {}
 
+
+def control_routes(sandbox: Sandbox) -> list[Route]:
+    """Return the control endpoints."""
+    api = ControlApi(sandbox)
     return [
-        _make_route("catalogue", catalogue, "GET"),
-        _make_route("requests", requests, "GET"),
-        _make_route("jobs", jobs, "GET"),
-        _make_route("audit", audit, "GET"),
-        _make_route("faults", faulty, "GET", "POST", "DELETE"),
-        _make_route("edit", edit, "POST"),
-        _make_route("settle", settle, "POST"),
-        _make_route("reset", reset, "POST"),
+        _make_route("catalogue", api.catalogue, "GET"),
+        _make_route("requests", api.requests, "GET"),
+        _make_route("jobs", api.jobs, "GET"),
+        _make_route("audit", api.audit, "GET"),
+        _make_route("faults", api.faults, "GET", "POST", "DELETE"),
+        _make_route("edit", api.edit, "POST"),
+        _make_route("settle", api.settle, "POST"),
+        _make_route("reset", api.reset, "POST"),
     ]
 
 
@@ -69,9 +76,9 @@ def _make_route(name: str, handler: Callable[[Request, bytes], Any], *methods: s
             return Response(http.encode_json({"error": "this machine only"}), 403, media_type="application/json")
         body = await request.body()
         try:
-            given = await run_in_threadpool(handler, request, body)
+            answer = await run_in_threadpool(handler, request, body)
         except (ValueError, TypeError, KeyError) as error:
             return Response(http.encode_json({"error": str(error)}), 400, media_type="application/json")
-        return Response(http.encode_json(given), media_type="application/json")
+        return Response(http.encode_json(answer), media_type="application/json")
 
     return Route(f"/_sandbox/{name}", endpoint, methods=list(methods))

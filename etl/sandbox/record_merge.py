@@ -97,7 +97,6 @@ def write_fields(
 ) -> None:
     """Write every field that the header lists, or that nothing governs, at this level and below."""
     work.count_row(created)
-    delta = bool(item.get("IsCompanyListDelta") or item.get("IsCustomerListDelta"))
     for name, node in nodes.items():
         mode = work.modes[node.path]
         if mode == "off" or name in _INSTRUCTION_FIELDS or (mode == "open" and name not in item):
@@ -109,7 +108,7 @@ def write_fields(
             continue
         if mode == "limited_update" and _is_edited(work.record, place):
             continue
-        _assign_field(target, name, item.get(name), node, work, place, created, delta)
+        _assign_field(target, item, node, work, place, created)
 
 
 def _may_create(target: Mapping[str, Any], name: str, work: RecordWrite, created: bool) -> bool:
@@ -123,16 +122,10 @@ def _is_edited(record: StoredRecord, path: str) -> bool:
 
 
 def _assign_field(
-    target: dict[str, Any],
-    name: str,
-    value: Any,
-    node: FieldNode,
-    work: RecordWrite,
-    path: str,
-    created: bool,
-    delta: bool,
+    target: dict[str, Any], item: Mapping[str, Any], node: FieldNode, work: RecordWrite, path: str, created: bool
 ) -> None:
-    kind = node.field
+    kind, name = node.field, node.field.name
+    value = item.get(name)
     if value is None:
         if kind.null_effect not in ("ignored", "no_change"):
             target[name] = None if kind.nullable else _ZERO_VALUES.get(kind.type, "")
@@ -144,6 +137,7 @@ def _assign_field(
         if _write_row(row, value, node, work, f"{path}.", not old):
             target[name] = row
     elif kind.is_list and node.children:
+        delta = bool(item.get("IsCompanyListDelta") or item.get("IsCustomerListDelta"))
         target[name] = _merge_list(target.get(name) or [], value, node, work, path, delta)
     else:
         target[name] = value

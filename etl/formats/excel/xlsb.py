@@ -11,8 +11,8 @@ from etl.formats.excel import cell_text, xlsx
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
 from etl.formats.limits import ReadLimits
 
-BRT_ROW, BLANK, BRT_RK, BRT_ERROR, BRT_BOOL, BRT_REAL, BRT_TEXT, BRT_SHARED_TEXT = 0, 1, 2, 3, 4, 5, 6, 7
-F_TEXT, BRT_FORMULA_REAL, BRT_FORMULA_BOOL, BRT_FORMULA_ERROR = 8, 9, 10, 11
+BRT_ROW, BRT_RK, BRT_ERROR, BRT_BOOL, BRT_REAL, BRT_TEXT, BRT_SHARED_TEXT = 0, 2, 3, 4, 5, 6, 7
+BRT_FORMULA_REAL, BRT_FORMULA_BOOL, BRT_FORMULA_ERROR = 9, 10, 11
 BRT_STRING_ITEM, BRT_FORMAT, BRT_STYLE, BRT_BEGIN_STYLES, BRT_END_STYLES, BRT_MERGE, BRT_SHEET, BRT_PROPERTIES = (
     19,
     44,

@@ -9,7 +9,6 @@ import polars as pl
 
 from etl.formats.excel.xlsx_cells import WorkbookData, cell_text
 
-ESCAPED = "_x[0-9A-Fa-f]{4}_"
 #: Numbers that are shown as they are stored: whole ones, and fractions in their shortest form.
 WHOLE_NUMBER, SHORTEST_FRACTION = "^-?[0-9]+$", r"^-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]$"
 LONG_FRACTION = r"^-?(?:0|[1-9][0-9]{0,9})\.[0-9]{1,25}$"

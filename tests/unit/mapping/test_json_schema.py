@@ -109,7 +109,7 @@ def test_every_key_has_words() -> None:
     assert set(key_descriptions.SOURCE_DESCRIPTIONS) == {*load.SOURCE_KEYS, *dialect.DIALECT_KEYS}
     assert set(key_descriptions.COLUMN_DESCRIPTIONS) == set(columns.COLUMN_KEYS)
     assert set(key_descriptions.VALUE_DESCRIPTIONS) == set(record.VALUE_KEYS)
-    assert set(key_descriptions.LIST_DESCRIPTIONS) == set({key for keys in record.LIST_KEYS.values() for key in keys})
+    assert set(key_descriptions.LIST_DESCRIPTIONS) == {key for keys in record.LIST_KEYS.values() for key in keys}
     assert all(name in key_descriptions.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
 
 
