@@ -27,7 +27,6 @@ LONG_FUNCTIONS: dict[str, int] = {
     "formats/excel/xlsb.py:_read_archive": 50,
     "formats/text/csv_reader.py:CsvReader.frames": 44,
     "formats/text/header.py:read_header": 55,
-    "mapping/columns.py:_read_column": 46,
     "mapping/layout_builder.py:_LayoutBuilder.build_branch": 42,
     "mapping/load.py:load_mapping": 50,
     "plan/rows/convert.py:_cast": 51,
@@ -36,7 +35,6 @@ LONG_FUNCTIONS: dict[str, int] = {
     "plan/rows/transform.py:_add_keys": 46,
     "plan/rows/validate.py:_column_checks": 46,
     "plan/undo.py:build_reverse_plan": 73,
-    "sandbox/control_api.py:control_routes": 42,
     "sources/sftp.py:_to_fetch_error": 49,
 }
 
@@ -49,7 +47,6 @@ WIDE_FUNCTIONS: dict[str, int] = {
     "connect/client.py:ConnectClient._send": 7,
     "connect/rate_limiter.py:RateLimiter.__init__": 7,
     "plan/rows/read_records.py:read_records": 9,
-    "sandbox/record_merge.py:_assign_field": 8,
     "sources/fetcher.py:Fetcher.__init__": 7,
 }
 
