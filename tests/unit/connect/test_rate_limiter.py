@@ -196,7 +196,7 @@ def test_old_stamps_are_forgotten(tmp_path: Path) -> None:
     for _ in range(120):
         gate.mark_sent(gate.acquire())
     with gate._database.read() as db:
-        assert db.scalar("select count(*) from sends") < 40
+        assert db.scalar("select count(*) from permits") < 40
     gate._database.close()
 
 
