@@ -45,7 +45,7 @@ def disk_error(error: OSError, path: Path | None = None) -> StateError:
         code, hint = "state-too-many-files", "raise the limit of open files (ulimit -n), and start again"
     else:
         code, hint = "state-disk-failed", "look at the disk; nothing is lost, and the next start goes on from there"
-    return StateError(code, f"the disk refuses: {error.strerror or error}", where=where, hint=hint)
+    return StateError(code, f"the disk reports an error: {error.strerror or error}", where=where, hint=hint)
 
 
 def digest(path: Path) -> str:

@@ -293,7 +293,9 @@ class Actions:
             case job_outcome.Halve(reason):
                 self._emit("job_finished", **facts)
                 if self._count_halvings(chunk) >= MAX_HALVINGS:
-                    return self._fail(chunk, f"{reason}; given up after {MAX_HALVINGS} halvings", (), job.status)
+                    return self._fail(
+                        chunk, f"{reason}; not halved again after {MAX_HALVINGS} halvings", (), job.status
+                    )
                 return self._halve(chunk, reason, job.status)
             case job_outcome.SendRemainder(positions, refusals, reason):
                 self._emit("job_finished", **facts, traced=len(refusals))
@@ -349,7 +351,7 @@ class Actions:
         taken = any(other.job_id is not None for other in alike)
         halved = sum(other.state is ChunkState.SPLIT for other in alike)
         if halved >= (MAX_HALVINGS if taken else MAX_HALVINGS_WITHOUT_SUCCESS):
-            return self._fail(chunk, f"{error.message}; given up after {halved} halvings", detail=error.hint)
+            return self._fail(chunk, f"{error.message}; not halved again after {halved} halvings", detail=error.hint)
         return self._halve(chunk, error.message, detail=error.hint)
 
     def _match_log(self, chunk: Chunk, rows: Sequence[LogRow]) -> LogMatches:
@@ -371,5 +373,5 @@ def _is_complete(job: Job) -> bool:
 
 def _require_job_id(chunk: Chunk) -> int:
     if chunk.job_id is None:
-        raise InternalError(f"chunk {chunk.number} of run {chunk.run} waits for a job without an id")
+        raise InternalError(f"chunk {chunk.number} of run {chunk.run} has no job id")
     return chunk.job_id

@@ -31,7 +31,7 @@ def discard(settings: Settings, run_id: str) -> ExitStatus:
     with worker.worker_session(settings, verbose=False) as session:
         held_run = _find_held_run(session, run_id)
         session.lifecycle.discard(held_run)
-        click.echo(f"{held_run.id} is discarded; its file is kept in the archive")
+        click.echo(f"{held_run.id} is discarded; its file is in the archive")
     return ExitStatus.OK
 
 
@@ -64,9 +64,9 @@ def _check_plan_is_current(session: Session, held_run: Run) -> None:
     subject = f"run {newer_run.id} has changed" if newer_run is not None else "something has changed"
     raise StateError(
         "plan-outdated",
-        f"{subject} what Norce has of {held_run.feed} since {held_run.id} was planned",
+        f"{subject} the accepted records of {held_run.feed} since {held_run.id} was planned",
         where=held_run.id,
-        hint=f"`etl discard {held_run.id}`; if its file is still wanted, drop it into the inbox again",
+        hint=f"`etl discard {held_run.id}`; to send its file, drop it into the inbox again",
     )
 
 

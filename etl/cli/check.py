@@ -65,10 +65,10 @@ def _check_cases(mapping: Mapping, errors: list[InvalidMappingError], write_expe
         held += not wrong
         if wrong:
             more = [f"and {len(wrong) - MAX_DIFFERENCES} more"] if len(wrong) > MAX_DIFFERENCES else []
-            message = f"the case {case.name} of {mapping.feed} comes out differently: " + "; ".join(
+            message = f"the case {case.name} of {mapping.feed} gives another result: " + "; ".join(
                 wrong[:MAX_DIFFERENCES] + more
             )
-            hint = f"correct the mapping, or remove {cases.EXPECTED_FILE} and let `etl check --write` write it anew"
+            hint = f"correct the mapping, or remove {cases.EXPECTED_FILE} and run `etl check --write` to write it again"
             problems.add("case", message, where=str(case), hint=hint)
     if problems.entries:
         errors.append(InvalidMappingError(problems.entries))

@@ -31,7 +31,7 @@ def fetch(settings: Settings, names: Sequence[str], *, as_json: bool, verbose: b
         raise UsageError(
             "fetch-unknown",
             f"the settings have no [fetch.{unknown[0]}]" if unknown else "the settings have no [fetch.NAME]",
-            hint=f"known are: {known}; see docs/settings.md",
+            hint=f"sources: {known}; see docs/settings.md",
         )
     worst = ExitStatus.OK
     shown: list[dict[str, Any]] = []

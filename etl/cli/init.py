@@ -59,9 +59,7 @@ def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
     """The draft on the terminal or in a new file; what it lacks on the error output."""
     wanted = _find_operation(operation) if operation else None
     if output is not None and output.exists():
-        raise UsageError(
-            "file-exists", "the mapping file is there already", where=str(output), hint="choose a new name"
-        )
+        raise UsageError("file-exists", "the mapping file exists already", where=str(output), hint="choose a new name")
     text = draft_mapping(file, wanted)
     if output is None:
         click.echo(text, nl=False)

@@ -77,7 +77,7 @@ def _check_none_is_held(feed: str, open_runs: Sequence[Run]) -> None:
     if held_run is not None:
         raise UsageError(
             "feed-held",
-            f"run {held_run.id} of {feed} waits for a yes",
+            f"run {held_run.id} of {feed} is held for approval",
             hint=f"`etl show {held_run.id}`, then `etl approve` or `etl discard` it",
         )
 
@@ -86,7 +86,7 @@ def _newest_archived_run(session: Session, feed: str, *, include_invalid: bool =
     """Return the newest run of a feed whose file is in the archive. Raises UsageError."""
     feeds = sorted(mapping.feed for mapping in session.mappings)
     if feed not in feeds:
-        hint = f"known are: {', '.join(feeds)}"
+        hint = f"feeds: {', '.join(feeds)}"
         raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=hint)
     states = (*PROCESSED_STATES, RunState.INVALID) if include_invalid else PROCESSED_STATES
     for run in session.ledger.list_runs(_RUN_LOOKBACK, feed):
@@ -112,7 +112,7 @@ def _runs_of_file(session: Session, file: str) -> list[Run]:
     raise UsageError(
         "file-unknown",
         ambiguous if names else f'no run was over a file "{file}"',
-        hint="say its whole name below the inbox, as `etl status` shows it",
+        hint="give its whole name below the inbox, as `etl status` shows it",
     )
 
 

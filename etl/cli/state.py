@@ -37,7 +37,7 @@ def verify_folder(settings: Settings, *, as_json: bool) -> ExitStatus:
         for each in found:
             click.echo(f"{each.message}\n  where:  {each.where}\n  repair: {each.repair}")
         if not found:
-            click.echo(f"{state} is whole")
+            click.echo(f"{state} has no problems")
     return ExitStatus.CANNOT_CONTINUE if found else ExitStatus.OK
 
 
@@ -45,7 +45,7 @@ def export_to_file(settings: Settings, target: Path, feeds: Sequence[str]) -> Ex
     """What Norce has, as one file."""
     with _locked_ledger(settings) as (ledger, state):
         _print_lines(transfer.export_state(ledger, state, feeds, target))
-    click.echo(f"written to {target}; what is sent from here on it does not know")
+    click.echo(f"wrote {target}; later changes are not included")
     return ExitStatus.OK
 
 
@@ -67,7 +67,9 @@ def rebuild_state(
     if reset or trust_ledger:
         if names or forget or (reset and trust_ledger):
             raise UsageError(
-                "rebuild-mixed", "--reset and --trust-ledger stand alone", hint="see `etl state rebuild --help`"
+                "rebuild-mixed",
+                "--reset and --trust-ledger take no other option and no name",
+                hint="see `etl state rebuild --help`",
             )
         state = _state_folder(settings)
         if not state.is_dir():
@@ -99,7 +101,7 @@ def _locked_ledger(settings: Settings) -> Iterator[tuple[Ledger, Path]]:
 def _empty_state_error(state: Path) -> StateError:
     return StateError(
         "state-empty",
-        "the state folder holds nothing",
+        "the state folder is empty",
         where=str(state),
         hint="check paths.state; `etl state import` fills an empty folder from an export",
     )

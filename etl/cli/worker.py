@@ -77,7 +77,7 @@ def step_and_report(session: Session) -> bool:
     has_more = session.coordinator.step()
     printed_errors: set[str] = set()
     for run, error in session.coordinator.stalled_runs[known:]:
-        sentence = f"run {run.id} stays open and is gone on with later"
+        sentence = f"run {run.id} stays open; the next `etl once` continues it"
         click.echo(sentence if str(error) in printed_errors else f"{sentence}\n{error}", err=True)
         printed_errors.add(str(error))
     return has_more
@@ -119,7 +119,7 @@ def _print_hints(run: Run, chunks: Sequence[Chunk]) -> None:
     if run.state is RunState.INVALID and run.error:
         click.echo(f"{run.file}: {run.error}", err=True)
     if run.state is RunState.HELD:
-        click.echo(f"held: {run.id}: look with `etl show`, then `etl approve` or `etl discard` it")
+        click.echo(f"held: {run.id}: inspect it with `etl show`, then `etl approve` or `etl discard` it")
     elif run.counts.rejected or run.counts.failed or any(c.state is ChunkState.FAILED for c in chunks):
         click.echo(f"more: `etl show {run.id}`")
     if run.counts.rejected and run.archive:

@@ -55,7 +55,7 @@ def load_webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
 def _load_secret(short_name: str, full_name: str, variable: str, environ: Mapping[str, str]) -> Secret:
     if value := environ.get(variable, "").strip():
         return Secret(value)
-    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    hint = f"set {variable}, or {variable}_FILE to a file that contains only the secret"
     if file := environ.get(f"{variable}_FILE"):
         try:
             value = Path(file).read_text(encoding="utf-8").strip()
@@ -73,7 +73,7 @@ def _load_secret(short_name: str, full_name: str, variable: str, environ: Mappin
 def load_fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
     """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
     variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
-    hint = f"set {variable}, or {variable}_FILE to a file that holds nothing else"
+    hint = f"set {variable}, or {variable}_FILE to a file that contains only the secret"
     value = environ.get(variable, "")
     if not value and (file := environ.get(f"{variable}_FILE")):
         try:

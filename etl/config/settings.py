@@ -183,7 +183,7 @@ def parse_settings(text: str, file_name: str = DEFAULT_FILE) -> Settings:
     if webhook is not None and webhook.host not in _LOOPBACK_HOSTS and not webhook.plain_http:
         raise SettingsError(
             "settings-url-plain",
-            "webhook.host lets the token come unencrypted from other machines",
+            "webhook.host makes other machines send the token unencrypted",
             where=_find_location(file_name, text, "webhook.host"),
             hint="listen on 127.0.0.1 behind a server that speaks TLS; webhook.plain_http = true if it is elsewhere",
         )
@@ -236,7 +236,7 @@ def _raise_unknown_key(key: str, path: str, known_keys: tuple[str, ...], text: s
     from difflib import get_close_matches
 
     near = get_close_matches(key, known_keys, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known are: {', '.join(known_keys)}"
+    hint = f'did you mean "{near[0]}"?' if near else f"keys: {', '.join(known_keys)}"
     raise SettingsError("settings-unknown-key", f'there is no setting "{path}"', where=where, hint=hint)
 
 

@@ -265,7 +265,7 @@ class ConnectClient:
         if response.status_code in (400, 401, 403):
             raise ConnectHttpError(
                 "connect-credentials",
-                f"the token endpoint refused the client (HTTP {response.status_code})",
+                f"the token endpoint denied the client (HTTP {response.status_code})",
                 where=self._settings.token_endpoint,
                 hint="check connect.client_id, connect.scope and the secret in ETL_CLIENT_SECRET",
             )
@@ -290,7 +290,7 @@ def translate_http_error(error: httpx.HTTPError, *, once_only: bool) -> ConnectE
     if untrusted is not None:
         return ConnectHttpError(
             "connect-certificate",
-            f"whoever answers cannot prove to be Connect: {untrusted}",
+            f"the TLS certificate of the server is not trusted: {untrusted}",
             hint="nothing was sent, not even the secret; check connect.base_url and this machine's certificates "
             "(SSL_CERT_FILE names those of a company's own authority)",
         )
@@ -303,7 +303,7 @@ def translate_http_error(error: httpx.HTTPError, *, once_only: bool) -> ConnectE
     return ConnectUnreachableError(
         "connect-unreachable",
         f"Connect cannot be reached ({kind})",
-        hint="check the network and connect.base_url; the work goes on by itself where it stopped",
+        hint="check the network and connect.base_url; the next run continues where this one stopped",
     )
 
 
@@ -335,7 +335,7 @@ def _verify_payload(chunk: Chunk) -> int:
     except OSError as error:
         raise _damaged_payload_error(chunk, f"cannot be read: {error.strerror}") from error
     if digest != chunk.digest:
-        raise _damaged_payload_error(chunk, "is not what was planned")
+        raise _damaged_payload_error(chunk, "is not as it was planned")
     return size
 
 

@@ -34,7 +34,7 @@ class PayloadTooLargeError(ConnectError):
         super().__init__(
             "connect-too-large",
             f"Connect does not take a request of {size} bytes",
-            hint="lower limits.max_bytes; it is cut by itself meanwhile",
+            hint="lower limits.max_bytes; the request is cut into smaller ones meanwhile",
         )
         self.size = size
 
@@ -76,7 +76,7 @@ def check_status(status: int, method: str, size: int, text: str = "") -> None:
         )
     raise ConnectHttpError(
         "connect-refused",
-        f"Connect refused the request (HTTP {status})",
+        f"Connect denied the request (HTTP {status})",
         hint=f"Connect says: {' '.join(text.split())[:300] or 'nothing'}; look at the request with `etl preview`",
     )
 

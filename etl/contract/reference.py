@@ -13,7 +13,7 @@ PAGE_INTRO = """\
 # Connect, as this program knows it
 
 Made from `etl/contract/contract.yaml` by `make reference`; a test fails when it is stale. Each import with its key,
-what a full feed may switch off, its fields and the flags that write them. Flags of the kind `create_only` and
+what a full feed may deactivate, its fields and the flags that write them. Flags of the kind `create_only` and
 `limited_update` are chosen by name in a mapping (`flag:`), switches and row guards under `switches:`; plain ones
 follow from the fields. What the words of a mapping mean is in [mapping.md](mapping.md).
 
@@ -60,7 +60,7 @@ def _operation_section(contract: Contract, operation: Operation) -> Iterator[str
     if operation.required_on_create:
         yield f"- **A new record needs**: {', '.join(f'`{path}`' for path in operation.required_on_create)}"
     yield f"- **Full feed**: {_full_file_text(operation)}"
-    yield f"- **Switched off by**: {_deactivation_text(operation)}"
+    yield f"- **Deactivated by**: {_deactivation_text(operation)}"
     yield f"- **Documentation**: {', '.join(f'<{page}>' for page in operation.doc_pages)}\n"
     yield f"### Fields of {operation.id}\n"
     yield "| field | type | needed | null | length | flag | note |"
@@ -151,7 +151,7 @@ def _field_notes(field: Field) -> Iterator[str]:
     if field.row_key and field.is_list:
         yield f"Told apart by {', '.join(field.row_key)}."
     if field.list_rule:
-        rules = {"merge": "Left-out ones stay.", "replace": "Left-out ones go.", "unknown": "Sent whole."}
+        rules = {"merge": "Left-out ones stay.", "replace": "Left-out ones go.", "unknown": "Sent as a whole."}
         yield rules[field.list_rule]
     if field.read_with:
         yield f"Read together with {field.read_with}."

@@ -84,7 +84,7 @@ class Intake:
         source = claims.claim(self._inbox_folder, name, self._state, base, stable_stat, given)
         if source is None:
             if name not in self._changing_names:
-                self._emit("file_still_changing", file=name, reason="somebody writes to it")
+                self._emit("file_still_changing", file=name, reason="a program has it open for writing")
             self._changing_names.add(name)
             return []
         self._changing_names.discard(name)

@@ -33,11 +33,9 @@ def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_chan
         repair_steps.drop_accepted(ledger.database, feed)
         compaction.remove_orphans(ledger, state, [feed])
         return [
-            f"{feed}: nothing counts as accepted any more. Its next file is compared with nothing, so all of its "
-            "records are sent again.",
-            "Records that Norce has and that file has not are not switched off: whatever has gone since the last file "
-            "has to be looked for in Norce.",
-            "What a feed of changes still owed Norce is forgotten, too: `etl rerun` runs whose records were refused.",
+            f"{feed}: the accepted records are deleted. All records of its next file are sent again.",
+            "Records that Norce has and that file lacks are not deactivated. Look for them in Norce.",
+            "The pending records are deleted, too: `etl rerun` the runs whose records failed.",
         ]
     try:
         before = compaction.read_accepted(ledger, state, feed).height
@@ -45,11 +43,11 @@ def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_chan
     except StateError as error:
         raise StateError(
             "accepted-unreadable",
-            f"what Norce has from {feed} cannot be told: {error.message}",
+            f"the accepted records of {feed} are not readable: {error.message}",
             where=error.where,
-            hint=f"`etl state rebuild {feed} --forget` forgets it: the feed's next file is sent whole",
+            hint=f"`etl state rebuild {feed} --forget` deletes them: the next file of the feed is sent in full",
         ) from error
-    return [f"{feed}: {before} records, read whole"]
+    return [f"{feed}: {before} records, all readable"]
 
 
 def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
@@ -70,7 +68,7 @@ def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
         return [f"{run.id} is discarded, nothing of it had left. Ask for the undo again."]
     repair_steps.return_to_claimed(ledger.database, run.id)
     compaction.delete_run_folder(state, run.id)
-    return [f"{run.id}: nothing of it had left. It is planned anew by the next `etl once` or `etl run`."]
+    return [f"{run.id}: none of its requests was sent. The next `etl once` or `etl run` plans it again."]
 
 
 def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
@@ -78,8 +76,8 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     folder = run_folder.folder_path(state, run.id)
     sent = run_folder.sent_records_path(state, run.id)
     if not checksums.matches_digest(ledger, sent):
-        repair_steps.fail_chunks(ledger.database, run.id, None, "what it held is not known any more")
-        said = [f"{run.id}: what it has sent is not known any more, so its requests count as failed.", *repair_feed(
+        repair_steps.fail_chunks(ledger.database, run.id, None, "its content is lost")
+        said = [f"{run.id}: its sent records are no longer known, so its requests count as failed.", *repair_feed(
             ledger, state, run.feed, forget=True, is_changes_feed=False
         )]  # fmt: skip
     else:
@@ -90,7 +88,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
         ]
         repair_steps.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
         said = [
-            f"{run.id}: {len(damaged)} damaged requests are given up; their records are not accepted and go with the "
+            f"{run.id}: {len(damaged)} damaged requests have failed; their records are not accepted and go with the "
             "feed's next file, or with `etl rerun`."
         ]
     plan = folder / "plan.json"
@@ -126,9 +124,9 @@ def reset_state(state: Path, inbox_folder: Path) -> list[str]:
         filesystem.sync_folder(backup)
         filesystem.sync_folder(state)
     said = [
-        "The state begins anew: nothing counts as accepted, so every feed's next file is sent whole. Records that are "
-        "gone from those files are not switched off.",
-        f"What there was is kept in {backup}, with the archive; delete it when nobody needs it.",
+        "The state folder is empty: it has no accepted records, so every feed's next file is sent in full. Records "
+        "that those files lack are not deactivated.",
+        f"The old state with its archive is in {backup}; delete that folder when you no longer need it.",
     ]
     return [*(line for line in back if line), *said]
 
@@ -141,7 +139,7 @@ def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> 
         filesystem.move_without_replacing(path, inbox_folder / name)
         claims.restore_companions(state, claim_id, inbox_folder)
         return f"{name} is back in the inbox."
-    return f"{name} was being worked; a newer one is in the inbox."
+    return f"{name} was being processed; a newer one is in the inbox."
 
 
 def reseal_ledger(state: Path) -> list[str]:

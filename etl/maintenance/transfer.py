@@ -42,7 +42,7 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
         if feed not in known:
             raise UsageError("feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(known)}")
     if target.exists():
-        raise UsageError("file-exists", f"{target} is there already", hint="name another file, or remove that one")
+        raise UsageError("file-exists", f"{target} exists already", hint="name another file, or remove that one")
     facts: dict[str, Any] = {
         "format": EXPORT_FORMAT,
         "program": __version__,
@@ -110,7 +110,7 @@ def _check_no_unfinished_jobs(ledger: Ledger, feed: str) -> None:
                 "run-under-way",
                 f"run {run.id} of {feed} has requests whose jobs have not ended",
                 where=run.file,
-                hint="let `etl once` bring it to its end first",
+                hint="run `etl once` first to end it",
             )
 
 

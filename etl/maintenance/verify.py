@@ -27,7 +27,7 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
         if any(
             (state / name).is_dir() and any((state / name).iterdir()) for name in ("accepted", "archive", "claimed")
         ):
-            yield StateProblem("the ledger is gone", path, RESET_COMMAND)
+            yield StateProblem("the ledger is missing", path, RESET_COMMAND)
         return
     found = list(_check_ledger(path))
     yield from found
@@ -66,7 +66,7 @@ def _check_ledger(path: Path) -> Iterator[StateProblem]:
         seal.check_seal(path)
     except StateError as error:
         yield StateProblem(
-            error.message, path, f"{RESET_COMMAND}; if it was you who changed it: etl state rebuild --trust-ledger"
+            error.message, path, f"{RESET_COMMAND}; if you changed it yourself: etl state rebuild --trust-ledger"
         )
 
 
@@ -78,7 +78,7 @@ def _check_rows(ledger: Ledger, path: Path) -> Iterator[StateProblem]:
 def _check_claimed_file(state: Path, run: Run) -> Iterator[StateProblem]:
     if run.state is RunState.CLAIMED and run.has_file and (run.claimed is None or not run.claimed.is_file()):
         where = run.claimed or state / "claimed"
-        yield StateProblem(f"the file of run {run.id} is gone", where, f"etl state rebuild {run.id}")
+        yield StateProblem(f"the file of run {run.id} is missing", where, f"etl state rebuild {run.id}")
 
 
 def _check_accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[StateProblem]:
@@ -86,24 +86,22 @@ def _check_accepted(ledger: Ledger, state: Path, feed: str) -> Iterator[StatePro
     try:
         for file in compaction.snapshot_files(ledger, state, feed):
             if not checksums.matches_digest(ledger, file):
-                sentence = "not as it was written" if file.exists() else "gone"
-                yield StateProblem(
-                    f"what Norce has from {feed} cannot be told: a file of it is {sentence}", file, repair
-                )
+                sentence = "not as it was written" if file.exists() else "missing"
+                yield StateProblem(f"the accepted records of {feed} are incomplete: a file is {sentence}", file, repair)
                 return
         frame = compaction.read_accepted(ledger, state, feed)
     except EtlError as error:
         yield StateProblem(
-            f"what Norce has from {feed} cannot be read: {error.message}", state / "accepted" / feed, repair
+            f"the accepted records of {feed} are not readable: {error.message}", state / "accepted" / feed, repair
         )
         return
     if frame[KEY].null_count() or frame[ITEM].null_count() or frame[KEY].n_unique() != frame.height:
-        sentence = f"what Norce has from {feed} holds records without a key, or twice"
+        sentence = f"the accepted records of {feed} have missing or duplicate keys"
         yield StateProblem(sentence, state / "accepted" / feed, repair)
 
 
 def _check_permissions(state: Path) -> Iterator[StateProblem]:
     for path in [state, *state.rglob("*")]:
         if not path.is_symlink() and path.stat().st_mode & 0o077:
-            yield StateProblem("other users may look into the state folder", path, f"chmod -R go= '{state}'")
+            yield StateProblem("other users may read the state folder", path, f"chmod -R go= '{state}'")
             return

@@ -73,7 +73,7 @@ def read_columns(raw: Any, problems: Problems) -> dict[str, Column]:
     """Read every declared column, by its name or pattern."""
     if not isinstance(raw, dict):
         hint = "write `Name: {type: text}`, one line each"
-        problems.add("columns", "`columns` holds no columns", where=problems.location(raw), hint=hint)
+        problems.add("columns", "`columns` is empty", where=problems.location(raw), hint=hint)
         return {}
     return {_to_nfc(name): _read_column(_to_nfc(name), raw, name, problems) for name in raw}
 
@@ -154,7 +154,7 @@ def _read_allowed(setting: ColumnKey) -> tuple[str, ...]:
     allowed = tuple(_to_nfc(line[0].strip()) for line in lines[1:])
     if not allowed:
         hint = "a header, and below it one allowed cell in each line"
-        problems.add("column", f"look-up file {path.name} holds nothing", where=where, hint=hint)
+        problems.add("column", f"look-up file {path.name} is empty", where=where, hint=hint)
     return allowed
 
 

@@ -33,11 +33,11 @@ def find_companion_problem(pattern: str, *, allow_wildcards: bool) -> str | None
     """What is wrong with a pattern for done files or manifests, or None."""
     unknown = [word for word in _PLACEHOLDER.findall(pattern) if word not in ("name", "stem")]
     if unknown:
-        return f"{{{unknown[0]}}} stands for nothing; known are {{name}} and {{stem}}"
+        return f"{{{unknown[0]}}} is no placeholder; use {{name}} or {{stem}}"
     if pattern.startswith("/") or ".." in pattern.split("/"):
         return "leads out of the folder of the export"
     if not allow_wildcards and re.search(r"[*?]", pattern):
-        return "holds a star: a done file belongs to one export"
+        return "contains a star: a done file belongs to one export"
     if not allow_wildcards and not _PLACEHOLDER.search(pattern):
         return "does not say which export it is of"
     if pattern in ("{name}", ""):

@@ -42,7 +42,7 @@ def find_conflicts(mappings: Sequence[Mapping]) -> dict[str, InvalidMappingError
         for other in mappings:
             if other is not mapping and not _cannot_conflict(mapping, other):
                 for field, where in _shared_fields(mapping, other):
-                    hint = f"let one of them give way, `yields: [{other.feed}]` here, or leave the field out here"
+                    hint = f"give one of them precedence: `yields: [{other.feed}]` here, or leave the field out here"
                     problems.add("owners", f"{other.feed} writes {field} too", where=where, hint=hint)
         if problems.entries:
             found[mapping.feed] = InvalidMappingError(problems.entries)

@@ -37,7 +37,7 @@ def read_references(
         return found
     where = problems.location(raw, "references")
     if not isinstance(given, dict):
-        problems.add("references", "`references` holds no pairs", where=where, hint="{PartNo: pim-products.PartNo}")
+        problems.add("references", "`references` is empty", where=where, hint="{PartNo: pim-products.PartNo}")
         return found
     for field, target in given.items():
         here = f"{problems.location(given, field)}, references.{field}"

@@ -77,7 +77,7 @@ def _check_encoding(value: Any) -> str:
 
 
 def _check_delimiter(value: Any) -> str:
-    return _check_text(value) or ("holds a line end" if re.search(r"[\r\n]", value) else "")
+    return _check_text(value) or ("contains a line end" if re.search(r"[\r\n]", value) else "")
 
 
 def _check_character(value: Any) -> str:

@@ -27,7 +27,7 @@ def find_order_problem(pattern: str) -> str | None:
     if not groups:
         return "`order` names no group that says how new a file is"
     unknown = [name for name in groups if name not in TIME_GROUPS]
-    return f'`order` has a group "{unknown[0]}"; known are {", ".join(TIME_GROUPS)}' if unknown else None
+    return f'`order` has a group "{unknown[0]}"; groups are {", ".join(TIME_GROUPS)}' if unknown else None
 
 
 def parse_file_time(pattern: str | None, file_name: str) -> FileTime | None:

@@ -1,7 +1,7 @@
 """What each key of a mapping is for, in a sentence: an editor shows it beside the key. docs/mapping.md says more."""
 
 FILE_DESCRIPTIONS = {
-    "feed": "Name of the feed: lower-case letters, digits, - and _. What Norce has accepted is kept under it.",
+    "feed": "Name of the feed: lower-case letters, digits, - and _. The accepted records are stored under it.",
     "operation": "The import of Connect that this feed is for.",
     "source": "Which files belong to the feed, and how they are written.",
     "columns": "What good cells look like, by column name; a star makes it a pattern. Undeclared columns are text.",
@@ -18,7 +18,7 @@ FILE_DESCRIPTIONS = {
     "references": "Values that another feed must have had accepted before a row is sent: {PartNo: products.PartNo}.",
     "expect": 'When files come: "every day by 06:00 Europe/Stockholm", or {arrives: …, changes: every 3 days}.',
     "feedback": "true: the supplier finds the rejected rows of its file beside where it dropped the file.",
-    "full": 'When everything is sent again by itself, as in cron: "0 3 * * SUN".',
+    "full": 'When all records are sent again, as in cron: "0 3 * * SUN".',
     "destructive": "Why a setting that can destroy data is meant, in your words.",
 }
 SOURCE_DESCRIPTIONS = {

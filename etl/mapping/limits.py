@@ -46,7 +46,7 @@ def read_guards(raw: Any, problems: Problems) -> Guards:
         return Guards()
     if not isinstance(given, dict):
         where = problems.location(raw, "guards")
-        problems.add("guards", "`guards` holds no guards", where=where, hint="guards: {gone: 5%, below_cost: off}")
+        problems.add("guards", "`guards` is empty", where=where, hint="guards: {gone: 5%, below_cost: off}")
         return Guards()
     settings: dict[str, Any] = {}
     for key, value in given.items():

@@ -65,7 +65,7 @@ def _lint_lengths(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[MappingPr
             yield _warning("length", message, node.where, "shorten it")
         column = mapping.find_column(value.text) if value.kind == "column" else None
         if column is not None and column.max_length is not None and column.max_length > limit:
-            message = f"{field.name}: column {column.name} lets {column.max_length} characters pass, {promised} {limit}"
+            message = f"{field.name}: column {column.name} allows {column.max_length} characters, {promised} {limit}"
             yield _warning("length", message, node.where, f"max_length: {limit}")
 
 
@@ -79,12 +79,12 @@ def _lint_side_effects(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[Mapp
                 other = path.rpartition(".")[0] + f".{name}" if "." in path else name
                 if path in paths and other in paths:
                     message = f"Connect ignores {name} in a row that has a {flag.name}"
-                    yield _warning("overruled", message, paths[other].where, "such values are withheld and counted")
+                    yield _warning("overruled", message, paths[other].where, "such values are suppressed and counted")
     marks = paths.get("Flags[]")
     kept = mapping.destructive or any(name.endswith(".PreserveFlags") for name in mapping.switches)
     if marks is not None and marks.field.list_rule == "replace" and not kept:
         message = "the marks of a record are replaced: those that people set in Norce Admin go"
-        hint = "switches: [PreserveFlags] keeps what a row leaves out; or say that it is meant: destructive: …"
+        hint = "switches: [PreserveFlags] keeps flags that a row leaves out; if deleting is intended: destructive: …"
         yield _warning("replaced", message, marks.where, hint)
     bare = {path.removesuffix("[]") for path in paths}
     for name in mapping.switches:
@@ -93,5 +93,5 @@ def _lint_side_effects(mapping: Mapping, nodes: Iterable[Node]) -> Iterator[Mapp
             message = f"{name} is about {' and '.join(about)}, which is not mapped: it is never sent"
             yield _warning("idle", message, str(mapping.path), "map that, or drop the switch")
     if any(name.endswith(".PartNoCreateWhenMissing") for name in mapping.switches):
-        message = "what PartNoCreateWhenMissing does is not documented"
+        message = "the effect of PartNoCreateWhenMissing is not documented"
         yield _warning("undocumented", message, str(mapping.path), "leave it out")

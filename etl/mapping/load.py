@@ -185,7 +185,7 @@ def _read_source(raw: Any, problems: Problems) -> Source | None:
     if "content" in source:
         content = _read_choice(source, "content", ("full", "changes"), "full", problems)
     else:
-        message = "`source` does not say whether a file holds everything or only what changed"
+        message = "`source` does not say whether a file has all records or only changed ones"
         problems.add("content", message, where=where, hint="content: full, or content: changes")
     keep = source.get("keep")
     if keep is not None:

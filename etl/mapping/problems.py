@@ -71,13 +71,13 @@ def load_yaml(path: Path) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        hint = "check indentation, colons and quotes; a key may stand only once"
+        hint = "check indentation, colons and quotes; a key may occur only once"
         problems.add("yaml", f"is not valid YAML: {error.problem or error.context}", where=where, hint=hint)
     except YAMLError as error:
         problems.add("yaml", f"is not valid YAML: {error}", where=str(path), hint="check the file's characters")
     problems.raise_if_any()
     if not isinstance(content, dict):
-        problems.add("yaml", "holds no mapping", where=str(path), hint="start with `feed: name`")
+        problems.add("yaml", "is no mapping", where=str(path), hint="start with `feed: name`")
         problems.raise_if_any()
     return content
 

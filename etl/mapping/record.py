@@ -128,7 +128,7 @@ class RecordParser:
     def parse_record(self, raw: Any, where: str) -> dict[str, Node]:
         if not isinstance(raw, dict):
             hint = "write `record:` and below it one line for each field"
-            self.problems.add("record", "`record` holds no fields", where=where, hint=hint)
+            self.problems.add("record", "`record` is empty", where=where, hint=hint)
             return {}
         return self.parse_fields(raw, self.operation.item_schema, "", "record")
 
@@ -231,7 +231,7 @@ class RecordParser:
         codes = [code for code in raw if code != "flag"]
         for code in codes:
             if isinstance(raw[code], dict) and field.row_key[0] in raw[code]:
-                message = f'{field.row_key[0]} stands twice: as "{code}" and in the fields below'
+                message = f'{field.row_key[0]} occurs twice: as "{code}" and in the fields below'
                 self.problems.add("twice", message, where=self.problems.location(raw, code), hint="drop the latter")
         elements = tuple((str(code), self._parse_element(raw[code], f"{spec.label}.{code}", spec)) for code in codes)
         return spec.node("keyed", elements=elements)
@@ -306,7 +306,7 @@ class RecordParser:
         lookup = self.parse_lookup(spec["map"], field, where) if "map" in spec else None
         pairs = spec.get("replace", {})
         if not isinstance(pairs, dict):
-            self.add_problem(where, "`replace` holds no pairs", 'write replace: {"old": "new"}')
+            self.add_problem(where, "`replace` is empty", 'write replace: {"old": "new"}')
             pairs = {}
         default = self.parse_constant(spec["default"], field, where) if "default" in spec else None
         empty = str(spec.get("empty", "leave"))
@@ -328,7 +328,7 @@ class RecordParser:
     def parse_lookup(self, raw: Any, field: Field, where: str) -> dict[str, Scalar] | None:
         """Parse `map: {cell: value}`, or `map: {file: x.csv}` with two columns beside the mapping file."""
         if not isinstance(raw, dict):
-            self.add_problem(where, "`map` holds no pairs", "write map: {from: to}")
+            self.add_problem(where, "`map` is empty", "write map: {from: to}")
             return None
         pairs: dict[Any, Any] | None = dict(raw)
         if list(raw) == ["file"]:

@@ -83,14 +83,14 @@ def _check_gone(mapping: Mapping, raw: Any, problems: Problems) -> None:
         return
     where = problems.location(raw, "gone")
     if mapping.source.content != "full":
-        message = "`gone: deactivate` needs `content: full`: a file of changes says nothing about what is gone"
+        message = "`gone: deactivate` needs `content: full`: a change file does not show which records are missing"
         problems.add("gone", message, where=where, hint="gone: ignore")
     off = mapping.operation.deactivation
     if off is None:
-        message = f"{mapping.operation.id} has no field that switches a record off"
+        message = f"{mapping.operation.id} has no field that deactivates a record"
         problems.add("gone", message, where=where, hint="gone: ignore")
     elif off.on_value is None and off.path not in set(_node_paths(mapping.record.values())):
-        message = f"a record that comes back needs its {off.path}, which the mapping does not give"
+        message = f"a record that reappears needs its {off.path}, which the mapping does not give"
         problems.add("gone", message, where=where, hint=f"map {off.path.replace('[]', '')}, or gone: ignore")
 
 
@@ -98,7 +98,7 @@ def _check_cleanup_switches(mapping: Mapping, raw: Any, problems: Problems) -> N
     """Require `destructive` for switches that delete what a file leaves out."""
     cleanups = [name for name in mapping.switches if "Cleanup" in name or "Reset" in name]
     if cleanups and not mapping.destructive:
-        message = f"{', '.join(cleanups)} deletes what a file leaves out"
+        message = f"{', '.join(cleanups)} deletes everything that a file leaves out"
         hint = 'say that it is meant: destructive: "why this is safe here"'
         problems.add("destructive", message, where=problems.location(raw, "switches"), hint=hint)
 

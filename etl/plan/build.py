@@ -316,7 +316,7 @@ def _check_rejected_records(draft: _Draft, accepted_records: pl.DataFrame, missi
     if rejected:
         raise InvalidFileError(
             "full-with-rejections",
-            f"{rejected} records whose rows were rejected would be switched off",
+            f"{rejected} records whose rows were rejected would be deactivated",
             where=draft.mapping.feed,
             hint="correct the rejected rows (see rejections.csv) and drop the file again before `etl full`",
         )

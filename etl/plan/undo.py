@@ -81,7 +81,7 @@ def build_reverse_plan(mapping: Mapping, original_run: OriginalRun, inputs: Plan
     if layout.deactivation_leaf is not None:
         sets.append(diff.compare(_no_records(desired), retired, layout, missing_records=absence.select_active(retired)))
     elif retired.height:
-        stuck.append(_irreversible_entry("", "the import cannot switch records off", off.filter(~had)))
+        stuck.append(_irreversible_entry("", "the import cannot deactivate records", off.filter(~had)))
     stuck += [found for field in fields if (found := field.find_unsendable(values, sets)) is not None]
     batches, uneven = _make_sequential_batches(sets, [layout, emptied, layout, layout], request_limits)
     if uneven.rows:
@@ -203,7 +203,9 @@ class _FieldState:
         if self.adds_element:
             added = table.filter(self.is_revertible)
             if added.height:
-                reason = "the run has added an element to the list, and Connect keeps what is left out"
+                reason = (
+                    "the run has added an element to the list, and Connect keeps elements that a request leaves out"
+                )
                 found.append(_irreversible_entry(self.leaf.parent, reason, added))
         if not self.leaf.synthetic and not self.clearable:
             left = table.filter(self.becomes_empty & ~self.vanishes)

@@ -93,11 +93,12 @@ def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -
         return None
     zone = ZoneInfo(expected.zone)
     last = (
-        f"the last one came {_format_time(missed.last_arrival, zone)}" if missed.last_arrival else "none has come yet"
+        f"the last one arrived {_format_time(missed.last_arrival, zone)}"
+        if missed.last_arrival
+        else "none has arrived yet"
     )
-    message = (
-        f"{expectation.feed}: the file due {_format_time(missed.due, zone)} is not here ({expectation.arrives}); {last}"
-    )
+    due = _format_time(missed.due, zone)
+    message = f"{expectation.feed}: the file due {due} has not arrived ({expectation.arrives}); {last}"
     return Alert(f"late:{expectation.feed}:{missed.due:%Y-%m-%dT%H:%MZ}", message, missed.due)
 
 
@@ -108,9 +109,7 @@ def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: dateti
     since = expectations.unchanged_since(expectations.parse_max_gap(expectation.changes), came, now)
     if since is None:
         return None
-    message = (
-        f"{expectation.feed}: the same content has come again and again since {_format_time(since, ZoneInfo('UTC'))}"
-    )
+    message = f"{expectation.feed}: the content has been the same since {_format_time(since, ZoneInfo('UTC'))}"
     return Alert(
         f"unchanged:{expectation.feed}:{since:%Y-%m-%dT%H:%MZ}", f"{message} (a change: {expectation.changes})", since
     )

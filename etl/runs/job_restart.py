@@ -47,7 +47,7 @@ def begin_restart(ledger: Ledger, client: JobClient, job_id: int, now: float) ->
             "job-not-restartable",
             f"job {job_id} has not ended" if not job.finished else f"job {job_id} ended with status {job.status}",
             where=chunk.run,
-            hint=f"Connect restarts jobs that have succeeded or failed; `etl rerun {chunk.run}` sends what is missing",
+            hint=f"Connect restarts jobs that succeeded or failed; `etl rerun {chunk.run}` sends the missing records",
         )
     made = JobRestart(job_id, chunk.operation, chunk.records, now)
     ledger.save_restart(made)
@@ -99,7 +99,7 @@ def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
             "job-outdated",
             f"run {newer.run} has sent records of the same import since, or is about to",
             where=chunk.run,
-            hint="drop the newest file again, or `etl rerun` its run: only what Norce has not taken is sent",
+            hint="drop the newest file again, or `etl rerun` its run: only records not accepted yet are sent",
         )
 
 

@@ -176,7 +176,7 @@ def _outdated_by_name(entries: Sequence[QueueEntry], newest_file: tuple[FileTime
     if newest_file is None:
         return {}
     newest_time, name = newest_file
-    reason = f"older than {name}, which has been worked; `etl rerun` it to go back to it"
+    reason = f"older than {name}, which has been processed; `etl rerun` it to process this one"
     return {
         entry.run_id: reason
         for entry in entries
@@ -186,7 +186,7 @@ def _outdated_by_name(entries: Sequence[QueueEntry], newest_file: tuple[FileTime
 
 def _replaced_by(newest: QueueEntry, entries: Sequence[QueueEntry]) -> dict[str, str]:
     """Find queued and held runs that are older than a begun full file."""
-    reason = f"overtaken by {newest.arrival[1]}, which holds everything and is newer"
+    reason = f"overtaken by {newest.arrival[1]}, a newer full file"
     return {
         entry.run_id: reason
         for entry in entries

@@ -60,7 +60,7 @@ def _check_has_changes(ledger: Ledger, original_run: Run) -> None:
         raise UsageError(
             "undo-nothing",
             f"run {original_run.id} has changed nothing in Norce",
-            hint="`etl show` says what a run has done",
+            hint="`etl show` shows the counts of a run",
         )
 
 
@@ -73,9 +73,9 @@ def _check_feed_is_idle(ledger: Ledger, original_run: Run) -> None:
     if open_run is not None:
         raise StateError(
             "undo-feed-open",
-            f"run {open_run.id} of {original_run.feed} is open, and what Norce has may still change",
+            f"run {open_run.id} of {original_run.feed} is open, and its accepted records may still change",
             where=original_run.id,
-            hint="let it end with `etl once` first",
+            hint="run `etl once` first to end it",
         )
     unsent = next(iter(ledger.runs_awaiting_merge(original_run.feed)), None)
     if unsent is not None:
@@ -83,7 +83,7 @@ def _check_feed_is_idle(ledger: Ledger, original_run: Run) -> None:
             "undo-feed-open",
             f"the records of {unsent.file} (run {unsent.id}) have not been sent yet, and an undo would drop them",
             where=original_run.id,
-            hint="let them be sent with `etl once` first",
+            hint="run `etl once` first to send them",
         )
 
 
@@ -122,7 +122,7 @@ def _find_preserved_folder(original_run: Run) -> Path:
             return folder
     raise StateError(
         "undo-not-kept",
-        f"the archive has not kept what run {original_run.id} changed",
+        f"the archive lacks the records that run {original_run.id} changed",
         where=str(archive or original_run.id),
         hint="drop the export that was right before it into the inbox again",
     )

@@ -162,9 +162,9 @@ class Fetcher:
             part.unlink()
             raise FetchError(
                 "fetch-checksum",
-                f"what has come has another {wanted.algorithm} than the supplier says",
+                f"the file has another {wanted.algorithm} than the supplier says",
                 where=remote_file.path,
-                hint="it is fetched anew at the next round; if that happens again, ask the supplier",
+                hint="the next visit fetches it again; if the error comes back, ask the supplier",
             )
         return self._fetched_files.save_verified(remote_file.path, remote_file.size, remote_file.modified, digest)
 

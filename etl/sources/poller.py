@@ -78,7 +78,7 @@ def _poll_source(
         source = Fetcher(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.has_run_since, emit)
         made = source.poll(is_stopped)
     except EtlError as error:
-        sentence = f"nothing comes from {name}: {error.message} ({error.code})"
+        sentence = f"files cannot be fetched from {name}: {error.message} ({error.code})"
         board.raise_alert(Alert(f"fetch:{name}", sentence, datetime.now(UTC)))
         raise
     finally:

@@ -215,7 +215,7 @@ def _to_fetch_error(error: Exception, where: str) -> FetchError:
     if isinstance(error, asyncssh.PermissionDenied):
         return FetchError(
             "fetch-credentials",
-            "the server does not let us in",
+            "the server denied the login",
             where=where,
             hint="check user, key or password with the supplier",
         )
@@ -242,7 +242,7 @@ def _to_fetch_error(error: Exception, where: str) -> FetchError:
     ):
         return FetchError(
             "fetch-refused",
-            f"the server refuses: {error.reason}",
+            f"the server reports an error: {error.reason}",
             where=where,
             hint="ask the supplier; it is tried again at the next round",
         )

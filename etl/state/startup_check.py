@@ -74,7 +74,7 @@ def _check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
         except OSError:
             sound = False
         if not sound:
-            sentence = f"request {chunk.number} of the open run {run.id} is not what was planned"
+            sentence = f"request {chunk.number} of the open run {run.id} is not as it was planned"
             yield StateProblem(sentence, chunk.payload, f"etl state rebuild {run.id}")
 
 

@@ -48,8 +48,8 @@ def test_why_it_is_held_is_shown(shop: Shop) -> None:
     run, _ = held_run(shop)
     shown = shop.etl("show", run["run"], columns=80)
     lines = shown.out.splitlines()
-    assert "held: the stock of 20 of 40 records would go to zero; the mapping lets 20 % do so" in lines
-    at = lines.index("held: the stock of 20 of 40 records would go to zero; the mapping lets 20 % do so")
+    assert "held: the stock of 20 of 40 records would go to zero; the limit is 20 %" in lines
+    at = lines.index("held: the stock of 20 of 40 records would go to zero; the limit is 20 %")
     assert lines[at + 1].split() == ["key", "field", "before", "after", "change"]
     assert lines[at + 2].split() == ["A000", "/", "W1", "/", "L1", "OnhandValue", "5", "0", "−100", "%"]
     assert len(lines[at + 2 :]) >= 10

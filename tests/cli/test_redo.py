@@ -50,7 +50,7 @@ def test_retry_goes_on_with_what_is_open(shop: Shop) -> None:
 
 
 def test_retry_leaves_a_held_run_to_a_person(shop: Shop) -> None:
-    """What waits for a yes is not passed by."""
+    """What is held for approval is not passed by."""
     shop.mapping(STOCK_MAPPING + "rejects: {limit: 0}\n")
     shop.drop(stock(("A1", "x")))
     assert shop.once().status == 6

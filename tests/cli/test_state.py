@@ -154,7 +154,7 @@ def test_a_damaged_plan_is_made_anew(shop: Shop) -> None:
     for pattern in ("runs/*/00001.json", "runs/*/plan.json", "runs/*/sent.parquet", "runs/*/rejections.csv"):
         run = hold(shop)
         flip(only(shop, pattern))
-        assert "planned anew" in repair(shop)
+        assert "plans it again" in repair(shop)
         assert shop.once().status == 6
         assert shop.etl("discard", run).status == 0
     assert shop.imports() == []
@@ -170,7 +170,7 @@ def test_a_damaged_request_of_a_run_under_way_is_given_up(shop: Shop) -> None:
     process.kill()
     shop.finish(process)
     flip(only(shop, "runs/*/00003.json"))
-    assert "1 damaged requests are given up" in repair(shop)
+    assert "1 damaged requests have failed" in repair(shop)
     shop.sandbox.finish_jobs()
     done = shop.once()
     assert done.status == 5
@@ -249,4 +249,4 @@ def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
     assert shop.etl("state", "rebuild", "nobody").err.startswith("error[feed-or-run-unknown]")
     assert shop.etl("state", "rebuild", run).err.startswith("error[run-ended]")
     assert shop.etl("state", "export", "x.zip", "--feed", "nobody").status == 2
-    assert shop.etl("state", "rebuild").out == "stock: 3 records, read whole\n"
+    assert shop.etl("state", "rebuild").out == "stock: 3 records, all readable\n"

@@ -59,7 +59,7 @@ def test_a_late_file_shows_in_status(shop: Shop) -> None:
     assert shop.once().err.count('"alert_raised"') == 0
     late = shop.etl("status", "--strict")
     assert late.status == 1
-    assert "is not here (every 5 hours)" in late.out
+    assert "has not arrived (every 5 hours)" in late.out
     assert shop.etl("status").status == 0
     shop.drop(stock(("A1", "5")))
     assert shop.once().status == 0

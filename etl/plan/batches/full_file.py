@@ -115,5 +115,5 @@ def scope_too_large_error(
         "full-scope-too-large",
         f"a full feed of {mapping.feed} needs a scope in one request, and one has {what}",
         where=f"limits.max_records = {max_records}, limits.max_bytes = {max_bytes}",
-        hint="use `gone: deactivate` in the mapping and a normal run: it switches off what is gone, row by row",
+        hint="use `gone: deactivate` in the mapping and a normal run: it deactivates missing records one by one",
     )

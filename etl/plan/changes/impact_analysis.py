@@ -339,7 +339,7 @@ def _tally_switches(active: pl.DataFrame, layout: Layout) -> tuple[Tally, int]:
 
 def _tally_missing(missing_records: pl.DataFrame, layout: Layout, *, deactivate: bool) -> Tally:
     """The most telling value of what is gone is shown: stock, a price, or a text."""
-    after = "switched off" if deactivate else "no longer in the file"
+    after = "deactivated" if deactivate else "no longer in the file"
     leaf = next(
         (
             leaf

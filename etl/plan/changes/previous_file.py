@@ -30,10 +30,10 @@ def shrink_warnings(mapping: Mapping, rows: int, previous_file: PreviousFile | N
     if previous_file is None or bound.share is None:
         return ()
     found = []
-    allowed = f"`shrink` lets {(bound.share * 100).normalize():f} % pass"
+    allowed = f"`shrink` allows {(bound.share * 100).normalize():f} %"
     if _exceeds_limit(rows, previous_file.rows, bound, SMALL_ROW_LOSS) or (previous_file.rows and not rows):
         found.append(
-            f"{rows} rows, {previous_file.rows} in run {previous_file.run} before it ({allowed}): is the file whole?"
+            f"{rows} rows, {previous_file.rows} in run {previous_file.run} before it ({allowed}): is the file complete?"
         )
     if (
         previous_file.size is not None
@@ -42,7 +42,7 @@ def shrink_warnings(mapping: Mapping, rows: int, previous_file: PreviousFile | N
     ):
         found.append(
             f"{previous_file.current_size} bytes, {previous_file.size} in run {previous_file.run} before it "
-            f"({allowed}): is the file whole?"
+            f"({allowed}): is the file complete?"
         )
     return tuple(found)
 

@@ -277,7 +277,7 @@ def _reject_duplicates(rows: pl.DataFrame, layout: Layout, rejection_lines: list
     for found, code, message, hint in (
         (repeat, "repeated-row", "the same row again (rows ", "the first one is used; remove the others"),
         (case, "key-case", "keys differ only in upper and lower case (rows ", "Connect may take them for one: correct"),
-        (clash, "duplicate-key", "the key stands twice with different values (rows ", "keep one of the rows"),
+        (clash, "duplicate-key", "the key occurs twice with different values (rows ", "keep one of the rows"),
     ):
         if found.height:
             sentence = pl.concat_str(pl.lit(message), pl.col("_rows"), pl.lit(")"))

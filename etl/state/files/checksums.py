@@ -45,5 +45,5 @@ def damaged_file_error(path: Path) -> StateError:
         "state-file-damaged",
         f"a file of the state folder is {'not as it was written' if path.exists() else 'gone'}",
         where=str(path),
-        hint="`etl state verify` says what it was for and what repairs it",
+        hint="`etl state verify` names its purpose and the repair command",
     )

@@ -27,7 +27,7 @@ def lock_state_folder(state: Path) -> Iterator[None]:
             holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
             raise StateError(
                 "state-in-use",
-                f"the state folder is worked on by {holder}",
+                f"the state folder is in use by {holder}",
                 where=str(state),
                 hint="wait for it to end, or stop it; `etl status` and `etl preview` work meanwhile",
             ) from None

@@ -186,14 +186,14 @@ def ledger_error(reason: str, location: str) -> StateError:
             "state-busy",
             "the ledger is locked by another process",
             where=location,
-            hint="wait for it, or stop the process that holds it",
+            hint="wait for it, or stop the process that uses it",
         )
     if "malformed" in reason or "not a database" in reason:
         return StateError(
             "state-corrupt",
             f"the ledger is damaged: {reason}",
             where=location,
-            hint="`etl state verify` says what is wrong and what repairs it",
+            hint="`etl state verify` shows the problem and its repair command",
         )
     return StateError(
         "state-unusable",

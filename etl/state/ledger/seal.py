@@ -66,5 +66,5 @@ def check_seal(ledger: Path) -> None:
             "state-corrupt",
             "the ledger is not as this program left it: damaged, exchanged, or changed by something else",
             where=str(ledger),
-            hint="`etl state verify` says what is wrong and what repairs it",
+            hint="`etl state verify` shows the problem and its repair command",
         )

@@ -189,7 +189,7 @@ def test_wrong_secret_stops_before_anything_is_sent(tmp_path: Path) -> None:
     """A refused client is the operator's matter: the run stays open as planned, and goes on with the right secret."""
     with stage(tmp_path, secret="wrong") as on:
         on.plan(parts(1, 4))
-        with pytest.raises(ConnectHttpError, match="token endpoint refused"):
+        with pytest.raises(ConnectHttpError, match="token endpoint denied"):
             on.go()
         assert on.posts() == 0
         assert on.states() == ["ready"]

@@ -45,7 +45,7 @@ def test_a_late_file_is_told_once_and_its_end_too(tmp_path: Path) -> None:
     assert told == [("alert_raised", name)]
     with Ledger.open_read_only(tmp_path / "var") as ledger:
         (one,) = alerts.find_active(ledger, SIX + timedelta(hours=1))
-        assert "stock: the file due 2026-03-02 06:00 UTC is not here" in one.message
+        assert "stock: the file due 2026-03-02 06:00 UTC has not arrived" in one.message
     with Ledger.open(tmp_path / "var") as ledger:
         arrival(ledger, 1, SIX + timedelta(hours=1))
     look(SIX + timedelta(hours=2))

@@ -135,7 +135,7 @@ def test_a_mapping_is_not_overwritten(tmp_path: Path) -> None:
     """A file that is there stays as it is."""
     there = tmp_path / "x.yaml"
     there.write_text("mine")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         init.init(tmp_path / "x.csv", None, there)
     assert there.read_text() == "mine"
 

@@ -212,7 +212,7 @@ def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 1})) as world:
         planned = chunk(tmp_path)
         planned.payload.write_bytes(b"[]")
-        with pytest.raises(StateError, match="not what was planned"):
+        with pytest.raises(StateError, match="not as it was planned"):
             world.connect.submit(planned)
         assert world.seen == []
 

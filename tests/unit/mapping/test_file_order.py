@@ -27,7 +27,7 @@ def test_only_the_newest_full_file_is_worked() -> None:
     found = order_runs([a, b, replace(c, has_started=True)], True, None)
     assert found.run_ids == ("c",)
     assert [run for run, _ in found.superseded] == ["a", "b"]
-    assert all("c, which holds everything" in reason for _, reason in found.superseded)
+    assert all("c, a newer full file" in reason for _, reason in found.superseded)
 
 
 def test_files_of_changes_are_worked_in_order() -> None:

@@ -129,7 +129,7 @@ def test_a_browser_shows_it_and_runs_nothing() -> None:
         picture = Path(folder) / "page.png"
         browse(folder, f"--screenshot={picture}", "--window-size=1100,1600", path.as_uri())
         assert picture.stat().st_size > 20_000
-    assert "<title>prices: Nothing has been sent: this run waits for a yes</title>" in dom
+    assert "<title>prices: Nothing has been sent: this run is held for approval</title>" in dom
     assert "<script" not in dom
 
 

@@ -50,7 +50,7 @@ def test_the_plan_is_held_with_the_numbers() -> None:
     made = plan_file(
         table("part,price,cost\nA,1,1\n"), mapping(PRICES), nothing(), previous_file=PreviousFile("r1", 900)
     )
-    assert made.hold_reasons == ("1 rows, 900 in run r1 before it (`shrink` lets 20 % pass): is the file whole?",)
+    assert made.hold_reasons == ("1 rows, 900 in run r1 before it (`shrink` allows 20 %): is the file complete?",)
 
 
 @pytest.mark.parametrize("word", ["20", "all", "-5%", "150%", "yes"])
