@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from etl import filesystem, log
 from etl.apply import records
-from etl.apply.sender import Sender
+from etl.apply.import_client import ImportClient
+from etl.apply.sender import ConnectServices, Sender, SenderOptions
 from etl.config import secrets
 from etl.config.secrets import Secret
-from etl.config.settings import ConnectSettings, Settings, resolve_state_folder
-from etl.connect.job_events import JobEvents
+from etl.config.settings import SANDBOX_ACCOUNT_ID, ConnectSettings, Settings, resolve_state_folder
 from etl.events import EventSink
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
@@ -36,10 +36,7 @@ from etl.state.files.lock import lock_state_folder
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
-    from etl.connect.client import ConnectClient
     from etl.sandbox import SandboxSettings
-
-_SANDBOX_ACCOUNT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Session:
     settings: Settings
     mappings: tuple[Mapping, ...]
     ledger: Ledger
-    client: job_restart.JobClient
+    client: ImportClient
     intake: Intake
     lifecycle: RunLifecycle
     follow_ups: FollowUps
@@ -86,7 +83,7 @@ def open_session(
         _warn_about_exposed_secrets(os.environ)
         ledger = stack.enter_context(Ledger.open(state, target=endpoint.target))
         startup_check.check_startup(ledger, state)
-        client = _open_client(stack, settings, endpoint, ledger, options.shutdown)
+        connect = _open_connect(stack, settings, endpoint, ledger, options.shutdown)
         _finish_compaction(ledger, state, mappings)
         intake = Intake(settings, ledger, mappings, options.emit)
         lifecycle = RunLifecycle(settings, endpoint.settings.account_id, ledger, mappings, intake, options.emit)
@@ -97,15 +94,15 @@ def open_session(
             lifecycle,
             follow_ups,
             RunQueue(ledger, mappings),
-            _start_sender(stack, settings, ledger, client, options),
+            _start_sender(stack, settings, ledger, connect, options),
             options.emit,
-            partial(job_restart.find_busy_key_spaces, ledger, client, options.shutdown, options.emit),
+            partial(job_restart.find_busy_key_spaces, ledger, connect.client, options.shutdown, options.emit),
         )
         yield Session(
             settings=settings,
             mappings=tuple(mappings),
             ledger=ledger,
-            client=client,
+            client=connect.client,
             intake=intake,
             lifecycle=lifecycle,
             follow_ups=follow_ups,
@@ -132,20 +129,21 @@ def _connect_endpoint(stack: contextlib.ExitStack, settings: Settings, options: 
     return _Endpoint(settings.connect, secrets.load_client_secret(), settings.connect.target)
 
 
-def _open_client(
+def _open_connect(
     stack: contextlib.ExitStack, settings: Settings, endpoint: _Endpoint, ledger: Ledger, shutdown: ShutdownEvent
-) -> ConnectClient:
+) -> ConnectServices:
+    """Open the client and its rate limiter; the stack closes the client."""
     from etl.connect.client import ConnectClient
-    from etl.connect.rate_limiter import RateLimiter
+    from etl.connect.rate_limiter import RateLimiter, RateLimits
 
     rate_limiter = RateLimiter(
         ledger.database,
-        limit=settings.limits.requests,
-        per_seconds=settings.limits.per_seconds,
+        limits=RateLimits(settings.limits.requests, settings.limits.per_seconds),
         sleep=shutdown.wait,
         is_stopped=shutdown.is_set,
     )
-    return stack.enter_context(ConnectClient(endpoint.settings, endpoint.secret, rate_limiter, ledger))
+    client = stack.enter_context(ConnectClient(endpoint.settings, endpoint.secret, rate_limiter, ledger))
+    return ConnectServices(client=client, rate_limiter=rate_limiter)
 
 
 def _finish_compaction(ledger: Ledger, state: Path, mappings: Sequence[Mapping]) -> None:
@@ -155,29 +153,21 @@ def _finish_compaction(ledger: Ledger, state: Path, mappings: Sequence[Mapping])
 
 
 def _start_sender(
-    stack: contextlib.ExitStack, settings: Settings, ledger: Ledger, client: ConnectClient, options: SessionOptions
+    stack: contextlib.ExitStack, settings: Settings, ledger: Ledger, connect: ConnectServices, options: SessionOptions
 ) -> Sender:
-    job_events = JobEvents()
     sender = Sender(
-        ledger,
-        client,
-        settings.limits,
-        lambda chunk: records.read_chunk_records(settings.paths.state, chunk),
-        options.shutdown,
+        ledger=ledger,
+        connect=connect,
+        read_chunk_records=partial(records.read_chunk_records, settings.paths.state),
+        shutdown=options.shutdown,
         emit=options.emit,
-        timeout=options.connect_timeout,
-        job_events=job_events,
+        options=SenderOptions(limits=settings.limits, timeout=options.connect_timeout),
     )
     if options.listen and settings.webhook is not None:
         from etl.connect import webhook
 
-        stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), job_events))
+        stack.enter_context(webhook.listen(settings.webhook, secrets.load_webhook_token(), connect.job_events))
     return stack.enter_context(sender)
-
-
-def account_id(settings: Settings) -> int:
-    """Return the account that writes are attributed to; without settings for Connect that of the sandbox."""
-    return settings.connect.account_id if settings.connect is not None else _SANDBOX_ACCOUNT
 
 
 def _warn_about_exposed_secrets(environ: Map[str, str]) -> None:
@@ -200,7 +190,7 @@ def _start_sandbox(stack: contextlib.ExitStack, state: Path, sandbox_settings: S
         base_url=running.url,
         scope="playground",
         application_id=1,
-        account_id=_SANDBOX_ACCOUNT,
+        account_id=SANDBOX_ACCOUNT_ID,
         client_id=sandbox_settings.client_id,
     )
     return _Endpoint(connect_settings, Secret(sandbox_settings.client_secret), "sandbox", running.sandbox)

@@ -1,6 +1,6 @@
-"""Stops asking a Connect that does not answer: one pause for everything, growing while nothing comes back.
+"""Circuit breaker: a pause for all requests while Connect does not answer, longer after each failure.
 
-Requests of all runs meet the same server, so the first answer of any kind lets all of them go on.
+Requests of all runs go to the same server, so the first response of any kind ends the pause for all of them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 
 
 class CircuitBreaker:
-    """Counts exchanges without an answer. Safe to share between threads."""
+    """Counts successive requests without a response. Threads may share it."""
 
     def __init__(
-        self, emit: EventSink, timeout: float | None, rng: random.Random,
+        self,
+        *,
+        emit: EventSink,
+        timeout: float | None,
+        rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        """`patience`: seconds without any answer after which `failed` raises (None: never)."""
+    ) -> None:
+        """`timeout`: seconds without any response after which `record_failure` raises (None: never)."""
         self._clock = clock
         self._emit = emit
         self._timeout = timeout
@@ -35,19 +39,22 @@ class CircuitBreaker:
         self._paused_until = 0.0
 
     def remaining_pause(self) -> float:
-        """Seconds for which nothing is tried."""
+        """Return the seconds for which no request may be sent."""
         with self._lock:
             return max(0.0, self._paused_until - self._clock())
 
     def record_success(self) -> None:
-        """Somebody is there."""
+        """Record a response of any kind; it ends the pause."""
         with self._lock:
             if self._failures:
                 self._emit("connect_resumed", failures=self._failures)
             self._failures, self._failing_since, self._paused_until = 0, None, 0.0
 
     def record_failure(self, error: ConnectError) -> float:
-        """Nothing came back; for how many seconds nothing is tried. Raises ConnectUnreachable at patience's end."""
+        """Record a request without a response; return the seconds of the pause.
+
+        Raises ConnectUnreachableError once `timeout` has passed without any response.
+        """
         with self._lock:
             now = self._clock()
             self._failures += 1

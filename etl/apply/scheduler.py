@@ -200,8 +200,13 @@ def update_history(history: ActionHistory, action: RequestAction) -> ActionHisto
     return history
 
 
+def chunks_of(action: RequestAction) -> tuple[Chunk, ...]:
+    """Return the chunks that an action is for."""
+    return action.chunks if isinstance(action, Poll) else (action.chunk,)
+
+
 def chunk_id(chunk: Chunk) -> ChunkId:
-    """Which chunk it is."""
+    """Return what identifies a chunk among all runs."""
     return chunk.run, chunk.number
 
 

@@ -1,9 +1,10 @@
-"""Carries out the schedule's moves for all runs that are under way, side by side, through one gate.
+"""Carries out the scheduler's actions for all runs under way, side by side.
 
-A thread of its own picks the moves, so that jobs are followed and requests leave while the next file is being
-planned; requests travel in worker threads. The next move is picked when the one before has passed the gate: what is
-most urgent is decided when there is leave to send, not before. All decisions are made by pure functions (`schedule`,
-`settle`, `verdict`); what a move does is in `moves`.
+A thread of its own picks the actions, so that jobs are followed and requests leave while the next file is being
+planned; requests travel in worker threads. For each action the thread verifies the payload and gets a token, then takes
+a permit of the rate limiter and hands both to a worker. Without a permit it waits and decides again: the most urgent
+action is chosen when a request may leave, not before. All decisions are made by pure functions (`scheduler`,
+`job_matching`, `job_outcome`); `actions` describes what an action does.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
-from etl import events, filesystem
+from etl import filesystem
 from etl.apply import actions, scheduler
-from etl.apply.actions import ImportClient, ReadChunkRecords
+from etl.apply.actions import ActionResult, Actions, ReadChunkRecords
 from etl.apply.circuit_breaker import CircuitBreaker
+from etl.apply.import_client import ImportClient
 from etl.apply.job_durations import JobDurations
 from etl.apply.scheduler import (
     ActionHistory,
@@ -33,22 +34,24 @@ from etl.apply.scheduler import (
     Submit,
     Wait,
     chunk_id,
+    chunks_of,
 )
 from etl.config.settings import LimitSettings
 from etl.connect.job_events import JobEvents
+from etl.connect.rate_limiter import Permit, RateLimiter
 from etl.errors import ConnectHttpError, ConnectUnreachableError, EtlError
 from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job
 from etl.shutdown import ShutdownEvent
 from etl.state.ledger.facade import Ledger
 
-#: Threads besides those of requests whose answers are awaited: what waits for the gate.
+#: Threads besides those of requests whose responses are awaited.
 _EXTRA_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """A run is under way no more: every chunk has ended, or `error` says why nothing of it can be sent now."""
+    """The end of a run in the sender: every chunk has ended, or `error` says why nothing of it can be sent now."""
 
     run_id: str
     error: EtlError | None = None
@@ -57,7 +60,7 @@ class SendResult:
 
 @dataclass(slots=True)
 class _ActiveRun:
-    """A run under way."""
+    """A run whose chunks are being sent or followed."""
 
     id: str
     urgent: bool
@@ -70,51 +73,72 @@ class _ActiveRun:
         return RunProgress(tuple(self.chunks.values()), self.urgent, self.last_sent_at, self.finished_jobs)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectServices:
+    """What the sender needs of Connect."""
+
+    client: ImportClient
+    rate_limiter: RateLimiter
+    job_events: JobEvents = field(default_factory=JobEvents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderOptions:
+    """Limits and times of a sender."""
+
+    limits: LimitSettings
+    timeout: float | None = None  #: seconds without any response after which all runs end with an error (None: never)
+    poll_scale: float = 1.0  #: stretches the pauses between polls
+    clock: Callable[[], float] = time.time
+    rng: random.Random = field(default_factory=random.Random)
+
+
 class Sender:
-    """All runs under way. Use it as a context: at its end requests in hand are finished and their answers stored."""
+    """All runs under way. A context: at its end requests in flight are finished and their responses stored."""
 
     def __init__(
         self,
-        ledger: Ledger,
-        client: ImportClient,
-        limits: LimitSettings,
-        read_chunk_records: ReadChunkRecords,
-        stop: ShutdownEvent,
         *,
-        clock: Callable[[], float] = time.time,
-        emit: EventSink = events.ignore,
-        timeout: float | None = None,
-        rng: random.Random | None = None,
-        poll_scale: float = 1.0,
-        job_events: JobEvents | None = None,
+        ledger: Ledger,
+        connect: ConnectServices,
+        read_chunk_records: ReadChunkRecords,
+        shutdown: ShutdownEvent,
+        emit: EventSink,
+        options: SenderOptions,
     ) -> None:
-        """`patience`: seconds without any answer after which all runs land with ConnectUnreachable (None: never)."""
+        limits = options.limits
         self._ledger = ledger
+        self._rate_limiter = connect.rate_limiter
         self._capacity = Capacity(
             limits.in_flight, limits.unfinished, limits.requests, limits.per_seconds / limits.requests
         )
-        self._job_durations = JobDurations(since=clock())
-        self._stop = stop
-        self._clock = clock
-        self._poll_scale = poll_scale
-        self._circuit_breaker = CircuitBreaker(emit, timeout, rng or random.Random())
-        self._actions = actions.Actions(ledger, client, read_chunk_records, clock, emit, self._circuit_breaker)
+        self._job_durations = JobDurations(since=options.clock())
+        self._shutdown = shutdown
+        self._clock = options.clock
+        self._poll_scale = options.poll_scale
+        self._circuit_breaker = CircuitBreaker(emit=emit, timeout=options.timeout, rng=options.rng)
+        self._actions = Actions(
+            ledger=ledger,
+            client=connect.client,
+            read_chunk_records=read_chunk_records,
+            clock=options.clock,
+            emit=emit,
+            circuit_breaker=self._circuit_breaker,
+        )
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._runs: dict[str, _ActiveRun] = {}
         self._results: list[SendResult] = []
         self._fatal_error: BaseException | None = None
-        self._futures: dict[Future[actions.ActionResult], tuple[Chunk, ...]] = {}
-        self._action_count = 0  # moves so far
-        self._action_without_permit = 0  # the number of the move that has not passed the gate yet
+        self._futures: dict[Future[ActionResult], tuple[Chunk, ...]] = {}
         self._history = ActionHistory()
-        self._job_events = job_events or JobEvents()
+        self._job_events = connect.job_events
         self._job_events.set_wake(self._wake.set)
-        self._thread = threading.Thread(target=self._loop, name="flight")
-        self.result_ready = threading.Event()  #: set when a run has landed
+        self._thread = threading.Thread(target=self._loop, name="sender")
+        self.result_ready = threading.Event()  #: set when a run has ended
         for event in (self._wake, self.result_ready):
-            stop.also_set(event)
+            shutdown.also_set(event)
 
     def __enter__(self) -> Sender:
         self._thread.start()
@@ -126,7 +150,10 @@ class Sender:
         self._thread.join()
 
     def add(self, run_id: str, *, urgent: bool = False) -> int:
-        """Let a planned run go; how many requests are left of it. It must share no key with another one under way."""
+        """Start a planned run and return the number of its unfinished requests.
+
+        The run must not share a key with another run under way.
+        """
         chunks = {chunk.number: chunk for chunk in self._ledger.list_chunks(run_id, unfinished=True)}
         with self._lock:
             self._runs[run_id] = _ActiveRun(run_id, urgent, chunks)
@@ -134,20 +161,20 @@ class Sender:
         return len(chunks)
 
     def take_finished(self) -> list[SendResult]:
-        """The runs that have landed since the last call. Raises what nobody foresaw."""
+        """Return the runs that have ended since the last call. Raises an unexpected error of the sender's thread."""
         with self._lock:
-            found, self._results = self._results, []
+            results, self._results = self._results, []
             if self._fatal_error is not None:
                 raise self._fatal_error
-        return found
+        return results
 
     def active_runs(self) -> frozenset[str]:
-        """Runs that have not landed, or whose landing nobody has heard of."""
+        """Return the runs that have not ended, or whose results nobody has taken yet."""
         with self._lock:
-            return frozenset([*self._runs, *(landing.run_id for landing in self._results)])
+            return frozenset([*self._runs, *(result.run_id for result in self._results)])
 
     def slow_runs(self) -> frozenset[str]:
-        """Runs on whose end nobody should count: a job of theirs has been running for long."""
+        """Return the runs with a job that has been running for so long that no other run should wait for it."""
         with self._lock:
             return frozenset(
                 run.id for run in self._runs.values() if any(scheduler.is_slow(chunk) for chunk in run.chunks.values())
@@ -159,24 +186,23 @@ class Sender:
         with self._worker_pool() as pool:
             while True:
                 self._wake.clear()
-                if self._closing.is_set() or self._stop.is_set():  # asked after clearing, so that no word is lost
+                # Check the events after clearing `wake`: an event set in between must not be overwritten.
+                if self._closing.is_set() or self._shutdown.is_set():
                     return
                 self._collect_results()
                 action = self._next_action()
                 if isinstance(action, Wait):
                     self._wake.wait(action.seconds)
-                    continue
-                self._action_count += 1
-                self._action_without_permit = self._action_count
-                future = pool.submit(self._execute, action, partial(self._note_permit, self._action_count))
-                self._futures[future] = action.chunks if isinstance(action, Poll) else (action.chunk,)
-                if isinstance(action, Poll):
-                    self._job_events.mark_polled(chunk.job_id for chunk in action.chunks)
-                self._history = scheduler.update_history(self._history, action)
+                elif self._is_prepared(action):
+                    permit = self._rate_limiter.try_acquire()
+                    if isinstance(permit, Permit):
+                        self._start(pool, action, permit)
+                    else:
+                        self._wake.wait(min(permit, scheduler.MAX_WAIT))
 
     @contextlib.contextmanager
     def _worker_pool(self) -> Iterator[ThreadPoolExecutor]:
-        """Workers; at the end the requests in hand are finished. What goes wrong is kept for `landed`."""
+        """Open the workers; at the end requests in flight are finished. An error is stored for `take_finished`."""
         pool = ThreadPoolExecutor(
             max_workers=2 * self._capacity.in_flight + _EXTRA_THREADS, thread_name_prefix="upload"
         )
@@ -190,90 +216,102 @@ class Sender:
             self.result_ready.set()
 
     def _next_action(self) -> scheduler.Action:
-        quiet = self._circuit_breaker.remaining_pause()
-        if quiet > 0 or self._action_without_permit:
-            return Wait(quiet or scheduler.MAX_WAIT)
+        pause = self._circuit_breaker.remaining_pause()
+        if pause > 0:
+            return Wait(pause)
         with self._lock:
-            courses = [run.progress() for run in self._runs.values() if run.result is None]
-        busy: set[ChunkId] = {chunk_id(chunk) for chunks in self._futures.values() for chunk in chunks}
+            runs = [run.progress() for run in self._runs.values() if run.result is None]
+        in_flight: set[ChunkId] = {chunk_id(chunk) for chunks in self._futures.values() for chunk in chunks}
         return scheduler.next_action(
-            courses,
+            runs,
             self._capacity,
             self._clock(),
-            busy,
+            in_flight,
             self._history,
             poll_scale=self._poll_scale * self._job_events.poll_factor,
             poll_together=self._actions.poll_together,
             unlisted_jobs=self._actions.unlisted_jobs,
             usual_durations=self._job_durations.usual_durations,
-            jobs_with_event=self._job_events.unpolled_jobs(
-                chunk.job_id for course in courses for chunk in course.chunks
-            ),
+            jobs_with_event=self._job_events.unpolled_jobs(chunk.job_id for run in runs for chunk in run.chunks),
         )
 
-    def _execute(self, action: scheduler.RequestAction, on_permit: Callable[[], None]) -> actions.ActionResult:
-        """In a worker."""
+    def _is_prepared(self, action: scheduler.RequestAction) -> bool:
+        """Return whether the action may take a permit; if not, what its failure has changed is stored."""
+        try:
+            with filesystem.translate_os_errors(self._ledger.state_folder):
+                result = self._actions.prepare(action)
+        except EtlError as error:
+            self._stop_runs(error, {chunk.run for chunk in chunks_of(action)})
+            return False
+        if result is not None:
+            self._store_result(result)
+        return result is None
+
+    def _start(self, pool: ThreadPoolExecutor, action: scheduler.RequestAction, permit: Permit) -> None:
+        """Hand an action and its permit to a worker."""
+        if isinstance(action, Submit):
+            self._runs[action.chunk.run].last_sent_at = self._clock()
+        if isinstance(action, Poll):
+            self._job_events.mark_polled(chunk.job_id for chunk in action.chunks)
+        self._futures[pool.submit(self._execute, action, permit)] = chunks_of(action)
+        self._history = scheduler.update_history(self._history, action)
+
+    def _execute(self, action: scheduler.RequestAction, permit: Permit) -> ActionResult:
+        """Carry out an action in a worker."""
         try:
             with filesystem.translate_os_errors(self._ledger.state_folder):
                 match action:
                     case ResolveUnknown(chunk):
-                        return self._actions.resolve_unknown(chunk, on_permit)
+                        return self._actions.resolve_unknown(chunk, permit)
                     case Submit(chunk):
-                        self._runs[chunk.run].last_sent_at = self._clock()
-                        return self._actions.submit(chunk, on_permit)
+                        return self._actions.submit(chunk, permit)
                     case Poll(chunks):
-                        return self._actions.poll(chunks, on_permit)
+                        return self._actions.poll(chunks, permit)
                     case ReadLog(chunk):
-                        return self._actions.read_log(
-                            chunk, self._runs[chunk.run].finished_jobs[chunk.number], on_permit
-                        )
+                        return self._actions.read_log(chunk, self._runs[chunk.run].finished_jobs[chunk.number], permit)
         finally:
-            on_permit()
-            self._wake.set()
-
-    def _note_permit(self, action_number: int) -> None:
-        """The move has passed the gate, or needs it no more."""
-        if self._action_without_permit == action_number:
-            self._action_without_permit = 0
             self._wake.set()
 
     def _collect_results(self) -> None:
-        """What the moves that have come back have changed, and which runs have landed by that."""
+        """Store what finished actions have changed, and report the runs that ended by it."""
         for future in [future for future in self._futures if future.done()]:
             chunks = self._futures.pop(future)
             try:
-                done = future.result()
+                self._store_result(future.result())
             except EtlError as error:
                 self._stop_runs(error, {chunk.run for chunk in chunks})
-                continue
-            with self._lock:
-                for chunk in done.chunks:
-                    run = self._runs[chunk.run]
-                    run.chunks[chunk.number] = chunk
-                    self._job_durations.observe_running(chunk)
-                    if chunk.state is not ChunkState.SUBMITTED:
-                        run.finished_jobs.pop(chunk.number, None)
-                    if chunk.state.is_final:
-                        del run.chunks[chunk.number]
-                for chunk, job in done.finished_jobs:
-                    self._runs[chunk.run].finished_jobs[chunk.number] = job
-                    self._job_durations.observe_finished(chunk, self._clock())
-                    self._job_events.observe_finished(job.id)
         self._finish_runs()
 
+    def _store_result(self, result: ActionResult) -> None:
+        with self._lock:
+            for chunk in result.chunks:
+                run = self._runs[chunk.run]
+                run.chunks[chunk.number] = chunk
+                self._job_durations.observe_running(chunk)
+                if chunk.state is not ChunkState.SUBMITTED:
+                    run.finished_jobs.pop(chunk.number, None)
+                if chunk.state.is_final:
+                    del run.chunks[chunk.number]
+            for chunk, job in result.finished_jobs:
+                self._runs[chunk.run].finished_jobs[chunk.number] = job
+                self._job_durations.observe_finished(chunk, self._clock())
+                self._job_events.observe_finished(job.id)
+
     def _stop_runs(self, error: EtlError, run_ids: set[str]) -> None:
-        everybody = isinstance(error, ConnectUnreachableError) or (
+        """End these runs with the error, or all runs when the error concerns every request."""
+        affects_all_runs = isinstance(error, ConnectUnreachableError) or (
             isinstance(error, ConnectHttpError) and error.code in actions.ACCOUNT_ERROR_CODES
         )
         with self._lock:
             for run in self._runs.values():
-                if run.result is None and (everybody or run.id in run_ids):
-                    run.result = SendResult(run.id, error, everybody)
+                if run.result is None and (affects_all_runs or run.id in run_ids):
+                    run.result = SendResult(run.id, error, affects_all_runs)
 
     def _finish_runs(self) -> None:
+        """Report the runs that have ended and have no request in flight."""
         with self._lock:
-            busy = {chunk.run for chunks in self._futures.values() for chunk in chunks}
-            for run in [run for run in self._runs.values() if run.id not in busy]:
+            runs_in_flight = {chunk.run for chunks in self._futures.values() for chunk in chunks}
+            for run in [run for run in self._runs.values() if run.id not in runs_in_flight]:
                 if run.result is not None or not run.chunks:
                     del self._runs[run.id]
                     self._results.append(run.result or SendResult(run.id))

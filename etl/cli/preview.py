@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from etl import app, formats, thread_pool
+from etl import formats, thread_pool
 from etl.cli import tables
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, InvalidFileError, UsageError
@@ -76,7 +76,7 @@ def preview_file(settings: Settings, file: Path, feed: str | None, *, as_json: b
 
 
 def _plan_file(settings: Settings, file: Path, mapping: Mapping) -> Plan:
-    state, account_id = settings.paths.state, app.account_id(settings)
+    state, account_id = settings.paths.state, settings.account_id
     with contextlib.ExitStack() as stack:
         reading = stack.enter_context(formats.open_table(file, mapping.source.dialect))
         submit = stack.enter_context(thread_pool.thread_pool())

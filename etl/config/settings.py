@@ -101,6 +101,10 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
     plain_http: bool = False  #: the token may come unencrypted from other machines
 
 
+#: Account that writes to the built-in sandbox are attributed to.
+SANDBOX_ACCOUNT_ID = 1
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
 
@@ -111,6 +115,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch: dict[str, FetchSettings] = {}
     webhook: WebhookSettings | None = None
     retention: RetentionSettings = RetentionSettings()
+
+    @property
+    def account_id(self) -> int:
+        """The account that writes are attributed to; without settings for Connect that of the sandbox."""
+        return self.connect.account_id if self.connect is not None else SANDBOX_ACCOUNT_ID
 
 
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {

@@ -1,8 +1,9 @@
-"""Speaks HTTP to Connect: token, imports, jobs. The only module that knows httpx.
+"""HTTP client of Connect: access token, imports, jobs. The only module that imports httpx.
 
-Every request passes the gate, and every failure is translated here into one of four answers, because they ask for
-four different things: RateLimited (wait so long), ConnectUnreachable (it did not arrive: try again),
-OutcomeUnknown (it may have arrived: find out first), ConnectRefused (a final no). TooLarge is a no that cutting helps.
+Every request needs a permit of the rate limiter: the caller passes one, or the client waits for one. Every failure is
+translated into one of five errors, because the caller reacts to each in another way: ThrottledError (wait),
+ConnectUnreachableError (the request did not arrive: send it again), OutcomeUnknownError (the request may have arrived:
+look for its job first), ConnectHttpError (a final error), PayloadTooLargeError (send the records in smaller requests).
 
 Facts: https://docs.norce.io/developer-portal/system-integration/calling-norce-commerce-connect and, for tokens,
 https://docs.norce.io/api-reference/accessing-apis-with-oauth2-accounts.md
@@ -16,13 +17,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.rate_limiter import Lane, RateLimiter
+from etl.connect.rate_limiter import Permit, RateLimiter
 from etl.connect.responses import (
     ThrottledError,
     check_status,
@@ -53,15 +55,35 @@ _BLOCK_SIZE = 64 * 1024
 
 
 class TokenStore(Protocol):
-    """Where access tokens are kept, so that processes share them."""
+    """Storage of access tokens that all processes of a state folder share."""
 
     def find_token(self, name: str) -> tuple[str, float, float] | None: ...
 
     def save_token(self, name: str, value: str, obtained: float, expires: float) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How the HTTP client connects."""
+
+    timeout: httpx.Timeout | tuple[float, float, float, float] = TIMEOUT
+    transport: httpx.BaseTransport | None = None  #: None: the network
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of the API, before authorization."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    payload: Path | None = None
+    size: int = 0  #: bytes of the payload
+
+
 class ConnectClient:
-    """One customer's Connect. Safe to share between threads."""
+    """Client of one customer's Connect. Threads may share it."""
 
     def __init__(
         self,
@@ -70,9 +92,8 @@ class ConnectClient:
         rate_limiter: RateLimiter,
         token_store: TokenStore,
         *,
-        timeout: httpx.Timeout | tuple[float, float, float, float] = TIMEOUT,
+        http: HttpOptions = HttpOptions(),
         clock: Callable[[], float] = time.time,
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._settings = settings
         self._secret = secret
@@ -86,28 +107,28 @@ class ConnectClient:
         self._token_name = f"{settings.token_endpoint} {settings.client_id} {settings.scope}"
         self._token_lock = threading.Lock()
         self._is_local = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
-        self._timeout, self._transport = timeout, transport
+        self._http_options = http
         self._http_client_lock = threading.Lock()
         self._open_http_client: httpx.Client | None = None
 
     @property
     def _http_client(self) -> httpx.Client:
-        """Opened when there is something to say: httpx and the certificates take longer to load than a day's plan."""
+        """The HTTP client, opened by the first request: httpx and the certificates take long to load."""
         import httpx
 
         with self._http_client_lock:
             if self._open_http_client is None:
                 self._open_http_client = httpx.Client(
-                    timeout=self._timeout,
-                    transport=self._transport,
-                    trust_env=not self._is_local,  # no proxy to ourselves
+                    timeout=self._http_options.timeout,
+                    transport=self._http_options.transport,
+                    trust_env=not self._is_local,  # a proxy cannot reach this machine
                     follow_redirects=False,
                     headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "connect-etl"},
                 )
             return self._open_http_client
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         if self._open_http_client is not None:
             self._open_http_client.close()
 
@@ -117,135 +138,133 @@ class ConnectClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, chunk: Chunk, on_permit: Callable[[], None] = lambda: None) -> Submission:
-        """Send a chunk; `leaving` is called when nothing is left to wait for, just before the request goes.
+    def prepare(self, chunk: Chunk | None = None) -> None:
+        """Get an access token and, for a chunk, verify its payload: whatever can fail or wait before a permit is taken.
 
-        Raises RateLimited, TooLarge, ConnectRefused, ConnectUnreachable, OutcomeUnknown, gate.Stopped.
+        Raises StateError for a payload that is not the planned one; ThrottledError, ConnectHttpError,
+        ConnectUnreachableError and Stopped of the token endpoint.
         """
-        size = _verify_payload(chunk)
+        if chunk is not None:
+            _verify_payload(chunk)
+        self._access_token()
+
+    def submit(self, chunk: Chunk, permit: Permit | None = None) -> Submission:
+        """Send a chunk whose payload `prepare` has verified.
+
+        Raises ThrottledError, PayloadTooLargeError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError, and
+        Stopped when the wait for another permit was ended; then Connect has refused the first request (401).
+        """
         header = {"AccountId": self._settings.account_id, **chunk.header}
-        response = self._send(
-            "POST",
-            self._import_url + chunk.operation,
-            headers={
-                "X-StormConnect-Header": json.dumps(header, ensure_ascii=True, separators=(",", ":")),
-                "Content-Type": "application/json",
-                "Content-Length": str(size),
-            },
-            body=lambda: _read_blocks(chunk.payload),
-            size=size,
-            on_permit=on_permit,
-        )
-        return parse_submission(_parse_json(response, once_only=True))
+        size = chunk.payload.stat().st_size
+        headers = {
+            "X-StormConnect-Header": json.dumps(header, ensure_ascii=True, separators=(",", ":")),
+            "Content-Type": "application/json",
+            "Content-Length": str(size),
+        }
+        call = _Call("POST", self._import_url + chunk.operation, headers, payload=chunk.payload, size=size)
+        return parse_submission(_parse_json(self._send(call, permit), once_only=True))
 
-    def get_job(self, job_id: int, on_permit: Callable[[], None] = lambda: None) -> Job:
-        """What Job/Get says now. ConnectRefused with code `connect-job-unknown` when there is no such job."""
-        return parse_job(self._get_of_job("get", job_id, on_permit), job_id)
+    def get_job(self, job_id: int, permit: Permit | None = None) -> Job:
+        """Return the job as Job/Get shows it. Raises ConnectHttpError `connect-job-unknown` when it does not exist."""
+        return parse_job(self._get_of_job("get", job_id, permit), job_id)
 
-    def get_job_log(self, job_id: int, on_permit: Callable[[], None] = lambda: None) -> tuple[LogRow, ...]:
-        """The job's log as it stands."""
-        return parse_log(self._get_of_job("log", job_id, on_permit))
+    def get_job_log(self, job_id: int, permit: Permit | None = None) -> tuple[LogRow, ...]:
+        """Return the job's log so far."""
+        return parse_log(self._get_of_job("log", job_id, permit))
 
-    def list_jobs(self, on_permit: Callable[[], None] = lambda: None) -> tuple[Job, ...]:
-        """The jobs that Connect lists; nothing promises that all are there."""
-        found = _parse_json(self._send("GET", self._job_url("list"), on_permit=on_permit))
-        if not isinstance(found, list):
+    def list_jobs(self, permit: Permit | None = None) -> tuple[Job, ...]:
+        """Return the jobs that Connect lists; it does not promise to list all of them."""
+        raw_jobs = _parse_json(self._send(_Call("GET", self._job_url("list")), permit))
+        if not isinstance(raw_jobs, list):
             raise malformed_response("Job/List")
-        return tuple(parse_job(item) for item in found if isinstance(item, Mapping))
+        return tuple(parse_job(raw_job) for raw_job in raw_jobs if isinstance(raw_job, Mapping))
 
     def restart_job(self, job_id: int) -> int:
-        """Let an ended job run again with its old payload; the id to follow (it may be a new one)."""
-        answer = _parse_json(self._send("POST", self._job_url("restart"), params={"id": job_id}), once_only=True)
-        found = answer.get("JobId") if isinstance(answer, Mapping) else answer
-        return parse_integer(found) or job_id
+        """Restart an ended job with the payload that Norce stored; return the id to follow, which may be a new one."""
+        call = _Call("POST", self._job_url("restart"), params={"id": job_id})
+        answer = _parse_json(self._send(call, None), once_only=True)
+        new_id = answer.get("JobId") if isinstance(answer, Mapping) else answer
+        return parse_integer(new_id) or job_id
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _job_url(self, endpoint: str) -> str:
         return self._job_base_url + str(self._contract.jobs[endpoint])
 
-    def _get_of_job(self, endpoint: str, job_id: int, on_permit: Callable[[], None]) -> Any:
+    def _get_of_job(self, endpoint: str, job_id: int, permit: Permit | None) -> Any:
         try:
-            response = self._send("GET", self._job_url(endpoint), params={"id": job_id}, on_permit=on_permit)
+            response = self._send(_Call("GET", self._job_url(endpoint), params={"id": job_id}), permit)
         except ConnectHttpError as error:
             if error.code == "connect-not-found":
                 raise job_unknown(job_id) from error
             raise
-        found = _parse_json(response)
-        if found is None:
+        raw = _parse_json(response)
+        if raw is None:
             raise job_unknown(job_id)
-        return found
+        return raw
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, Any] | None = None,
-        body: Callable[[], Iterator[bytes]] | None = None,
-        size: int = 0,
-        on_permit: Callable[[], None] = lambda: None,
-    ) -> httpx.Response:
+    def _send(self, call: _Call, permit: Permit | None) -> httpx.Response:
+        """Send a call and check the status of its response. Without a permit it waits for one.
+
+        After a 401 the call is sent once more with a new token and another permit.
+        """
         token = self._access_token()
-        for again in (True, False):
-            request = self._http_client.build_request(
-                method,
-                url,
-                params=params,
-                content=body() if body else None,
-                headers={
-                    "Authorization": f"Bearer {token}",
-                    "application-id": str(self._settings.application_id),
-                    **(headers or {}),
-                },
-            )
-            response = self._exchange(request, "connect", on_permit)
-            if response.status_code == 401 and again:
-                token = self._access_token(stale_token=token)
-                continue
-            break
-        check_status(response.status_code, method, size, response.text)
+        response = self._exchange(self._build_request(call, token), permit or self._rate_limiter.acquire())
+        if response.status_code == 401:
+            token = self._access_token(stale_token=token)
+            response = self._exchange(self._build_request(call, token), self._rate_limiter.acquire())
+        check_status(response.status_code, call.method, call.size, response.text)
         return response
 
-    def _exchange(self, request: httpx.Request, lane: Lane, on_permit: Callable[[], None]) -> httpx.Response:
-        """One request through the gate. 429 becomes RateLimited here, where the gate can be told."""
+    def _build_request(self, call: _Call, token: str) -> httpx.Request:
+        return self._http_client.build_request(
+            call.method,
+            call.url,
+            params=call.params,
+            content=_read_blocks(call.payload) if call.payload is not None else None,
+            headers={
+                "Authorization": f"Bearer {token}",
+                "application-id": str(self._settings.application_id),
+                **call.headers,
+            },
+        )
+
+    def _exchange(self, request: httpx.Request, permit: Permit) -> httpx.Response:
+        """Send one request and report to the rate limiter. Raises ThrottledError for a 429: its lane pauses."""
         import httpx
 
-        once_only = request.method == "POST" and lane == "connect"
-        ticket = self._rate_limiter.acquire(lane)
+        once_only = request.method == "POST" and permit.lane == "connect"
 
-        def follow(event: str, _info: Mapping[str, Any]) -> None:
+        def trace(event: str, _info: Mapping[str, Any]) -> None:
             if event == "http11.send_request_body.complete":
-                self._rate_limiter.mark_sent(ticket)
+                self._rate_limiter.mark_sent(permit)
 
-        request.extensions["trace"] = follow
-        on_permit()
+        request.extensions["trace"] = trace
         try:
             response = self._http_client.send(request)
         except httpx.HTTPError as error:
-            self._rate_limiter.mark_sent(ticket)
+            self._rate_limiter.mark_sent(permit)
             raise translate_http_error(error, once_only=once_only) from error
         if response.status_code == 429:
-            named = parse_retry_after(response.headers, self._clock())
-            raise ThrottledError(self._rate_limiter.pause_lane(ticket, named))
-        self._rate_limiter.clear_strikes(ticket)
+            delay = parse_retry_after(response.headers, self._clock())
+            raise ThrottledError(self._rate_limiter.pause_lane(permit, delay))
+        self._rate_limiter.clear_strikes(permit)
         return response
 
     def _access_token(self, stale_token: str | None = None) -> str:
-        """The shared access token; a new one when it ends soon or is the one just refused."""
-        kept = self._cached_token(stale_token)
-        if kept is not None:
-            return kept
+        """Return the shared access token, or a new one when it ends soon or equals the token that Connect refused."""
+        token = self._cached_token(stale_token)
+        if token is not None:
+            return token
         with self._token_lock:
-            kept = self._cached_token(stale_token)  # another thread or process may have been faster
-            return kept if kept is not None else self._fetch_token()
+            token = self._cached_token(stale_token)  # another thread or process may have fetched it meanwhile
+            return token if token is not None else self._fetch_token()
 
     def _cached_token(self, stale_token: str | None) -> str | None:
-        found = self._token_store.find_token(self._token_name)
-        if found is None or found[0] == stale_token:
+        entry = self._token_store.find_token(self._token_name)
+        if entry is None or entry[0] == stale_token:
             return None
-        value, obtained, expires = found
+        value, obtained, expires = entry
         margin = min(TOKEN_MARGIN, (expires - obtained) / 4)
         return value if obtained <= self._clock() < expires - margin else None
 
@@ -261,7 +280,7 @@ class ConnectClient:
             },
         )
         obtained = self._clock()
-        response = self._exchange(request, "token", lambda: None)
+        response = self._exchange(request, self._rate_limiter.acquire("token"))
         if response.status_code in (400, 401, 403):
             raise ConnectHttpError(
                 "connect-credentials",
@@ -273,14 +292,14 @@ class ConnectClient:
         answer = _parse_json(response)
         if not isinstance(answer, Mapping) or not isinstance(answer.get("access_token"), str):
             raise malformed_response("the token endpoint")
-        life = answer.get("expires_in")
-        seconds = float(life) if isinstance(life, int | float) and life > 0 else DEFAULT_TOKEN_LIFETIME
+        lifetime = answer.get("expires_in")
+        seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else DEFAULT_TOKEN_LIFETIME
         self._token_store.save_token(self._token_name, answer["access_token"], obtained, obtained + seconds)
         return str(answer["access_token"])
 
 
 def translate_http_error(error: httpx.HTTPError, *, once_only: bool) -> ConnectError:
-    """What a failed exchange means. `once_only`: it must not simply be sent twice (an import)."""
+    """Return the error that a failed exchange means. `once_only`: a repeated request could be imported twice."""
     import httpx
 
     kind = type(error).__name__
@@ -308,7 +327,7 @@ def translate_http_error(error: httpx.HTTPError, *, once_only: bool) -> ConnectE
 
 
 def _certificate_problem(error: BaseException) -> str | None:
-    """What is wrong with the server's certificate, when that is what went wrong."""
+    """Return what is wrong with the server's certificate; None when the failure has another cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -326,17 +345,15 @@ def _parse_json(response: httpx.Response, *, once_only: bool = False) -> Any:
         raise malformed_response("Connect") from None
 
 
-def _verify_payload(chunk: Chunk) -> int:
-    """Bytes of the payload, after a look that it is the one that was planned."""
+def _verify_payload(chunk: Chunk) -> None:
+    """Raise StateError unless the payload on disk is the planned one."""
     try:
         with chunk.payload.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
     except OSError as error:
         raise _damaged_payload_error(chunk, f"cannot be read: {error.strerror}") from error
     if digest != chunk.digest:
         raise _damaged_payload_error(chunk, "is not as it was planned")
-    return size
 
 
 def _damaged_payload_error(chunk: Chunk, problem: str) -> StateError:

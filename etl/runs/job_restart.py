@@ -11,9 +11,9 @@ import itertools
 import threading
 import time
 from dataclasses import replace
-from typing import Protocol
 
 from etl.apply import job_matching, job_outcome, scheduler
+from etl.apply.import_client import ImportClient
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, StateError, UsageError
 from etl.events import EventSink
 from etl.model.runs import Chunk, Job
@@ -25,17 +25,7 @@ from etl.state.ledger.jobs import JobRestart
 JOB_EXPIRY_SECONDS = 86_400.0
 
 
-class JobClient(Protocol):
-    """What is needed of `connect.Connect`."""
-
-    def get_job(self, job_id: int) -> Job: ...
-
-    def list_jobs(self) -> tuple[Job, ...]: ...
-
-    def restart_job(self, job_id: int) -> int: ...
-
-
-def begin_restart(ledger: Ledger, client: JobClient, job_id: int, now: float) -> JobRestart:
+def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float) -> JobRestart:
     """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknown it may be running."""
     chunk = ledger.find_chunk_by_job(job_id)
     if chunk is None:
@@ -61,7 +51,7 @@ def begin_restart(ledger: Ledger, client: JobClient, job_id: int, now: float) ->
 
 
 def wait_for_job(
-    ledger: Ledger, client: JobClient, restart: JobRestart, shutdown: threading.Event, max_polls: int | None = None
+    ledger: Ledger, client: ImportClient, restart: JobRestart, shutdown: threading.Event, max_polls: int | None = None
 ) -> Job | None:
     """The job when it has ended; None when stopped, or after so many questions. Raises ConnectError."""
     for asked in itertools.count() if max_polls is None else range(max_polls):
@@ -75,7 +65,7 @@ def wait_for_job(
 
 
 def find_busy_key_spaces(
-    ledger: Ledger, client: JobClient, shutdown: threading.Event, emit: EventSink
+    ledger: Ledger, client: ImportClient, shutdown: threading.Event, emit: EventSink
 ) -> frozenset[str]:
     """The key spaces of restarted jobs that have not ended; each is waited for until it counts as slow."""
     found = set()
@@ -103,7 +93,7 @@ def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
         )
 
 
-def _find_ended_job(ledger: Ledger, client: JobClient, restart: JobRestart) -> Job | None:
+def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -> Job | None:
     """The job, once nothing of it can be running any more."""
     if restart.new_job is not None:
         try:

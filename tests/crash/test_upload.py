@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from etl.config.secrets import Secret
-from etl.connect.client import ConnectClient
+from etl.connect.client import ConnectClient, HttpOptions
 from etl.sandbox import Fault, RunningSandbox, SandboxSettings, run_in_thread
 from tests.support.stage import STOCK, Stage, parts
 
@@ -63,9 +63,8 @@ def fragile(state: Path, live: RunningSandbox, blow: Blow) -> Stage:
     """A stage whose effects pass the blow's points."""
     on = Stage(state, live.sandbox, live.url, unfinished=2, per_seconds=0.6)
     on.connect.close()
-    on.connect = ConnectClient(
-        on.settings, Secret("sandbox"), on.gate, on.ledger, timeout=httpx.Timeout(2), transport=FragileTransport(blow)
-    )
+    http = HttpOptions(timeout=httpx.Timeout(2), transport=FragileTransport(blow))
+    on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger, http=http)
     whole = on.ledger.database.write
 
     @contextlib.contextmanager

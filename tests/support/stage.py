@@ -16,9 +16,9 @@ from etl.apply import sender
 from etl.apply.job_log import RecordIdentity
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, LimitSettings
-from etl.connect.client import ConnectClient
+from etl.connect.client import ConnectClient, HttpOptions
 from etl.connect.job_events import JobEvents
-from etl.connect.rate_limiter import RateLimiter
+from etl.connect.rate_limiter import RateLimiter, RateLimits
 from etl.model.runs import Chunk, Counts, Run, RunState
 from etl.sandbox import Sandbox, SandboxSettings, run_in_thread
 from etl.shutdown import ShutdownEvent
@@ -50,14 +50,12 @@ class Stage:
         self.tidings, self.poll_scale = JobEvents(), 0.02
         self.gate = RateLimiter(
             self.ledger.database,
-            limit=self.limits.requests,
-            per_seconds=self.limits.per_seconds,
-            lane_limits={"token": 50},
+            limits=RateLimits(self.limits.requests, self.limits.per_seconds, {"token": 50}),
             is_stopped=self.stop.is_set,
             sleep=self.stop.wait,
         )
-        timeout = httpx.Timeout(0.5)
-        self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger, timeout=timeout)
+        http = HttpOptions(timeout=httpx.Timeout(0.5))
+        self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger, http=http)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.keys: dict[tuple[str, int], list[str]] = {}
         self.urgent: set[str] = set()
@@ -113,16 +111,14 @@ class Stage:
     def flight(self, patience: float | None = 5.0) -> sender.Sender:
         """Not started yet."""
         return sender.Sender(
-            self.ledger,
-            self.connect,
-            self.limits,
-            self.records_of,
-            self.stop,
+            ledger=self.ledger,
+            connect=sender.ConnectServices(client=self.connect, rate_limiter=self.gate, job_events=self.tidings),
+            read_chunk_records=self.records_of,
+            shutdown=self.stop,
             emit=lambda name, /, **facts: self.events.append((name, facts)),
-            timeout=patience,
-            rng=random.Random(1),
-            poll_scale=self.poll_scale,
-            job_events=self.tidings,
+            options=sender.SenderOptions(
+                limits=self.limits, timeout=patience, poll_scale=self.poll_scale, rng=random.Random(1)
+            ),
         )
 
     def stored(self, operation: str = STOCK) -> set[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from etl import events
 from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.model.runs import Chunk
@@ -15,30 +16,30 @@ from etl.sandbox import Fault
 from tests.support.stage import Stage, parts, stage
 
 
-def through() -> None:
-    """Nobody waits for the gate."""
-
-
 class Scene:
     """Four slow jobs, a list that tells of the newest ones only, and a clock that may be set."""
 
     def __init__(self, on: Stage) -> None:
         self.on, self.told, self.later = on, 0, 0.0
-        self.moves = Actions(on.ledger, on.connect, on.records_of, self.clock, self.tell, self.breaker())
+        self.moves = Actions(
+            ledger=on.ledger,
+            client=on.connect,
+            read_chunk_records=on.records_of,
+            clock=self.clock,
+            emit=events.ignore,
+            circuit_breaker=CircuitBreaker(emit=events.ignore, timeout=None, rng=random.Random(1), clock=self.clock),
+        )
         on.sandbox.inject(Fault(kind="job_slow", delay=600.0, times=0))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
-        self.sent = [self.moves.submit(chunk, through).chunks[0] for chunk in on.ledger.list_chunks("r1")]
+        self.sent = [self.moves.submit(chunk, on.gate.acquire()).chunks[0] for chunk in on.ledger.list_chunks("r1")]
         whole = on.connect.list_jobs
-        on.connect.list_jobs = lambda on_permit=through: whole(on_permit)[: self.told]  # type: ignore[method-assign]
+        on.connect.list_jobs = lambda permit=None: whole(permit)[: self.told]  # type: ignore[method-assign]
 
     def clock(self) -> float:
         return time.time() + self.later
 
-    def tell(self, *_args: object, **_facts: object) -> None:
-        """Nobody listens."""
-
-    def breaker(self) -> CircuitBreaker:
-        return CircuitBreaker(self.tell, None, random.Random(1), self.clock)
+    def poll(self, chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+        return self.moves.poll(chunks, self.on.gate.acquire()).chunks
 
     def jobs(self, *numbers: int) -> set[int | None]:
         return {self.sent[number - 1].job_id for number in numbers}
@@ -57,12 +58,12 @@ def test_a_list_that_is_cut_off_serves_for_what_it_tells(tmp_path: Path) -> None
     """What it tells of has been looked at, in one step; the rest is to be asked for by itself, until it is listed."""
     with scene(tmp_path) as on:
         on.told = 2
-        assert [chunk.number for chunk in on.moves.poll(on.sent, through).chunks] == [3, 4]
+        assert [chunk.number for chunk in on.poll(on.sent)] == [3, 4]
         assert [chunk.number for chunk in on.looked()] == [3, 4]
         assert set(on.moves.unlisted_jobs) == on.jobs(1, 2)
         assert on.moves.poll_together
         on.told = 3
-        on.moves.poll(on.looked(), through)
+        on.poll(on.looked())
         assert set(on.moves.unlisted_jobs) == on.jobs(1)
 
 
@@ -71,13 +72,13 @@ def test_a_young_job_may_be_listed_later(tmp_path: Path) -> None:
     are given up only when one of them is old."""
     with scene(tmp_path) as on:
         for _ in range(MAX_UNKNOWN_POLLS):
-            on.moves.poll(on.sent, through)
+            on.poll(on.sent)
         assert on.moves.poll_together
-        on.moves.poll(on.sent[:1], through)
+        on.poll(on.sent[:1])
         assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
         on.later = LISTING_DELAY + 1
-        on.moves.poll(on.sent[1:2], through)
+        on.poll(on.sent[1:2])
         assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
         for _ in range(MAX_UNKNOWN_POLLS):
-            on.moves.poll(on.sent, through)
+            on.poll(on.sent)
         assert not on.moves.poll_together

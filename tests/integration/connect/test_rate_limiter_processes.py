@@ -13,9 +13,9 @@ LIMIT, SECONDS, EACH, PROCESSES = 20, 0.5, 30, 3
 WORKER = """
 import sys, time
 from pathlib import Path
-from etl.connect.rate_limiter import RateLimiter
+from etl.connect.rate_limiter import RateLimiter, RateLimits
 from etl.state.ledger import schema
-limiter = RateLimiter(schema.open_database(Path(sys.argv[1])), limit=int(sys.argv[2]), per_seconds=float(sys.argv[3]))
+limiter = RateLimiter(schema.open_database(Path(sys.argv[1])), limits=RateLimits(int(sys.argv[2]), float(sys.argv[3])))
 for _ in range(int(sys.argv[4])):
     permit = limiter.acquire()
     print(time.monotonic(), flush=True)

@@ -16,6 +16,7 @@ from etl.connect.rate_limiter import (
     Permit,
     PermitStamp,
     RateLimiter,
+    RateLimits,
     Stopped,
     elapsed,
     pause_seconds,
@@ -139,9 +140,7 @@ class FakeClock:
 
 def gates(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[RateLimiter]:
     return [
-        RateLimiter(
-            schema.open_database(tmp_path), limit=5, per_seconds=60, clock=clock, sleep=clock.sleep, lane_limits=more
-        )
+        RateLimiter(schema.open_database(tmp_path), limits=RateLimits(5, 60.0, more), clock=clock, sleep=clock.sleep)
         for _ in range(count)
     ]
 
@@ -244,11 +243,9 @@ def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tm
     def opened() -> RateLimiter:
         return RateLimiter(
             schema.open_database(tmp_path),
-            limit=limit,
-            per_seconds=per_seconds,
+            limits=RateLimits(limit, per_seconds, {}),
             clock=clock,
             sleep=clock.sleep,
-            lane_limits={},
         )
 
     passed: list[float] = []

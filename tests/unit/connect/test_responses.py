@@ -13,8 +13,8 @@ import pytest
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.client import ConnectClient, translate_http_error
-from etl.connect.rate_limiter import RateLimiter
+from etl.connect.client import ConnectClient, HttpOptions, translate_http_error
+from etl.connect.rate_limiter import RateLimiter, RateLimits
 from etl.connect.responses import (
     PayloadTooLargeError,
     ThrottledError,
@@ -124,9 +124,9 @@ class World:
         self.tokens = 0
         self.ledger = Ledger.open(state)
         self._answer = answer
-        gate = RateLimiter(self.ledger.database, limit=1000, lane_limits={"token": 100}, sleep=lambda _: None)
-        transport = httpx.MockTransport(self.respond)
-        self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger, transport=transport)
+        gate = RateLimiter(self.ledger.database, limits=RateLimits(1000, 60.0, {"token": 100}), sleep=lambda _: None)
+        http = HttpOptions(transport=httpx.MockTransport(self.respond))
+        self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger, http=http)
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         request.read()
@@ -152,12 +152,12 @@ def chunk(folder: Path, data: bytes = b'[{"PartNo":"\xc3\xa5"}]') -> Chunk:
 
 
 def test_an_import_carries_what_connect_asks_for(tmp_path: Path) -> None:
-    """Path, headers, one-line ASCII header object, body byte for byte, no compression; the mark comes just before."""
+    """Path, headers, one-line ASCII header object, body byte for byte, no compression; the token is got before."""
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": "5"})) as world:
-        marks: list[int] = []
-        assert world.connect.submit(chunk(tmp_path), lambda: marks.append(len(world.seen))).job_id == 5
+        world.connect.prepare(chunk(tmp_path))
+        assert len(world.seen) == 1
+        assert world.connect.submit(chunk(tmp_path)).job_id == 5
         token, sent = world.seen
-        assert marks == [1]
         assert b"grant_type=client_credentials" in token.content
         assert sent.url == "https://norce.test/commerce/connect/4.0/Product/ImportOnhands"
         assert sent.content == b'[{"PartNo":"\xc3\xa5"}]'
@@ -213,7 +213,7 @@ def test_a_changed_payload_never_leaves(tmp_path: Path) -> None:
         planned = chunk(tmp_path)
         planned.payload.write_bytes(b"[]")
         with pytest.raises(StateError, match="not as it was planned"):
-            world.connect.submit(planned)
+            world.connect.prepare(planned)
         assert world.seen == []
 
 
