@@ -13,7 +13,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ from etl.apply.scheduler import (
     Capacity,
     ChunkId,
     Poll,
+    PollPolicy,
     ReadLog,
     ResolveUnknown,
     RunProgress,
@@ -228,11 +229,16 @@ class Sender:
             self._clock(),
             in_flight,
             self._history,
-            poll_scale=self._poll_scale * self._job_events.poll_factor,
-            poll_together=self._actions.poll_together,
+            self._poll_policy(runs),
+        )
+
+    def _poll_policy(self, runs: Sequence[RunProgress]) -> PollPolicy:
+        return PollPolicy(
+            scale=self._poll_scale * self._job_events.poll_factor,
+            together=self._actions.poll_together,
             unlisted_jobs=self._actions.unlisted_jobs,
-            usual_durations=self._job_durations.usual_durations,
             jobs_with_event=self._job_events.unpolled_jobs(chunk.job_id for run in runs for chunk in run.chunks),
+            usual_durations=self._job_durations.usual_durations,
         )
 
     def _is_prepared(self, action: scheduler.RequestAction) -> bool:

@@ -14,6 +14,7 @@ from etl.apply.scheduler import (
     ActionHistory,
     Capacity,
     Poll,
+    PollPolicy,
     ReadLog,
     ResolveUnknown,
     RunProgress,
@@ -81,7 +82,9 @@ def test_questions_without_an_answer_hold_up_questions_only() -> None:
     common = [course(*(sent(number) for number in range(1, 5)))]
     asked = {("r", 1), ("r", 2), ("r", 3)}
     assert names(next_action(common, Capacity(2, 100), 10, busy=asked)) == "poll r4"
-    assert names(next_action(common, Capacity(2, 100), 10, busy=asked, poll_together=False)) == "wait 60.0"
+    assert (
+        names(next_action(common, Capacity(2, 100), 10, busy=asked, policy=PollPolicy(together=False))) == "wait 60.0"
+    )
 
 
 def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
@@ -144,7 +147,7 @@ def test_several_jobs_are_asked_for_at_once() -> None:
     earlier = [course(one), course(two, run="q")]
     assert names(next_action(earlier, WIDE, 10.0)) == "poll r1 q2"
     assert names(next_action(earlier, WIDE, 9.9)) == "wait 0.1"
-    assert names(next_action(courses, WIDE, 10.1, poll_together=False)) == "poll r1"
+    assert names(next_action(courses, WIDE, 10.1, policy=PollPolicy(together=False))) == "poll r1"
     assert names(next_action([course(one)], WIDE, 10.1)) == "poll r1"
     soon = [course(one, replace(two, polled_at=9.6))]
     assert names(next_action(soon, WIDE, 10.1)) == "poll r1"
@@ -153,9 +156,9 @@ def test_several_jobs_are_asked_for_at_once() -> None:
 def test_a_job_that_is_not_listed_is_asked_for_by_itself() -> None:
     """In its turn, and never with the others."""
     courses = [course(sent(1, job_id=7), sent(2, job_id=8, sent_at=1.0), sent(3, job_id=9, sent_at=1.0))]
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7})) == "poll r1"
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={8})) == "poll r1 r3"
-    assert names(next_action(courses, WIDE, 10, unlisted_jobs={7, 8, 9})) == "poll r1"
+    assert names(next_action(courses, WIDE, 10, policy=PollPolicy(unlisted_jobs={7}))) == "poll r1"
+    assert names(next_action(courses, WIDE, 10, policy=PollPolicy(unlisted_jobs={8}))) == "poll r1 r3"
+    assert names(next_action(courses, WIDE, 10, policy=PollPolicy(unlisted_jobs={7, 8, 9}))) == "poll r1"
 
 
 def turns(courses: list[RunProgress], count: int, **more: object) -> list[type]:
@@ -172,7 +175,7 @@ def test_sends_and_logs_go_before_questions_and_never_shut_them_out() -> None:
     """A question that is due waits for so many of them at most; for fewer where each job needs one of its own."""
     both = [course(sent(1), sent(2), *(chunk(number) for number in range(3, 9)))]
     assert turns(both, 34) == ([Submit] * 16 + [Poll]) * 2
-    assert turns(both, 6, poll_together=False) == [Submit, Submit, Poll] * 2
+    assert turns(both, 6, policy=PollPolicy(together=False)) == [Submit, Submit, Poll] * 2
     reading = [course(sent(1), sent(2), sent(3), finished_jobs={2: None})]
     assert turns(reading, 17) == [ReadLog] * 16 + [Poll]
 
@@ -251,8 +254,11 @@ def test_the_first_question_comes_about_when_such_jobs_usually_end() -> None:
     assert scheduler.poll_delay(0, 3600) == scheduler.poll_delay(1, 3600) == 30
     assert [scheduler.poll_delay(polls, 10.0) for polls in (scheduler.SLOW_POLLS, scheduler.STUCK_POLLS)] == [60, 300]
     running = [course(sent(1, sent_at=0.0))]
-    assert names(next_action(running, WIDE, 7, usual_durations={BASE.operation: 10.0})) == "wait 1.0"
-    assert names(next_action(running, WIDE, 7, usual_durations={"Product/ImportProducts": 10.0})) == "poll r1"
+    assert names(next_action(running, WIDE, 7, policy=PollPolicy(usual_durations={BASE.operation: 10.0}))) == "wait 1.0"
+    assert (
+        names(next_action(running, WIDE, 7, policy=PollPolicy(usual_durations={"Product/ImportProducts": 10.0})))
+        == "poll r1"
+    )
 
 
 CHUNKS = st.lists(
@@ -305,8 +311,13 @@ def test_every_action_is_allowed(
 def test_a_job_that_is_said_to_have_ended_is_asked_for_at_once() -> None:
     """Unless it was put off; the others wait for their time, which is later when the pauses are stretched."""
     running = course(sent(1, job_id=7), sent(2, job_id=8))
-    assert names(next_action([running], WIDE, 0.1, poll_together=False, jobs_with_event={7})) == "poll r1"
+    assert names(next_action([running], WIDE, 0.1, policy=PollPolicy(together=False, jobs_with_event={7}))) == "poll r1"
     assert (
-        names(next_action([course(sent(1, job_id=7, retry_after=20.0))], WIDE, 0.1, jobs_with_event={7})) == "wait 19.9"
+        names(
+            next_action(
+                [course(sent(1, job_id=7, retry_after=20.0))], WIDE, 0.1, policy=PollPolicy(jobs_with_event={7})
+            )
+        )
+        == "wait 19.9"
     )
-    assert names(next_action([running], WIDE, 0.1, poll_scale=10.0)) == "wait 2.4"
+    assert names(next_action([running], WIDE, 0.1, policy=PollPolicy(scale=10.0))) == "wait 2.4"

@@ -14,7 +14,7 @@ import pytest
 
 from etl.apply import scheduler
 from etl.apply.job_durations import JobDurations
-from etl.apply.scheduler import ActionHistory, Capacity, Poll, ReadLog, RunProgress, Submit, Wait
+from etl.apply.scheduler import ActionHistory, Capacity, Poll, PollPolicy, ReadLog, RunProgress, Submit, Wait
 from etl.config.settings import LimitSettings
 from etl.connect.rate_limiter import Moment, PermitStamp, permit_wait
 from etl.model.runs import Chunk, ChunkState, Run, RunState
@@ -65,8 +65,7 @@ class World:
                 self.now,
                 busy,
                 turn,
-                poll_together=self.listed,
-                usual_durations=self.pace.usual_durations,
+                PollPolicy(together=self.listed, usual_durations=self.pace.usual_durations),
             )
             if gate > 0 or isinstance(action, Wait):
                 pause = max(gate, action.seconds if isinstance(action, Wait) else 0.0)
