@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from etl.connect.rate_limiter import Permit
 from etl.errors import ConnectHttpError, EtlError, OutcomeUnknownError
-from etl.model.runs import Chunk, Counts, Job, Run, RunState, Submission
+from etl.model.runs import Chunk, Counts, Job, LogRow, Run, RunState, Submission
 from etl.runs import job_restart
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.jobs import JobRestart
@@ -28,10 +29,19 @@ class Norce:
         self.lost = False
         self.says: EtlError | None = None
 
-    def get_job(self, job_id: int) -> Job:
+    def prepare(self, chunk: Chunk | None = None) -> None:
+        """A restart needs nothing beforehand."""
+
+    def submit(self, chunk: Chunk, permit: Permit | None = None) -> Submission:
+        raise AssertionError("a restart sends no import")
+
+    def get_job_log(self, job_id: int, permit: Permit | None = None) -> tuple[LogRow, ...]:
+        raise AssertionError("a restart reads no log")
+
+    def get_job(self, job_id: int, permit: Permit | None = None) -> Job:
         return self.known[job_id]
 
-    def list_jobs(self) -> tuple[Job, ...]:
+    def list_jobs(self, permit: Permit | None = None) -> tuple[Job, ...]:
         return tuple(self.known.values())
 
     def restart_job(self, job_id: int) -> int:
