@@ -244,7 +244,8 @@ class Actions:
         has_success = any(sibling.job_id is not None for sibling in siblings)
         halvings = sum(sibling.state is ChunkState.SPLIT for sibling in siblings)
         if halvings >= (MAX_HALVINGS if has_success else MAX_HALVINGS_WITHOUT_SUCCESS):
-            return self._fail(chunk, Outcome(f"{error.message}; not halved again after {halvings} halvings", error.hint))
+            reason = f"{error.message}; not halved again after {halvings} halvings"
+            return self._fail(chunk, Outcome(reason, error.hint))
         return self._halve(chunk, Outcome(error.message, error.hint))
 
     def _pause_until(self, error: ConnectError) -> float:
