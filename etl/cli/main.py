@@ -345,7 +345,7 @@ def state_import(ctx: click.Context, file: Path) -> ExitStatus:
 @click.option(
     "--forget", is_flag=True, help="Delete the accepted records of the feeds; their next files are sent in full."
 )
-@click.option("--reset", is_flag=True, help="Back up the whole state folder and start with an empty one.")
+@click.option("--all", "reset", is_flag=True, help="Back up the whole state folder and start with an empty one.")
 @click.option("--trust-ledger", is_flag=True, help="Accept a ledger that you have changed yourself.")
 @click.pass_context
 @handle_errors

@@ -95,7 +95,7 @@ def _watch_inbox(session: Session) -> Iterator[dict[str, scan.FileStat]]:
     watch = session.settings.watch
     return scan.watch(
         session.settings.paths.inbox,
-        watch.stable_seconds,
+        watch.settle_seconds,
         watch.rescan_seconds,
         session.shutdown,
         wake_event=session.coordinator.wake_event,

@@ -68,7 +68,7 @@ def rebuild_state(
         if names or forget or (reset and trust_ledger):
             raise UsageError(
                 "rebuild-mixed",
-                "--reset and --trust-ledger take no other option and no name",
+                "--all and --trust-ledger take no other option and no name",
                 hint="see `etl state rebuild --help`",
             )
         state = _state_folder(settings)

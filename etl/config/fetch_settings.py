@@ -30,7 +30,7 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     after: Literal["keep", "delete", "move"] = "keep"
     move_to: Text | None = None  #: folder on the server
     checksum: Text = "none"  #: or "server", or the name of a file of checksums
-    stable_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     timeout_seconds: Seconds = 60.0
 
 

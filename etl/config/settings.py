@@ -80,7 +80,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
 class WatchSettings(msgspec.Struct, frozen=True):
     """`[watch]`: when a file counts as complete, and how often to look."""
 
-    stable_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    settle_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     rescan_seconds: Seconds = 30.0
 
 

@@ -115,7 +115,7 @@ class Intake:
                 "file-changed",
                 "the file has been written to after it had settled; nothing of it is sent",
                 where=run.file,
-                hint="it goes back to the inbox; a longer watch.stable_seconds, a done file or a manifest helps where "
+                hint="it goes back to the inbox; a longer watch.settle_seconds, a done file or a manifest helps where "
                 "uploads pause",
             )
 

@@ -74,14 +74,14 @@ def unusable_name_reason(name: str) -> str | None:
 
 
 def find_stable(
-    observations: Observations, file_stats: Mapping[str, FileStat], now: float, stable_seconds: float
+    observations: Observations, file_stats: Mapping[str, FileStat], now: float, settle_seconds: float
 ) -> tuple[dict[str, Observation], frozenset[str]]:
     """Return the new observations, and the names of files that have not changed for long enough. Pure."""
     current = {}
     for name, look in file_stats.items():
         before = observations.get(name)
         current[name] = before if before is not None and before.file_stat == look else Observation(look, now)
-    return current, frozenset(name for name, seen in current.items() if now - seen.since >= stable_seconds)
+    return current, frozenset(name for name, seen in current.items() if now - seen.since >= settle_seconds)
 
 
 def scan(inbox_folder: Path) -> dict[str, FileStat]:
@@ -132,7 +132,7 @@ def modification_time(path: Path) -> float:
 
 def watch(
     inbox_folder: Path,
-    stable_seconds: float,
+    settle_seconds: float,
     rescan_seconds: float,
     shutdown: ShutdownEvent,
     *,
@@ -153,10 +153,10 @@ def watch(
             if shutdown.is_set():
                 return
             now = time.monotonic()
-            snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, stable_seconds)
+            snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, settle_seconds)
             yield {name: snapshot[name].file_stat for name in ready}
             restless = [
-                seen.since + stable_seconds - time.monotonic() for name, seen in snapshot.items() if name not in ready
+                seen.since + settle_seconds - time.monotonic() for name, seen in snapshot.items() if name not in ready
             ]
             if wake_event.wait(max(0.01, min([rescan_seconds, *restless]))):
                 shutdown.wait(0.02)  # let the events of one upload arrive together

@@ -121,7 +121,7 @@ class Fetcher:
         remembered = {(file.path, file.size, file.modified) for file in self._fetched_files.list_files()}
         if all((entry.path, entry.size, entry.modified) in remembered for entry in first):
             return first, []
-        await asyncio.sleep(self._settings.stable_seconds)
+        await asyncio.sleep(self._settings.settle_seconds)
         second = await self._list_matching(client)
         return [entry for entry in second if entry in first], [entry for entry in second if entry not in first]
 

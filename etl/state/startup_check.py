@@ -18,7 +18,7 @@ from etl.state.ledger.facade import Ledger
 RECENT_DAYS = 3
 
 
-RESET_COMMAND = "etl state rebuild --reset"
+RESET_COMMAND = "etl state rebuild --all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ class Bench:
             (root / "etl.toml").write_text(
                 f'[connect]\nbase_url = "http://127.0.0.1:{port}"\nscope = "playground"\napplication_id = 1\n'
                 'account_id = 1\nclient_id = "bench"\n[limits]\nrequests = 100000\nper_seconds = 1\n'
-                '[paths]\nmappings = "."\n[watch]\nstable_seconds = 0\n'
+                '[paths]\nmappings = "."\n[watch]\nsettle_seconds = 0\n'
             )
             os.environ["ETL_CLIENT_SECRET"] = "bench"
             start = time.time()

@@ -222,10 +222,10 @@ def test_wrong_usage(shop: Shop) -> None:
         assert (done.status, done.out) == (2, ""), words
         assert done.err
     toml = shop.root / "etl.toml"
-    toml.write_text(toml.read_text().replace("stable_seconds", "stabel_seconds"))
+    toml.write_text(toml.read_text().replace("settle_seconds", "setle_seconds"))
     done = shop.etl("once")
     assert done.status == 1
-    assert 'did you mean "stable_seconds"' in done.err
+    assert 'did you mean "settle_seconds"' in done.err
     assert "etl.toml:" in done.err
     assert shop.etl("--config", "none.toml", "status").status == 1
 

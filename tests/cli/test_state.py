@@ -188,8 +188,8 @@ def test_a_damaged_ledger_begins_anew(shop: Shop, tmp_path: Path) -> None:
     refused = shop.etl("once")
     assert (refused.status, "etl state verify" in refused.err) == (1, True)
     (words,) = repairs(shop)
-    assert words.startswith("etl state rebuild --reset")
-    done = shop.etl("state", "rebuild", "--reset")
+    assert words.startswith("etl state rebuild --all")
+    done = shop.etl("state", "rebuild", "--all")
     assert (done.status, "back in the inbox" in done.out) == (0, True)
     assert repairs(shop) == []
     assert list(shop.state.glob("backup-*/archive/*/*/stock.csv"))
@@ -228,7 +228,7 @@ def test_an_older_ledger_beside_newer_folders_is_refused(shop: Shop, tmp_path: P
     done = shop.once()
     assert (done.status, "error[state-behind]" in done.err) == (1, True)
     assert len(shop.imports()) == sent
-    assert "etl state rebuild --reset" in repairs(shop)
+    assert "etl state rebuild --all" in repairs(shop)
 
 
 def test_open_folders_are_said(shop: Shop) -> None:
@@ -243,7 +243,7 @@ def test_open_folders_are_said(shop: Shop) -> None:
 def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
     """Without a state, with a name that nobody knows, or with words that do not fit: an error with a hint."""
     assert shop.etl("state", "export", "x.zip").err.startswith("error[state-empty]")
-    assert shop.etl("state", "rebuild", "--reset", "--trust-ledger").err.startswith("error[rebuild-mixed]")
+    assert shop.etl("state", "rebuild", "--all", "--trust-ledger").err.startswith("error[rebuild-mixed]")
     shop.drop(DAY1)
     run = shop.once().run["run"]
     assert shop.etl("state", "rebuild", "nobody").err.startswith("error[feed-or-run-unknown]")

@@ -141,7 +141,7 @@ class Theatre:
         (stage / "etl.toml").write_text(
             f'[connect]\nbase_url = "{self.live.url}"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
             'client_id = "sandbox"\n[limits]\nrequests = 5000\nmax_records = 2\n'
-            "[watch]\nstable_seconds = 0\nrescan_seconds = 0.1\n",
+            "[watch]\nsettle_seconds = 0\nrescan_seconds = 0.1\n",
             encoding="utf-8",
         )
         for name, text in DAY_ONE.items():

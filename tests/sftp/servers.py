@@ -38,7 +38,7 @@ class Server:
         """As in `[fetch.NAME]`."""
         usual = {
             "host": "127.0.0.1", "port": self.port, "user": self.user, "key": self.key, "folder": str(self.root),
-            "known_hosts": self.known_hosts, "stable_seconds": 0.0, "timeout_seconds": 20.0,
+            "known_hosts": self.known_hosts, "settle_seconds": 0.0, "timeout_seconds": 20.0,
         }  # fmt: skip
         return FetchSettings(**usual | more)  # type: ignore[arg-type]
 

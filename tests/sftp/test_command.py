@@ -20,7 +20,7 @@ def supplied(shop: Shop, server: Server, port: int | None = None) -> None:
         file.write(
             f'[fetch.acme]\nhost = "127.0.0.1"\nport = {port or server.port}\nuser = "{server.user}"\n'
             f'key = "{server.key}"\nknown_hosts = "known_hosts"\nfolder = "{server.root}"\nfiles = "*.csv"\n'
-            'schedule = "* * * * *"\nstable_seconds = 0.0\n'
+            'schedule = "* * * * *"\nsettle_seconds = 0.0\n'
         )
     shop.mapping(STOCK_MAPPING.replace('"stock*.csv"', '"acme/stock*.csv"'))
 

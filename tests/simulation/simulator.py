@@ -168,7 +168,7 @@ class World:
         (self.root / "etl.toml").write_text(
             '[connect]\nbase_url = "http://127.0.0.1:9"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
             f'client_id = "sandbox"\n[limits]\nmax_records = 2\nunfinished = {unfinished}\n'
-            f"[watch]\nstable_seconds = 2\nrescan_seconds = {rescan_seconds}\n",
+            f"[watch]\nsettle_seconds = 2\nrescan_seconds = {rescan_seconds}\n",
             encoding="utf-8",
         )
 

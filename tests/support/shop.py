@@ -75,7 +75,7 @@ class Shop:
             f'[connect]\nbase_url = "{url or self.url}"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
             'client_id = "sandbox"\n[limits]\n'
             + "".join(f"{name} = {value}\n" for name, value in wanted.items())
-            + "[watch]\nstable_seconds = 0.05\nrescan_seconds = 0.5\n",
+            + "[watch]\nsettle_seconds = 0.05\nrescan_seconds = 0.5\n",
             encoding="utf-8",
         )
 

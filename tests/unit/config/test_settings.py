@@ -37,7 +37,7 @@ def test_a_whole_file_is_read() -> None:
     assert settings.connect.token_endpoint == ("https://acme.api-se.playground.norce.tech/identity/1.0/connect/token")
     assert settings.connect.target == "https://acme.api-se.playground.norce.tech application 1234"
     assert (settings.limits.requests, settings.limits.max_records, settings.limits.per_seconds) == (60, 500, 30.0)
-    assert settings.watch.stable_seconds > 0
+    assert settings.watch.settle_seconds > 0
 
 
 @pytest.mark.parametrize(
