@@ -25,7 +25,7 @@ from etl.connect.responses import PayloadTooLargeError, ThrottledError
 from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
 from etl.events import EventSink
-from etl.model.runs import Chunk, ChunkState, Job, LogRow, RecordError, Submission
+from etl.model.runs import Chunk, ChunkState, Job, JobList, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
 
 #: Returns the records of a chunk in the order of its payload; called only when a log reports problems.
@@ -149,13 +149,14 @@ class Actions:
     def resolve_unknown(self, chunk: Chunk, permit: Permit) -> ActionResult:
         """Find the job of a request without a response, or let the request be sent again."""
         try:
-            jobs = self._request((chunk,), lambda: self._client.list_jobs(permit))
+            listed = self._request((chunk,), lambda: self._client.list_jobs(permit))
         except ConnectHttpError as error:
             if error.code in ACCOUNT_ERROR_CODES or error.code == "connect-forbidden":
                 raise
-            jobs = ()  # this Connect does not offer the list
-        if isinstance(jobs, ActionResult):
-            return jobs
+            listed = JobList(())  # this Connect does not offer the list
+        if isinstance(listed, ActionResult):
+            return listed
+        jobs = listed.jobs
         # Look for siblings before the ids of own jobs: a response stored in between makes its job an own one.
         is_ambiguous = self._ledger.has_ambiguous_sibling(chunk)
         own_jobs = self._ledger.find_own_jobs([job.id for job in jobs])
@@ -277,20 +278,29 @@ class Actions:
         its own; all jobs are, once lists have contained none of ours several times.
         """
         try:
-            jobs = self._request(chunks, lambda: self._client.list_jobs(permit))
+            response = self._request(chunks, lambda: self._list_jobs(permit))
         except ConnectHttpError as error:
             if error.code in ACCOUNT_ERROR_CODES:
                 raise
+            response = None
+        if isinstance(response, ActionResult):
+            return response
+        if response is None:
             self._useless_lists += 1
             self._unlisted_jobs.update(_require_job_id(chunk) for chunk in chunks)
             return ActionResult()
-        if isinstance(jobs, ActionResult):
-            return jobs
-        listed = {job.id: job for job in jobs if _is_complete(job)}
+        listed = {job.id: job for job in response.jobs if _is_complete(job)}
         self._note_unlisted(chunks, listed)
         polled = [(chunk, listed[_require_job_id(chunk)]) for chunk in chunks if chunk.job_id in listed]
         running = self._ledger.save_polls([(chunk, job) for chunk, job in polled if not job.finished])
         return ActionResult(running, tuple((chunk, job) for chunk, job in polled if job.finished))
+
+    def _list_jobs(self, permit: Permit) -> JobList | None:
+        """Return the list; None without a usable response. Each job can be polled on its own, so nothing waits."""
+        try:
+            return self._client.list_jobs(permit)
+        except ConnectUnreachableError:
+            return None
 
     def _note_unlisted(self, chunks: Sequence[Chunk], listed: Collection[int]) -> None:
         """Remember the jobs that a list did not contain, and whether the list was of any use."""
@@ -399,7 +409,7 @@ class Actions:
 
 def _is_complete(job: Job) -> bool:
     """Return whether a list gives all facts of a job that its end is judged by."""
-    return job.status is not None and (not job.finished or (job.total is not None and job.failed is not None))
+    return not job.finished or (job.total is not None and job.failed is not None)
 
 
 def _require_job_id(chunk: Chunk) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from etl.connect.rate_limiter import Permit
-from etl.model.runs import Chunk, Job, LogRow, Submission
+from etl.model.runs import Chunk, Job, JobList, LogRow, Submission
 
 
 class ImportClient(Protocol):
@@ -19,6 +19,8 @@ class ImportClient(Protocol):
 
     def get_job_log(self, job_id: int, permit: Permit | None = None) -> tuple[LogRow, ...]: ...
 
-    def list_jobs(self, permit: Permit | None = None) -> tuple[Job, ...]: ...
+    def list_jobs(self, permit: Permit | None = None) -> JobList: ...
 
     def restart_job(self, job_id: int) -> int: ...
+
+    def abort(self) -> None: ...

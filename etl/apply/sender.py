@@ -46,6 +46,9 @@ from etl.model.runs import Chunk, ChunkState, Job
 from etl.shutdown import ShutdownEvent
 from etl.state.ledger.facade import Ledger
 
+#: Seconds that requests under way have at the end; the outcome of an import is unknown after that.
+CLOSING_SECONDS = 5.0
+
 #: Threads besides those of requests whose responses are awaited.
 _EXTRA_THREADS = 2
 
@@ -95,7 +98,7 @@ class SenderOptions:
 
 
 class Sender:
-    """All runs under way. A context: at its end requests in flight are finished and their responses stored."""
+    """All runs under way. A context: at its end requests in flight have CLOSING_SECONDS to finish."""
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Sender:
     ) -> None:
         limits = options.limits
         self._ledger = ledger
+        self._client = connect.client
         self._rate_limiter = connect.rate_limiter
         self._capacity = Capacity(
             limits.in_flight, limits.unfinished, limits.requests, limits.per_seconds / limits.requests
@@ -148,7 +152,10 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._wake.set()
+        abort = threading.Timer(CLOSING_SECONDS, self._client.abort)
+        abort.start()
         self._thread.join()
+        abort.cancel()
 
     def add(self, run_id: str, *, urgent: bool = False) -> int:
         """Start a planned run and return the number of its unfinished requests.

@@ -1,18 +1,83 @@
-"""What Connect's answers mean: statuses, jobs, logs. Pure; the exchange itself is `connect`'s matter.
+"""Decodes responses of Connect: statuses, jobs, lists of jobs, logs, tokens. Pure.
+
+A response is foreign text. It is decoded once, here, against the types of the documentation; whatever does not fit is
+an odd response, which costs only itself: the request is made again, and nothing is concluded. In .NET the numbers,
+flags and dates of a job are plain values: one that is absent is not known, one that is null is odd.
 
 Spellings and the meaning of numbers: https://docs.norce.io/api-reference/schemas/connectjob
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from etl.contract import spec
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError
-from etl.model.runs import Job, LogRow, Submission
+from etl.model.runs import Job, JobList, LogRow, Submission
+
+_MAX_INT64 = 2**63 - 1
+
+_Id = Annotated[int, Meta(ge=1, le=_MAX_INT64)]
+_Count = Annotated[int, Meta(ge=0, le=_MAX_INT64)]
+_Code = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+#: Seconds that a token lives when the response does not say, and the longest life that is believed.
+DEFAULT_TOKEN_LIFETIME, MAX_TOKEN_LIFETIME = 3600.0, 86_400.0
+
+#: .NET's zero date begins so: the job has not started yet.
+_ZERO_DATE = "0001-01-01"
+
+
+class _ValidationSummary(Struct):
+    failures: _Count | UnsetType = msgspec.field(default=UNSET, name="NrOfValidationFailures")
+    messages: list[str | None] | None = msgspec.field(default=None, name="Messages")
+
+
+class _JobResponse(Struct):
+    job_id: _Id = msgspec.field(name="JobId")
+    summary: _ValidationSummary | None = msgspec.field(default=None, name="ValidationSummary")
+
+
+class _JobReference(Struct):
+    job_id: _Id = msgspec.field(name="JobId")
+
+
+class _JobDto(Struct):
+    job_id: _Id = msgspec.field(name="JobId")
+    status: _Code = msgspec.field(name="StatusId")
+    is_finished: bool = msgspec.field(name="IsFinished")
+    total: _Count | UnsetType = msgspec.field(default=UNSET, name="Totals")
+    failed: _Count | UnsetType = msgspec.field(default=UNSET, name="Fail")
+    insert: _Count | UnsetType = msgspec.field(default=UNSET, name="Insert")
+    inserts: _Count | UnsetType = msgspec.field(default=UNSET, name="Inserts")
+    updates: _Count | UnsetType = msgspec.field(default=UNSET, name="Updates")
+    start: str | UnsetType = msgspec.field(default=UNSET, name="Start")
+    storage_name: str | None = msgspec.field(default=None, name="StorageName")
+
+
+class _JobLogDto(Struct):
+    severity: _Code = msgspec.field(default=1, name="SeverityId")
+    message: str | None = msgspec.field(default=None, name="Message")
+    imported_row: str | None = msgspec.field(default=None, name="ImportedRow")
+
+
+class _Token(Struct):
+    access_token: str
+    expires_in: float | UnsetType | None = UNSET
+
+
+_T = TypeVar("_T")
+
+
+class _OddResponse(Exception):
+    """A response that is not what the documentation says."""
 
 
 class ThrottledError(ConnectError):
@@ -39,17 +104,18 @@ class PayloadTooLargeError(ConnectError):
         self.size = size
 
 
-def check_status(status: int, method: str, size: int, text: str = "") -> None:
+def check_status(status: int, size: int, text: str = "", *, once_only: bool = False) -> None:
     """Raise what an HTTP status means; silent for 2xx. 429 and the first 401 are handled before.
 
-    `text` is the answer's body: it may name what is wrong, and goes to the hint, which is shown and not logged.
+    `size`: bytes of the request. `text`: the body of the response; it may name what is wrong, and goes to the hint,
+    which is shown and not logged. `once_only`: a repeated request could be imported twice.
     """
     if 200 <= status < 300:
         return
     if status == 413:
         raise PayloadTooLargeError(size)
     if status >= 500 or status == 408:
-        if method == "POST" and status != 503:
+        if once_only:  # a gateway answers 503 also when Connect breaks off after it has taken the request
             raise outcome_unknown(f"Connect answered {status} to an import")
         raise ConnectUnreachableError(
             "connect-unreachable", f"Connect answered {status}", hint="nothing to do; it is tried again"
@@ -82,80 +148,128 @@ def check_status(status: int, method: str, size: int, text: str = "") -> None:
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds a Retry-After header asks for (a number or an HTTP date), None without a usable one."""
+    """Return the seconds that a Retry-After header asks for (a number or an HTTP date); None without a usable one.
+
+    `now`: epoch seconds, for a date in a response without a Date header.
+    """
     text = headers.get("Retry-After", "").strip()
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         until = parsedate_to_datetime(text)
-        said = headers.get("Date")
-        since = parsedate_to_datetime(said) if said else datetime.fromtimestamp(now, UTC)
+        server_time = headers.get("Date")
+        since = parsedate_to_datetime(server_time) if server_time else datetime.fromtimestamp(now, UTC)
         return max(0.0, (_with_zone(until) - _with_zone(since)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
 
 
-def parse_submission(raw: Any) -> Submission:
-    """A JobResponse. Raises OutcomeUnknown when it names no job."""
-    job_id = parse_integer(raw.get("JobId")) if isinstance(raw, Mapping) else None
-    if job_id is None:
-        raise outcome_unknown("the answer to an import names no job")
-    summary = raw.get("ValidationSummary") or {}
-    messages = summary.get("Messages") or ()
+def parse_submission(body: bytes) -> Submission:
+    """Decode a JobResponse. Raises OutcomeUnknownError when it names no job.
+
+    A response with a job and an odd summary counts like that of a job whose response was lost: the job itself tells
+    how many records it has taken.
+    """
+    try:
+        raw = _load(body)
+        job_id = _convert(raw, _JobReference).job_id
+    except _OddResponse as error:
+        raise outcome_unknown(f"the answer to an import is odd ({error})") from None
+    try:
+        summary = _convert(raw, _JobResponse).summary
+    except _OddResponse:
+        return Submission(job_id)
+    if summary is None:
+        return Submission(job_id)
     return Submission(
         job_id=job_id,
-        validation_failures=parse_integer(summary.get("NrOfValidationFailures")) or 0,
-        messages=tuple(str(message) for message in messages if message),
+        validation_failures=_known(summary.failures) or 0,
+        messages=tuple(_clean(message) for message in summary.messages or () if message),
     )
 
 
-def parse_job(raw: Any, job_id: int | None = None) -> Job:
-    """A JobDto. `IsFinished` decides; status numbers we do not know mean that it goes on."""
-    if not isinstance(raw, Mapping):
-        raise malformed_response("Job/Get")
-    found = parse_integer(raw.get("JobId"))
-    status = parse_integer(raw.get("StatusId"))
-    finished = raw.get("IsFinished")
-    if (found or job_id) is None:
-        raise malformed_response("Job/Get")
-    return Job(
-        id=found or job_id or 0,
-        status=status,
-        finished=finished if isinstance(finished, bool) else status in spec.load_contract().jobs["terminal"],
-        total=parse_integer(raw.get("Totals")),
-        failed=parse_integer(raw.get("Fail")),
-        inserted=parse_integer(raw.get("Insert", raw.get("Inserts"))),
-        updated=parse_integer(raw.get("Updates")),
-        storage_name=raw.get("StorageName") or None,
-        started=raw.get("Start") or None,
-    )
+def parse_restart(body: bytes, job_id: int) -> int:
+    """Decode the response to the restart of a job: the id to follow, `job_id` when the response names none.
 
-
-def parse_log(raw: Any) -> tuple[LogRow, ...]:
-    """A list of JobLogDto."""
-    if not isinstance(raw, list):
-        raise malformed_response("Job/GetLog")
-    return tuple(
-        LogRow(
-            severity=parse_integer(item.get("SeverityId")) or 1,
-            message=str(item.get("Message") or ""),
-            imported_row=item.get("ImportedRow") or None,
-        )
-        for item in raw
-        if isinstance(item, Mapping)
-    )
-
-
-def parse_integer(value: object) -> int | None:
-    """A whole number however it is written, else None."""
-    if isinstance(value, bool) or value is None:
-        return None
+    Raises OutcomeUnknownError for an odd response.
+    """
     try:
-        return int(str(value))
-    except ValueError:
+        raw = _load(body)
+        if raw in (None, {}):
+            return job_id
+        return _convert(raw if isinstance(raw, dict) else {"JobId": raw}, _JobReference).job_id
+    except _OddResponse as error:
+        raise outcome_unknown(f"the answer to a restart is odd ({error})") from None
+
+
+def parse_job(body: bytes, job_id: int) -> Job | None:
+    """Decode the JobDto of a job; None for `null`. Raises ConnectUnreachableError for an odd one or another job's."""
+    try:
+        raw = _load(body)
+        job = None if raw is None else _to_job(_convert(raw, _JobDto))
+    except _OddResponse as error:
+        raise malformed_response(f"Job/Get: {error}") from None
+    if job is not None and job.id != job_id:
+        raise malformed_response(f"Job/Get: job {job.id} instead of job {job_id}")
+    return job
+
+
+def parse_jobs(body: bytes) -> JobList:
+    """Decode a list of JobDto. An odd entry costs only itself. Raises ConnectUnreachableError when it is no list."""
+    try:
+        raw = _load(body)
+        if not isinstance(raw, list):
+            raise _OddResponse("not a list")
+    except _OddResponse as error:
+        raise malformed_response(f"Job/List: {error}") from None
+    jobs: list[Job] = []
+    odd_ids: list[int | None] = []
+    for entry in raw:
+        try:
+            jobs.append(_to_job(_convert(entry, _JobDto)))
+        except _OddResponse:
+            odd_ids.append(_find_id(entry))
+    return JobList(tuple(jobs), tuple(odd_ids))
+
+
+def parse_log(body: bytes) -> tuple[LogRow, ...] | None:
+    """Decode a list of JobLogDto; None for `null`. Raises ConnectUnreachableError for an odd one."""
+    try:
+        raw = _load(body)
+        rows = None if raw is None else _convert(raw, list[_JobLogDto])
+    except _OddResponse as error:
+        raise malformed_response(f"Job/GetLog: {error}") from None
+    if rows is None:
         return None
+    return tuple(
+        LogRow(row.severity, _clean(row.message or ""), _clean(row.imported_row) if row.imported_row else None)
+        for row in rows
+    )
+
+
+def parse_event(body: bytes) -> int | None:
+    """Decode a JobCompletedEvent: the id of the job; None when it names none."""
+    try:
+        return _find_id(_load(body))
+    except _OddResponse:
+        return None
+
+
+def parse_token(body: bytes) -> tuple[str, float]:
+    """Decode an access token and its life in seconds. Raises ConnectUnreachableError for an odd response."""
+    try:
+        token = _convert(_load(body), _Token)
+        if not token.access_token or not all("!" <= character <= "~" for character in token.access_token):
+            raise _OddResponse("the token cannot be sent in a header")
+    except _OddResponse as error:
+        raise malformed_response(f"the token endpoint: {error}") from None
+    lifetime = _known(token.expires_in)
+    is_usable = lifetime is not None and math.isfinite(lifetime) and lifetime > 0
+    return token.access_token, min(lifetime, MAX_TOKEN_LIFETIME) if is_usable and lifetime else DEFAULT_TOKEN_LIFETIME
 
 
 def outcome_unknown(reason: str) -> OutcomeUnknownError:
@@ -165,10 +279,10 @@ def outcome_unknown(reason: str) -> OutcomeUnknownError:
     )
 
 
-def malformed_response(source: str) -> ConnectUnreachableError:
-    """An answer that is none: as good as no answer."""
+def malformed_response(problem: str) -> ConnectUnreachableError:
+    """Return the error for a response that is not what the documentation says: as good as no response."""
     return ConnectUnreachableError(
-        "connect-garbled", f"{source} gave an answer that makes no sense", hint="nothing to do; it is asked again"
+        "connect-garbled", f"Connect gave an odd response ({problem})", hint="nothing to do; it is asked again"
     )
 
 
@@ -179,6 +293,60 @@ def job_unknown(job_id: int) -> ConnectHttpError:
         f"Connect does not know job {job_id}",
         hint="it may be older than two weeks, or belong to another environment",
     )
+
+
+def _load(body: bytes) -> Any:
+    """Decode JSON. Raises _OddResponse; constants that JSON does not have, and endless nesting, are odd."""
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _OddResponse("nested too deeply") from None
+    except ValueError:
+        raise _OddResponse("not JSON") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _convert(raw: object, kind: type[_T]) -> _T:
+    """Check decoded JSON against a type; numbers may be written as text. Raises _OddResponse with the place."""
+    try:
+        return msgspec.convert(raw, kind, strict=False)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise _OddResponse(str(error)) from None
+
+
+def _find_id(entry: object) -> int | None:
+    try:
+        return _convert(entry, _JobReference).job_id
+    except _OddResponse:
+        return None
+
+
+def _to_job(dto: _JobDto) -> Job:
+    inserted = dto.insert if dto.insert is not UNSET else dto.inserts
+    start = _known(dto.start)
+    return Job(
+        id=dto.job_id,
+        status=dto.status,
+        finished=dto.is_finished,
+        total=_known(dto.total),
+        failed=_known(dto.failed),
+        inserted=_known(inserted),
+        updated=_known(dto.updates),
+        storage_name=_clean(dto.storage_name) if dto.storage_name else None,
+        started=None if start is None or start.startswith(_ZERO_DATE) else _clean(start),
+    )
+
+
+def _known(value: _T | UnsetType) -> _T | None:
+    return None if isinstance(value, UnsetType) else value
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which a server sends that cuts a text within a character; nothing can store them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _with_zone(moment: datetime) -> datetime:

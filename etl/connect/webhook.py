@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
 import socket
 import threading
 import time
@@ -26,7 +25,7 @@ from etl import log
 from etl.config.secrets import Secret
 from etl.config.settings import WebhookSettings
 from etl.connect.job_events import JobEvents
-from etl.connect.responses import parse_integer
+from etl.connect.responses import parse_event
 from etl.errors import StateError
 
 #: The longest body in bytes; an event is about a hundred.
@@ -78,7 +77,7 @@ def create_app(settings: WebhookSettings, token: Secret, job_events: JobEvents) 
             return turn_away(408, "the body did not come")
         if body is None:
             return turn_away(413, f"the body has more than {MAX_BODY_BYTES} bytes")
-        job_id = _parse_job_id(body)
+        job_id = parse_event(body)
         if job_id is None:
             return turn_away(400, "the body is no JobCompletedEvent")
         if job_events.add(job_id):
@@ -99,15 +98,6 @@ async def _read_body(request: Request) -> bytes | None:
         if len(found) > MAX_BODY_BYTES:
             return None
     return found
-
-
-def _parse_job_id(body: bytes) -> int | None:
-    try:
-        event = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    found = parse_integer(event.get("JobId")) if isinstance(event, dict) else None
-    return found if found is not None and 0 < found < 1 << 63 else None
 
 
 class _ErrorResponder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 
 import polars as pl
 
@@ -13,8 +12,6 @@ WORD_BITS = 62
 #: Prefixes of word columns: the leaves to send, those that the row could send, and, in a request whose rows do not
 #: share a set, those that the row is sent with.
 TO_SEND, SENDABLE, OWN_SET = "_c", "_v", "_o"
-
-_NO_BITS = pl.lit(0, dtype=pl.UInt64)
 
 
 def count_words(leaf_count: int) -> int:
@@ -48,7 +45,7 @@ def join_words(words: Iterable[int]) -> int:
 def has_leaf(prefix: str, index: int) -> pl.Expr:
     """Return a condition: the row's set in these word columns has the leaf with this index."""
     word, bit = divmod(index, WORD_BITS)
-    return pl.col(f"{prefix}{word}") & _bit(bit) != 0
+    return pl.col(f"{prefix}{word}") & pl.lit(1 << bit, dtype=pl.UInt64) != 0
 
 
 def pack_conditions(prefix: str, conditions: Mapping[int, pl.Expr], word_count: int) -> list[pl.Expr]:
@@ -56,16 +53,10 @@ def pack_conditions(prefix: str, conditions: Mapping[int, pl.Expr], word_count: 
     return [_pack_word(conditions, word).alias(name) for word, name in enumerate(word_columns(prefix, word_count))]
 
 
-@cache
-def _bit(position: int) -> pl.Expr:
-    """Return the word that has only this bit; layouts of hundreds of leaves ask for it thousands of times."""
-    return pl.lit(1 << position, dtype=pl.UInt64)
-
-
 def _pack_word(conditions: Mapping[int, pl.Expr], word: int) -> pl.Expr:
     bits = [
-        pl.when(condition).then(_bit(index % WORD_BITS)).otherwise(_NO_BITS)
+        pl.when(condition).then(pl.lit(1 << index % WORD_BITS, dtype=pl.UInt64)).otherwise(pl.lit(0, dtype=pl.UInt64))
         for index, condition in conditions.items()
         if index // WORD_BITS == word
     ]
-    return pl.sum_horizontal(bits) if bits else _NO_BITS
+    return pl.sum_horizontal(bits) if bits else pl.lit(0, dtype=pl.UInt64)

@@ -112,10 +112,10 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What Job/Get says."""
+    """What Job/Get says. A number that it does not say is None."""
 
     id: int
-    status: int | None
+    status: int
     finished: bool
     total: int | None = None
     failed: int | None = None
@@ -123,6 +123,14 @@ class Job:
     updated: int | None = None
     storage_name: str | None = None
     started: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """What Job/List says, as far as it can be read."""
+
+    jobs: tuple[Job, ...]
+    odd_ids: tuple[int | None, ...] = ()  #: ids of the entries that cannot be read; None where even the id cannot
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,9 +211,8 @@ def _records_of(frame: pl.DataFrame) -> Records:
 def _as_records(accepted_records: pl.DataFrame, mapping: Mapping, layout: Layout) -> pl.DataFrame:
     """Return accepted records in the shape of records; a field that the mapping gained since is empty."""
     types = transform.empty_records(mapping, layout).schema
-    known = set(accepted_records.columns)
     values = (
-        pl.col(name) if name in known else pl.lit(None, dtype=types[name]).alias(name)
+        pl.col(name) if name in accepted_records.columns else pl.lit(None, dtype=types[name]).alias(name)
         for name in dict.fromkeys(leaf.column for leaf in layout.leaves)
     )
     return accepted_records.select(KEY, ITEM, pl.lit(None, dtype=pl.Int64).alias(ROW), *values)

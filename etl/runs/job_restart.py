@@ -101,9 +101,9 @@ def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -
         except ConnectHttpError as error:
             if error.code != "connect-job-unknown" or time.time() - restart.since < JOB_EXPIRY_SECONDS:
                 raise
-            job = Job(restart.new_job, None, finished=True)
+            job = Job(restart.new_job, job_outcome.FAILED, finished=True)
         return job if job.finished else None
-    jobs = client.list_jobs()
+    jobs = client.list_jobs().jobs
     like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
     perhaps = job_matching.candidate_jobs(like, jobs, ledger.find_own_jobs([job.id for job in jobs]))
     old = client.get_job(restart.job)

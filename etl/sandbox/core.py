@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import threading
 from collections import Counter
@@ -100,6 +101,8 @@ class Sandbox:
             self.tokens.revoke_all()
             return error_response(401, "the token was revoked")
         if kind == "status":
+            if fault.accept:
+                self._regular_response(request, now)
             text = fault.body or ""
             return ApiResponse(fault.status, text.encode(), "text/plain", fault.retry_headers(now))
         if kind == "too_large":
@@ -108,14 +111,7 @@ class Sandbox:
             return ApiResponse(200, (fault.body or "<html><body>Maintenance</body></html>").encode(), "text/html")
         if kind == "reset_before" or (kind == "hang" and not fault.accept):
             return ApiResponse(0, reset=kind == "reset_before", hang=kind == "hang")
-        given = self._regular_response(request, now)
-        if kind == "reset_after":
-            return replace(given, reset=True)
-        if kind == "hang":
-            return replace(given, hang=True)
-        if kind == "slow":
-            return replace(given, delay=fault.delay)
-        return replace(given, body=given.body[: len(given.body) // 2])
+        return _spoil(self._regular_response(request, now), fault)
 
     def _regular_response(self, request: ApiRequest, now: float) -> ApiResponse:
         if request.path == self.contract.token_path:
@@ -410,3 +406,29 @@ def _header_value(request: ApiRequest) -> Any:
         return http.decode_json(text.encode())
     except ValueError:
         return text
+
+
+def _spoil(given: ApiResponse, fault: Fault) -> ApiResponse:
+    """Return what the client gets of the right response."""
+    match fault.kind:
+        case "reset_after":
+            return replace(given, reset=True)
+        case "hang":
+            return replace(given, hang=True)
+        case "slow":
+            return replace(given, delay=fault.delay)
+        case "odd" | "odd_entry":
+            return replace(given, body=_make_odd(given.body, fault))
+    return replace(given, body=given.body[: len(given.body) // 2])
+
+
+def _make_odd(body: bytes, fault: Fault) -> bytes:
+    """Return a JSON body with the values of the fault."""
+    answer = json.loads(body)
+    if fault.kind == "odd_entry":
+        answer = [*answer, dict(fault.values)]
+    elif isinstance(answer, list):
+        answer = [{**entry, **fault.values} for entry in answer]
+    else:
+        answer = {**answer, **fault.values}
+    return json.dumps(answer).encode()

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 HttpFaultKind = Literal[
     "rate_limit",  # 429; retry_after seconds, retry_after_date true for the HTTP date form, neither for none
     "unauthorized",  # every token is revoked, then 401
-    "status",  # any other answer: 403, 500, 502, 503 ...
+    "status",  # any other answer: 403, 500, 502, 503 ...; the import was taken in or not (`accept`)
     "too_large",  # 413 for imports of more than `above` items
     "reset_before",  # connection reset, nothing was taken in
     "reset_after",  # taken in, then the connection is reset
@@ -19,6 +19,8 @@ HttpFaultKind = Literal[
     "hang",  # taken in or not (`accept`), never answered
     "html",  # 200 with a web page
     "truncated",  # taken in, the answer's JSON is cut in half
+    "odd",  # the right answer with `values` in its object, or in each object of its list
+    "odd_entry",  # the right list with one more entry, `values`
 ]
 JobFaultKind = Literal[
     "job_failed",  # ends with status 3, nothing imported
@@ -58,6 +60,7 @@ class Fault:
     keys: tuple[str, ...] = ()
     message: str | None = None
     drop: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
     name_row: bool = True  #: whether the log row tells which record it is about
     id: int = field(default=0, compare=False)
     since: float = field(default=0.0, compare=False)

@@ -25,7 +25,6 @@ from functools import cache, wraps
 from typing import Any
 
 import click
-import httpx
 import pandera.api.extensions
 import pandera.backends.polars.register
 from httpx._transports import default as transports
@@ -35,6 +34,7 @@ from etl import log
 # Everything a command imports late, so that a life costs a fork and not a second of importing.
 from etl.apply import circuit_breaker, scheduler
 from etl.cli import main
+from etl.connect.http_exchange import Call, HttpExchange, Response
 from etl.contract import spec
 from etl.state.ledger.database import Connection, Database
 
@@ -246,30 +246,23 @@ def _commits(effects: Effects) -> None:
 
 
 def _exchanges(effects: Effects) -> None:
-    plain = httpx.HTTPTransport.handle_request
+    plain = HttpExchange.send
 
-    def handle(self: Any, request: httpx.Request) -> httpx.Response:
+    def send(self: HttpExchange, call: Call, *, on_sent: Callable[[], None]) -> Response:
         if effects.mode == "torn":
-            return plain(self, request)
-        what = "poll" if request.method == "GET" else "send"
+            return plain(self, call, on_sent=on_sent)
+        what = "poll" if call.method == "GET" else "send"
         effects.point(what, before=True)
-        told = request.extensions.get("trace")
 
-        def trace(name: str, info: Any) -> None:
-            if name == "http11.send_request_body.complete":
-                effects.point(what, before=False)
-            elif name == "http11.receive_response_headers.complete":
-                effects.point("receive", before=True)
-            if told is not None:
-                told(name, info)
+        def sent() -> None:
+            effects.point(what, before=False)
+            on_sent()
 
-        request.extensions["trace"] = trace
-        response = plain(self, request)
-        response.read()
+        response = plain(self, call, on_sent=sent)
         effects.point("receive", before=False)
         return response
 
-    httpx.HTTPTransport.handle_request = handle  # type: ignore[method-assign]
+    HttpExchange.send = send  # type: ignore[method-assign, assignment]
 
 
 def live(order: dict[str, Any]) -> None:

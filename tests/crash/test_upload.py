@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from etl.config.secrets import Secret
-from etl.connect.client import ConnectClient, HttpOptions
+from etl.connect.client import ConnectClient
+from etl.connect.http_exchange import Call, HttpOptions, Response
 from etl.sandbox import Fault, RunningSandbox, SandboxSettings, run_in_thread
 from tests.support.stage import STOCK, Stage, parts
 
@@ -40,32 +41,21 @@ class Blow:
                 raise Killed
 
 
-class FragileTransport(httpx.HTTPTransport):
-    """Real HTTP with points before and after each exchange."""
-
-    def __init__(self, blow: Blow) -> None:
-        super().__init__()
-        self._blow = blow
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._blow.point()
-        response = super().handle_request(request)
-        response.read()
-        try:
-            self._blow.point()
-        except Killed:
-            response.close()
-            raise
-        return response
-
-
 def fragile(state: Path, live: RunningSandbox, blow: Blow) -> Stage:
     """A stage whose effects pass the blow's points."""
     on = Stage(state, live.sandbox, live.url, unfinished=2, per_seconds=0.6)
     on.connect.close()
-    http = HttpOptions(timeout=httpx.Timeout(2), transport=FragileTransport(blow))
+    http = HttpOptions(timeout=httpx.Timeout(2))
     on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger, http=http)
-    whole = on.ledger.database.write
+    exchange, whole = on.connect._http.send, on.ledger.database.write
+
+    def send(call: Call, *, on_sent: Callable[[], None]) -> Response:
+        blow.point()
+        response = exchange(call, on_sent=on_sent)
+        blow.point()
+        return response
+
+    on.connect._http.send = send  # type: ignore[method-assign, assignment]
 
     @contextlib.contextmanager
     def write() -> Iterator[Any]:

@@ -18,18 +18,18 @@ import shutil
 import signal
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlencode, urlsplit
 
 import httpx
-from httpx._transports import default as transports
 
 from etl.cli.run import once
 from etl.config.settings import load_settings
+from etl.connect.http_exchange import Call, HttpExchange, Response, translate_http_error
 from etl.errors import EtlError, ExitStatus
 from etl.ingest import scan
 from etl.model.columns import KEY
@@ -83,8 +83,6 @@ GONE = "gone"
 
 #: Told seconds after which somebody stops a life that does not end: jobs count as slow and as stuck long before.
 LONGEST_LIFE = 8 * 3600.0
-
-transports.create_ssl_context = cache(transports.create_ssl_context)  # type: ignore[attr-defined] # one is enough, and no wire needs it
 
 
 def _deaf(*_: object) -> contextlib.AbstractContextManager[None]:
@@ -248,25 +246,26 @@ class World:
             blow.still()
             return read(database)
 
-        def handle(_: Any, request: httpx.Request) -> httpx.Response:
-            return self._exchange(request, blow)
+        def send(_: Any, call: Call, *, on_sent: Callable[[], None]) -> Response:
+            return self._exchange(call, on_sent, blow)
 
         with (
             mock.patch.dict(os.environ, ETL_CLIENT_SECRET="sandbox"),
             mock.patch.object(Database, "_commit", commit),
             mock.patch.object(Database, "read", look),
-            mock.patch.object(httpx.HTTPTransport, "handle_request", handle),
+            mock.patch.object(HttpExchange, "send", send),
         ):
             yield
 
-    def _exchange(self, request: httpx.Request, blow: Blow) -> httpx.Response:
-        body = request.read()
-        call = ApiRequest(
-            request.method, request.url.path, dict(request.url.params), dict(request.headers.items()), body
-        )  # fmt: skip
+    def _exchange(self, request: Call, on_sent: Callable[[], None], blow: Blow) -> Response:
+        body = request.payload.read_bytes() if request.payload else urlencode(request.form or {}).encode()
+        url, params = urlsplit(request.url), {name: str(value) for name, value in (request.params or {}).items()}
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if request.form is not None:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+        call = ApiRequest(request.method, url.path, params, headers, body)
         blow.point()
-        trace = request.extensions.get("trace", lambda *_: None)
-        trace("http11.send_request_body.complete", {})
+        on_sent()
         with self._lock:
             given = self.sandbox.respond(call)
             seen = self.sandbox.request_log[-1]
@@ -275,9 +274,9 @@ class World:
             self.asked.append(Asked(call.path, seen.digest, self._keys(call), known))
         self.clock.sleep(120.0 if given.hang else 0.02 + given.delay)
         if given.reset:
-            raise httpx.ReadError("reset", request=request)
+            raise translate_http_error(httpx.ReadError("reset"), once_only=request.once_only)
         if given.hang:
-            raise httpx.ReadTimeout("silence", request=request)
+            raise translate_http_error(httpx.ReadTimeout("silence"), once_only=request.once_only)
         try:
             blow.point()
         except Killed:
@@ -285,7 +284,7 @@ class World:
                 self.asked[-1] = Asked(call.path, seen.digest, self._keys(call), False)
             raise
         headers = {**given.headers, "Content-Type": given.content_type}
-        return httpx.Response(given.status, headers=headers, content=given.body, request=request)
+        return Response(given.status, httpx.Headers(headers), given.body)
 
     def _keys(self, call: ApiRequest) -> frozenset[str]:
         operation = self.sandbox.contract.operations.get(call.path.removeprefix(self.sandbox.contract.path_prefix))

@@ -16,7 +16,8 @@ from etl.apply import sender
 from etl.apply.job_log import RecordIdentity
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings, LimitSettings
-from etl.connect.client import ConnectClient, HttpOptions
+from etl.connect.client import ConnectClient
+from etl.connect.http_exchange import HttpOptions
 from etl.connect.job_events import JobEvents
 from etl.connect.rate_limiter import RateLimiter, RateLimits
 from etl.model.runs import Chunk, Counts, Run, RunState

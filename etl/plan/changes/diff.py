@@ -30,8 +30,7 @@ from etl.plan.changes import replaced_lists
 from etl.plan.changes.absence import with_deactivated_column
 from etl.plan.rows.sendable import conditions_to_send, counts_as_change, leaf_value, leaves_with_value, suppressed_count
 
-#: Before the index of a leaf: whether the record has a value of it, and whether it can send it.
-_HAS_VALUE = f"{INTERNAL}has_value "
+#: Before the index of a leaf: whether the record can send it.
 _CAN_SEND = f"{INTERNAL}can_send "
 
 
@@ -61,25 +60,17 @@ class Sendability:
     def build(
         cls, joined: pl.DataFrame, layout: Layout, accepted_columns: Sequence[str], owned_elsewhere: pl.DataFrame | None
     ) -> Sendability:
-        """Write what each record has and can send into columns: each condition is evaluated once."""
+        """Write what each record can send into columns: the words are made of them, and each is evaluated once."""
         has_value = leaves_with_value(layout)
         accepted = {name: name + ACCEPTED_SUFFIX for name in accepted_columns}
         joined = replaced_lists.fill_from_accepted(joined, layout, has_value, accepted)
-        joined, has_value = _write_conditions(joined, _HAS_VALUE, has_value)
         can_send = conditions_to_send(layout, has_value)
         if owned_elsewhere is not None:
             joined = joined.join(owned_elsewhere, on=KEY, how="left", maintain_order="left")
             can_send = _exclude_owned_elsewhere(can_send, layout, owned_elsewhere.columns)
-        joined, can_send = _write_conditions(joined, _CAN_SEND, can_send)
-        return cls(joined, can_send, replaced_lists.shrunk_lists(layout, has_value, accepted))
-
-
-def _write_conditions(
-    frame: pl.DataFrame, prefix: str, conditions: dict[int, pl.Expr]
-) -> tuple[pl.DataFrame, dict[int, pl.Expr]]:
-    """Write each condition into a column, and return the frame with the conditions as columns."""
-    written = frame.with_columns(condition.alias(f"{prefix}{index}") for index, condition in conditions.items())
-    return written, {index: pl.col(f"{prefix}{index}") for index in conditions}
+        joined = joined.with_columns(condition.alias(f"{_CAN_SEND}{index}") for index, condition in can_send.items())
+        columns = {index: pl.col(f"{_CAN_SEND}{index}") for index in can_send}
+        return cls(joined, columns, replaced_lists.shrunk_lists(layout, has_value, accepted))
 
 
 def compare(
@@ -97,10 +88,9 @@ def compare(
     `owned_elsewhere` says what other feeds own, see `etl.plan.changes.ownership`.
     """
     joined = _join_accepted(records.frame, with_deactivated_column(accepted_records), layout)
-    columns = _known_columns(layout, accepted_records)
+    columns = [name for name in _leaf_columns(layout) if name in accepted_records.columns]
     sendability = Sendability.build(joined, layout, columns, owned_elsewhere)
-    types = accepted_records.schema
-    new_leaves = {leaf.index for leaf in layout.leaves if not _has_accepted_leaf(leaf, types)}
+    new_leaves = {leaf.index for leaf in layout.leaves if not _has_accepted_leaf(leaf, accepted_records)}
     to_send = _leaves_to_send(sendability, layout, {leaf.index for leaf in layout.leaves} if send_all else new_leaves)
     count = leaf_set.count_words(len(layout.leaves))
     words = sendability.frame.with_columns(
@@ -131,16 +121,14 @@ def _word_names(word_count: int) -> list[str]:
     return [name for kind in (leaf_set.TO_SEND, leaf_set.SENDABLE) for name in leaf_set.word_columns(kind, word_count)]
 
 
-def _known_columns(layout: Layout, accepted_records: pl.DataFrame) -> list[str]:
-    """Return the columns of leaves that the accepted records have, in the order of the layout."""
-    known = set(accepted_records.columns)
-    return [name for name in dict.fromkeys(leaf.column for leaf in layout.leaves) if name in known]
+def _leaf_columns(layout: Layout) -> list[str]:
+    return list(dict.fromkeys(leaf.column for leaf in layout.leaves))
 
 
 def _join_accepted(frame: pl.DataFrame, accepted_records: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """Join each record with its accepted values, and say whether it is NEW and whether it has REAPPEARED."""
     partial = pl.col(PARTIAL) if PARTIAL in accepted_records.columns else pl.lit(False).alias(PARTIAL)
-    columns = _known_columns(layout, accepted_records)
+    columns = [name for name in _leaf_columns(layout) if name in accepted_records.columns]
     accepted = accepted_records.select(
         KEY, DEACTIVATED, partial, *(pl.col(name).alias(name + ACCEPTED_SUFFIX) for name in columns)
     )
@@ -159,16 +147,15 @@ def _leaves_to_send(sendability: Sendability, layout: Layout, always_differ: set
             continue
         differs = pl.lit(True) if leaf.index in always_differ else _differs(leaf)
         differs = differs | sendability.shrunk.get(leaf.bundle, pl.lit(False)) | pl.col(PARTIAL).fill_null(False)
-        to_send[leaf.index] = can_send[leaf.index] & (pl.col(NEW) | differs)
-        if leaf.identifier and not leaf.key:
-            content = [can_send[other.index] for other in layout.leaves if other.is_content_of(leaf)]
-            to_send[leaf.index] &= pl.any_horizontal(content) if content else pl.lit(True)
+        content = [can_send[other.index] for other in layout.leaves if other.is_content_of(leaf)]
+        useful = pl.any_horizontal(content) if leaf.identifier and not leaf.key and content else pl.lit(True)
+        to_send[leaf.index] = can_send[leaf.index] & useful & (pl.col(NEW) | differs)
     return to_send
 
 
-def _has_accepted_leaf(leaf: Leaf, types: pl.Schema) -> bool:
+def _has_accepted_leaf(leaf: Leaf, accepted_records: pl.DataFrame) -> bool:
     """Return whether the accepted records have this leaf; a field that the mapping gained since changes everywhere."""
-    kind = types.get(leaf.column)
+    kind = accepted_records.schema.get(leaf.column)
     if leaf.inner is None or kind is None:
         return kind is not None
     struct = kind.inner if isinstance(kind, pl.List) else None

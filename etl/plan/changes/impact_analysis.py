@@ -62,7 +62,9 @@ def analyze_impact(
     frame = _join_accepted(changes, accepted_records, layout)
     plain = _build_part(frame, _value_leaves(layout))
     parts = [plain, *_list_parts(frame, layout)]
-    fields = tuple(_field_change(part.active, leaf) for part in parts for leaf in _changed_leaves(part))
+    fields = tuple(
+        change for part in parts for leaf in part.leaves if (change := _field_change(part.active, leaf)) is not None
+    )
     by_file, on = _tally_switches(plain.active, layout)
     left = _tally_missing(missing.frame, layout, deactivate=missing.deactivated)
     ranked = sorted((one for change in fields for one in change.examples), key=_example_rank, reverse=True)
@@ -88,8 +90,7 @@ def analyze_impact(
 def _join_accepted(changes: ChangeSet, accepted_records: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """The records that are sent, each column beside what it was before."""
     columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if not leaf.key))
-    known = set(accepted_records.columns)
-    names = [name for name in columns if name in known]
+    names = [name for name in columns if name in accepted_records.columns]
     was_off = pl.col(DEACTIVATED).fill_null(False) if DEACTIVATED in accepted_records.columns else pl.lit(False)
     old = accepted_records.select(
         KEY,
@@ -98,15 +99,14 @@ def _join_accepted(changes: ChangeSet, accepted_records: pl.DataFrame, layout: L
         *(pl.col(name).alias(name + ACCEPTED_SUFFIX) for name in names),
     )
     frame = changes.frame.filter(~pl.col(DEACTIVATED)).join(old, on=KEY, how="left", maintain_order="left")
-    types = frame.schema
     return frame.with_columns(
         pl.col(KEY).alias(_RECORD_KEY),
         pl.col(_IS_ACCEPTED).fill_null(False),
         pl.col(_WAS_DEACTIVATED).fill_null(False),
         *(
-            pl.lit(None, dtype=types[name]).alias(name + ACCEPTED_SUFFIX)
+            pl.lit(None, dtype=frame.schema[name]).alias(name + ACCEPTED_SUFFIX)
             for name in columns
-            if name not in known
+            if name not in names
         ),
     )
 
@@ -181,16 +181,10 @@ def _is_number(leaf: Leaf) -> bool:
     return leaf.field.type in ("number", "integer")
 
 
-def _changed_leaves(part: _Part) -> list[Leaf]:
-    """The leaves that change in any record that Norce has, found in one pass over the frame."""
-    if part.active.is_empty() or not part.leaves:
-        return []
-    changed = part.active.select(_is_changed(leaf).any().alias(str(n)) for n, leaf in enumerate(part.leaves))
-    return [leaf for leaf, found in zip(part.leaves, changed.row(0), strict=True) if found]
-
-
-def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange:
+def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
     rows = active.filter(_is_changed(leaf)).select(KEY, leaf.column, leaf.column + ACCEPTED_SUFFIX)
+    if rows.is_empty():
+        return None
     filled = int(rows[leaf.column + ACCEPTED_SUFFIX].null_count())
     cleared = int(rows[leaf.column].null_count())
     if not _is_number(leaf):

@@ -41,11 +41,11 @@ def align_partial(base: pl.LazyFrame, sent_rows: pl.DataFrame) -> tuple[pl.LazyF
 
 def align_types(base: pl.LazyFrame, sent_rows: pl.DataFrame) -> pl.LazyFrame:
     """Cast the columns of the base to the types that the mapping has given the fields since."""
-    old, new = base.collect_schema(), sent_rows.schema
+    schema = base.collect_schema()
     return base.with_columns(
-        _cast_column(name, old[name], new[name])
+        _cast_column(name, schema[name], sent_rows.schema[name])
         for name in SentColumns.of(sent_rows).names
-        if name in old and old[name] != new[name]
+        if name in schema and schema[name] != sent_rows.schema[name]
     )
 
 

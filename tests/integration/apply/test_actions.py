@@ -11,7 +11,7 @@ from pathlib import Path
 from etl import events
 from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
 from etl.apply.circuit_breaker import CircuitBreaker
-from etl.model.runs import Chunk
+from etl.model.runs import Chunk, JobList
 from etl.sandbox import Fault
 from tests.support.stage import Stage, parts, stage
 
@@ -33,7 +33,7 @@ class Scene:
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
         self.sent = [self.moves.submit(chunk, on.gate.acquire()).chunks[0] for chunk in on.ledger.list_chunks("r1")]
         whole = on.connect.list_jobs
-        on.connect.list_jobs = lambda permit=None: whole(permit)[: self.told]  # type: ignore[method-assign]
+        on.connect.list_jobs = lambda permit=None: JobList(whole(permit).jobs[: self.told])  # type: ignore[method-assign]
 
     def clock(self) -> float:
         return time.time() + self.later

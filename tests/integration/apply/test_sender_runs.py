@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
+import pytest
+
+from etl.apply import sender
 from etl.apply.sender import Sender, SendResult
+from etl.config.secrets import Secret
+from etl.connect.client import ConnectClient
+from etl.connect.http_exchange import HttpOptions
 from etl.errors import ConnectHttpError
 from etl.sandbox import Fault
 from tests.support.stage import PRICES, STOCK, Stage, parts, stage
@@ -137,7 +146,76 @@ def test_processes_of_one_customer_share_the_token(tmp_path: Path) -> None:
         try:
             on.plan(parts(1, 4))
             assert on.go()
-            assert len(other.connect.list_jobs()) == 1
+            assert len(other.connect.list_jobs().jobs) == 1
         finally:
             other.close()
         assert sum("token" in seen.path for seen in on.sandbox.requests()) == 1
+
+
+LIST_FAULTS: list[dict[str, Any]] = [
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 404},
+    {"kind": "status", "status": 200, "body": ""},
+    {"kind": "status", "status": 200, "body": '{"Jobs": []}'},
+    {"kind": "status", "status": 200, "body": "[]"},
+    {"kind": "html"},
+    {"kind": "truncated"},
+    {"kind": "hang"},
+    {"kind": "odd", "values": {"Totals": None}},
+    {"kind": "odd_entry", "values": {"JobId": None, "StatusId": 2, "IsFinished": True}},
+]
+
+
+@pytest.mark.parametrize("fault", LIST_FAULTS, ids=str)
+def test_progress_depends_on_single_jobs_alone(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """Whatever the list of jobs does, for ever: each job is polled, and the run ends."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(path="Job/List", times=0, **fault))
+        on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
+        assert on.go()
+        assert on.stored() == on.accepted() == set(parts(1, 8))
+        single, _ = jobs_asked(on)
+        assert single >= (0 if fault["kind"] == "odd_entry" else 4)
+        assert on.posts() == 4
+
+
+ODD_ANSWERS: list[tuple[str, dict[str, Any]]] = [
+    ("Job/Get", {"StatusId": 10**20}),
+    ("Job/Get", {"Totals": None}),
+    ("Job/Get", {"Start": 1732000000}),
+    ("Job/Get", {"JobId": 424242}),
+    ("Job/GetLog", {"SeverityId": 10**20}),
+    ("Job/GetLog", {"ImportedRow": {"PartNo": "A"}}),
+    (STOCK, {"ValidationSummary": "ok"}),
+    (STOCK, {"ValidationSummary": {"NrOfValidationFailures": 0, "Messages": "All is well"}}),
+]
+
+
+@pytest.mark.parametrize(("path", "values"), ODD_ANSWERS, ids=str)
+def test_an_odd_answer_costs_only_itself(tmp_path: Path, path: str, values: dict[str, Any]) -> None:
+    """It is asked for again; nothing is concluded from it, and nothing breaks."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="odd", path=path, times=2, values=values))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.stored() == on.accepted() == set(parts(1, 2))
+        assert on.posts() == 1
+
+
+def test_the_end_waits_only_so_long_for_requests_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that does not come back has an unknown outcome; its chunk stays as it is."""
+    monkeypatch.setattr(sender, "CLOSING_SECONDS", 0.1)
+    with stage(tmp_path) as on:
+        patient = HttpOptions(timeout=httpx.Timeout(60))
+        on.connect.close()
+        on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger, http=patient)
+        on.sandbox.inject(Fault(kind="hang", path=STOCK, accept=True))
+        on.plan(parts(1, 2))
+        with on.flight() as flight:
+            flight.add("r1")
+            while on.posts() < 1:
+                flight.result_ready.wait(0.01)
+            begun = time.monotonic()
+            on.stop.set()
+        assert time.monotonic() - begun < 30
+        assert on.states() == ["sending"]

@@ -11,7 +11,7 @@ import pytest
 
 from etl.connect.rate_limiter import Permit
 from etl.errors import ConnectHttpError, EtlError, OutcomeUnknownError
-from etl.model.runs import Chunk, Counts, Job, LogRow, Run, RunState, Submission
+from etl.model.runs import Chunk, Counts, Job, JobList, LogRow, Run, RunState, Submission
 from etl.runs import job_restart
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.jobs import JobRestart
@@ -35,14 +35,17 @@ class Norce:
     def submit(self, chunk: Chunk, permit: Permit | None = None) -> Submission:
         raise AssertionError("a restart sends no import")
 
+    def abort(self) -> None:
+        raise AssertionError("nothing is under way")
+
     def get_job_log(self, job_id: int, permit: Permit | None = None) -> tuple[LogRow, ...]:
         raise AssertionError("a restart reads no log")
 
     def get_job(self, job_id: int, permit: Permit | None = None) -> Job:
         return self.known[job_id]
 
-    def list_jobs(self, permit: Permit | None = None) -> tuple[Job, ...]:
-        return tuple(self.known.values())
+    def list_jobs(self, permit: Permit | None = None) -> JobList:
+        return JobList(tuple(self.known.values()))
 
     def restart_job(self, job_id: int) -> int:
         if self.says is not None:

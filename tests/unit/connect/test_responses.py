@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -13,19 +13,26 @@ import pytest
 
 from etl.config.secrets import Secret
 from etl.config.settings import ConnectSettings
-from etl.connect.client import ConnectClient, HttpOptions, translate_http_error
+from etl.connect.client import ConnectClient
+from etl.connect.http_exchange import HttpOptions, translate_http_error
 from etl.connect.rate_limiter import RateLimiter, RateLimits
 from etl.connect.responses import (
+    DEFAULT_TOKEN_LIFETIME,
+    MAX_TOKEN_LIFETIME,
     PayloadTooLargeError,
     ThrottledError,
     check_status,
+    parse_event,
     parse_job,
+    parse_jobs,
     parse_log,
+    parse_restart,
     parse_retry_after,
     parse_submission,
+    parse_token,
 )
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, OutcomeUnknownError, StateError
-from etl.model.runs import Chunk, LogRow
+from etl.model.runs import Chunk, Job, LogRow, Submission
 
 SETTINGS = ConnectSettings(
     base_url="https://norce.test", scope="stage", application_id=12, account_id=3, client_id="c", job_prefix="/jobs/"
@@ -67,7 +74,7 @@ def test_every_httpx_error_is_mapped(kind: type[httpx.RequestError], once_only: 
         (500, "POST", OutcomeUnknownError),
         (502, "POST", OutcomeUnknownError),
         (504, "POST", OutcomeUnknownError),
-        (503, "POST", ConnectUnreachableError),
+        (503, "POST", OutcomeUnknownError),
         (500, "GET", ConnectUnreachableError),
         (599, "GET", ConnectUnreachableError),
     ],
@@ -75,8 +82,8 @@ def test_every_httpx_error_is_mapped(kind: type[httpx.RequestError], once_only: 
 def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: type[ConnectError]) -> None:
     """Final, try again, find out first, or cut."""
     with pytest.raises(expected):
-        check_status(status, method, 10)
-    check_status(204, method, 10)
+        check_status(status, 10, once_only=method == "POST")
+    check_status(204, 10, once_only=method == "POST")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,8 @@ def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: typ
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:10 GMT"}, 0.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-4"}, 0.0),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
         ({}, None),
     ],
 )
@@ -96,22 +105,163 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], expected: flo
     assert parse_retry_after(headers, 1.7e9) == expected
 
 
-def test_answers_are_read_tolerantly() -> None:
-    """Both spellings of inserts, ids as text, unknown statuses as unfinished."""
-    assert parse_submission({"JobId": "12", "ValidationSummary": None}).job_id == 12
+def encode(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+JOB = {"JobId": 7, "StatusId": 2, "IsFinished": True, "Totals": 3, "Fail": 1}
+
+
+def test_a_job_is_decoded() -> None:
+    """Both spellings of inserts, numbers as text, .NET's zero date as no start, absent numbers as None."""
+    job = parse_job(encode({**JOB, "JobId": "7", "Inserts": 4, "Updates": 2, "Start": "2026-11-30T03:00:00"}), 7)
+    assert job == Job(7, 2, True, total=3, failed=1, inserted=4, updated=2, started="2026-11-30T03:00:00")
+    assert parse_job(encode({**JOB, "Insert": 5, "Start": "0001-01-01T00:00:00", "StorageName": "x"}), 7) == Job(
+        7, 2, True, total=3, failed=1, inserted=5, storage_name="x"
+    )
+    assert parse_job(encode({"JobId": 7, "StatusId": 6, "IsFinished": False}), 7) == Job(7, 6, False)
+    assert parse_job(b"null", 7) is None
+
+
+ODD_VALUES: dict[str, list[object]] = {
+    "JobId": [None, 0, -1, 2**63, 10**20, "x", 1.5, True, [7], {}],
+    "StatusId": [None, -1, 2**31, 10**20, "done", [2]],
+    "IsFinished": [None, "maybe", 2, [], {}],
+    "Totals": [None, -1, 2**63, "many", 0.5, {}],
+    "Fail": [None, -1, 2**63, "many", [1]],
+    "Start": [None, 1732000000, {}],
+    "StorageName": [5, {"a": 1}, ["a"]],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field in ODD_VALUES for value in ODD_VALUES[field]])
+def test_a_job_with_an_odd_value_is_an_odd_response(field: str, value: object) -> None:
+    """Null where .NET has a plain value, another type, a number that no ledger can store: asked again."""
+    with pytest.raises(ConnectUnreachableError) as caught:
+        parse_job(encode({**JOB, field: value}), 7)
+    assert caught.value.code == "connect-garbled"
+    listed = parse_jobs(encode([{**JOB, "JobId": 8}, {**JOB, field: value}]))
+    assert [job.id for job in listed.jobs] == [8]
+    assert listed.odd_ids == ((None,) if field == "JobId" else (7,))
+
+
+@pytest.mark.parametrize("field", ["JobId", "StatusId", "IsFinished"])
+def test_a_job_needs_id_status_and_end(field: str) -> None:
+    """What is absent of these makes the response odd."""
+    with pytest.raises(ConnectUnreachableError):
+        parse_job(encode({name: value for name, value in JOB.items() if name != field}), 7)
+
+
+def test_the_job_of_another_is_not_believed() -> None:
+    """Job/Get that answers for another job says nothing of ours."""
+    with pytest.raises(ConnectUnreachableError):
+        parse_job(encode(JOB), 8)
+
+
+NO_JSON = [
+    b"",
+    b"<html>",
+    b"[" * 200_000,
+    b'{"a":' * 200_000,
+    b'{"JobId": NaN}',
+    b"\xff\xfe",
+    b'{"JobId": 1',
+    b"1" * 5000,
+]
+
+
+@pytest.mark.parametrize("body", NO_JSON, ids=range(len(NO_JSON)))
+def test_what_is_not_json_is_an_odd_response(body: bytes) -> None:
+    """A web page, a cut answer, endless nesting, a constant that JSON does not have: never a defect."""
+    parsers: list[Callable[[bytes], object]] = [lambda body: parse_job(body, 7), parse_jobs, parse_log, parse_token]
+    for parse in parsers:
+        with pytest.raises(ConnectUnreachableError):
+            parse(body)
+    with pytest.raises(OutcomeUnknownError):
+        parse_submission(body)
+    with pytest.raises(OutcomeUnknownError):
+        parse_restart(body, 7)
+    assert parse_event(body) is None
+
+
+def test_an_import_answer_is_decoded() -> None:
+    """The id as text or number; an odd summary leaves the job, which tells its numbers itself."""
+    assert parse_submission(encode({"JobId": "12", "ValidationSummary": None})) == Submission(12)
     summary = {"NrOfItemsInTotal": 3, "NrOfValidationFailures": 1, "Messages": ["a", None]}
-    assert parse_submission({"JobId": 12, "ValidationSummary": summary}).messages == ("a",)
-    assert parse_job({"JobId": 1, "StatusId": 6}).finished is False
-    assert parse_job({"JobId": 1, "StatusId": 3}).finished is True
-    assert parse_job({"JobId": 1, "StatusId": 2, "IsFinished": False, "Inserts": 4}).inserted == 4
-    assert parse_log([{"SeverityId": 2, "Message": None, "ImportedRow": ""}, 5]) == (LogRow(2, "", None),)
-    bodies: tuple[object, ...] = ({}, None, [], {"JobId": "x"}, "1")
+    assert parse_submission(encode({"JobId": 12, "ValidationSummary": summary})) == Submission(12, 1, ("a",))
+    odd: list[object] = [
+        "ok", [1], {"NrOfValidationFailures": 10**30}, {"Messages": "All is well"}, {"Messages": 5}, {"Messages": [5]}
+    ]  # fmt: skip
+    for summary_value in odd:
+        assert parse_submission(encode({"JobId": 12, "ValidationSummary": summary_value})) == Submission(12)
+    bodies: list[object] = [{}, None, [], {"JobId": "x"}, "1", {"JobId": 10**20}, {"JobId": None}, {"JobId": 0}]
     for raw in bodies:
         with pytest.raises(OutcomeUnknownError):
-            parse_submission(raw)
-    for read in (parse_log, parse_job):
+            parse_submission(encode(raw))
+
+
+def test_half_a_character_is_replaced() -> None:
+    """A server that cuts a text within a character sends valid JSON that nothing can store."""
+    assert parse_log(b'[{"SeverityId": 3, "Message": "Sale \\ud83d", "ImportedRow": "\\udc00A"}]') == (
+        LogRow(3, "Sale \ufffd", "\ufffdA"),
+    )
+    answer = b'{"JobId": 1, "ValidationSummary": {"NrOfValidationFailures": 1, "Messages": ["A \\ud800"]}}'
+    assert parse_submission(answer).messages == ("A \ufffd",)
+    job = parse_job(b'{"JobId": 7, "StatusId": 2, "IsFinished": true, "StorageName": "\\ud83d"}', 7)
+    assert job is not None
+    assert job.storage_name == "\ufffd"
+
+
+def test_a_log_is_decoded() -> None:
+    """An absent severity is information; one odd row makes the log odd, because it might be the one that matters."""
+    rows: list[object] = [{"SeverityId": 2, "Message": None, "ImportedRow": ""}, {"Message": "start"}]
+    assert parse_log(encode(rows)) == (LogRow(2, "", None), LogRow(1, "start", None))
+    assert parse_log(b"null") is None
+    odd: list[object] = [
+        5,
+        None,
+        {"Message": 5},
+        {"SeverityId": None},
+        {"SeverityId": 10**20},
+        {"ImportedRow": {"A": 1}},
+    ]
+    for row in odd:
         with pytest.raises(ConnectUnreachableError):
-            read("html")
+            parse_log(encode([{"SeverityId": 1, "Message": "start"}, row]))
+
+
+def test_a_token_is_decoded() -> None:
+    """A token that no header can carry is odd; a life that makes no sense is replaced."""
+    assert parse_token(b'{"access_token": "x", "expires_in": 300}') == ("x", 300.0)
+    for life in (None, 0, -5):
+        assert parse_token(encode({"access_token": "x", "expires_in": life})) == ("x", DEFAULT_TOKEN_LIFETIME)
+    assert parse_token(b'{"access_token": "x"}') == ("x", DEFAULT_TOKEN_LIFETIME)
+    assert parse_token(b'{"access_token": "x", "expires_in": 1e308}') == ("x", MAX_TOKEN_LIFETIME)
+    odd: list[object] = ["", "a\nb", "tökén", "a b", None, 5]
+    for token in odd:
+        with pytest.raises(ConnectUnreachableError):
+            parse_token(encode({"access_token": token, "expires_in": 300}))
+
+
+def test_the_answer_to_a_restart_is_decoded() -> None:
+    """A job in an object or by itself; none means that the old id stays."""
+    assert parse_restart(b'{"JobId": "9"}', 7) == 9
+    assert parse_restart(b"9", 7) == 9
+    assert parse_restart(b"{}", 7) == 7
+    assert parse_restart(b"null", 7) == 7
+    for body in (b'{"JobId": null}', b'"x"', b"[]"):
+        with pytest.raises(OutcomeUnknownError):
+            parse_restart(body, 7)
+
+
+class Streamed(httpx.AsyncByteStream):
+    """A body as the network brings it: read once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
 
 
 class World:
@@ -128,13 +278,15 @@ class World:
         http = HttpOptions(transport=httpx.MockTransport(self.respond))
         self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger, http=http)
 
-    def respond(self, request: httpx.Request) -> httpx.Response:
-        request.read()
+    async def respond(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
         self.seen.append(request)
         if request.url.path.endswith("connect/token"):
             self.tokens += 1
-            return httpx.Response(200, json={"access_token": f"t{self.tokens}", "expires_in": 100})
-        return self._answer(request)
+            response = httpx.Response(200, json={"access_token": f"t{self.tokens}", "expires_in": 100})
+        else:
+            response = self._answer(request)
+        return httpx.Response(response.status_code, headers=response.headers, stream=Streamed(response.content))
 
     def __enter__(self) -> World:
         return self
@@ -175,7 +327,7 @@ def test_an_import_carries_what_connect_asks_for(tmp_path: Path) -> None:
 
 def test_the_job_prefix_is_a_setting(tmp_path: Path) -> None:
     """Job calls go where the settings say."""
-    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 5, "StatusId": 1})) as world:
+    with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": 5, "StatusId": 1, "IsFinished": False})) as world:
         world.connect.get_job(5)
         assert world.seen[-1].url == "https://norce.test/jobs/Job/Get?id=5"
 
