@@ -1,10 +1,12 @@
-"""From a source column to a field's type: look-ups, defaults and the exact conversions Connect's types allow.
+"""Converts source columns to the types of Connect's fields: look-up tables, replacements, defaults, exact conversions.
 
-A value that does not go is not made up: it is null, and the conversion says which rows are to be rejected for it.
+A cell that cannot be converted gives null, and the conversion says why its row is rejected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -15,39 +17,82 @@ from etl.mapping.layout import Leaf
 from etl.mapping.model import Column, Mapping, Scalar, Value, bind_pattern
 from etl.plan.rows.cells import NUMBER_TYPE
 
-#: When a value is none: condition, shown value, code, message, hint.
-Failure = tuple[pl.Expr, pl.Expr, str, str, str]
-
 _ROUNDED_CODE = r"^[0-9][.,][0-9]+[eE]\+[0-9]{1,2}$"
 _ISO_DATETIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A reason to reject rows: the cell gives no value, or none that Connect takes."""
+
+    condition: pl.Expr  #: whether a row fails
+    shown: pl.Expr  #: the value in the rejection
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conversion:
-    """A leaf's value for every row, and the conditions under which it is none."""
+    """A leaf's value for every row, and the reasons to reject rows."""
 
     value: pl.Expr
     failures: tuple[Failure, ...] = ()
 
 
 def convert_leaf(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, captures: tuple[str, ...] | None) -> Conversion:
-    """A leaf's value over a frame of typed source columns; `matched` binds the texts of a column pattern."""
+    """Convert a leaf's value over a frame of typed source columns; `captures` binds the texts of a column pattern."""
     value = bind_pattern(leaf.value, captures) if mapping.per else leaf.value
     if value.kind == "constant":
-        if value.text and isinstance(value.constant, str):  # out of a column's name, so it may be anything
+        if value.text and isinstance(value.constant, str):  # The text is part of a column's name: it may be anything.
             return convert_value(pl.lit(value.constant), pl.String(), replace(value, replace=()), leaf.field)
         return Conversion(pl.lit(constant_value(value.constant, leaf.field), dtype=dtype(leaf.field)))
     source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
-    kind = frame.select(source).schema.dtypes()[0]
-    made = convert_value(source, kind, value, leaf.field)
+    source_type = frame.select(source).schema.dtypes()[0]
+    conversion = convert_value(source, source_type, value, leaf.field)
     if leaf.field.type == "string" and (leaf.key or leaf.identifier or leaf.field.role == "code"):
-        return replace(made, failures=(*made.failures, _rounded_code_failure(made.value)))
-    return made
+        return replace(conversion, failures=(*conversion.failures, _rounded_code_failure(conversion.value)))
+    return conversion
+
+
+def convert_value(source: pl.Expr, source_type: pl.DataType, value: Value, field: Field) -> Conversion:
+    """Convert a source expression to the field's type; `replace`, `map` and `default` apply in that order."""
+    if value.replace or value.lookup is not None:
+        source, source_type = _replace_texts(_to_text(source, source_type), value), pl.String()
+    if value.lookup is not None:
+        conversion = _look_up(source, value.lookup, value, field)
+    elif value.kind == "column" and source_type == NUMBER_TYPE and field.type == "number":
+        conversion = Conversion(source)  # The checks of the column have found that Connect takes these decimals.
+    else:
+        conversion = _CONVERTERS.get(field.type, _to_string)(source, source_type, field)
+    result, failures = conversion.value, conversion.failures
+    if value.default is not None:
+        result = result.fill_null(pl.lit(constant_value(value.default, field), dtype=dtype(field)))
+    if field.max_length and field.type in ("string", "uri", "uuid"):
+        failures = (*failures, _too_long_failure(result, field, field.max_length))
+    return Conversion(result, failures)
+
+
+def _replace_texts(text: pl.Expr, value: Value) -> pl.Expr:
+    for old, new in value.replace:
+        text = text.str.replace_all(old, new, literal=True)
+    return text
+
+
+def _look_up(text: pl.Expr, lookup: Map[str, Scalar], value: Value, field: Field) -> Conversion:
+    """Look texts up in the `map` of a value; without a `default`, rows with other texts are rejected."""
+    keys = list(lookup)
+    constants = [constant_value(lookup[key], field) for key in keys]
+    result = text.replace_strict(keys, constants, default=None, return_dtype=dtype(field))
+    if value.default is not None:
+        return Conversion(result)
+    message, hint = f"is not in the map ({', '.join(keys[:6])})", "add it to `map`, or give a `default`"
+    return Conversion(result, (Failure(text.is_not_null() & result.is_null(), text, "not-in-map", message, hint),))
 
 
 def _rounded_code_failure(text: pl.Expr) -> Failure:
-    """A code that a spreadsheet has taken for a number: most of its digits are lost."""
-    return (
+    """Reject codes that a spreadsheet has taken for numbers: most of their digits are lost."""
+    return Failure(
         text.str.contains(_ROUNDED_CODE),
         text,
         "rounded-code",
@@ -56,117 +101,99 @@ def _rounded_code_failure(text: pl.Expr) -> Failure:
     )
 
 
-def convert_value(source: pl.Expr, source_type: pl.DataType, value: Value, field: Field) -> Conversion:
-    """A source expression as the field's type; `map`, `replace` and `default` applied in that order."""
-    bad: list[Failure] = []
-    result = source
-    if value.replace or value.lookup is not None:
-        text = _to_text(source, source_type)
-        for old, new in value.replace:
-            text = text.str.replace_all(old, new, literal=True)
-        result, source_type = text, pl.String()
-        if value.lookup is not None:
-            keys = list(value.lookup)
-            result = text.replace_strict(
-                keys,
-                [constant_value(value.lookup[key], field) for key in keys],
-                default=None,
-                return_dtype=dtype(field),
-            )
-            known = ", ".join(keys[:6])
-            if value.default is None:
-                bad.append(
-                    (
-                        text.is_not_null() & result.is_null(),
-                        text,
-                        "not-in-map",
-                        f"is not in the map ({known})",
-                        "add it to `map`, or give a `default`",
-                    )
-                )
-            source_type = dtype(field)
-    if value.lookup is None and not (value.kind == "column" and source_type == NUMBER_TYPE and field.type == "number"):
-        result = _cast(result, source_type, field, bad)  # a column of decimals was checked to be what Connect takes
-    if value.default is not None:
-        result = result.fill_null(pl.lit(constant_value(value.default, field), dtype=dtype(field)))
-    if field.max_length and field.type in ("string", "uri", "uuid"):
-        bad.append(
-            (
-                result.str.len_chars() > field.max_length,
-                result,
-                "too-long",
-                f"is longer than {field.max_length} characters, Connect's limit for {field.name}",
-                "shorten the text",
-            )
-        )
-    return Conversion(result, tuple(bad))
+def _too_long_failure(text: pl.Expr, field: Field, limit: int) -> Failure:
+    message = f"is longer than {limit} characters, Connect's limit for {field.name}"
+    return Failure(text.str.len_chars() > limit, text, "too-long", message, "shorten the text")
 
 
-def _cast(source: pl.Expr, source_type: pl.DataType, field: Field, failures: list[Failure]) -> pl.Expr:
-    """From a column's type to the field's; what does not go is added to `bad`."""
-    match field.type:
-        case "number":
-            if source_type == pl.String:
-                result = source.str.strip_chars().cast(NUMBER_TYPE, strict=False)
-            else:
-                result = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
-                result = pl.when(result.abs() < 10**11).then(result).cast(NUMBER_TYPE)
-            message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
-        case "integer" if source_type == pl.Int64:
-            return source
-        case "integer":
-            result = source.cast(pl.Int64, strict=False)
-            if source_type.is_decimal() or source_type.is_float():
-                result = pl.when(source == result).then(result)
-            message, hint = "is no whole number", "Connect takes no fractions here"
-        case "boolean" if source_type == pl.Boolean:
-            return source
-        case "boolean":
-            result = _parse_boolean(_to_text(source, source_type))
-            message, hint = "is neither true nor false", "declare the column: {type: boolean}"
-        case "datetime":
-            if source_type == pl.Date:
-                return source.dt.strftime("%Y-%m-%dT00:00:00+00:00")
-            if isinstance(source_type, pl.Datetime):
-                return source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
-            text = source.cast(pl.String)
-            utc = text.str.replace(r"Z?$", "+00:00")
-            result = (
-                pl.when(text.str.contains(_ISO_DATETIME + r"Z?$"))
-                .then(utc)
-                .when(text.str.contains(_ISO_DATETIME + r"[+-]\d\d:\d\d$"))
-                .then(text)
-            )
-            message, hint = "is no time", "declare the column: {type: date}"
-        case "enum":
-            values = spec.load_contract().enums[str(field.inner_type)]
-            known: dict[str, Scalar] = {}
-            for name, number in values.items():
-                known[name] = known[str(number)] = name if field.wire_type == "name" else number
-            result = _to_text(source, source_type).replace_strict(
-                list(known), list(known.values()), default=None, return_dtype=dtype(field)
-            )
-            message, hint = f"is no {str(field.inner_type).partition('.')[2]}", f"one of {', '.join(list(values)[:8])}"
-        case "uuid":
-            source = _to_text(source, source_type)
-            result = pl.when(source.str.contains(r"^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")).then(source)
-            message, hint = "is no GUID", "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff"
-        case _:
-            return _to_text(source, source_type)
-    failures.append((source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint))
-    return result
+def _parsed(source: pl.Expr, result: pl.Expr, field: Field, message: str, hint: str) -> Conversion:
+    """Return a conversion that rejects every row whose source is not empty and whose result is null."""
+    failure = Failure(source.is_not_null() & result.is_null(), source, "not-" + field.type, message, hint)
+    return Conversion(result, (failure,))
 
 
-def _parse_boolean(text: pl.Expr) -> pl.Expr:
-    """The words that a column of type boolean takes if nothing else is said."""
-    words = Column("")
-    known = {**dict.fromkeys(words.true, True), **dict.fromkeys(words.false, False)}
-    return text.str.to_lowercase().replace_strict(
-        list(known), list(known.values()), default=None, return_dtype=pl.Boolean()
+def _to_number(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    if source_type == pl.String:
+        number = source.str.strip_chars().cast(NUMBER_TYPE, strict=False)
+    else:
+        exact = source.cast(pl.Decimal(38, 12), strict=False).round(4, mode="half_away_from_zero")
+        number = pl.when(exact.abs() < 10**11).then(exact).cast(NUMBER_TYPE)
+    message, hint = "is no number that Connect takes", "at most 11 digits before and 4 after the mark"
+    return _parsed(source, number, field, message, hint)
+
+
+def _to_integer(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    if source_type == pl.Int64:
+        return Conversion(source)
+    number = source.cast(pl.Int64, strict=False)
+    if source_type.is_decimal() or source_type.is_float():
+        number = pl.when(source == number).then(number)
+    return _parsed(source, number, field, "is no whole number", "Connect takes no fractions here")
+
+
+def _to_boolean(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    """Convert the words that a column of type boolean accepts by default."""
+    if source_type == pl.Boolean:
+        return Conversion(source)
+    defaults = Column("")
+    words = {**dict.fromkeys(defaults.true, True), **dict.fromkeys(defaults.false, False)}
+    lower = _to_text(source, source_type).str.to_lowercase()
+    result = lower.replace_strict(list(words), list(words.values()), default=None, return_dtype=pl.Boolean())
+    return _parsed(source, result, field, "is neither true nor false", "declare the column: {type: boolean}")
+
+
+def _to_datetime(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    """Write days and times as ISO 8601 with a distance from UTC; a text without one is in UTC."""
+    if source_type == pl.Date:
+        return Conversion(source.dt.strftime("%Y-%m-%dT00:00:00+00:00"))
+    if isinstance(source_type, pl.Datetime):
+        return Conversion(source.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00"))
+    text = source.cast(pl.String)
+    result = (
+        pl.when(text.str.contains(_ISO_DATETIME + r"Z?$"))
+        .then(text.str.replace(r"Z?$", "+00:00"))
+        .when(text.str.contains(_ISO_DATETIME + r"[+-]\d\d:\d\d$"))
+        .then(text)
     )
+    return _parsed(source, result, field, "is no time", "declare the column: {type: date}")
+
+
+def _to_enum(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    """Convert names and numbers of an enum to what Connect takes: its name or its number."""
+    numbers = spec.load_contract().enums[str(field.inner_type)]
+    wire_values: dict[str, Scalar] = {}
+    for name, number in numbers.items():
+        wire_values[name] = wire_values[str(number)] = name if field.wire_type == "name" else number
+    result = _to_text(source, source_type).replace_strict(
+        list(wire_values), list(wire_values.values()), default=None, return_dtype=dtype(field)
+    )
+    message, hint = f"is no {str(field.inner_type).partition('.')[2]}", f"one of {', '.join(list(numbers)[:8])}"
+    return _parsed(source, result, field, message, hint)
+
+
+def _to_uuid(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    text = _to_text(source, source_type)
+    result = pl.when(text.str.contains(r"^(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")).then(text)
+    return _parsed(text, result, field, "is no GUID", "e.g. 6f9619ff-8b86-d011-b42d-00c04fc964ff")
+
+
+def _to_string(source: pl.Expr, source_type: pl.DataType, field: Field) -> Conversion:
+    return Conversion(_to_text(source, source_type))
+
+
+#: By type of the field; the value of any other type is a text.
+_CONVERTERS: dict[str, Callable[[pl.Expr, pl.DataType, Field], Conversion]] = {
+    "number": _to_number,
+    "integer": _to_integer,
+    "boolean": _to_boolean,
+    "datetime": _to_datetime,
+    "enum": _to_enum,
+    "uuid": _to_uuid,
+}
 
 
 def _to_text(source: pl.Expr, source_type: pl.DataType) -> pl.Expr:
+    """Return a value as text; a decimal loses the zeros at its end."""
     if source_type == pl.String:
         return source
     if source_type.is_decimal():
@@ -175,7 +202,7 @@ def _to_text(source: pl.Expr, source_type: pl.DataType) -> pl.Expr:
 
 
 def dtype(field: Field) -> pl.DataType:
-    """The frame type of a field's values."""
+    """Return the type that a field's values have in a frame."""
     match field.type:
         case "number":
             return NUMBER_TYPE
@@ -190,5 +217,5 @@ def dtype(field: Field) -> pl.DataType:
 
 
 def constant_value(constant: Scalar | None, field: Field) -> Scalar | None:
-    """A constant of the mapping in the field's frame type."""
+    """Return a constant of the mapping in the type that the field has in a frame."""
     return str(constant) if constant is not None and dtype(field) == pl.String else constant

@@ -7,6 +7,8 @@ that is empty or stands twice, two rows that say different things about one reco
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Map
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -36,7 +38,7 @@ def evaluate_rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tupl
     if rejected:
         bad = pl.concat([part.select(pl.col("row").alias(ROW)) for part in rejected]).unique()
         parts = [part.join(bad, on=ROW, how="anti", maintain_order="left") for part in parts]
-    parts = [_add_keys(part, mapping, layout, rejected) for part in parts]
+    parts = [_add_keys(part, layout, rejected) for part in parts]
     return parts, Rejections(pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *rejected]))
 
 
@@ -160,16 +162,16 @@ def _is_in_split_list(leaf: Leaf, layout: Layout) -> bool:
 
 def _reject_failures(frame: pl.DataFrame, conversions: list[tuple[Leaf, convert.Conversion]]) -> Iterable[pl.DataFrame]:
     """Rows whose cells give no value, a line for each."""
-    bad = [(leaf, *reason) for leaf, found in conversions for reason in found.failures]
-    for place in _conditions_met_somewhere(frame, [where for _, where, *_ in bad]):
-        leaf, where, shown, code, message, hint = bad[place]
-        yield frame.filter(where).select(
+    failures = [(leaf, failure) for leaf, conversion in conversions for failure in conversion.failures]
+    for place in _conditions_met_somewhere(frame, [failure.condition for _, failure in failures]):
+        leaf, failure = failures[place]
+        yield frame.filter(failure.condition).select(
             row=pl.col(ROW),
             column=pl.lit(leaf.value.text if leaf.value.kind == "column" else leaf.name),
-            code=pl.lit(code),
-            value=shown.cast(pl.String),
-            message=pl.lit(message),
-            hint=pl.lit(hint),
+            code=pl.lit(failure.code),
+            value=failure.shown.cast(pl.String),
+            message=pl.lit(failure.message),
+            hint=pl.lit(failure.hint),
         )
 
 
@@ -190,56 +192,65 @@ def _split_list(branch: Branch, inner_leaves: list[Leaf], mapping: Mapping) -> p
     return pl.when(parts.list.len() > 0).then(listed)
 
 
-def _add_keys(
-    rows: pl.DataFrame, mapping: Mapping, layout: Layout, rejection_lines: list[pl.DataFrame]
-) -> pl.DataFrame:
-    """KEY and ITEM added; rows without a key rejected."""
+@dataclass(frozen=True, slots=True)
+class _KeyExpressions:
+    """How the key of a record is built of its leaves, and which keys can be used."""
+
+    key: pl.Expr
+    is_usable: pl.Expr  #: of a row
+    is_simple: pl.Expr  #: of KEY: every simple key is usable, and this condition is faster
+
+
+def _add_keys(rows: pl.DataFrame, layout: Layout, rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
+    """Add KEY and ITEM, and reject the rows without a usable key."""
     key = layout.operation.key
     leaves = [leaf for path in key.paths for leaf in layout.leaves if leaf.path == path and leaf.inner is None]
-    texts = [pl.col(leaf.name).cast(pl.String) for leaf in leaves]
-    if key.match == "first_of":
-        # Which identifier decides is part of the key: a Code "7" is not an Id 7.
-        named = [pl.lit(leaf.field.name + "=") + text for leaf, text in zip(leaves, texts, strict=True)]
-        made = pl.coalesce(named)
-        good = plain = pl.col(KEY).is_not_null()
-    else:
-        filled = []
-        for leaf, text in zip(leaves, texts, strict=True):
-            default = (key.defaults or {}).get(leaf.field.name)
-            filled.append(text.fill_null(str(default)) if default is not None else text)
-        made = pl.concat_str(filled, separator=KEY_SEPARATOR)
-        good = pl.all_horizontal(
-            text.is_not_null() & (text.str.len_chars() <= _MAX_KEY_PART_LENGTH) & ~text.str.contains(r"[\x00-\x1f]")
-            for text in filled
-        )
-        # Asked of the whole key first, which is quicker and mostly enough.
-        shape = KEY_SEPARATOR.join([r"[^\x00-\x1f]*"] * len(filled))
-        plain = pl.col(KEY).str.contains(f"^{shape}$") & (pl.col(KEY).str.len_bytes() <= _MAX_KEY_PART_LENGTH)
-    rows = rows.with_columns(made.alias(KEY))
-    names = ", ".join(leaf.field.name for leaf in leaves)
-    for leaf in leaves:
-        default = (key.defaults or {}).get(leaf.field.name)
-        if default is not None:
-            rows = rows.with_columns(pl.col(leaf.name).fill_null(pl.lit(default)))
-    missing = rows.clear() if rows.select(plain.fill_null(False).all()).item() else rows.filter(~good)
-    if missing.height:
-        rejection_lines.append(
-            _reject(
-                missing,
-                names,
-                "missing-key",
-                "the row has no usable key",
-                "every row needs these cells, without control characters",
-            )
-        )
-        rows = rows.filter(good)
-    cluster = next(
-        (layout.by_path[path] for path in layout.operation.full_file.required_fields if path in layout.by_path), None
+    defaults = {leaf.name: (key.defaults or {}).get(leaf.field.name) for leaf in leaves}
+    expressions = _first_identifier(leaves) if key.match == "first_of" else _combined_key(leaves, defaults)
+    rows = rows.with_columns(expressions.key.alias(KEY))
+    rows = rows.with_columns(
+        pl.col(name).fill_null(pl.lit(default)) for name, default in defaults.items() if default is not None
     )
-    if layout.unit_list and cluster is not None:
-        item = pl.coalesce(pl.lit("Code=") + pl.col(cluster.name), pl.lit("Key=") + pl.col(KEY))
-        return rows.with_columns(item.alias(ITEM))
-    return rows.with_columns(pl.col(KEY).alias(ITEM))
+    if not rows.select(expressions.is_simple.fill_null(False).all()).item():
+        unusable = rows.filter(~expressions.is_usable)
+        names = ", ".join(leaf.field.name for leaf in leaves)
+        hint = "every row needs these cells, without control characters"
+        if unusable.height:
+            rejection_lines.append(_reject(unusable, names, "missing-key", "the row has no usable key", hint))
+            rows = rows.filter(expressions.is_usable)
+    return rows.with_columns(_item_expression(layout).alias(ITEM))
+
+
+def _first_identifier(leaves: list[Leaf]) -> _KeyExpressions:
+    """Return the key of an import that finds a record by the first identifier with a value."""
+    # The name of the identifier is part of the key: a Code "7" is not an Id 7.
+    key = pl.coalesce(pl.lit(leaf.field.name + "=") + pl.col(leaf.name).cast(pl.String) for leaf in leaves)
+    has_key = pl.col(KEY).is_not_null()
+    return _KeyExpressions(key, is_usable=has_key, is_simple=has_key)
+
+
+def _combined_key(leaves: list[Leaf], defaults: Map[str, object]) -> _KeyExpressions:
+    """Return the key of an import that finds a record by several values together."""
+    parts = []
+    for leaf in leaves:
+        text, default = pl.col(leaf.name).cast(pl.String), defaults[leaf.name]
+        parts.append(text.fill_null(str(default)) if default is not None else text)
+    is_usable = pl.all_horizontal(
+        part.is_not_null() & (part.str.len_chars() <= _MAX_KEY_PART_LENGTH) & ~part.str.contains(r"[\x00-\x1f]")
+        for part in parts
+    )
+    shape = KEY_SEPARATOR.join([r"[^\x00-\x1f]*"] * len(parts))
+    is_simple = pl.col(KEY).str.contains(f"^{shape}$") & (pl.col(KEY).str.len_bytes() <= _MAX_KEY_PART_LENGTH)
+    return _KeyExpressions(pl.concat_str(parts, separator=KEY_SEPARATOR), is_usable, is_simple)
+
+
+def _item_expression(layout: Layout) -> pl.Expr:
+    """Return what the records of one item share: the code of the item, or the key where no leaf has that code."""
+    paths = layout.operation.full_file.required_fields
+    code = next((layout.by_path[path] for path in paths if path in layout.by_path), None)
+    if not layout.unit_list or code is None:
+        return pl.col(KEY)
+    return pl.coalesce(pl.lit("Code=") + pl.col(code.name), pl.lit("Key=") + pl.col(KEY))
 
 
 def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, hint: str) -> pl.DataFrame:
