@@ -257,13 +257,12 @@ def _applicable_checks(
     name: str, used_columns: Sequence[str], mapping: Mapping, canonical: set[str], duplicates: Map[str, pl.Series]
 ) -> Iterable[Check]:
     """Everything that is asked of a column; the rules that begin with it are its own."""
-    for found in _column_checks(name, mapping.find_column(name), duplicates.get(name)):
-        if name not in canonical or found[0] not in ("type", "digits"):
-            yield Check(name, *found)
+    for check in _column_checks(name, mapping.find_column(name), duplicates.get(name)):
+        if name not in canonical or check.code not in ("type", "digits"):
+            yield check
     for rule in mapping.rules:
         if rule.input_columns[:1] == (name,) and set(rule.input_columns) <= set(used_columns):
-            for found in _rule_checks(rule, mapping, duplicates):
-                yield Check(name, *found)
+            yield from _rule_checks(name, rule, mapping, duplicates)
 
 
 def _rule_tag(rule: Rule) -> str:
@@ -277,64 +276,57 @@ def _combined_text(rule: Rule, mapping: Mapping) -> pl.Expr:
     return pl.concat_str(values, separator=TEXT_SUFFIX)
 
 
-def _rule_checks(
-    rule: Rule, mapping: Mapping, duplicates: Map[str, pl.Series]
-) -> Iterable[tuple[str, str, str, pl.Expr]]:
-    """(code, message, hint, condition); what cannot be decided because a cell is empty passes."""
+def _rule_checks(name: str, rule: Rule, mapping: Mapping, duplicates: Map[str, pl.Series]) -> Iterable[Check]:
+    """Yield the check of a rule, under the name of its first column; a rule with an empty cell passes."""
     if rule.sql is not None:
         good = pl.sql_expr(rule.sql).fill_null(True)
-        yield "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good
+        yield Check(name, "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good)
     elif _rule_tag(rule) in duplicates:
-        unlike = ~_combined_text(rule, mapping).is_in(duplicates[_rule_tag(rule)].implode())
+        is_unique = ~_combined_text(rule, mapping).is_in(duplicates[_rule_tag(rule)].implode())
         message = f"{' and '.join(rule.input_columns)} together occur more than once: {rule.name}"
-        yield "unique", message, f"the mapping says so in {rule.where}", unlike.fill_null(True)
+        yield Check(name, "unique", message, f"the mapping says so in {rule.where}", is_unique.fill_null(True))
 
 
-def _column_checks(name: str, column: Column, duplicates: pl.Series | None) -> Iterable[tuple[str, str, str, pl.Expr]]:
-    """(code, message, hint, condition) of everything that a column declaration asks for."""
+def _column_checks(name: str, column: Column, duplicates: pl.Series | None) -> Iterable[Check]:
+    """Yield the checks that a column's description asks for, in the order in which a cell's rejections appear."""
     text, typed = pl.col(name + TEXT_SUFFIX), pl.col(name)
     if column.required:
-        yield "empty", "is empty", "the mapping says required: true", text.is_not_null()
-    if column.type != "text":
-        yield (
-            "type",
-            f"is no {cells.describe_type(column)}",
-            "correct the cell, or the column's type in the mapping",
-            text.is_null() | typed.is_not_null(),
-        )
-    if column.type == "decimal":
-        yield (
-            "digits",
-            "has more digits than Connect takes (11 before and 4 after the mark)",
-            "round in the mapping: {round: 2}",
-            cells.digits_fit(text, typed, column) | typed.is_null(),
-        )
-    if column.pattern:
-        yield (
-            "pattern",
-            f"does not look like {column.pattern}",
-            "correct the cell or the pattern",
-            text.is_null() | text.str.contains(f"^(?:{column.pattern})$"),
-        )
-    if column.allowed:
-        yield (
-            "in",
-            f"is none of {', '.join(column.allowed[:8])}",
-            "correct the cell, or add it to `in`",
-            text.is_null() | text.is_in(list(column.allowed)),
-        )
-    measured = typed.dt.convert_time_zone(column.zone).dt.date() if column.type == "datetime" else typed
-    if column.min is not None:
-        yield "min", f"is below {column.min}", "correct the cell or `min`", (measured >= column.min).fill_null(True)
-    if column.max is not None:
-        yield "max", f"is above {column.max}", "correct the cell or `max`", (measured <= column.max).fill_null(True)
+        yield Check(name, "empty", "is empty", "the mapping says required: true", text.is_not_null())
+    yield from _type_checks(name, column, text, typed)
+    yield from _text_checks(name, column, text)
+    yield from _bound_checks(name, column, typed)
     if column.max_length is not None:
-        yield (
-            "max_length",
-            f"is longer than {column.max_length} characters",
-            "shorten it",
-            (text.str.len_chars() <= column.max_length).fill_null(True),
-        )
+        message, fits = f"is longer than {column.max_length} characters", text.str.len_chars() <= column.max_length
+        yield Check(name, "max_length", message, "shorten it", fits.fill_null(True))
     if duplicates is not None:
-        unlike = text.is_null() | ~text.is_in(duplicates.implode())
-        yield "unique", "occurs more than once", "the mapping says unique: true", unlike
+        is_unique = text.is_null() | ~text.is_in(duplicates.implode())
+        yield Check(name, "unique", "occurs more than once", "the mapping says unique: true", is_unique)
+
+
+def _type_checks(name: str, column: Column, text: pl.Expr, typed: pl.Expr) -> Iterable[Check]:
+    if column.type != "text":
+        message, hint = f"is no {cells.describe_type(column)}", "correct the cell, or the column's type in the mapping"
+        yield Check(name, "type", message, hint, text.is_null() | typed.is_not_null())
+    if column.type == "decimal":
+        message = "has more digits than Connect takes (11 before and 4 after the mark)"
+        fits = cells.digits_fit(text, typed, column) | typed.is_null()
+        yield Check(name, "digits", message, "round in the mapping: {round: 2}", fits)
+
+
+def _text_checks(name: str, column: Column, text: pl.Expr) -> Iterable[Check]:
+    if column.pattern:
+        matches = text.is_null() | text.str.contains(f"^(?:{column.pattern})$")
+        yield Check(name, "pattern", f"does not look like {column.pattern}", "correct the cell or the pattern", matches)
+    if column.allowed:
+        message, hint = f"is none of {', '.join(column.allowed[:8])}", "correct the cell, or add it to `in`"
+        yield Check(name, "in", message, hint, text.is_null() | text.is_in(list(column.allowed)))
+
+
+def _bound_checks(name: str, column: Column, typed: pl.Expr) -> Iterable[Check]:
+    value = typed.dt.convert_time_zone(column.zone).dt.date() if column.type == "datetime" else typed
+    if column.min is not None:
+        good = (value >= column.min).fill_null(True)
+        yield Check(name, "min", f"is below {column.min}", "correct the cell or `min`", good)
+    if column.max is not None:
+        good = (value <= column.max).fill_null(True)
+        yield Check(name, "max", f"is above {column.max}", "correct the cell or `max`", good)
