@@ -29,7 +29,7 @@ from etl.plan.changes.diff import ChangeSet
 from etl.plan.inputs import PlanInputs, SendMode
 from etl.plan.model import Plan
 from etl.plan.rows import transform, validate
-from etl.plan.rows.read_records import ReadResult, read_records
+from etl.plan.rows.read_records import ReadResult, RowComparison, read_records
 from etl.plan.rows.validate import Columns
 from etl.report import rejections
 
@@ -93,17 +93,12 @@ def build_plan(
     columns = validate.resolve_columns(reading.columns, mapping)
     layout = layout_builder.build_layout(mapping, columns.used)
     is_blocked = _blocked_condition(inputs.reference_values)
-    result = read_records(
-        reading,
-        columns,
-        mapping,
-        layout,
+    comparison = RowComparison(
         inputs.accepted_records,
+        always_compare=is_blocked | pl.col(KEY).is_in(_pending_keys(inputs).implode()),
         send_all=mode.sends_unchanged,
-        is_blocked=is_blocked,
-        pending_keys=_pending_keys(inputs),
-        submit=submit,
     )
+    result = read_records(reading, columns, mapping, layout, comparison, submit)
     _check_row_balance(reading, result)
     merged = pending.merge_pending(result.records, inputs.pending_records, layout)
     records, blocked_records = _split_blocked(merged, is_blocked)

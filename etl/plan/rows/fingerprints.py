@@ -72,6 +72,10 @@ class FingerprintIndex:
         self._is_matched.scatter(places.filter(held), True)
         return held
 
+    def forget_matches(self) -> None:
+        """Begin anew with the first row of the file: no accepted record is matched."""
+        self._is_matched = pl.repeat(False, self._fingerprints.height, dtype=pl.Boolean, eager=True)
+
     def unmatched_records(self, keys: pl.Series) -> pl.DataFrame:
         """The accepted records that no row was held back for, and those of `keys` that were switched off."""
         unseen = self._fingerprints.filter(~self._is_matched)

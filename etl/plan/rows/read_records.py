@@ -1,8 +1,8 @@
-"""Reads a file piece by piece: rows are checked, converted and keyed, and those that say what Norce has laid aside.
+"""Reads a file in pieces: validates and keys each row, and drops the records that equal an accepted one.
 
-Only what may have to be sent stays in memory, so that a file of millions of rows needs little more than its changes.
-What is a matter of several rows, a key or a text that stands twice, shows at the end; then the file is read once more,
-and the rows concerned stay and are judged together.
+Only records that may have to be sent stay in memory, so that a file of millions of rows needs little more than its
+changes. Duplicate keys and duplicate unique texts are known only at the end; if there are any, the file is read a
+second time, and the rows concerned stay and are compared together.
 """
 
 from __future__ import annotations
@@ -27,41 +27,55 @@ from etl.plan.rows.validate import Columns, ValidatedRows
 
 _SLICE_SIZE = 20_000  #: records that are hashed at a time
 
-#: Of a row: the hash of its key without upper case, and how many of its values are not sent.
+#: Of a row: the hash of its key in lower case, and how many of its values are not sent.
 _FOLDED_KEY_HASH, _SUPPRESSED = f"{INTERNAL}folded", f"{INTERNAL}withheld"
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What a file comes to, and what it has to be compared with."""
+    """The records of a file that may differ from the accepted ones, and the accepted records to compare them with."""
 
-    records: Records  #: all that may differ from what Norce has
-    row_keys: pl.DataFrame  #: KEY and ROW of every row that went into them
-    accepted_records: pl.DataFrame  #: the accepted records that these may differ from, or that may be gone
-    active: int  #: accepted records that are not switched off
+    records: Records  #: all that may differ from the accepted records
+    row_keys: pl.DataFrame  #: KEY and ROW of every row that is in a record
+    accepted_records: pl.DataFrame  #: those that the records may differ from, or that may be missing
+    active: int  #: accepted records that are not deactivated
     rejection_lines: pl.DataFrame
     keys_of_rejected_rows: pl.Series  #: leading key values of rejected rows
-    rejected_rows: pl.Series  #: numbers of good rows of which no record could be made
-    unchanged_rows: pl.Series  #: numbers of the rows that say what Norce has, one for each record
-    rows_read: int  #: rows
-    skipped: int
-    invalid: int  #: rows that did not pass the checks
-    valid: int  #: rows that did
-    suppressed: int  #: values of held rows that are not sent
+    rejected_rows: pl.Series  #: numbers of valid rows of which no record could be made
+    unchanged_rows: pl.Series  #: numbers of the rows that equal an accepted record, one for each record
+    rows_read: int
+    skipped: int  #: rows
+    invalid: int  #: rows that did not pass the checks of columns and rules
+    valid: int  #: rows that passed them
+    suppressed: int  #: values of unchanged rows that Connect would not take
+
+
+@dataclass(frozen=True, slots=True)
+class RowComparison:
+    """How the rows of a file are compared with the accepted records while reading."""
+
+    accepted_records: pl.LazyFrame
+    always_compare: pl.Expr  #: whether a row is compared field by field, whatever Norce has
+    send_all: bool  #: no row is left out because it equals an accepted record
+
+    def condition(self, layout: Layout) -> pl.Expr:
+        """Return `always_compare`, and whether the lists of a record cannot be sent."""
+        condition = self.always_compare
+        for violation in list_rules.violations(layout):
+            condition = condition | violation.condition
+        return condition
 
 
 @dataclass(slots=True)
 class _Accumulator:
-    """What gathers on the way through the file."""
+    """Results of the pieces of a file, added up while reading."""
 
     parts: dict[int, list[pl.DataFrame]] = field(default_factory=dict)  #: by column of `per`
     rejection_lines: list[pl.DataFrame] = field(default_factory=list)
     rejected_rows: list[pl.Series] = field(default_factory=list)
     keys_of_rejected_rows: list[pl.Series] = field(default_factory=list)
     unchanged_rows: list[pl.Series] = field(default_factory=list)
-    key_hashes: list[pl.Series] = field(
-        default_factory=list
-    )  #: hashes, for what differs in upper and lower case only too
+    key_hashes: list[pl.Series] = field(default_factory=list)  #: of keys in lower case
     texts: dict[str, list[pl.Series]] = field(default_factory=dict)
     rows_read: int = 0
     skipped: int = 0
@@ -69,69 +83,99 @@ class _Accumulator:
     valid: int = 0
     suppressed: int = 0
 
+    def add_rejected_records(self, rejection_lines: pl.DataFrame, rows: pl.DataFrame, layout: Layout) -> None:
+        """Add the rejections of rows of which no record could be made."""
+        self.rejection_lines.append(rejection_lines)
+        self.rejected_rows.append(rejection_lines["row"].cast(pl.UInt32))
+        if rejection_lines.height and layout.leading_key is not None:
+            rejected = rows.filter(pl.col(ROW).is_in(rejection_lines["row"].implode()))
+            keys = rejected[layout.leading_key.column].cast(pl.String).drop_nulls()
+            self.keys_of_rejected_rows.append(keys.rename("v"))
+
+    def result(
+        self, records: Records, row_keys: pl.DataFrame, accepted_records: pl.DataFrame, active: int
+    ) -> ReadResult:
+        return ReadResult(
+            records=records,
+            row_keys=row_keys,
+            accepted_records=accepted_records,
+            active=active,
+            rejection_lines=pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *self.rejection_lines]),
+            keys_of_rejected_rows=pl.concat([pl.Series("v", dtype=pl.String), *self.keys_of_rejected_rows]),
+            rejected_rows=pl.concat(self.rejected_rows).unique(),
+            unchanged_rows=pl.concat([pl.Series(ROW, dtype=pl.UInt32), *self.unchanged_rows]),
+            rows_read=self.rows_read,
+            skipped=self.skipped,
+            invalid=self.invalid,
+            valid=self.valid,
+            suppressed=self.suppressed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What can be said of some rows of the file without the others."""
+    """Results of some rows of the file, independent of its other rows."""
 
     rows: int
     validated_rows: ValidatedRows
     parts: list[pl.DataFrame]  #: by column of `per`
-    fingerprints: list[pl.DataFrame]  #: for each part, when there is a sieve: fingerprints, _FOLDED and _WITHHELD
+    fingerprints: list[pl.DataFrame]  #: of each part, with _FOLDED_KEY_HASH and _SUPPRESSED; empty without an index
     rejection_lines: pl.DataFrame
     keys_of_rejected_rows: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
 class _Duplicates:
-    """What a file has more than once."""
+    """Keys and unique texts that a file has more than once."""
 
     key_hashes: pl.Series
     texts: Map[str, pl.Series]
 
     def __bool__(self) -> bool:
-        return bool(self.key_hashes.len() or any(found.len() for found in self.texts.values()))
+        return bool(self.key_hashes.len() or any(texts.len() for texts in self.texts.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class _RecordReader:
-    """Everything that what is said of a row depends on; called in any thread, for pieces in any order."""
+    """Validates, converts and keys a piece of the file. Safe in any thread, for pieces in any order."""
 
     columns: Columns
     mapping: Mapping
     layout: Layout
     fingerprint_index: FingerprintIndex | None
-    always_compare: pl.Expr  #: whether a row has to be looked at whatever Norce has
-    duplicates: _Duplicates
+    always_compare: pl.Expr  #: whether a row is compared field by field, whatever Norce has
+    duplicates: _Duplicates = field(default_factory=lambda: _Duplicates(pl.Series(dtype=pl.UInt64), {}))
 
     def __call__(self, frame: pl.DataFrame) -> _Piece:
-        checked = validate.validate_rows(frame, self.columns, self.mapping, self.duplicates.texts)
-        parts, refused = transform.evaluate_rows(checked.frame, self.mapping, self.layout)
-        bad = checked.rejected_frame
-        if refused.frame.height:
-            bad = pl.concat([bad, checked.frame.filter(pl.col(ROW).is_in(refused.frame["row"].implode()))])
+        valid = validate.validate_rows(frame, self.columns, self.mapping, self.duplicates.texts)
+        parts, rejections = transform.evaluate_rows(valid.frame, self.mapping, self.layout)
+        rejected = valid.rejected_frame
+        if rejections.frame.height:
+            failed = valid.frame.filter(pl.col(ROW).is_in(rejections.frame["row"].implode()))
+            rejected = pl.concat([rejected, failed])
         return _Piece(
             rows=frame.height,
-            validated_rows=checked,
+            validated_rows=valid,
             parts=parts,
             fingerprints=[self._fingerprint(part, self.fingerprint_index) for part in parts]
             if self.fingerprint_index is not None
             else [],
-            rejection_lines=refused.frame,
-            keys_of_rejected_rows=transform.keys_of_rejected_rows(bad, self.mapping, self.layout),
+            rejection_lines=rejections.frame,
+            keys_of_rejected_rows=transform.keys_of_rejected_rows(rejected, self.mapping, self.layout),
         )
 
     @property
     def suppressed_count(self) -> pl.Expr:
-        """How many values of a row are not sent."""
+        """Count the values of a row that are not sent."""
         return sendable.suppressed_count(self.layout).alias(_SUPPRESSED)
 
     def _fingerprint(self, rows: pl.DataFrame, fingerprint_index: FingerprintIndex) -> pl.DataFrame:
-        told = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED_KEY_HASH), self.suppressed_count)
-        free = self.always_compare
+        facts = rows.select(pl.col(KEY).str.to_lowercase().hash(0).alias(_FOLDED_KEY_HASH), self.suppressed_count)
+        always_compare = self.always_compare
         if self.duplicates.key_hashes.len():
-            free = free | pl.lit(told[_FOLDED_KEY_HASH].is_in(self.duplicates.key_hashes.implode()))
-        return fingerprint_index.fingerprint_rows(rows, free).hstack(told)
+            is_duplicate = facts[_FOLDED_KEY_HASH].is_in(self.duplicates.key_hashes.implode())
+            always_compare = always_compare | pl.lit(is_duplicate)
+        return fingerprint_index.fingerprint_rows(rows, always_compare).hstack(facts)
 
 
 def read_records(
@@ -139,98 +183,78 @@ def read_records(
     columns: Columns,
     mapping: Mapping,
     layout: Layout,
-    accepted_records: pl.LazyFrame,
-    *,
-    send_all: bool,
-    is_blocked: pl.Expr,
-    pending_keys: pl.Series,
+    comparison: RowComparison,
     submit: Submit = run_inline,
 ) -> ReadResult:
-    """`waits`: whether a row has to wait for what it refers to; `pending`: keys with values that are still owed.
+    """Read the records of a file that may differ from the accepted ones.
 
-    `start`: how work on several pieces is begun; the result does not depend on it.
+    `submit` says how work on pieces of the file is begun (`etl.thread_pool`); the result does not depend on it.
     """
-    whole = mapping.source.content == "full"
     frames, salt = _with_salt(reading.frames(submit))
-    sieve = None
-    if (
-        whole
-        and not send_all
-        and supports_fingerprints(
-            layout, accepted_records.collect_schema(), transform.empty_records(mapping, layout).schema
-        )
-    ):
-        sieve = FingerprintIndex(accepted_records, layout, salt, submit)
-    free = is_blocked | pl.col(KEY).is_in(pending_keys.implode())
-    for flaw in list_rules.violations(layout):
-        free = free | flaw.condition
-    nothing = _Duplicates(pl.Series(dtype=pl.UInt64), {})
-    judge = _RecordReader(columns, mapping, layout, sieve if is_row_per_record(layout) else None, free, nothing)
-    heap = _read_once(frames, judge, submit)
-    twice = _find_duplicates(heap)
-    if twice:
-        if judge.fingerprint_index is not None:
-            sieve = FingerprintIndex(accepted_records, layout, salt, submit)
-        heap = _read_once(
-            reading.frames(submit),
-            replace(judge, fingerprint_index=judge.fingerprint_index and sieve, duplicates=twice),
-            submit,
-        )
-    rows = pl.concat([pl.concat(parts) for parts in heap.parts.values()])
-    records, late = transform.build_records(rows, layout)
-    if late.frame.height and layout.leading_key is not None:
-        bad = rows.filter(pl.col(ROW).is_in(late.frame["row"].implode()))
-        heap.keys_of_rejected_rows.append(bad[layout.leading_key.column].cast(pl.String).drop_nulls().rename("v"))
-    if sieve is not None and judge.fingerprint_index is None:
-        records = _drop_unchanged_records(records, judge, sieve, heap, submit)
-    known, alive = _accepted_for_comparison(accepted_records, sieve, rows[KEY], include_all=whole or send_all)
-    return ReadResult(
-        records=records,
-        row_keys=rows.select(KEY, ROW),
-        accepted_records=known,
-        active=alive,
-        rejection_lines=pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *heap.rejection_lines, late.frame]),
-        keys_of_rejected_rows=pl.concat([pl.Series("v", dtype=pl.String), *heap.keys_of_rejected_rows]),
-        rejected_rows=pl.concat([*heap.rejected_rows, late.frame["row"].cast(pl.UInt32)]).unique(),
-        unchanged_rows=pl.concat([pl.Series(ROW, dtype=pl.UInt32), *heap.unchanged_rows]),
-        rows_read=heap.rows_read,
-        skipped=heap.skipped,
-        invalid=heap.invalid,
-        valid=heap.valid,
-        suppressed=heap.suppressed,
+    index = None
+    if _can_drop_unchanged(mapping, layout, comparison):
+        index = FingerprintIndex(comparison.accepted_records, layout, salt, submit)
+    row_index = index if is_row_per_record(layout) else None
+    record_reader = _RecordReader(columns, mapping, layout, row_index, comparison.condition(layout))
+    accumulator = _read_once(frames, record_reader, submit)
+    duplicates = _find_duplicates(accumulator)
+    if duplicates:
+        if row_index is not None:
+            row_index.forget_matches()
+        record_reader = replace(record_reader, duplicates=duplicates)
+        accumulator = _read_once(reading.frames(submit), record_reader, submit)
+    rows = pl.concat([pl.concat(parts) for parts in accumulator.parts.values()])
+    records, rejections = transform.build_records(rows, layout)
+    accumulator.add_rejected_records(rejections.frame, rows, layout)
+    if index is not None and row_index is None:
+        records = _drop_unchanged_records(records, record_reader, index, accumulator, submit)
+    include_all = mapping.source.content == "full" or comparison.send_all
+    accepted_records, active = _accepted_for_comparison(
+        comparison.accepted_records, index, rows[KEY], include_all=include_all
     )
+    return accumulator.result(records, rows.select(KEY, ROW), accepted_records, active)
+
+
+def _can_drop_unchanged(mapping: Mapping, layout: Layout, comparison: RowComparison) -> bool:
+    """Whether unchanged records of the file can be left out while reading."""
+    if mapping.source.content != "full" or comparison.send_all:
+        return False
+    record_schema = transform.empty_records(mapping, layout).schema
+    return supports_fingerprints(layout, comparison.accepted_records.collect_schema(), record_schema)
 
 
 def _read_once(frames: Iterable[pl.DataFrame], record_reader: _RecordReader, submit: Submit) -> _Accumulator:
-    """Once through the file."""
-    heap = _Accumulator()
+    """Read the whole file once."""
+    accumulator = _Accumulator()
     for piece in ordered_results((functools.partial(record_reader, frame) for frame in frames), submit):
-        checked = piece.validated_rows
-        heap.rows_read += piece.rows
-        heap.skipped += checked.skipped
-        heap.invalid += checked.rejections.rows
-        heap.valid += checked.frame.height
-        heap.rejected_rows.append(piece.rejection_lines["row"].cast(pl.UInt32))
-        heap.rejection_lines += [checked.rejections.frame, piece.rejection_lines]
-        heap.keys_of_rejected_rows.append(piece.keys_of_rejected_rows)
-        for name, texts in checked.texts.items():
-            heap.texts.setdefault(name, []).append(texts)
+        valid = piece.validated_rows
+        accumulator.rows_read += piece.rows
+        accumulator.skipped += valid.skipped
+        accumulator.invalid += valid.rejections.rows
+        accumulator.valid += valid.frame.height
+        accumulator.rejected_rows.append(piece.rejection_lines["row"].cast(pl.UInt32))
+        accumulator.rejection_lines += [valid.rejections.frame, piece.rejection_lines]
+        accumulator.keys_of_rejected_rows.append(piece.keys_of_rejected_rows)
+        for name, texts in valid.texts.items():
+            accumulator.texts.setdefault(name, []).append(texts)
         for place, part in enumerate(piece.parts):
             if record_reader.fingerprint_index is not None:
-                part = _drop_unchanged_rows(part, piece.fingerprints[place], record_reader.fingerprint_index, heap)
-            heap.parts.setdefault(place, []).append(part)
-    return heap
+                part = _drop_unchanged_rows(
+                    part, piece.fingerprints[place], record_reader.fingerprint_index, accumulator
+                )
+            accumulator.parts.setdefault(place, []).append(part)
+    return accumulator
 
 
 def _drop_unchanged_rows(
     rows: pl.DataFrame, fingerprints: pl.DataFrame, fingerprint_index: FingerprintIndex, accumulator: _Accumulator
 ) -> pl.DataFrame:
-    """Without the rows that say what Norce has."""
+    """Drop the rows that equal an accepted record."""
     accumulator.key_hashes.append(fingerprints[_FOLDED_KEY_HASH])
-    held = fingerprint_index.match_unchanged(fingerprints)
-    accumulator.unchanged_rows.append(rows[ROW].filter(held).cast(pl.UInt32))
-    accumulator.suppressed += int(fingerprints[_SUPPRESSED].filter(held).sum())
-    return rows.filter(~held)
+    is_unchanged = fingerprint_index.match_unchanged(fingerprints)
+    accumulator.unchanged_rows.append(rows[ROW].filter(is_unchanged).cast(pl.UInt32))
+    accumulator.suppressed += int(fingerprints[_SUPPRESSED].filter(is_unchanged).sum())
+    return rows.filter(~is_unchanged)
 
 
 def _drop_unchanged_records(
@@ -240,22 +264,26 @@ def _drop_unchanged_records(
     accumulator: _Accumulator,
     submit: Submit,
 ) -> Records:
-    """Without the records that say what Norce has, where rows had to be brought together first."""
+    """Drop the records that equal an accepted one, for layouts whose records have several rows."""
     pieces = list(records.frame.iter_slices(_SLICE_SIZE))
-    begun = [
+    fingerprints = [
         submit(functools.partial(fingerprint_index.fingerprint_rows, piece, record_reader.always_compare))
         for piece in pieces
     ]
-    held = pl.concat([pl.Series(dtype=pl.Boolean), *(fingerprint_index.match_unchanged(prints()) for prints in begun)])
-    accumulator.unchanged_rows.append(records.frame[ROW].filter(held).cast(pl.UInt32))
-    accumulator.suppressed += int(records.frame.filter(held).select(record_reader.suppressed_count.sum()).item())
-    return Records(records.frame.filter(~held), records.row_numbers)
+    matches = (fingerprint_index.match_unchanged(await_fingerprints()) for await_fingerprints in fingerprints)
+    is_unchanged = pl.concat([pl.Series(dtype=pl.Boolean), *matches])
+    accumulator.unchanged_rows.append(records.frame[ROW].filter(is_unchanged).cast(pl.UInt32))
+    accumulator.suppressed += int(
+        records.frame.filter(is_unchanged).select(record_reader.suppressed_count.sum()).item()
+    )
+    return Records(records.frame.filter(~is_unchanged), records.row_numbers)
 
 
 def _find_duplicates(accumulator: _Accumulator) -> _Duplicates:
+    """Find the keys, upper and lower case being the same, and the unique texts that occur more than once."""
     keys = pl.concat(accumulator.key_hashes) if accumulator.key_hashes else pl.Series(dtype=pl.UInt64)
     texts = {name: pl.concat(parts).drop_nulls() for name, parts in accumulator.texts.items()}
-    return _Duplicates(_duplicate_values(keys), {name: _duplicate_values(found) for name, found in texts.items()})
+    return _Duplicates(_duplicate_values(keys), {name: _duplicate_values(values) for name, values in texts.items()})
 
 
 def _duplicate_values(values: pl.Series) -> pl.Series:
@@ -265,16 +293,16 @@ def _duplicate_values(values: pl.Series) -> pl.Series:
 def _accepted_for_comparison(
     accepted_records: pl.LazyFrame, fingerprint_index: FingerprintIndex | None, keys: pl.Series, *, include_all: bool
 ) -> tuple[pl.DataFrame, int]:
-    """The accepted records that the comparison needs, and how many are not switched off."""
+    """Return the accepted records that the comparison needs, and how many are not deactivated."""
     if fingerprint_index is not None:
         return fingerprint_index.unmatched_records(keys), fingerprint_index.active
-    alive = int(accepted_records.select((~pl.col(DEACTIVATED)).sum()).collect(engine="streaming").item())
+    active = int(accepted_records.select((~pl.col(DEACTIVATED)).sum()).collect(engine="streaming").item())
     needed = accepted_records if include_all else accepted_records.filter(pl.col(KEY).is_in(keys.implode()))
-    return needed.collect(engine="streaming"), alive
+    return needed.collect(engine="streaming"), active
 
 
 def _with_salt(frames: Iterator[pl.DataFrame]) -> tuple[Iterator[pl.DataFrame], int]:
-    """The frames, and a number out of the first rows."""
+    """Return the frames, and a number that depends on the first rows."""
     first = next(frames)
     salt = int(first.head(100).hash_rows().sum() or 0) % (1 << 62)
     return itertools.chain(iter([first]), frames), salt
