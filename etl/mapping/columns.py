@@ -12,7 +12,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from etl.mapping.model import Column, ColumnType, Rule
-from etl.mapping.problems import Problems, is_time_format, parse_sql_columns, pattern_error, read_bool
+from etl.mapping.problems import Problems, as_list, is_time_format, parse_sql_columns, pattern_error, read_bool
 
 COLUMN_KEYS = (
     "type",
@@ -83,12 +83,6 @@ def _to_nfc(text: Any) -> str:
     return unicodedata.normalize("NFC", str(text))
 
 
-def _as_list(raw: Any) -> list[Any]:
-    if raw is None:
-        return []
-    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
-
-
 def _read_column(name: str, parent: Any, key: Any, problems: Problems) -> Column:
     """Read the description of one column."""
     where = f"{problems.location(parent, key)}, columns.{name}"
@@ -138,7 +132,7 @@ def _read_allowed(setting: ColumnKey) -> tuple[str, ...]:
     """Read the allowed cells: a list, or the first column of a CSV file beside the mapping."""
     raw, where, problems = setting.raw, setting.where, setting.problems
     if not isinstance(raw, dict):
-        return tuple(_to_nfc(item) for item in _as_list(raw))
+        return tuple(_to_nfc(item) for item in as_list(raw))
     if list(raw) != ["file"]:
         problems.add("column", "`in` is neither a list nor a file", where=where, hint="in: {file: currencies.csv}")
         return ()
@@ -182,11 +176,11 @@ def _read_flag(setting: ColumnKey) -> bool:
 
 
 def _read_texts(setting: ColumnKey) -> tuple[str, ...]:
-    return tuple(_to_nfc(item) for item in _as_list(setting.raw))
+    return tuple(_to_nfc(item) for item in as_list(setting.raw))
 
 
 def _read_formats(setting: ColumnKey) -> tuple[str, ...]:
-    return tuple(str(item) for item in _as_list(setting.raw))
+    return tuple(str(item) for item in as_list(setting.raw))
 
 
 def _read_text(setting: ColumnKey) -> str:
@@ -236,7 +230,7 @@ def _check_time_formats(settings: dict[str, Any], kind: str, where: str, problem
 def read_rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
     """Read conditions over several cells of a row, and combinations of columns that must be unique."""
     rules: list[Rule] = []
-    for rule in _as_list(raw.get("rules")):
+    for rule in as_list(raw.get("rules")):
         if not isinstance(rule, dict) or set(rule) not in ({"name", "sql"}, {"name", "unique"}):
             where = problems.location(raw, "rules")
             hint = '{name: …, sql: "a > b"}, or {name: …, unique: [a, b]}'
@@ -248,7 +242,7 @@ def read_rules(raw: Any, problems: Problems) -> tuple[Rule, ...]:
             sql = str(rule["sql"])
             rules.append(Rule(name, parse_sql_columns(sql, where, problems), where, sql=sql))
             continue
-        columns = tuple(_to_nfc(column) for column in _as_list(rule["unique"]))
+        columns = tuple(_to_nfc(column) for column in as_list(rule["unique"]))
         if len(set(columns)) < 2:
             hint = "unique: [Artikelnr, Lager]; of a single column it is said there: {unique: true}"
             problems.add("rule", "`unique` of a rule takes two columns or more", where=where, hint=hint)

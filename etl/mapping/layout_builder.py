@@ -83,37 +83,35 @@ class _LayoutBuilder:
         if name in context.identifiers and context.parents and inside.identifies_list is None:
             inside = replace(inside, identifies_list=context.parents[-1])
         self.contract_paths[place] = node.path
+        inside = self.with_identifiers(inside, node.field)
         if node.kind == "object":
-            inside = replace(self.with_identifiers(inside, node.field), parents=(*inside.parents, place))
+            inside = replace(inside, parents=(*inside.parents, place))
             return Branch("object", name, place, children=self.build_branches(node.children, place, inside))
         if node.kind == "rows" and place == self.unit_list:
-            inside = self.with_identifiers(inside, node.field)
             return Branch("units", name, place, children=self.build_branches(node.children, place + "[]", inside))
         if node.kind in ("rows", "split"):
-            inside = replace(self.with_identifiers(inside, node.field), column=place, parents=(*inside.parents, place))
-            branch = Branch(
-                "rows",
-                name,
-                place,
-                children=self.build_branches(node.children, place + "[]", inside),
-                scalar="" in node.children,
-                node=node,
-            )
-            self.lists[place] = branch
-            return branch
+            return self.build_list(name, node, place, inside)
+        return self.build_elements(name, node, place, inside)
+
+    def build_list(self, name: str, node: Node, place: str, context: _Context) -> Branch:
+        """Build a list whose elements come from the rows of a record, or from the parts of a cell."""
+        inside = replace(context, column=place, parents=(*context.parents, place))
+        children = self.build_branches(node.children, place + "[]", inside)
+        branch = Branch("rows", name, place, children=children, scalar="" in node.children, node=node)
+        self.lists[place] = branch
+        return branch
+
+    def build_elements(self, name: str, node: Node, place: str, context: _Context) -> Branch:
+        """Build a list whose elements the mapping names, one by one or by a pattern of columns."""
         elements, scalar = [], False
-        for code, fields, matched in self.named_elements(node):
-            here = f"{place}[{code}]"
-            self.contract_paths[here] = node.path
+        for code, fields, captures in self.named_elements(node):
+            element_place = f"{place}[{code}]"
+            self.contract_paths[element_place] = node.path
             scalar = scalar or "" in fields
-            within = replace(
-                self.with_identifiers(inside, node.field),
-                parents=(*inside.parents, here),
-                captures=matched or inside.captures,
-            )
+            inside = replace(context, parents=(*context.parents, element_place), captures=captures or context.captures)
             if node.kind == "keyed":
                 fields = {node.field.row_key[0]: self.make_code_node(node, code), **fields}
-            children = self.build_branches(fields, here, within)
+            children = self.build_branches(fields, element_place, inside)
             if children:
                 elements.append(children)
         return Branch("elements", name, place, elements=tuple(elements), scalar=scalar)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from etl.contract import spec
-from etl.contract.spec import Contract, Operation
+from etl.contract.spec import Operation
 from etl.errors import InvalidMappingError
 from etl.mapping import companion_names, conflicts, dependencies, dialect, file_order, limits, validation
 from etl.mapping.columns import read_columns, read_rules
 from etl.mapping.limits import read_guards, read_rejects_limit
 from etl.mapping.model import Mapping, ShrinkLimit, Source
-from etl.mapping.problems import Problems, load_yaml, parse_sql_columns, read_bool
+from etl.mapping.problems import Problems, as_list, load_yaml, parse_sql_columns, read_bool
 from etl.mapping.record import RecordParser
 
 MAPPING_KEYS = (
@@ -48,33 +48,33 @@ FEED_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 
 
 def load_mapping(path: Path) -> Mapping:
-    """The mapping at `path`; raises MappingInvalid."""
+    """Load and check the mapping at `path`. Raises InvalidMappingError with all its problems."""
     problems = Problems(path)
     raw = load_yaml(path)
-    contract = spec.load_contract()
-    for key in raw:
-        if key not in MAPPING_KEYS:
-            message = f'"{key}" means nothing in a mapping'
-            problems.add_unknown("unknown-key", message, str(key), MAPPING_KEYS, where=problems.location(raw, key))
-    feed = str(raw.get("feed", ""))
-    if not FEED_NAME_PATTERN.fullmatch(feed):
-        hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
-        problems.add("feed", "has no usable feed name", where=problems.location(raw, "feed"), hint=hint)
+    mapping = _read_mapping(raw, problems)
+    validation.validate_mapping(mapping, raw, problems)
+    problems.raise_if_any()
+    return mapping
+
+
+def _read_mapping(raw: Any, problems: Problems) -> Mapping:
+    """Read every key of a mapping. Raises InvalidMappingError where the import or the source is unknown."""
+    _check_mapping_keys(raw, problems)
+    feed = _read_feed_name(raw, problems)
     columns = read_columns(raw.get("columns") or {}, problems)
-    operation = _read_operation(raw, contract, problems)
+    operation = _read_operation(raw, problems)
     source = _read_source(raw, problems)
     if operation is None or source is None:
         problems.raise_if_any()
     assert operation is not None
     assert source is not None
-    record = RecordParser(contract, operation, columns, problems).parse_record(
-        raw.get("record"), problems.location(raw, "record")
-    )
-    expected = dependencies.read_expectations(raw, problems)
+    parser = RecordParser(spec.load_contract(), operation, columns, problems)
+    record = parser.parse_record(raw.get("record"), problems.location(raw, "record"))
+    expect, changes = dependencies.read_expectations(raw, problems)
     switches = _read_switches(raw, operation, problems)
-    mapping = Mapping(
+    return Mapping(
         feed=feed,
-        path=path,
+        path=problems.path,
         operation=operation.with_search_switches(switches),
         source=source,
         columns=columns,
@@ -86,19 +86,16 @@ def load_mapping(path: Path) -> Mapping:
         switches=switches,
         gone=_read_choice(raw, "gone", ("ignore", "deactivate"), "ignore", problems),
         supplier=_read_integer(raw, "supplier", problems),
-        after=tuple(str(name) for name in _as_list(raw.get("after"))),
+        after=tuple(str(name) for name in as_list(raw.get("after"))),
         yields=conflicts.read_yields(raw, problems),
         references=dependencies.read_references(raw, operation, record, problems),
         full=dependencies.read_full_schedule(raw, problems),
-        expect=expected[0],
-        changes=expected[1],
+        expect=expect,
+        changes=changes,
         feedback="feedback" in raw and read_bool(raw, "feedback", problems.location(raw, "feedback"), problems),
         destructive=str(raw["destructive"]) if raw.get("destructive") else None,
-        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        digest=hashlib.sha256(problems.path.read_bytes()).hexdigest(),
     )
-    validation.validate_mapping(mapping, raw, problems)
-    problems.raise_if_any()
-    return mapping
 
 
 def load_mappings(folder: Path) -> tuple[list[Mapping], list[InvalidMappingError]]:
@@ -129,10 +126,19 @@ def load_mappings(folder: Path) -> tuple[list[Mapping], list[InvalidMappingError
     return good, bad
 
 
-def _as_list(raw: Any) -> list[Any]:
-    if raw is None:
-        return []
-    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
+def _check_mapping_keys(raw: Any, problems: Problems) -> None:
+    for key in raw:
+        if key not in MAPPING_KEYS:
+            message = f'"{key}" means nothing in a mapping'
+            problems.add_unknown("unknown-key", message, str(key), MAPPING_KEYS, where=problems.location(raw, key))
+
+
+def _read_feed_name(raw: Any, problems: Problems) -> str:
+    feed = str(raw.get("feed", ""))
+    if not FEED_NAME_PATTERN.fullmatch(feed):
+        hint = "feed: lower-case letters, digits, - and _, e.g. erp-prices"
+        problems.add("feed", "has no usable feed name", where=problems.location(raw, "feed"), hint=hint)
+    return feed
 
 
 def _read_choice(raw: Any, key: str, choices: Iterable[str], default: str, problems: Problems) -> Any:
@@ -154,17 +160,18 @@ def _read_integer(raw: Any, key: str, problems: Problems) -> int | None:
     return int(value)
 
 
-def _read_operation(raw: Any, contract: Contract, problems: Problems) -> Operation | None:
+def _read_operation(raw: Any, problems: Problems) -> Operation | None:
+    operations = spec.load_contract().operations
     name = str(raw.get("operation", ""))
     where = problems.location(raw, "operation")
     if "operation" not in raw:
-        hint = "operation: one of " + ", ".join(sorted(contract.operations))
+        hint = "operation: one of " + ", ".join(sorted(operations))
         problems.add("operation", "does not say which import it is for", where=where, hint=hint)
         return None
-    if name not in contract.operations:
-        problems.add_unknown("operation", f'Connect has no import "{name}"', name, contract.operations, where=where)
+    if name not in operations:
+        problems.add_unknown("operation", f'Connect has no import "{name}"', name, operations, where=where)
         return None
-    return contract.operations[name]
+    return operations[name]
 
 
 def _read_source(raw: Any, problems: Problems) -> Source | None:
@@ -178,7 +185,7 @@ def _read_source(raw: Any, problems: Problems) -> Source | None:
             known = SOURCE_KEYS + dialect.DIALECT_KEYS
             message = f'"{key}" means nothing in `source`'
             problems.add_unknown("unknown-key", message, str(key), known, where=problems.location(source, key))
-    files = tuple(str(name) for name in _as_list(source.get("files")))
+    files = tuple(str(name) for name in as_list(source.get("files")))
     if not files:
         problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
     content: Any = "full"
@@ -255,7 +262,7 @@ def _read_switches(raw: Any, operation: Operation, problems: Problems) -> tuple[
             if not twin:
                 known[flag.name] = flag.id
     found: list[str] = []
-    for name in _as_list(raw.get("switches")):
+    for name in as_list(raw.get("switches")):
         if str(name) in known:
             found.append(known[str(name)])
         else:

@@ -121,3 +121,10 @@ def read_bool(node: Any, key: Any, where: str, problems: Problems) -> bool:
     if not isinstance(node[key], bool):
         problems.add("switch", f"`{key}` is neither true nor false", where=where, hint=f"{key}: true")
     return node[key] is True
+
+
+def as_list(raw: Any) -> list[Any]:
+    """Return a value of the mapping as a list: none for nothing, a single value as a list of one."""
+    if raw is None:
+        return []
+    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
