@@ -26,20 +26,11 @@ LONG_FUNCTIONS: dict[str, int] = {
     "formats/excel/xlsb.py:_read_archive": 50,
     "formats/text/csv_reader.py:CsvReader.frames": 44,
     "formats/text/header.py:read_header": 55,
-    "mapping/layout_builder.py:_LayoutBuilder.build_branch": 42,
-    "mapping/load.py:load_mapping": 50,
-    "plan/rows/convert.py:_cast": 51,
-    "plan/rows/convert.py:convert_value": 42,
-    "plan/rows/read_records.py:read_records": 49,
-    "plan/rows/transform.py:_add_keys": 46,
-    "plan/rows/validate.py:_column_checks": 46,
-    "plan/undo.py:build_reverse_plan": 73,
     "sources/sftp.py:_to_fetch_error": 49,
 }
 
 #: Functions with more parameters, and their number.
 WIDE_FUNCTIONS: dict[str, int] = {
-    "plan/rows/read_records.py:read_records": 9,
     "sources/fetcher.py:Fetcher.__init__": 7,
 }
 
