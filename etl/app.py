@@ -142,7 +142,7 @@ def _open_connect(
         sleep=shutdown.wait,
         is_stopped=shutdown.is_set,
     )
-    client = stack.enter_context(ConnectClient(endpoint.settings, endpoint.secret, rate_limiter, ledger))
+    client = stack.enter_context(ConnectClient(endpoint.settings, endpoint.secret, rate_limiter, ledger.tokens))
     return ConnectServices(client=client, rate_limiter=rate_limiter)
 
 

@@ -158,8 +158,8 @@ class Actions:
             return listed
         jobs = listed.jobs
         # Look for siblings before the ids of own jobs: a response stored in between makes its job an own one.
-        is_ambiguous = self._ledger.has_ambiguous_sibling(chunk)
-        own_jobs = self._ledger.find_own_jobs([job.id for job in jobs])
+        is_ambiguous = self._ledger.chunks.has_ambiguous_sibling(chunk)
+        own_jobs = self._ledger.jobs.find_own([job.id for job in jobs])
         match = None if is_ambiguous else job_matching.match_job(chunk, jobs, own_jobs)
         if match is not None:
             adopted = self._ledger.save_submission(chunk, Submission(match.id), resolution="adopted")
@@ -223,7 +223,7 @@ class Actions:
                 return ActionResult((self._ledger.requeue(chunk, self._throttled_until(error), error.message),))
             case PayloadTooLargeError():
                 self._circuit_breaker.record_success()
-                self._ledger.learn_size_limit(chunk.operation, error.size)
+                self._ledger.meta.learn_size_limit(chunk.operation, error.size)
                 return self._halve(chunk, Outcome(error.message))
             case OutcomeUnknownError():
                 self._emit("outcome_unknown", run=chunk.run, chunk=chunk.number, reason=error.message)
@@ -241,7 +241,7 @@ class Actions:
             if chunk.state is ChunkState.SENDING:
                 self._ledger.requeue(chunk, None, error.message)
             raise error
-        siblings = [other for other in self._ledger.list_chunks(chunk.run) if other.header == chunk.header]
+        siblings = [other for other in self._ledger.chunks.list_by_run(chunk.run) if other.header == chunk.header]
         has_success = any(sibling.job_id is not None for sibling in siblings)
         halvings = sum(sibling.state is ChunkState.SPLIT for sibling in siblings)
         if halvings >= (MAX_HALVINGS if has_success else MAX_HALVINGS_WITHOUT_SUCCESS):
@@ -384,7 +384,7 @@ class Actions:
         return result
 
     def _count_halvings(self, chunk: Chunk) -> int:
-        chunks = self._ledger.list_chunks(chunk.run)
+        chunks = self._ledger.chunks.list_by_run(chunk.run)
         return sum(other.origin_chunk == chunk.origin_chunk and other.state is ChunkState.SPLIT for other in chunks)
 
     def _split(self, chunk: Chunk, parts: Sequence[Chunk], outcome: Outcome) -> ActionResult:

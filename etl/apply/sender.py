@@ -162,7 +162,7 @@ class Sender:
 
         The run must not share a key with another run under way.
         """
-        chunks = {chunk.number: chunk for chunk in self._ledger.list_chunks(run_id, unfinished=True)}
+        chunks = {chunk.number: chunk for chunk in self._ledger.chunks.list_by_run(run_id, unfinished=True)}
         with self._lock:
             self._runs[run_id] = _ActiveRun(run_id, urgent, chunks)
         self._wake.set()

@@ -57,9 +57,9 @@ def _find_held_run(session: Session, run_id: str) -> Run:
 def _check_plan_is_current(session: Session, held_run: Run) -> None:
     """Refuse a plan whose accepted records have changed since: sent now, it would set newer values back."""
     facts = run_folder.load_plan_facts(session.settings.paths.state, held_run.id)
-    if session.ledger.revision(held_run.feed) == facts.revision:
+    if session.ledger.feeds.revision(held_run.feed) == facts.revision:
         return
-    runs = (run for run in session.ledger.list_runs(_RUN_LOOKBACK, held_run.feed) if run.id != held_run.id)
+    runs = (run for run in session.ledger.runs.list_recent(_RUN_LOOKBACK, held_run.feed) if run.id != held_run.id)
     newer_run = next((run for run in runs if _has_accepted(session, run)), None)
     subject = f"run {newer_run.id} has changed" if newer_run is not None else "something has changed"
     raise StateError(
@@ -71,4 +71,4 @@ def _check_plan_is_current(session: Session, held_run: Run) -> None:
 
 
 def _has_accepted(session: Session, run: Run) -> bool:
-    return any(chunk.state is ChunkState.ACCEPTED for chunk in session.ledger.list_chunks(run.id))
+    return any(chunk.state is ChunkState.ACCEPTED for chunk in session.ledger.chunks.list_by_run(run.id))

@@ -85,7 +85,7 @@ def _run_days(session: Session) -> list[str]:
         with _data_folder() as data:
             shutil.copytree(data / day, session.settings.paths.inbox, dirs_exist_ok=True)
         runs = _process_inbox(session)
-        tables.print_runs([(run, session.ledger.list_chunks(run.id)) for run in runs], title)
+        tables.print_runs([(run, session.ledger.chunks.list_by_run(run.id)) for run in runs], title)
         click.echo("")
     with _data_folder() as data:
         differences = compare_catalogue(data / "day2", session.sandbox)

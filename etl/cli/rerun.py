@@ -51,7 +51,7 @@ def retry(settings: Settings, feed: str, *, as_json: bool, verbose: bool) -> Exi
     Open runs are continued. Without any, merged records are sent and the newest file is compared again.
     """
     with worker.worker_session(settings, verbose=verbose) as session:
-        open_runs = [run for run in session.ledger.list_open_runs() if run.feed == feed]
+        open_runs = [run for run in session.ledger.runs.list_open() if run.feed == feed]
         _check_none_is_held(feed, open_runs)
         for run in open_runs:
             worker.run_to_completion(session, run)
@@ -89,7 +89,7 @@ def _newest_archived_run(session: Session, feed: str, *, include_invalid: bool =
         hint = f"feeds: {', '.join(feeds)}"
         raise UsageError("feed-unknown", f'no usable mapping makes the feed "{feed}"', hint=hint)
     states = (*PROCESSED_STATES, RunState.INVALID) if include_invalid else PROCESSED_STATES
-    for run in session.ledger.list_runs(_RUN_LOOKBACK, feed):
+    for run in session.ledger.runs.list_recent(_RUN_LOOKBACK, feed):
         if run.has_file and run.state in states and archive.archived_file(run):
             return run
     raise UsageError(
@@ -102,7 +102,7 @@ def _newest_archived_run(session: Session, feed: str, *, include_invalid: bool =
 def _runs_of_file(session: Session, file: str) -> list[Run]:
     """Return the newest run of each feed over a file, by its name below the inbox or the last part of it."""
     newest_runs: dict[tuple[str, str], Run] = {}
-    for run in session.ledger.list_runs(_RUN_LOOKBACK):
+    for run in session.ledger.runs.list_recent(_RUN_LOOKBACK):
         if run.has_file and run.kind != "resend" and file in (run.file, PurePosixPath(run.file).name):
             newest_runs.setdefault((run.file, run.feed), run)
     names = {name for name, _ in newest_runs}
@@ -118,7 +118,7 @@ def _runs_of_file(session: Session, file: str) -> list[Run]:
 
 def _check_is_newest(session: Session, run: Run) -> None:
     """Refuse a run over an older file: its values would replace those of the newer one."""
-    processed_runs = session.ledger.list_runs(_RUN_LOOKBACK, run.feed, *PROCESSED_STATES)
+    processed_runs = session.ledger.runs.list_recent(_RUN_LOOKBACK, run.feed, *PROCESSED_STATES)
     newest_run = next((other for other in processed_runs if other.is_comparison), run)
     if newest_run.digest != run.digest and (newest_run.started or _BEGINNING) > (run.started or _BEGINNING):
         raise StateError(

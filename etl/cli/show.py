@@ -47,9 +47,9 @@ def show(settings: Settings, run_id: str, *, as_json: bool) -> ExitStatus:
         run = find_run(ledger, run_id)
         shown = _ShownRun(
             run,
-            ledger.list_chunks(run.id),
-            ledger.list_record_errors(run.id),
-            ledger.runs_merged_into(run.id),
+            ledger.chunks.list_by_run(run.id),
+            ledger.record_errors.list_by_run(run.id),
+            ledger.runs.list_merged_into(run.id),
             _load_facts(ledger, settings.paths.state, run),
         )
     if as_json:
@@ -149,10 +149,10 @@ def _path_lines(run: Run, state: Path) -> Iterator[str]:
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
     """Return a run by its id or the beginning of it. Raises UsageError when none, or more than one, begins so."""
-    run = ledger.find_run(run_id)
+    run = ledger.runs.find(run_id)
     if run is not None:
         return run
-    matches = [run for run in ledger.list_runs(_RUN_LOOKBACK) if run.id.startswith(run_id)]
+    matches = [run for run in ledger.runs.list_recent(_RUN_LOOKBACK) if run.id.startswith(run_id)]
     if len(matches) == 1:
         return matches[0]
     raise _unknown_run_error(run_id, is_ambiguous=bool(matches))

@@ -18,7 +18,6 @@ from etl.errors import ExitStatus, StateError, UsageError
 from etl.maintenance import repair, transfer, verify
 from etl.mapping import load
 from etl.state.files import lock
-from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 
 
@@ -80,7 +79,7 @@ def rebuild_state(
     mappings, _ = load.load_mappings(settings.paths.mappings)
     changes = {mapping.feed for mapping in mappings if mapping.source.content == "changes"}
     with _locked_ledger(settings) as (ledger, state):
-        for name in names or repair_steps.list_feeds(ledger.database):
+        for name in names or ledger.feeds.list_names():
             run = repair.find_run_or_feed(ledger, name)
             if run is not None:
                 _print_lines(repair.repair_run(ledger, state, run))

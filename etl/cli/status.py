@@ -60,14 +60,14 @@ def _read_status(settings: Settings, *, is_new: bool) -> StatusReport:
     if is_new:
         return StatusReport((), 0, (), files_in_inbox, {}, ())
     with Ledger.open_read_only(settings.paths.state) as ledger:
-        open_runs = ledger.list_open_runs()
+        open_runs = ledger.runs.list_open()
         held_runs = [run for run in open_runs if run.state is RunState.HELD]
         return StatusReport(
-            [(run, ledger.list_chunks(run.id)) for run in ledger.list_runs(_RUNS_SHOWN)],
+            [(run, ledger.chunks.list_by_run(run.id)) for run in ledger.runs.list_recent(_RUNS_SHOWN)],
             len(open_runs) - len(held_runs),
             held_runs,
             files_in_inbox,
-            ledger.count_awaiting_merge(),
+            ledger.runs.count_awaiting_merge(),
             alerts.find_active(ledger, datetime.now(UTC)),
         )
 

@@ -100,7 +100,10 @@ def print_results(session: Session, *, as_json: bool) -> ExitStatus:
     """Print the results of a session that is closed, and return its exit status."""
     errors = [error for _, error in session.coordinator.stalled_runs]
     with Ledger.open_read_only(session.settings.paths.state) as ledger:
-        pairs = [(ledger.find_run(run.id) or run, ledger.list_chunks(run.id)) for run in session.coordinator.results()]
+        pairs = [
+            (ledger.runs.find(run.id) or run, ledger.chunks.list_by_run(run.id))
+            for run in session.coordinator.results()
+        ]
     if as_json:
         tables.print_json({"runs": [run_report.run_json(run, chunks) for run, chunks in pairs]})
     elif pairs:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from etl.config.secrets import Secret
@@ -39,17 +38,10 @@ from etl.connect.responses import (
 from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, StateError
 from etl.model.runs import Chunk, Job, JobList, LogRow, Submission
+from etl.state.ledger.tokens import TokenStore
 
 #: Seconds before its end at which a token is no longer used.
 TOKEN_MARGIN = 60.0
-
-
-class TokenStore(Protocol):
-    """Storage of access tokens that all processes of a state folder share."""
-
-    def find_token(self, name: str) -> tuple[str, float, float] | None: ...
-
-    def save_token(self, name: str, value: str, obtained: float, expires: float) -> None: ...
 
 
 class ConnectClient:
@@ -197,7 +189,7 @@ class ConnectClient:
             return token if token is not None else self._fetch_token()
 
     def _cached_token(self, stale_token: str | None) -> str | None:
-        entry = self._token_store.find_token(self._token_name)
+        entry = self._token_store.find(self._token_name)
         if entry is None or entry[0] == stale_token:
             return None
         value, obtained, expires = entry
@@ -223,7 +215,7 @@ class ConnectClient:
             )
         check_status(response.status, 0)
         token, lifetime = parse_token(response.body)
-        self._token_store.save_token(self._token_name, token, obtained, obtained + lifetime)
+        self._token_store.save(self._token_name, token, obtained, obtained + lifetime)
         return token
 
 

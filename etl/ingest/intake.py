@@ -42,7 +42,7 @@ class Intake:
         self._mappings_by_feed = {mapping.feed: mapping for mapping in mappings}
         self._ranks = dependencies.run_order(mappings)
         self._emit = emit
-        self._companions = CompanionFinder(self._inbox_folder, {m.feed: m for m in mappings}, ledger.has_run_since)
+        self._companions = CompanionFinder(self._inbox_folder, {m.feed: m for m in mappings}, ledger.runs.has_run_since)
         #: Names in the inbox that have settled and are not complete, with what they lack.
         self.not_ready: dict[str, str] = {}
         self._changing_names: set[str] = set()
@@ -142,7 +142,7 @@ class Intake:
         for base, path in claims.claimed_files(self._state).items():
             name = path.relative_to(archive.claim_folder(self._state, base)).as_posix()
             found = routing.route_file(path, name, self._mappings_by_feed.values())
-            known = [run for part in found if (run := self._ledger.find_run(part.run_id(base))) is not None]
+            known = [run for part in found if (run := self._ledger.runs.find(part.run_id(base))) is not None]
             if (
                 not known
                 and open_writers.has_writer(path)
@@ -150,7 +150,7 @@ class Intake:
             ):
                 continue
             if len(known) < len(found) and not base.endswith(("-full", "-rerun", "-resend")):
-                missing = [part for part in found if self._ledger.find_run(part.run_id(base)) is None]
+                missing = [part for part in found if self._ledger.runs.find(part.run_id(base)) is None]
                 self._open_runs(base, path, claims.hash_file(path).digest, missing)
             ended += [run for run in known if run.state.is_final]
         return ended

@@ -55,12 +55,12 @@ def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
     if run.state.is_final:
         raise UsageError("run-ended", f"run {run.id} has ended", hint="only open runs are rebuilt; `etl status`")
     if run.has_file and (run.claimed is None or not run.claimed.is_file()):
-        if repair_steps.has_sent_requests(ledger.database, run.id):
+        if ledger.chunks.has_sent_requests(run.id):
             return _abandon_damaged_chunks(ledger, state, run)
         ledger.close_run(run.id, RunState.DISCARDED, error="its file is gone from the state folder")
         compaction.delete_run_folder(state, run.id)
         return [f"{run.id} is discarded: its file is gone. Drop it into the inbox again."]
-    if repair_steps.has_sent_requests(ledger.database, run.id):
+    if ledger.chunks.has_sent_requests(run.id):
         return _abandon_damaged_chunks(ledger, state, run)
     if run.kind == "undo":
         ledger.close_run(run.id, RunState.DISCARDED, error="its files in the state folder were damaged")
@@ -83,7 +83,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     else:
         damaged = [
             chunk.number
-            for chunk in ledger.list_chunks(run.id, unfinished=True)
+            for chunk in ledger.chunks.list_by_run(run.id, unfinished=True)
             if not chunk.payload.is_file() or filesystem.digest(chunk.payload) != chunk.digest
         ]
         repair_steps.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
@@ -161,10 +161,10 @@ def reseal_ledger(state: Path) -> list[str]:
 
 def find_run_or_feed(ledger: Ledger, name: str) -> Run | None:
     """The run of a name, None when it is a feed. Raises UsageError."""
-    found = ledger.find_run(name)
+    found = ledger.runs.find(name)
     if found is not None:
         return found
-    feeds: Sequence[str] = repair_steps.list_feeds(ledger.database)
+    feeds: Sequence[str] = ledger.feeds.list_names()
     if name in feeds:
         return None
     raise UsageError(

@@ -69,9 +69,9 @@ class Retention:
         if not days:
             return []
         before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
-        old = repair_steps.list_deletable_runs(self.ledger, before, RUNS_PER_PASS)
+        old = self.ledger.runs.list_deletable(before, RUNS_PER_PASS)
         needed = find_needed_runs(self.ledger, {run.feed for run in old})
-        busy = {run.feed for run in self.ledger.list_open_runs() if run.kind != "file"}
+        busy = {run.feed for run in self.ledger.runs.list_open() if run.kind != "file"}
         return [run for run in old if run.id not in needed and run.feed not in busy]
 
 
@@ -79,7 +79,7 @@ def find_needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
     """Of each feed the newest run that ended well, the newest over a dropped file, and the newest with its file."""
     found: set[str] = set()
     for feed in feeds:
-        worked = ledger.list_runs(1000, feed, *PROCESSED_STATES)
+        worked = ledger.runs.list_recent(1000, feed, *PROCESSED_STATES)
         wanted = (
             next(iter(worked), None),
             next((run for run in worked if run.kind == "file"), None),

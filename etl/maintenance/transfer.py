@@ -25,7 +25,6 @@ from etl.mapping import load
 from etl.model.runs import PROCESSED_STATES, ChunkState, Counts, Run, RunState
 from etl.state import compaction
 from etl.state.files import checksums, parquet
-from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
@@ -37,7 +36,7 @@ _CONTENTS_FILE = "contents.json"
 
 def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> list[str]:
     """Write the archive (new, 0600); what is in it, as sentences. Raises StateError, UsageError."""
-    known = repair_steps.list_feeds(ledger.database)
+    known = ledger.feeds.list_names()
     for feed in feeds:
         if feed not in known:
             raise UsageError("feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(known)}")
@@ -47,7 +46,7 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
         "format": EXPORT_FORMAT,
         "program": __version__,
         "written": datetime.now(UTC).isoformat(),
-        "target": ledger.target(),
+        "target": ledger.meta.target(),
         "feeds": {},
     }
     said, stream = [], io.BytesIO()
@@ -56,7 +55,9 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
             _check_no_unfinished_jobs(ledger, feed)
             frame = compaction.read_accepted(ledger, state, feed)
             pending = compaction.read_pending(ledger, state, feed)
-            newest = next((run for run in ledger.list_runs(1000, feed, *PROCESSED_STATES) if run.is_comparison), None)
+            newest = next(
+                (run for run in ledger.runs.list_recent(1000, feed, *PROCESSED_STATES) if run.is_comparison), None
+            )
             facts["feeds"][feed] = {
                 "records": frame.height,
                 "accepted": _write_frame(archive, f"{number:04}-accepted.parquet", frame),
@@ -71,7 +72,7 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
 
 def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
     """Fill an empty state folder from an archive; what came, as sentences. Raises StateError, UsageError."""
-    if ledger.list_runs(1) or repair_steps.list_feeds(ledger.database):
+    if ledger.runs.list_recent(1) or ledger.feeds.list_names():
         raise StateError(
             "state-not-empty",
             "the state folder has feeds of its own",
@@ -80,7 +81,7 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
         )
     facts, contents = _read_export(source)
     if facts["target"] is not None:
-        ledger.bind_target(facts["target"])
+        ledger.meta.bind_target(facts["target"])
     said = []
     for feed, found in facts["feeds"].items():
         name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -103,8 +104,8 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
 
 def _check_no_unfinished_jobs(ledger: Ledger, feed: str) -> None:
     """Jobs that go on would change what Norce has behind the archive's back."""
-    for run in ledger.list_open_runs():
-        states = {chunk.state for chunk in ledger.list_chunks(run.id)} if run.feed == feed else set()
+    for run in ledger.runs.list_open():
+        states = {chunk.state for chunk in ledger.chunks.list_by_run(run.id)} if run.feed == feed else set()
         if states & {ChunkState.SENDING, ChunkState.SUBMITTED}:
             raise StateError(
                 "run-under-way",

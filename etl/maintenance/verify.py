@@ -40,11 +40,11 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
                 yield StateProblem(
                     "the ledger does not know this run: it is older than its folders", folder, RESET_COMMAND
                 )
-            for run in ledger.list_open_runs():
+            for run in ledger.runs.list_open():
                 yield from _check_claimed_file(state, run)
                 yield from _check_run_files(ledger, state, run)
                 yield from _check_payloads(ledger, run)
-            for feed in repair_steps.list_feeds(ledger.database):
+            for feed in ledger.feeds.list_names():
                 yield from _check_accepted(ledger, state, feed)
     except StateError as error:
         yield StateProblem(error.message, path, RESET_COMMAND)

@@ -74,7 +74,9 @@ def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Ale
     found = []
     for one in store.list_expectations():
         files = [
-            run for run in ledger.list_runs(_RUN_LOOKBACK, one.feed) if run.kind == "file" and run.started is not None
+            run
+            for run in ledger.runs.list_recent(_RUN_LOOKBACK, one.feed)
+            if run.kind == "file" and run.started is not None
         ]
         found += [
             alert for alert in (_late_alert(one, files, now), _unchanged_alert(one, files, now)) if alert is not None

@@ -33,7 +33,7 @@ def may_merge(ledger: Ledger, run: Run, plan: Plan, now: datetime) -> bool:
         return False
     if not pending.can_merge(plan.layout):
         return False
-    merged_runs = ledger.runs_awaiting_merge(run.feed)
+    merged_runs = ledger.runs.list_awaiting_merge(run.feed)
     began = min((other.ended for other in merged_runs if other.ended is not None), default=now)
     if len(merged_runs) >= MAX_MERGED_FILES or not 0 <= (now - began).total_seconds() < MAX_MERGE_SECONDS:
         return False
@@ -48,15 +48,15 @@ def needs_flush(ledger: Ledger, mapping: Mapping, *, only_if_idle: bool = False)
     Args:
         only_if_idle: a file that waits to be planned counts as under way too.
     """
-    merged_runs = ledger.runs_awaiting_merge(mapping.feed) if mapping.source.content == "changes" else ()
+    merged_runs = ledger.runs.list_awaiting_merge(mapping.feed) if mapping.source.content == "changes" else ()
     if not merged_runs:
         return False
-    open_runs = [run for run in ledger.list_open_runs() if run.feed == mapping.feed]
+    open_runs = [run for run in ledger.runs.list_open() if run.feed == mapping.feed]
     if (only_if_idle and open_runs) or any(
         run.kind != "file" or run.state is not RunState.CLAIMED for run in open_runs
     ):
         return False
-    for run in ledger.list_runs(_RUN_LOOKBACK, mapping.feed):
+    for run in ledger.runs.list_recent(_RUN_LOOKBACK, mapping.feed):
         if run.id == merged_runs[-1].id:
             return True
         if run.kind == "flush":
@@ -66,7 +66,7 @@ def needs_flush(ledger: Ledger, mapping: Mapping, *, only_if_idle: bool = False)
 
 def open_flush_run(ledger: Ledger, mapping: Mapping) -> Run:
     """Open a run that sends the pending records of a feed; it gets the file name of the newest processed run."""
-    newest = next(iter(ledger.list_runs(1, mapping.feed, *PROCESSED_STATES)), None)
+    newest = next(iter(ledger.runs.list_recent(1, mapping.feed, *PROCESSED_STATES)), None)
     run = Run(
         id=f"{intake.new_run_prefix()}-flush-{mapping.feed}",
         feed=mapping.feed,

@@ -76,7 +76,7 @@ class FollowUps:
 
     def flush_feed(self, feed: str) -> list[Run]:
         """Open a flush run for the merged records of a feed, if it has any."""
-        if not self._ledger.runs_awaiting_merge(feed):
+        if not self._ledger.runs.list_awaiting_merge(feed):
             return []
         return [flush.open_flush_run(self._ledger, self._mappings_by_feed[feed])]
 
@@ -98,7 +98,11 @@ class FollowUps:
         for mapping in self._mappings_by_feed.values():
             if mapping.full is None:
                 continue
-            runs = [run for run in self._ledger.list_runs(_FULL_RUN_LOOKBACK, mapping.feed) if run.started is not None]
+            runs = [
+                run
+                for run in self._ledger.runs.list_recent(_FULL_RUN_LOOKBACK, mapping.feed)
+                if run.started is not None
+            ]
             last_run = next((run for run in runs if run.kind == "full"), runs[-1] if runs else None)
             source_run = next((r for r in runs if r.state in PROCESSED_STATES and archive.archived_file(r)), None)
             if last_run is None or source_run is None or last_run.started is None:
@@ -108,11 +112,11 @@ class FollowUps:
         return opened
 
     def _busy_feeds(self) -> set[str]:
-        return {run.feed for run in self._ledger.list_open_runs()}
+        return {run.feed for run in self._ledger.runs.list_open()}
 
     def _newest_blocked_run(self, mapping: Mapping) -> Run | None:
         """Return the newest run of a feed when it is completed and left records blocked."""
-        newest = next(iter(self._ledger.list_runs(1, mapping.feed)), None)
+        newest = next(iter(self._ledger.runs.list_recent(1, mapping.feed)), None)
         if newest is None or newest.state is not RunState.COMPLETED or not newest.counts.blocked:
             return None
         return newest
@@ -125,6 +129,6 @@ class FollowUps:
 
     def _has_accepted_since(self, run: Run, feed: str) -> bool:
         """Return whether Norce has accepted records of a feed since the run was opened."""
-        completed = self._ledger.list_runs(_ACCEPTED_LOOKBACK, feed, RunState.COMPLETED)
+        completed = self._ledger.runs.list_recent(_ACCEPTED_LOOKBACK, feed, RunState.COMPLETED)
         ended = next((other.ended for other in completed if other.counts.records_sent), None)
         return ended is not None and run.started is not None and ended > run.started

@@ -27,7 +27,7 @@ JOB_EXPIRY_SECONDS = 86_400.0
 
 def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float) -> JobRestart:
     """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknown it may be running."""
-    chunk = ledger.find_chunk_by_job(job_id)
+    chunk = ledger.chunks.find_by_job(job_id)
     if chunk is None:
         raise UsageError("job-unknown", f"no run has a job {job_id}", hint="`etl show RUN --json` lists a run's jobs")
     _check_job_is_current(ledger, chunk)
@@ -40,13 +40,13 @@ def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float)
             hint=f"Connect restarts jobs that succeeded or failed; `etl rerun {chunk.run}` sends the missing records",
         )
     made = JobRestart(job_id, chunk.operation, chunk.records, now)
-    ledger.save_restart(made)
+    ledger.jobs.save_restart(made)
     try:
         made = replace(made, new_job=client.restart_job(job_id))
     except (ConnectHttpError, ConnectUnreachableError):  # not OutcomeUnknown: it may be running
-        ledger.save_restart(replace(made, ended=True))
+        ledger.jobs.save_restart(replace(made, ended=True))
         raise
-    ledger.save_restart(made)
+    ledger.jobs.save_restart(made)
     return made
 
 
@@ -57,7 +57,7 @@ def wait_for_job(
     for asked in itertools.count() if max_polls is None else range(max_polls):
         job = _find_ended_job(ledger, client, restart)
         if job is not None:
-            ledger.save_restart(replace(restart, ended=True))
+            ledger.jobs.save_restart(replace(restart, ended=True))
             return job
         if shutdown.wait(scheduler.poll_delay(asked)):
             break
@@ -69,7 +69,7 @@ def find_busy_key_spaces(
 ) -> frozenset[str]:
     """The key spaces of restarted jobs that have not ended; each is waited for until it counts as slow."""
     found = set()
-    for made in ledger.list_restarts():
+    for made in ledger.jobs.list_restarts():
         if not made.ended:
             emit("restart_awaited", job=made.new_job or made.job)
             try:
@@ -83,7 +83,7 @@ def find_busy_key_spaces(
 
 def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
     """A payload of yesterday over values of today would be a step back."""
-    newer = ledger.find_newer_chunk(chunk, admission.operations_sharing_keys(chunk.operation))
+    newer = ledger.chunks.find_newer(chunk, admission.operations_sharing_keys(chunk.operation))
     if newer is not None:
         raise StateError(
             "job-outdated",
@@ -105,6 +105,6 @@ def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -
         return job if job.finished else None
     jobs = client.list_jobs().jobs
     like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
-    perhaps = job_matching.candidate_jobs(like, jobs, ledger.find_own_jobs([job.id for job in jobs]))
+    perhaps = job_matching.candidate_jobs(like, jobs, ledger.jobs.find_own([job.id for job in jobs]))
     old = client.get_job(restart.job)
     return old if all(job.finished for job in (old, *perhaps)) else None

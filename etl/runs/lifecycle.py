@@ -82,7 +82,7 @@ class RunLifecycle:
         """
         mapping = self._require_mapping(run)
         try:
-            if any(state in PROCESSED_STATES for _, state in self._ledger.uncompacted_runs(run.feed)):
+            if any(state in PROCESSED_STATES for _, state in self._ledger.runs.list_uncompacted(run.feed)):
                 self._compact(run.feed)  # after a crash: pending records are known only once ended runs are merged
             frozen_plan = self._freeze_plan(run, mapping, newer_run)
         except InvalidFileError as error:
@@ -97,8 +97,8 @@ class RunLifecycle:
 
     def complete(self, run: Run) -> Run:
         """Close a run whose requests have all ended, and merge its accepted records into the feed's base."""
-        chunks = self._ledger.list_chunks(run.id)
-        counts = run_report.final_counts(run.counts, chunks, self._ledger.list_record_errors(run.id))
+        chunks = self._ledger.chunks.list_by_run(run.id)
+        counts = run_report.final_counts(run.counts, chunks, self._ledger.record_errors.list_by_run(run.id))
         facts = run_folder.load_plan_facts(self._state, run.id)
         run = self._close(replace(run, counts=counts), RunState.COMPLETED, facts)
         self._compact(run.feed)
@@ -144,7 +144,7 @@ class RunLifecycle:
         Raises InvalidFileError when the file cannot be used, or was written to in the meantime.
         """
         # Read the revision before the accepted records: should they change in between, the plan counts as outdated.
-        revision = self._ledger.revision(run.feed)
+        revision = self._ledger.feeds.revision(run.feed)
         with thread_pool.thread_pool() as submit:
             plan = self._build_plan(run, mapping, submit)
             check_unmodified = submit(lambda: self._intake.check_unmodified(run))  # the plan has read all of the file
@@ -182,7 +182,7 @@ class RunLifecycle:
 
         They do when the two would not fit together, or when this run is held: a person judges each by itself.
         """
-        merged_runs = self._ledger.runs_awaiting_merge(run.feed)
+        merged_runs = self._ledger.runs.list_awaiting_merge(run.feed)
         if not merged_runs or run.kind != "file" or not flush.needs_flush(self._ledger, plan.mapping):
             return False
         has_same_columns = set(plan_inputs.read_planned_columns(merged_runs[-1:])) == set(plan.columns)
@@ -207,7 +207,7 @@ class RunLifecycle:
         if state is RunState.HELD:
             report = run_report.report_json(replace(run, state=state), (), (), facts)
             _write_html_report(report, run_folder.folder_path(self._state, run.id))
-        self._ledger.save_plan(run.id, counts, frozen_plan.chunks, state)
+        planned_run = self._ledger.save_plan(run.id, counts, frozen_plan.chunks, state)
         self._emit(
             "plan_made",
             run=run.id,
@@ -221,7 +221,7 @@ class RunLifecycle:
             cleared=facts.cleared,
             change_sets_joined=facts.change_sets_joined,
         )
-        return self._reload(run)
+        return planned_run
 
     # -- closing ------------------------------------------------------------------------------------------------
 
@@ -236,12 +236,12 @@ class RunLifecycle:
         self._write_report(ended_run, facts, archive)
         self._write_feedback(ended_run, archive)
         is_shared = self._link_shared_file(ended_run)  # before closing: the last open run of a shared file archives it
-        self._ledger.close_run(run.id, state, run.counts, error, archive)
+        closed_run = self._ledger.close_run(run.id, state, run.counts, error, archive)
         if not is_shared:
             self._archive_file(ended_run)
         if state not in PROCESSED_STATES:
             compaction.delete_run_folder(self._state, run.id)
-        return self._reload(run)
+        return closed_run
 
     def _keep_files(self, run: Run, archive: Path) -> None:
         folder = run_folder.folder_path(self._state, run.id)
@@ -250,7 +250,7 @@ class RunLifecycle:
                 filesystem.write_atomically(archive / name, (folder / name).read_bytes())
 
     def _write_report(self, run: Run, facts: PlanFacts | None, archive: Path) -> None:
-        chunks, record_errors = self._ledger.list_chunks(run.id), self._ledger.list_record_errors(run.id)
+        chunks, record_errors = self._ledger.chunks.list_by_run(run.id), self._ledger.record_errors.list_by_run(run.id)
         report = run_report.report_json(run, chunks, record_errors, facts)
         filesystem.write_atomically(
             archive / run_folder.REPORT_FILE, json.dumps(report, ensure_ascii=False, indent=2).encode()
@@ -270,7 +270,7 @@ class RunLifecycle:
 
     def _link_shared_file(self, run: Run) -> bool:
         """Give the file a second name in the run's archive if another open run needs it; return whether one does."""
-        if run.claimed is None or run.archive is None or not self._ledger.shares_file(run):
+        if run.claimed is None or run.archive is None or not self._ledger.runs.shares_file(run):
             return False
         if run.claimed.exists():
             filesystem.hard_link(run.claimed, run.archive / run.claimed.name)
@@ -287,12 +287,6 @@ class RunLifecycle:
         mapping = self._mappings_by_feed.get(feed)
         is_changes_feed = mapping is not None and mapping.source.content == "changes"
         compaction.compact_feed(self._ledger, self._state, feed, is_changes_feed=is_changes_feed)
-
-    def _reload(self, run: Run) -> Run:
-        stored_run = self._ledger.find_run(run.id)
-        if stored_run is None:
-            raise StateError("run-lost", f"run {run.id} is no longer in the ledger", hint="restore the state folder")
-        return stored_run
 
 
 def _write_html_report(report: dict[str, Any], folder: Path) -> None:

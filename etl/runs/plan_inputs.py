@@ -78,13 +78,13 @@ class InputLoader:
         return PlanInputs(
             accepted_records=compaction.scan_accepted(self.ledger, self._state, mapping.feed),
             account_id=self.account_id,
-            request_limits=make_request_limits(self.settings, self.ledger.size_limit(mapping.operation.id)),
+            request_limits=make_request_limits(self.settings, self.ledger.meta.size_limit(mapping.operation.id)),
             owner_records={feed: self._read_accepted(feed) for feed in mapping.yields},
         )
 
     def planned_columns(self, feed: str) -> list[str]:
         """Return the source columns of the feed's newest plan."""
-        return read_planned_columns(self.ledger.list_runs(_COLUMNS_LOOKBACK, feed))
+        return read_planned_columns(self.ledger.runs.list_recent(_COLUMNS_LOOKBACK, feed))
 
     @property
     def _state(self) -> Path:
@@ -106,7 +106,7 @@ class InputLoader:
 
     def _previous_file(self, mapping: Mapping, path: Path) -> PreviousFile | None:
         """Describe the newest processed file of the feed, with both sizes where they are those of the text."""
-        runs = self.ledger.list_runs(_FILE_LOOKBACK, mapping.feed, *PROCESSED_STATES)
+        runs = self.ledger.runs.list_recent(_FILE_LOOKBACK, mapping.feed, *PROCESSED_STATES)
         newest = next((run for run in runs if run.is_comparison), None)
         if newest is None:
             return None

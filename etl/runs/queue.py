@@ -39,7 +39,7 @@ class RunQueue:
         self._queue_entries: dict[str, QueueEntry] = {}
         self._newest_file_times: dict[str, tuple[FileTime, str] | None] = {}
         self._feed_queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
-        for run in ledger.list_open_runs():
+        for run in ledger.runs.list_open():
             self.update(run)
 
     @property
@@ -60,7 +60,7 @@ class RunQueue:
 
     def reload(self, run_id: str) -> Run:
         """Read a run from the ledger again, after its requests were sent."""
-        run = self._ledger.find_run(run_id)
+        run = self._ledger.runs.find(run_id)
         assert run is not None
         return run
 
@@ -112,7 +112,7 @@ class RunQueue:
         if pattern is None:
             return None
         if mapping.feed not in self._newest_file_times:
-            processed_runs = self._ledger.list_runs(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
+            processed_runs = self._ledger.runs.list_recent(RUN_LOOKBACK, mapping.feed, *PROCESSED_STATES)
             self._newest_file_times[mapping.feed] = file_order.find_newest(
                 (file_order.parse_file_time(pattern, run.file), run.file) for run in processed_runs
             )

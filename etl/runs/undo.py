@@ -56,7 +56,7 @@ def _check_has_changes(ledger: Ledger, original_run: Run) -> None:
             f"run {original_run.id} is {original_run.state.value}: it has not ended",
             hint="`etl discard` it, if it is held" if is_held else "`etl status` lists the runs",
         )
-    if not ledger.overlay_of_run(original_run.id).ranges:
+    if not ledger.feeds.overlay_of_run(original_run.id).ranges:
         raise UsageError(
             "undo-nothing",
             f"run {original_run.id} has changed nothing in Norce",
@@ -67,7 +67,7 @@ def _check_has_changes(ledger: Ledger, original_run: Run) -> None:
 def _check_feed_is_idle(ledger: Ledger, original_run: Run) -> None:
     """Refuse while other runs of the feed may still change what Norce has: the plan would be outdated."""
     open_run = next(
-        (run for run in ledger.list_open_runs() if run.feed == original_run.feed and run.state is not RunState.HELD),
+        (run for run in ledger.runs.list_open() if run.feed == original_run.feed and run.state is not RunState.HELD),
         None,
     )
     if open_run is not None:
@@ -77,7 +77,7 @@ def _check_feed_is_idle(ledger: Ledger, original_run: Run) -> None:
             where=original_run.id,
             hint="run `etl once` first to end it",
         )
-    unsent = next(iter(ledger.runs_awaiting_merge(original_run.feed)), None)
+    unsent = next(iter(ledger.runs.list_awaiting_merge(original_run.feed)), None)
     if unsent is not None:
         raise StateError(
             "undo-feed-open",
@@ -90,7 +90,7 @@ def _check_feed_is_idle(ledger: Ledger, original_run: Run) -> None:
 def build_undo_plan(ledger: Ledger, state: Path, run: Run, mapping: Mapping, inputs: PlanInputs) -> Plan:
     """Build the plan that restores what Norce had before the undone run. Raises StateError."""
     target = json.loads((run_folder.folder_path(state, run.id) / run_folder.UNDO_TARGET_FILE).read_bytes())
-    original_run = ledger.find_run(target["run"])
+    original_run = ledger.runs.find(target["run"])
     if original_run is None:
         raise StateError("run-lost", f"run {target['run']} is no longer in the ledger", hint="restore the state folder")
     return undo.build_reverse_plan(mapping, _read_original_run(ledger, state, original_run, inputs), inputs)
@@ -106,7 +106,7 @@ def _read_original_run(ledger: Ledger, state: Path, run: Run, inputs: PlanInputs
     return OriginalRun(
         id=run.id,
         columns=tuple(facts.columns) if facts is not None else (),
-        sent_records=select_accepted(sent_records, ledger.overlay_of_run(run.id)),
+        sent_records=select_accepted(sent_records, ledger.feeds.overlay_of_run(run.id)),
         previous_records=pl.read_parquet(previous)
         if previous.exists()
         else inputs.accepted_records.collect_schema().to_frame(),

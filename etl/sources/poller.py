@@ -75,7 +75,9 @@ def _poll_source(
     memory, board = FetchedFiles(ledger.database, name), AlertStore(ledger.database)
     try:
         secret = secrets.load_fetch_secret(name, settings.fetch[name])
-        source = Fetcher(name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.has_run_since, emit)
+        source = Fetcher(
+            name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.runs.has_run_since, emit
+        )
         made = source.poll(is_stopped)
     except EtlError as error:
         sentence = f"files cannot be fetched from {name}: {error.message} ({error.code})"

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl import filesystem
-from etl.model.runs import PROCESSED_STATES, RunState
+from etl.model.runs import PROCESSED_STATES
 from etl.state.files import checksums, parquet, run_folder
 from etl.state.ledger.facade import Ledger
+from etl.state.ledger.runs import OPEN_RUN_STATES
 from etl.state.snapshots import accepted
 
 if TYPE_CHECKING:
     import polars as pl
+
+#: States of runs whose folder the accepted records or the run itself still need.
+_NEEDED_STATES = (*PROCESSED_STATES, *OPEN_RUN_STATES)
 
 
 def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
@@ -27,7 +31,7 @@ def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
     Raises StateError when a file of it is damaged.
     """
     checksums.check_files(ledger, snapshot_files(ledger, state, feed))
-    return accepted.scan(state, feed, ledger.generation(feed), ledger.overlays(feed))
+    return accepted.scan(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed))
 
 
 def read_accepted(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
@@ -37,41 +41,41 @@ def read_accepted(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
 
 def snapshot_files(ledger: Ledger, state: Path, feed: str) -> list[Path]:
     """The files that what Norce has from a feed is read from."""
-    generation = ledger.generation(feed)
+    generation = ledger.feeds.generation(feed)
     base = [] if generation is None else [accepted.base_path(state, feed, generation)]
     owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
     sent = [
         run_folder.sent_records_path(state, run)
-        for run, found in ledger.uncompacted_runs(feed)
+        for run, found in ledger.runs.list_uncompacted(feed)
         if found in PROCESSED_STATES
     ]
-    overlays = {run_folder.sent_records_path(state, overlay.run) for overlay in ledger.overlays(feed)}
-    needed = [path for path in owed if path.exists() or ledger.find_digest(path) is not None]
+    overlays = {run_folder.sent_records_path(state, overlay.run) for overlay in ledger.feeds.overlays(feed)}
+    needed = [path for path in owed if path.exists() or ledger.digests.find(path) is not None]
     return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
 
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
     """What a feed of changes has said and Norce has not taken yet."""
-    worked = [run for run, ended in ledger.uncompacted_runs(feed) if ended in PROCESSED_STATES]
-    last = ledger.find_run(worked[-1]) if worked else None
-    return accepted.read_pending(state, feed, ledger.generation(feed), ledger.overlays(feed), last)
+    worked = [run for run, ended in ledger.runs.list_uncompacted(feed) if ended in PROCESSED_STATES]
+    last = ledger.runs.find(worked[-1]) if worked else None
+    return accepted.read_pending(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed), last)
 
 
 def has_pending(ledger: Ledger, state: Path, feed: str) -> bool:
     """Whether a feed of changes whose runs have ended still has something for Norce."""
-    generation = ledger.generation(feed)
+    generation = ledger.feeds.generation(feed)
     return generation is not None and accepted.pending_path(state, feed, generation).exists()
 
 
 def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: bool) -> None:
     """Merge a feed's ended runs; not while one is open that has had something accepted. Raises StateError."""
-    unmerged = ledger.uncompacted_runs(feed)
-    overlays = ledger.overlays(feed)
+    unmerged = ledger.runs.list_uncompacted(feed)
+    overlays = ledger.feeds.overlays(feed)
     ended = [run for run, found in unmerged if found.is_final]
     if not ended or any(overlay.run not in ended for overlay in overlays):
         return
     checksums.check_files(ledger, snapshot_files(ledger, state, feed))
-    before = name = ledger.generation(feed)
+    before = name = ledger.feeds.generation(feed)
     pending = read_pending(ledger, state, feed) if is_changes_feed else None
     owed = before is not None and accepted.pending_path(state, feed, before).exists()
     if overlays or owed or (pending is not None and pending.height):
@@ -98,10 +102,10 @@ def delete_run_folder(state: Path, run: str) -> None:
 
 def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
     """Remove folders of runs that are part of a base, bases that do not count, and half-written files."""
-    needed = {run.id for run in ledger.list_open_runs()}
+    needed = {run.id for run in ledger.runs.list_open()}
     for feed in sorted({*feeds, *(folder.name for folder in (state / "accepted").glob("*"))}):
-        needed |= {run for run, ended in ledger.uncompacted_runs(feed) if ended in (*PROCESSED_STATES, *_OPEN_STATES)}
-        generation = ledger.generation(feed)
+        needed |= {run for run, run_state in ledger.runs.list_uncompacted(feed) if run_state in _NEEDED_STATES}
+        generation = ledger.feeds.generation(feed)
         counts = set()
         if generation is not None:
             counts = {path(state, feed, generation) for path in (accepted.base_path, accepted.pending_path)}
@@ -117,9 +121,6 @@ def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
 
 def remove_stale_checksums(ledger: Ledger, state: Path) -> None:
     """Of files that are gone, unless they belong to a base that counts: those are missed."""
-    feeds = {folder.name: ledger.generation(folder.name) for folder in (state / "accepted").glob("*")}
+    feeds = {folder.name: ledger.feeds.generation(folder.name) for folder in (state / "accepted").glob("*")}
     bases = [(feed, generation) for feed, generation in feeds.items() if generation is not None]
-    ledger.delete_digests([accepted.pending_path(state, feed, generation) for feed, generation in bases])
-
-
-_OPEN_STATES = tuple(found for found in RunState if not found.is_final)
+    ledger.digests.delete_stale([accepted.pending_path(state, feed, generation) for feed, generation in bases])

@@ -11,7 +11,6 @@ from etl import filesystem
 from etl.errors import StateError
 from etl.model.runs import ChunkState, Run, RunState
 from etl.state.files import checksums, run_folder
-from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 
 #: Folders of so many days are looked through for runs that the ledger does not know.
@@ -40,7 +39,7 @@ def check_startup(ledger: Ledger, state: Path) -> None:
             where=str(lost[0]),
             hint=f"put ledger and folders of the same time together; else `{RESET_COMMAND}`",
         )
-    for run in ledger.list_open_runs():
+    for run in ledger.runs.list_open():
         for problem in _check_run_files(ledger, state, run):
             raise StateError("state-file-damaged", problem.message, where=str(problem.where), hint=problem.repair)
 
@@ -49,7 +48,7 @@ def find_unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
     """Folders of runs that the ledger has never heard of."""
     days = sorted((state / "archive").glob("*"), reverse=True)[:RECENT_DAYS]
     folders = [*(state / "runs").glob("*"), *(folder for day in days for folder in day.glob("*"))]
-    known = repair_steps.find_existing_runs(ledger.database, [folder.name for folder in folders])
+    known = ledger.runs.find_existing([folder.name for folder in folders])
     lost = (folder for folder in folders if folder.name not in known)
     return sorted(folder for folder in lost if any((folder / name).exists() for name in ("plan.json", "report.json")))
 
@@ -59,7 +58,7 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
         return
     needed = [run_folder.folder_path(state, run.id) / "plan.json"]
     given_up = (ChunkState.FAILED, ChunkState.SPLIT)
-    if any(chunk.state not in given_up for chunk in ledger.list_chunks(run.id)):
+    if any(chunk.state not in given_up for chunk in ledger.chunks.list_by_run(run.id)):
         needed.append(run_folder.sent_records_path(state, run.id))
     for file in dict.fromkeys([*needed, *run_folder.list_plan_files(state, run.id)]):
         if not checksums.matches_digest(ledger, file) or (file.name == "plan.json" and not _is_json_object(file)):
@@ -68,7 +67,7 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
 
 
 def _check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
-    for chunk in ledger.list_chunks(run.id, unfinished=True):
+    for chunk in ledger.chunks.list_by_run(run.id, unfinished=True):
         try:
             sound = filesystem.digest(chunk.payload) == chunk.digest
         except OSError:

@@ -199,12 +199,14 @@ class Theatre:
         state = self.stage / "var"
         catalogue = {operation: sandbox.records(operation) for operation in FEEDS.values()}
         with Ledger.open(state) as ledger:
-            runs = ledger.list_runs(1000)
+            runs = ledger.runs.list_recent(1000)
             confirmed = {}
             for feed in FEEDS:
-                frame = accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
+                frame = accepted.read(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed))
                 confirmed[feed] = sorted(json.dumps(row, default=str, sort_keys=True) for row in frame.to_dicts())
-            refused = sorted({(run.feed, item.key) for run in runs for item in ledger.list_record_errors(run.id)})
+            refused = sorted(
+                {(run.feed, item.key) for run in runs for item in ledger.record_errors.list_by_run(run.id)}
+            )
         archived = []
         for path in (state / "archive").rglob("*.csv"):
             if path.name != "rejections.csv":
@@ -226,16 +228,16 @@ class Theatre:
         """What must hold whatever happened: asserted after every recovery."""
         state = self.stage / "var"
         with Ledger.open(state) as ledger:
-            assert ledger.list_open_runs() == (), "a run is still open"
+            assert ledger.runs.list_open() == (), "a run is still open"
             for feed, operation in FEEDS.items():
-                frame = accepted.read(state, feed, ledger.generation(feed), ledger.overlays(feed))
-                generation = ledger.generation(feed)
+                frame = accepted.read(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed))
+                generation = ledger.feeds.generation(feed)
                 files = {path.name for path in (state / "accepted" / feed).glob("*.parquet")}
                 assert generation in files or generation is None, "the base that counts is gone"
                 stored = {key.split("|")[0] for key in self.live.sandbox.records(operation)}
                 keys = {str(key).split("\x1f")[0] for key in frame[KEY]}
                 assert keys <= stored, f"{feed}: accepted {sorted(keys - stored)}, which the sandbox never took"
-            for run in ledger.list_runs(1000):
+            for run in ledger.runs.list_recent(1000):
                 if run.state in (*PROCESSED_STATES, RunState.SUPERSEDED, RunState.INVALID):
                     assert run.archive is not None
                     assert run.state is not RunState.MERGED or run.merged_into is not None, f"{run.id} was not sent"

@@ -46,7 +46,7 @@ def fragile(state: Path, live: RunningSandbox, blow: Blow) -> Stage:
     on = Stage(state, live.sandbox, live.url, unfinished=2, per_seconds=0.6)
     on.connect.close()
     http = HttpOptions(timeout=httpx.Timeout(2))
-    on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger, http=http)
+    on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger.tokens, http=http)
     exchange, whole = on.connect._http.send, on.ledger.database.write
 
     def send(call: Call, *, on_sent: Callable[[], None]) -> Response:
@@ -102,8 +102,8 @@ def check(state: Path, live: RunningSandbox, keys: dict[tuple[str, int], list[st
     expected = set(parts(1, 7)) - {"P-0002", "P-0005"}
     try:
         assert on.accepted() == on.stored() == expected
-        assert {item.key for item in on.ledger.list_record_errors("r1")} == {"P-0002", "P-0005"}
-        assert on.ledger.list_chunks("r1", unfinished=True) == ()
+        assert {item.key for item in on.ledger.record_errors.list_by_run("r1")} == {"P-0002", "P-0005"}
+        assert on.ledger.chunks.list_by_run("r1", unfinished=True) == ()
     finally:
         on.close()
 

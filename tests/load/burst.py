@@ -20,7 +20,7 @@ from etl.model.runs import RunState
 from etl.sandbox import SandboxSettings
 from etl.state.ledger.database import IN_JSON
 from etl.state.ledger.facade import Ledger
-from etl.state.ledger.meta import FINAL_RUN_STATES
+from etl.state.ledger.runs import FINAL_RUN_STATES
 from tests.support.shop import SECRET, STOCK, Shop, open_shop, until
 
 MAPPING = """
@@ -81,7 +81,7 @@ def storm(root: Path, files: int, patience: float = 7200) -> Stormed:
             seconds = time.monotonic() - begun
             process.send_signal(signal.SIGTERM)
             assert shop.finish(process).status == 0
-            runs = ledger.list_runs(files + 10)
+            runs = ledger.runs.list_recent(files + 10)
         shop.sandbox.finish_jobs()
         archived = len(_filed(shop)) - 1
         return Stormed(

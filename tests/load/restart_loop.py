@@ -129,8 +129,8 @@ def _in_doubt(shop: Shop) -> int:
     with Ledger.open(shop.state) as ledger:
         return sum(
             chunk.records
-            for run in ledger.list_open_runs()
-            for chunk in ledger.list_chunks(run.id)
+            for run in ledger.runs.list_open()
+            for chunk in ledger.chunks.list_by_run(run.id)
             if chunk.state is ChunkState.SENDING
         )
 

@@ -86,7 +86,7 @@ def soak(root: Path, days: int, files: int, seed: int = 1) -> Soaked:
     ):  # fmt: skip
         work.run(settings.load_settings(root / "etl.toml"), verbose=False)
     with world.ledger() as ledger:
-        ended = sum(run.state.is_final for run in ledger.list_runs(files + 10))
+        ended = sum(run.state.is_final for run in ledger.runs.list_recent(files + 10))
         agrees = all(
             world.stored(feed) == {part: plain(value) for part, value in values.items()}
             for feed, values in said.items()

@@ -95,7 +95,7 @@ class Side:
             if step is not None:
                 memory = Fragile(memory, step[0], before=step[1])
             hidden = Secret(secret) if secret else None
-            made = Fetcher("acme", settings, hidden, self.inbox, memory, ledger.has_run_since, tell).poll()
+            made = Fetcher("acme", settings, hidden, self.inbox, memory, ledger.runs.has_run_since, tell).poll()
         assert made is not None
         return made
 

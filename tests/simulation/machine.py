@@ -217,17 +217,17 @@ class Days(RuleBasedStateMachine):
     def every_row_ends_somewhere(self, ledger: Ledger, accepted: dict[str, dict[str, str]]) -> None:
         """P1: what the newest worked file of a feed says, of changes all of them, is accepted or known not to be."""
         for feed in OPERATION:
-            runs = ledger.list_runs(1000, feed)
+            runs = ledger.runs.list_recent(1000, feed)
             for run in runs:
                 if run.state in PROCESSED_STATES:
                     counts = run.counts
                     ended = counts.rejected + counts.skipped + counts.unchanged + counts.new + counts.changed
                     assert ended + counts.blocked >= counts.rows, (run.id, counts)
             newest = next((run for run in runs if run.state is RunState.COMPLETED), None)
-            if newest is None or any(not run.state.is_final for run in runs) or ledger.runs_awaiting_merge(feed):
+            if newest is None or any(not run.state.is_final for run in runs) or ledger.runs.list_awaiting_merge(feed):
                 continue
-            refused = {refusal.key.split("\x1f")[0] for refusal in ledger.list_record_errors(newest.id)}
-            failed = any(chunk.state is ChunkState.FAILED for chunk in ledger.list_chunks(newest.id))
+            refused = {refusal.key.split("\x1f")[0] for refusal in ledger.record_errors.list_by_run(newest.id)}
+            failed = any(chunk.state is ChunkState.FAILED for chunk in ledger.chunks.list_by_run(newest.id))
             known = accepted[feed]
             for part, value in self._says(
                 feed, [run for run in runs if run.state in PROCESSED_STATES and run.has_file]
@@ -322,8 +322,8 @@ class Days(RuleBasedStateMachine):
         with self.world.ledger() as ledger:
             stored = {feed: self.world.stored(feed) for feed in OPERATION}
             known = {feed: self.world.accepted(ledger, feed) for feed in OPERATION}
-            assert ledger.list_open_runs() == ()
-            assert [run for feed in OPERATION for run in ledger.runs_awaiting_merge(feed)] == []
+            assert ledger.runs.list_open() == ()
+            assert [run for feed in OPERATION for run in ledger.runs.list_awaiting_merge(feed)] == []
         note(f"stored {stored}, accepted {known}")
         if newest is not None:
             for part, held in stored["stock"].items():
@@ -341,13 +341,13 @@ class Days(RuleBasedStateMachine):
             self.world.live()
             self._approve()
             with self.world.ledger() as ledger:
-                if not ledger.list_open_runs() and not list(self.world.inbox.iterdir()):
+                if not ledger.runs.list_open() and not list(self.world.inbox.iterdir()):
                     return
         raise AssertionError(f"does not come to an end: {self.world.said}")
 
     def _approve(self) -> None:
         with self.world.ledger() as ledger:
-            held = [run for run in ledger.list_runs(1000) if run.state is RunState.HELD]
+            held = [run for run in ledger.runs.list_recent(1000) if run.state is RunState.HELD]
         self.world.lives += len(held)
         for run in held:
             with telling(self.world.clock):

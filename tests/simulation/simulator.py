@@ -371,7 +371,7 @@ class World:
 
     def accepted(self, ledger: Ledger, feed: str) -> dict[str, str]:
         """What counts as accepted, by part."""
-        frame = accepted.read(self.state, feed, ledger.generation(feed), ledger.overlays(feed))
+        frame = accepted.read(self.state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed))
         if VALUE[feed] not in frame.columns:
             return {}
         off = frame["_deactivated"].to_list() if "_deactivated" in frame.columns else [False] * frame.height

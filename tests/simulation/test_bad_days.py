@@ -31,7 +31,7 @@ def agreed(world: World, expected: dict[str, str] | None = None) -> None:
     """Nothing is open, and file, Norce and accepted say the same."""
     wanted = FIRST if expected is None else expected
     with world.ledger() as ledger:
-        assert ledger.list_open_runs() == (), world.said
+        assert ledger.runs.list_open() == (), world.said
         assert world.accepted(ledger, "stock") == world.stored("stock") == wanted
     assert world.sandbox.max_requests_in_window(60) <= 60
 
@@ -117,7 +117,7 @@ def test_minutes_of_errors_leave_the_run_open_and_the_next_start_goes_on(tmp_pat
     assert 100 <= passed <= 400
     assert "error[" in world.said
     with world.ledger() as ledger:
-        assert len(ledger.list_open_runs()) == 1
+        assert len(ledger.runs.list_open()) == 1
     asked = len(world.asked)
     assert asked < 40  # the breaker: not a request for each second
     world.clock.advance(600)
@@ -184,7 +184,7 @@ def test_a_job_that_is_stuck_is_left_when_stopped_and_found_again(tmp_path: Path
     polls = sum("Job/" in one.path for one in world.sandbox.requests())
     assert polls < 20 * 60 / 2  # not each second of it
     with world.ledger() as ledger:
-        assert [run.state for run in ledger.list_open_runs()] == [RunState.SENDING]
+        assert [run.state for run in ledger.runs.list_open()] == [RunState.SENDING]
     world.unstick()
     assert world.live() is ExitStatus.OK
     agreed(world)
@@ -210,8 +210,8 @@ def test_a_bad_record_stands_alone_in_the_end(tmp_path: Path, kind: str, importe
     assert world.live() is ExitStatus.CONNECT_ERROR
     agreed(world, {part: value for part, value in FIRST.items() if part != "P3"})
     with world.ledger() as ledger:
-        (run,) = ledger.list_runs()
-        assert [refusal.key.split("\x1f")[0] for refusal in ledger.list_record_errors(run.id)] == ["P3"]
+        (run,) = ledger.runs.list_recent()
+        assert [refusal.key.split("\x1f")[0] for refusal in ledger.record_errors.list_by_run(run.id)] == ["P3"]
     assert run.archive is not None
     report = json.loads((run.archive / "report.json").read_bytes())
     assert report["failed"] == 1

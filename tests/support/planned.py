@@ -55,12 +55,12 @@ def planned(lifecycle: RunLifecycle, ledger: Ledger, run: Run) -> Run:
     kept["plan.json"] = facts.replace(json.loads(facts)["undoes"] or "-", "the run that is taken back")
     chunks = [
         (chunk.number, chunk.wave, json.dumps(chunk.header), digest(chunk.payload), chunk.records, chunk.values)
-        for chunk in ledger.list_chunks(run.id)
+        for chunk in ledger.chunks.list_by_run(run.id)
     ]
     print(json.dumps([run.feed, run.kind, run.state, chunks, kept]))
     if run.state is RunState.HELD:
         ledger.release_run(run.id)
-    for number, chunk in enumerate(ledger.list_chunks(run.id), 1):
+    for number, chunk in enumerate(ledger.chunks.list_by_run(run.id), 1):
         sent = ledger.save_submission(ledger.mark_sending(chunk), Submission(number))
         ledger.accept(ledger.save_poll(sent, Job(number, 2, True)))
     return lifecycle.complete(run)

@@ -56,7 +56,7 @@ class Stage:
             sleep=self.stop.wait,
         )
         http = HttpOptions(timeout=httpx.Timeout(0.5))
-        self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger, http=http)
+        self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger.tokens, http=http)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.keys: dict[tuple[str, int], list[str]] = {}
         self.urgent: set[str] = set()
@@ -130,13 +130,13 @@ class Stage:
         """Keys that the ledger counts as accepted."""
         return {
             self.keys[overlay.run, part.origin_chunk][index]
-            for overlay in self.ledger.overlays(feed)
+            for overlay in self.ledger.feeds.overlays(feed)
             for part in overlay.ranges
             for index in part.indexes
-        } - {key for overlay in self.ledger.overlays(feed) for part in overlay.ranges for key in part.failed_keys}
+        } - {key for overlay in self.ledger.feeds.overlays(feed) for part in overlay.ranges for key in part.failed_keys}
 
     def states(self, run: str = "r1") -> list[str]:
-        return [chunk.state.value for chunk in self.ledger.list_chunks(run)]
+        return [chunk.state.value for chunk in self.ledger.chunks.list_by_run(run)]
 
     def posts(self) -> int:
         """Import requests that the sandbox saw."""

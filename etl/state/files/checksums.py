@@ -20,7 +20,7 @@ def save_digests(ledger: Ledger, paths: Iterable[Path]) -> None:
     for path in paths:
         with filesystem.translate_os_errors(path):
             digests[path] = filesystem.digest(path)
-    ledger.save_digests(digests)
+    ledger.digests.save(digests)
 
 
 def matches_digest(ledger: Ledger, path: Path) -> bool:
@@ -29,7 +29,7 @@ def matches_digest(ledger: Ledger, path: Path) -> bool:
         digest = filesystem.digest(path)
     except OSError:
         return False
-    return ledger.find_digest(path) in (None, digest)
+    return ledger.digests.find(path) in (None, digest)
 
 
 def check_files(ledger: Ledger, paths: Iterable[Path]) -> None:

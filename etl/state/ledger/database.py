@@ -22,6 +22,9 @@ from etl import filesystem
 from etl.errors import StateError
 from etl.state.ledger import seal
 
+#: A row, by position and by column name.
+Row = sqlite3.Row
+
 #: Milliseconds that a write waits for another process.
 _BUSY_TIMEOUT_MS = 30_000
 

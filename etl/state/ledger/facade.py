@@ -1,66 +1,83 @@
-"""Remembers runs, chunks, jobs and what was accepted; one transaction per step.
+"""The ledger of a state folder: its stores, and the steps of a run, each of them one transaction.
 
-The methods are the rows of the crash table. After a crash exactly the last finished step is visible, so whoever
-comes next reads the state and goes on:
+Reads are methods of the stores (`ledger.runs`, `ledger.chunks`, ...). The steps are methods of the ledger, because most
+change several tables at once; they are the rows of the crash table. After a crash exactly the last finished step is
+visible, and the next start reads the state and continues from there:
 
-    open_run    a claimed file has its run
-    planned     plan, chunks and payload files are there (payloads were synced before)
-    sending     marked before the request leaves: a crash from here on leaves the chunk in doubt
-    submitted   the job's id is known
-    polled      the job was looked at
-    accept      THE commit point: chunk closed, refusals noted, and thereby the feed's accepted state moved
-    close       nothing more to do but to file away
-
-What a feed has had accepted is *derived*: a base generation and, over it, the accepted chunks of the runs not yet
-merged into it. There is no second place to update, so the two cannot disagree.
+    open_run         a claimed file has its run
+    save_plan        plan, chunks and payload files are there (payloads were synced before)
+    mark_sending     marked before the request leaves: after a crash from here on the outcome is unknown
+    save_submission  the id of the job is known
+    save_polls       the job was polled and goes on
+    accept           the commit point: closes the chunk, stores record errors, changes the feed's accepted records
+    close_run        the run has ended; its file is still to be archived
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from etl.errors import InternalError
-from etl.model.runs import Chunk, ChunkState, Counts, Job, Overlay, RecordError, Run, RunState, Submission
+from etl.model.runs import Chunk, ChunkState, Counts, Job, RecordError, Run, RunState, Submission
 from etl.state.ledger import schema
-from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
+from etl.state.ledger.chunks import OPEN_CHUNK_STATES, ChunkStore
+from etl.state.ledger.database import Database
+from etl.state.ledger.digests import DigestStore
+from etl.state.ledger.feeds import FeedStore
 from etl.state.ledger.jobs import JobStore
-from etl.state.ledger.meta import FINAL_RUN_STATES
-from etl.state.ledger.overlays import read_overlay_of_run, read_overlays
-from etl.state.ledger.rows import chunk_from_row, chunk_to_row, run_from_row, run_to_row, to_stored_path
+from etl.state.ledger.meta import MetaStore
+from etl.state.ledger.record_errors import RecordErrorStore
+from etl.state.ledger.rows import to_stored_path
+from etl.state.ledger.runs import OPEN_RUN_STATES, RunStore
+from etl.state.ledger.tokens import TokenStore
 
-#: States in which a chunk has ended, for `AMONG`.
-_FINAL_CHUNK_STATES = json_list(state for state in ChunkState if state.is_final)
 
-
-class Ledger(JobStore):
+class Ledger:
     """The durable memory of one state folder. Safe to share between threads; processes share the folder."""
 
-    def __init__(self, database: Database, state: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(database, state)
+    def __init__(self, database: Database, state_folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.database = database
+        self.state_folder = state_folder
+        self.runs = RunStore(database, state_folder)
+        self.chunks = ChunkStore(database, state_folder)
+        self.record_errors = RecordErrorStore(database)
+        self.jobs = JobStore(database)
+        self.feeds = FeedStore(database, state_folder)
+        self.digests = DigestStore(database, state_folder)
+        self.tokens = TokenStore(database)
+        self.meta = MetaStore(database, state_folder)
         self._clock = clock
 
     @classmethod
-    def open(cls, state: Path, *, target: str | None = None, clock: Callable[[], float] = time.time) -> Ledger:
-        """The ledger of a state folder, created when missing.
+    def open(cls, state_folder: Path, *, target: str | None = None, clock: Callable[[], float] = time.time) -> Ledger:
+        """Open the ledger of a state folder, and create it when it is missing.
 
-        `target` (ConnectSettings.target) ties the folder to one catalogue: StateError when it belongs to another.
+        Args:
+            target: the catalogue (ConnectSettings.target) to which the folder is bound.
+
+        Raises:
+            StateError: the ledger cannot be used, or the folder belongs to another catalogue.
         """
-        ledger = cls(schema.open_database(state), state.absolute(), clock)
+        ledger = cls(schema.open_database(state_folder), state_folder.absolute(), clock)
         try:
             if target is not None:
-                ledger.bind_target(target)
+                ledger.meta.bind_target(target)
         except BaseException:
             ledger.close()
             raise
         return ledger
 
+    @classmethod
+    def open_read_only(cls, state_folder: Path) -> Ledger:
+        """Open the ledger of a state folder for reading, also while another process writes. Raises StateError."""
+        return cls(schema.open_database_read_only(state_folder), state_folder.absolute())
+
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.database.close()
 
     def __enter__(self) -> Ledger:
@@ -72,30 +89,24 @@ class Ledger(JobStore):
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def open_run(self, run: Run) -> None:
-        """A claimed file has its run."""
-        started = datetime.fromtimestamp(self._clock(), UTC)
+        """Add the run of a claimed file."""
         with self.database.write() as db:
-            db.insert("runs", run_to_row(run, self.state_folder, started))
+            self.runs.insert(db, run, self._now())
 
     def save_plan(
         self, run_id: str, counts: Counts, chunks: Iterable[Chunk], state: RunState = RunState.PLANNED
-    ) -> None:
-        """The plan is made and its payload files are synced. A repeated call replaces a plan not yet sent."""
-        rows = [chunk_to_row(chunk, self.state_folder) for chunk in chunks]
+    ) -> Run:
+        """Store a plan whose payload files are synced, in the place of one that is not sent yet; return the run."""
+        chunks = tuple(chunks)
         with self.database.write() as db:
-            self._update_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), state, **asdict(counts))
-            db.execute("DELETE FROM chunks WHERE run = ?", (run_id,))
-            db.insert("chunks", *rows)
+            self.chunks.replace_all(db, run_id, chunks)
+            unsent = (RunState.CLAIMED, RunState.PLANNED, RunState.HELD)
+            return self.runs.update(db, run_id, unsent, state, **asdict(counts))
 
-    def hold(self, run_id: str) -> None:
-        """A planned run waits for a person."""
+    def release_run(self, run_id: str) -> Run:
+        """Let a held run be sent, and return it."""
         with self.database.write() as db:
-            self._update_run(db, run_id, (RunState.CLAIMED, RunState.PLANNED, RunState.HELD), RunState.HELD)
-
-    def release_run(self, run_id: str) -> None:
-        """A person said yes."""
-        with self.database.write() as db:
-            self._update_run(db, run_id, (RunState.HELD,), RunState.PLANNED)
+            return self.runs.update(db, run_id, (RunState.HELD,), RunState.PLANNED)
 
     def close_run(
         self,
@@ -104,65 +115,35 @@ class Ledger(JobStore):
         counts: Counts | None = None,
         error: str | None = None,
         archive: Path | None = None,
-    ) -> None:
-        """The run has ended; what is left is to file the file away. Defect while a chunk is unfinished.
+    ) -> Run:
+        """End a run and return it; its file is still to be archived.
 
-        A run that is done was planned with all that the feed owed: what had been carried is its own from here on.
+        A completed run was planned with all pending records of its feed: the merged runs that brought them are
+        assigned to it.
+
+        Raises:
+            InternalError: the run is to be completed and has an unfinished chunk.
         """
-        ended = datetime.fromtimestamp(self._clock(), UTC).isoformat()
-        unfinished = f"SELECT number FROM chunks WHERE run = ? AND state NOT {IN_JSON} LIMIT 1"
+        ending = {
+            "ended": self._now().isoformat(),
+            "error": error,
+            "archive": to_stored_path(archive, self.state_folder),
+            **(asdict(counts) if counts else {}),
+        }
         with self.database.write() as db:
-            if state is RunState.COMPLETED and db.scalar(unfinished, run_id, _FINAL_CHUNK_STATES) is not None:
+            if state is RunState.COMPLETED and self.chunks.has_unfinished(db, run_id):
                 raise InternalError(f"run {run_id} was to be closed with unfinished chunks")
-            open_states = tuple(state for state in RunState if not state.is_final)
-            self._update_run(
-                db,
-                run_id,
-                (*open_states, state),
-                state,
-                ended=ended,
-                error=error,
-                archive=to_stored_path(archive, self.state_folder),
-                **(asdict(counts) if counts else {}),
-            )
+            run = self.runs.update(db, run_id, (*OPEN_RUN_STATES, state), state, **ending)
             if state is RunState.COMPLETED:
-                feed = db.scalar("SELECT feed FROM runs WHERE id = ?", run_id)
-                unsent = "feed = ? AND state = 'merged' AND merged_into IS NULL"
-                db.update("runs", {"merged_into": run_id}, unsent, feed)
-
-    def list_runs(self, limit: int = 20, feed: str | None = None, *states: RunState) -> tuple[Run, ...]:
-        """The newest runs first; of these states, or of any."""
-        wanted = {"feed = ?": feed, f"state {IN_JSON}": json_list(states) if states else None}
-        wanted = {clause: value for clause, value in wanted.items() if value is not None}
-        sql = f"SELECT * FROM runs WHERE {' AND '.join(('1', *wanted))} ORDER BY seq DESC LIMIT ?"
-        with self.database.read() as db:
-            return tuple(run_from_row(row, self.state_folder) for row in db.execute(sql, (*wanted.values(), limit)))
-
-    def find_run(self, run_id: str) -> Run | None:
-        """One run, or None."""
-        with self.database.read() as db:
-            row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-            return run_from_row(row, self.state_folder) if row else None
-
-    def list_open_runs(self) -> tuple[Run, ...]:
-        """Runs that have not ended, oldest first: what a start goes on with."""
-        sql = f"SELECT * FROM runs WHERE state NOT {IN_JSON} ORDER BY seq"
-        with self.database.read() as db:
-            return tuple(run_from_row(row, self.state_folder) for row in db.execute(sql, (FINAL_RUN_STATES,)))
+                self.runs.assign_awaiting_merge(db, run)
+        return run
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
-    def list_chunks(self, run_id: str, *, unfinished: bool = False) -> tuple[Chunk, ...]:
-        """The run's chunks by number."""
-        sql = f"SELECT * FROM chunks WHERE run = ? AND state NOT {IN_JSON} ORDER BY number"
-        with self.database.read() as db:
-            rows = db.execute(sql, (run_id, _FINAL_CHUNK_STATES if unfinished else json_list(())))
-            return tuple(chunk_from_row(row, self.state_folder) for row in rows)
-
     def mark_sending(self, chunk: Chunk) -> Chunk:
-        """Marked before the request leaves. From here until `submitted` the outcome is unknown after a crash."""
+        """Mark a chunk before its request leaves; until `save_submission` the outcome is unknown after a crash."""
         with self.database.write() as db:
-            updated = self._update_chunk(
+            updated = self.chunks.update(
                 db,
                 chunk,
                 (ChunkState.READY, ChunkState.SENDING),
@@ -172,15 +153,20 @@ class Ledger(JobStore):
                 retry_after=None,
                 error=None,
             )
-            self._update_run(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
+            self.runs.update(db, chunk.run, (RunState.PLANNED, RunState.SENDING), RunState.SENDING)
         return updated
 
     def requeue(
         self, chunk: Chunk, retry_after: float | None = None, error: str | None = None, resolution: str | None = None
     ) -> Chunk:
-        """The request certainly did not arrive, or nothing newer of its keys was sent: it may go (again)."""
+        """Let a chunk be sent (again): its request did not arrive, or no newer values of its keys were sent.
+
+        Args:
+            retry_after: epoch seconds before which it must not be sent.
+            resolution: how an unknown outcome was resolved.
+        """
         with self.database.write() as db:
-            return self._update_chunk(
+            return self.chunks.update(
                 db,
                 chunk,
                 (ChunkState.READY, ChunkState.SENDING),
@@ -191,9 +177,9 @@ class Ledger(JobStore):
             )
 
     def save_submission(self, chunk: Chunk, submission: Submission, resolution: str | None = None) -> Chunk:
-        """Connect gave a job id. `settled` says how an unknown outcome became known."""
+        """Store the job id that Connect gave; `resolution` says how an unknown outcome was resolved."""
         with self.database.write() as db:
-            return self._update_chunk(
+            return self.chunks.update(
                 db,
                 chunk,
                 (ChunkState.SENDING,),
@@ -209,17 +195,17 @@ class Ledger(JobStore):
             )
 
     def save_poll(self, chunk: Chunk, job: Job) -> Chunk:
-        """The job was looked at and goes on."""
-        (looked,) = self.save_polls([(chunk, job)])
-        return looked
+        """Store the state of a job that has not ended."""
+        (polled_chunk,) = self.save_polls([(chunk, job)])
+        return polled_chunk
 
     def save_polls(self, polls: Sequence[tuple[Chunk, Job]]) -> tuple[Chunk, ...]:
-        """The same for several jobs at once."""
+        """Store the states of several jobs that have not ended."""
         if not polls:
             return ()
         with self.database.write() as db:
             return tuple(
-                self._update_chunk(
+                self.chunks.update(
                     db,
                     chunk,
                     (ChunkState.SUBMITTED,),
@@ -234,22 +220,16 @@ class Ledger(JobStore):
             )
 
     def postpone(self, chunk: Chunk, retry_after: float, error: str | None = None) -> Chunk:
-        """Not before that time (epoch seconds); nothing else changes."""
+        """Leave an open chunk alone until a time (epoch seconds); nothing else changes."""
         with self.database.write() as db:
-            return self._update_chunk(
-                db,
-                chunk,
-                tuple(state for state in ChunkState if not state.is_final),
-                retry_after=retry_after,
-                error=error,
-            )
+            return self.chunks.update(db, chunk, OPEN_CHUNK_STATES, retry_after=retry_after, error=error)
 
     def accept(self, chunk: Chunk, record_errors: Iterable[RecordError] = (), job_status: int | None = None) -> Chunk:
-        """THE commit point: all records of the chunk but the refused ones are what Norce has."""
+        """Take the commit point: all records of the chunk but the failed ones are accepted records from here on."""
         with self.database.write() as db:
-            self._insert_record_errors(db, chunk, record_errors)
-            self._bump_revision(db, chunk.run)
-            return self._update_chunk(
+            self.record_errors.insert(db, chunk, record_errors)
+            self.feeds.bump_revision(db, chunk.run)
+            return self.chunks.update(
                 db,
                 chunk,
                 (ChunkState.SUBMITTED,),
@@ -262,13 +242,13 @@ class Ledger(JobStore):
     def fail(
         self, chunk: Chunk, error: str, record_errors: Iterable[RecordError] = (), job_status: int | None = None
     ) -> Chunk:
-        """Nothing of the chunk is accepted; its records come up again with the next run of the feed."""
+        """Close a chunk of which nothing is accepted; the next run of the feed sends its records again."""
         with self.database.write() as db:
-            self._insert_record_errors(db, chunk, record_errors)
-            return self._update_chunk(
+            self.record_errors.insert(db, chunk, record_errors)
+            return self.chunks.update(
                 db,
                 chunk,
-                tuple(state for state in ChunkState if not state.is_final),
+                OPEN_CHUNK_STATES,
                 state=ChunkState.FAILED,
                 error=error,
                 job_status=job_status if job_status is not None else chunk.job_status,
@@ -284,100 +264,33 @@ class Ledger(JobStore):
         error: str | None = None,
         job_status: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """The chunk is replaced by `parts` (payloads synced before); they get the run's next numbers."""
+        """Replace a chunk by `parts`, whose payloads are synced, and return them with the run's next numbers."""
         with self.database.write() as db:
-            last = db.scalar("SELECT max(number) FROM chunks WHERE run = ?", chunk.run)
-            numbered = tuple(replace(part, number=last + n) for n, part in enumerate(parts, 1))
-            self._insert_record_errors(db, chunk, record_errors)
-            self._update_chunk(
+            self.record_errors.insert(db, chunk, record_errors)
+            self.chunks.update(
                 db,
                 chunk,
-                tuple(state for state in ChunkState if not state.is_final),
+                OPEN_CHUNK_STATES,
                 state=ChunkState.SPLIT,
                 error=error,
                 job_status=job_status if job_status is not None else chunk.job_status,
                 retry_after=None,
             )
-            db.insert("chunks", *(chunk_to_row(part, self.state_folder) for part in numbered))
-        return numbered
+            return self.chunks.append(db, chunk.run, parts)
 
-    def list_record_errors(self, run_id: str) -> tuple[RecordError, ...]:
-        """What Connect did not take of a run, one per key (the highest severity), in the order of the run's file; what
-        earlier files brought comes first, file by file."""
-        sql = """SELECT key, severity, message, source_row, source_file, source_run FROM record_errors
-                 WHERE run = ? ORDER BY id"""
-        with self.database.read() as db:
-            said = [RecordError(*row) for row in db.execute(sql, (run_id,))]
-        worst: dict[str, RecordError] = {}
-        for refusal in said:
-            found = worst.get(refusal.key)
-            if found is None or refusal.severity > found.severity:
-                worst[refusal.key] = refusal
-        return tuple(sorted(worst.values(), key=_record_error_order))
-
-    # -- accepted -----------------------------------------------------------------------------------------------
-
-    def generation(self, feed: str) -> str | None:
-        """File name of the feed's immutable base, or None."""
-        with self.database.read() as db:
-            name: str | None = db.scalar("SELECT generation FROM feeds WHERE feed = ?", feed)
-        return name
-
-    def overlays(self, feed: str) -> tuple[Overlay, ...]:
-        """What lies over the base: runs in the order they were opened, each with what it has had accepted."""
-        with self.database.read() as db:
-            return read_overlays(db, feed, self.state_folder)
-
-    def overlay_of_run(self, run_id: str) -> Overlay:
-        """What one run has had accepted, whether or not it is part of the base by now."""
-        with self.database.read() as db:
-            return read_overlay_of_run(db, run_id, self.state_folder)
+    # -- accepted records ---------------------------------------------------------------------------------------
 
     def replace_base(self, feed: str, generation: str | None, run_ids: Iterable[str]) -> None:
-        """A new base is on disk (synced) and holds these runs; Defect when one of them is still open.
+        """Make a synced base snapshot the one that counts; it holds the records of these runs.
 
-        With `generation` None the feed starts from nothing: pass all its runs to forget what was accepted.
+        With `generation` None the feed has no accepted records: pass all its runs to forget what they had accepted.
+
+        Raises:
+            InternalError: one of the runs is still open.
         """
-        merged = json_list(run_ids)
-        still_open = f"SELECT id FROM runs WHERE feed = ? AND id {IN_JSON} AND state NOT {IN_JSON} LIMIT 1"
         with self.database.write() as db:
-            found = db.scalar(still_open, feed, merged, FINAL_RUN_STATES)
-            if found is not None:
-                raise InternalError(f"run {found} was to be merged before it ended")
-            db.insert("feeds", {"feed": feed, "generation": generation}, replace=True)
-            db.update("runs", {"compacted": 1}, f"feed = ? AND id {IN_JSON}", feed, merged)
+            self.feeds.set_generation(db, feed, generation)
+            self.runs.mark_compacted(db, feed, run_ids)
 
-    # -- inside -------------------------------------------------------------------------------------------------
-
-    def _update_run(
-        self, db: Connection, run_id: str, allowed: tuple[RunState, ...], state: RunState, **values: Any
-    ) -> None:
-        values = {"state": state.value, **values}
-        if db.update("runs", values, f"id = ? AND state {IN_JSON}", run_id, json_list(allowed)) != 1:
-            raise InternalError(f"run {run_id} cannot become {state.value} from where it is")
-
-    def _update_chunk(self, db: Connection, chunk: Chunk, allowed: tuple[ChunkState, ...], **values: Any) -> Chunk:
-        updated = replace(chunk, **values)
-        row = chunk_to_row(updated, self.state_folder)
-        stored = {name: row[name] for name in values}
-        here = f"run = ? AND number = ? AND state {IN_JSON}"
-        if db.update("chunks", stored, here, chunk.run, chunk.number, json_list(allowed)) != 1:
-            raise InternalError(f"chunk {chunk.number} of run {chunk.run} cannot become {updated.state.value}")
-        return updated
-
-    @staticmethod
-    def _insert_record_errors(db: Connection, chunk: Chunk, record_errors: Iterable[RecordError]) -> None:
-        rows = (
-            {"run": chunk.run, "origin_chunk": chunk.origin_chunk or chunk.number, **asdict(item)}
-            for item in record_errors
-        )
-        db.insert("record_errors", *rows)
-
-
-def _record_error_order(record_error: RecordError) -> tuple[bool, str, int, str]:
-    return (
-        record_error.source_run is None,
-        record_error.source_run or "",
-        record_error.source_row or 0,
-        record_error.key,
-    )
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal
 
-from etl.state.ledger import schema
 from etl.state.ledger.database import Database
+from etl.state.ledger.meta import get_meta, set_meta
 
 FetchState = Literal["verified", "delivered"]
 
@@ -66,13 +66,13 @@ class FetchedFiles:
     def last_poll_time(self) -> datetime | None:
         """When the server was asked last."""
         with self._database.read() as db:
-            found = schema.get_meta(db, f"last_poll:{self._source}")
+            found = get_meta(db, f"last_poll:{self._source}")
         return datetime.fromisoformat(found) if found else None
 
     def save_poll_time(self, now: datetime) -> None:
         """The server was asked, with whatever success."""
         with self._database.write() as db:
-            schema.set_meta(db, f"last_poll:{self._source}", now.isoformat())
+            set_meta(db, f"last_poll:{self._source}", now.isoformat())
 
     def _key(self, file: FetchedFile) -> tuple[str, str, int, int]:
         return (self._source, file.path, file.size, file.modified)

@@ -6,21 +6,13 @@ Paths inside the state folder are stored relative to it, so that the folder can 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from etl.model.runs import Chunk, ChunkState, Counts, Run, RunState
-
-
-class Row(Protocol):
-    """A row as SQLite gives it, by the names of its columns."""
-
-    def keys(self) -> Iterable[str]: ...
-
-    def __getitem__(self, name: str, /) -> Any: ...
+from etl.state.ledger.database import Row
 
 
 def to_stored_path(path: Path | None, state: Path) -> str | None:
@@ -52,7 +44,7 @@ def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
 
 def chunk_from_row(row: Row, state: Path) -> Chunk:
     """A chunk from its columns."""
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - iterating over a row gives its values
+    values = dict(row)
     values.update(
         payload=from_stored_path(values["payload"], state),
         header=json.loads(values["header"]),

@@ -10,6 +10,7 @@ from etl.errors import StateError
 from etl.model.runs import Counts
 from etl.state.ledger import database, migrations, seal
 from etl.state.ledger.database import Connection, Database
+from etl.state.ledger.meta import get_meta, set_meta
 
 _COUNT_COLUMNS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
 
@@ -123,17 +124,6 @@ def open_database_read_only(state: Path) -> Database:
         return opened
     opened.close()
     return open_database(state)
-
-
-def get_meta(db: Connection, key: str) -> str | None:
-    """What the ledger keeps under a name."""
-    text: str | None = db.scalar("SELECT value FROM meta WHERE key = ?", key)
-    return text
-
-
-def set_meta(db: Connection, key: str, value: str) -> None:
-    """Keep it, in the place of what was kept under this name."""
-    db.insert("meta", {"key": key, "value": value}, replace=True)
 
 
 def _schema_version(db: Connection, path: Path) -> int | None:

@@ -31,7 +31,9 @@ class Scene:
         )
         on.sandbox.inject(Fault(kind="job_slow", delay=600.0, times=0))
         on.plan(*(parts(1 + 2 * n, 2) for n in range(4)))
-        self.sent = [self.moves.submit(chunk, on.gate.acquire()).chunks[0] for chunk in on.ledger.list_chunks("r1")]
+        self.sent = [
+            self.moves.submit(chunk, on.gate.acquire()).chunks[0] for chunk in on.ledger.chunks.list_by_run("r1")
+        ]
         whole = on.connect.list_jobs
         on.connect.list_jobs = lambda permit=None: JobList(whole(permit).jobs[: self.told])  # type: ignore[method-assign]
 
@@ -45,7 +47,7 @@ class Scene:
         return {self.sent[number - 1].job_id for number in numbers}
 
     def looked(self) -> list[Chunk]:
-        return [chunk for chunk in self.on.ledger.list_chunks("r1") if chunk.polls]
+        return [chunk for chunk in self.on.ledger.chunks.list_by_run("r1") if chunk.polls]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def test_all_chunks_are_sent_and_accepted(tmp_path: Path) -> None:
         assert on.stored() == on.accepted() == set(parts(1, 25))
         assert on.posts() == 3
         on.ledger.close_run("r1", RunState.COMPLETED)
-        assert on.ledger.list_open_runs() == ()
+        assert on.ledger.runs.list_open() == ()
 
 
 def test_rows_refused_by_name_stay_unaccepted(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_rows_refused_by_name_stay_unaccepted(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0003", "P-0008"), message="unknown unit"))
         on.plan(parts(1, 10))
         assert on.go()
-        refused = on.ledger.list_record_errors("r1")
+        refused = on.ledger.record_errors.list_by_run("r1")
         assert [(item.key, item.severity, item.source_row) for item in refused] == [("P-0003", 3, 4), ("P-0008", 3, 9)]
         assert "unknown unit" in refused[0].message
         assert on.accepted() == on.stored() == set(parts(1, 10)) - {"P-0003", "P-0008"}
@@ -47,7 +47,7 @@ def test_unnamed_bad_row_is_found_by_halving(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="refuse", path=STOCK, keys=("P-0006",), name_row=False, times=0))
         on.plan(parts(1, 8))
         assert on.go()
-        assert [item.key for item in on.ledger.list_record_errors("r1")] == ["P-0006"]
+        assert [item.key for item in on.ledger.record_errors.list_by_run("r1")] == ["P-0006"]
         assert on.accepted() == set(parts(1, 8)) - {"P-0006"} == on.stored()
 
 
@@ -68,7 +68,7 @@ def test_validation_failure_sends_the_rest_again(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="invalid", path=STOCK, keys=("P-0002",), times=0))
         on.plan(parts(1, 6))
         assert on.go()
-        assert [item.key for item in on.ledger.list_record_errors("r1")] == ["P-0002"]
+        assert [item.key for item in on.ledger.record_errors.list_by_run("r1")] == ["P-0002"]
         assert on.accepted() == on.stored() == set(parts(1, 6)) - {"P-0002"}
         assert on.states() == ["split", "accepted"]
 
@@ -147,7 +147,7 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
         on.plan(parts(1, 6))
         assert on.go()
         assert on.posts() == 1
-        assert on.ledger.list_chunks("r1")[0].resolution == "adopted"
+        assert on.ledger.chunks.list_by_run("r1")[0].resolution == "adopted"
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
         on.plan(parts(1, 6), parts(7, 6))
         assert on.go()
         holds = {seen.job: seen.digest for seen in on.sandbox.requests() if seen.job is not None}
-        settled = on.ledger.list_chunks("r1")
+        settled = on.ledger.chunks.list_by_run("r1")
         assert all(chunk.resolution in ("adopted", "resubmitted") for chunk in settled)
         assert all(chunk.job_id is not None and holds[chunk.job_id] == chunk.digest for chunk in settled)
         assert on.accepted() == on.stored() == set(parts(1, 12))
@@ -170,7 +170,7 @@ def test_request_that_never_arrived_is_sent_again(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
         on.plan(parts(1, 6))
         assert on.go()
-        chunk = on.ledger.list_chunks("r1")[0]
+        chunk = on.ledger.chunks.list_by_run("r1")[0]
         assert (chunk.resolution, chunk.attempts, chunk.state) == ("resubmitted", 2, ChunkState.ACCEPTED)
 
 
@@ -180,7 +180,7 @@ def test_too_large_is_cut_and_remembered(tmp_path: Path) -> None:
         on.plan(parts(1, 10))
         assert on.go()
         assert on.accepted() == on.stored() == set(parts(1, 10))
-        limit = on.ledger.size_limit(STOCK)
+        limit = on.ledger.meta.size_limit(STOCK)
         assert limit is not None
         assert limit < 1000
 
@@ -193,7 +193,7 @@ def test_wrong_secret_stops_before_anything_is_sent(tmp_path: Path) -> None:
             on.go()
         assert on.posts() == 0
         assert on.states() == ["ready"]
-        assert [run.id for run in on.ledger.list_open_runs()] == ["r1"]
+        assert [run.id for run in on.ledger.runs.list_open()] == ["r1"]
 
 
 def test_forbidden_leaves_the_rest_unsent(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_record_that_makes_a_request_bad_is_found_by_halving(tmp_path: Path) -
         on.plan(parts(1, 8), parts(9, 4))
         assert on.go()
         assert on.accepted() == on.stored() == {*parts(1, 8), *parts(9, 4)} - {bad}
-        assert [refusal.key.split("\x1f")[0] for refusal in on.ledger.list_record_errors("r1")] == [bad]
+        assert [refusal.key.split("\x1f")[0] for refusal in on.ledger.record_errors.list_by_run("r1")] == [bad]
         assert on.posts() == 2 + 2 * 3
 
 
@@ -247,7 +247,7 @@ def test_chunk_marked_sending_by_a_dead_process_is_settled_first(tmp_path: Path)
     """After a crash between mark and answer the chunk in doubt comes before the planned ones."""
     with stage(tmp_path, unfinished=1) as on:
         on.plan(parts(1, 4), parts(5, 4))
-        on.ledger.mark_sending(on.ledger.list_chunks("r1")[1])
+        on.ledger.mark_sending(on.ledger.chunks.list_by_run("r1")[1])
         assert on.go()
         assert on.accepted() == set(parts(1, 8))
         first = next(seen for seen in on.sandbox.requests() if "token" not in seen.path)
@@ -277,9 +277,9 @@ def test_waves_are_barriers(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="job_slow", path=STOCK, delay=0.2))
         on.plan(parts(1, 2), parts(1, 2))
-        chunks = on.ledger.list_chunks("r1")
+        chunks = on.ledger.chunks.list_by_run("r1")
         on.ledger.save_plan(
-            "r1", on.ledger.list_open_runs()[0].counts, [chunks[0], dataclasses.replace(chunks[1], wave=2)]
+            "r1", on.ledger.runs.list_open()[0].counts, [chunks[0], dataclasses.replace(chunks[1], wave=2)]
         )
         assert on.go()
         names = [(name, facts["chunk"]) for name, facts in on.events if name in ("chunk_submitted", "job_finished")]

@@ -208,7 +208,7 @@ def test_the_end_waits_only_so_long_for_requests_under_way(tmp_path: Path, monke
     with stage(tmp_path) as on:
         patient = HttpOptions(timeout=httpx.Timeout(60))
         on.connect.close()
-        on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger, http=patient)
+        on.connect = ConnectClient(on.settings, Secret("sandbox"), on.gate, on.ledger.tokens, http=patient)
         on.sandbox.inject(Fault(kind="hang", path=STOCK, accept=True))
         on.plan(parts(1, 2))
         with on.flight() as flight:

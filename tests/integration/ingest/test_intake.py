@@ -61,7 +61,7 @@ def desk(tmp_path: Path) -> Desk:
 def finished(work: Session, run: Run) -> Run:
     work.coordinator.add([run])
     until(lambda: not work.coordinator.step() and not work.coordinator.is_busy)
-    ended = work.ledger.find_run(run.id)
+    ended = work.ledger.runs.find(run.id)
     assert ended is not None
     return ended
 
@@ -145,7 +145,7 @@ def test_a_claim_without_a_run_whose_upload_goes_on_is_undone(desk: Desk) -> Non
         source.rename(target)
         with desk.open() as work:
             work.lifecycle.resume()
-            assert work.ledger.list_open_runs() == ()
+            assert work.ledger.runs.list_open() == ()
             assert desk.names == {"stock.csv"}
             writer.write("A2;6;3\n")
             writer.flush()

@@ -67,7 +67,7 @@ class House:
         return {path.name for path in self.state.glob("archive/*/*")}
 
     def rows(self) -> set[str]:
-        return {run.id for run in self.ledger.list_runs(10_000)}
+        return {run.id for run in self.ledger.runs.list_recent(10_000)}
 
 
 def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_open_runs_need_stays(tmp_path: Path) -> None:
     house.ledger.open_run(
         Run("undo-stock", "stock", "Product/ImportOnhands", "s.csv", "d", RunState.CLAIMED, kind="undo")
     )
-    house.ledger.hold("undo-stock")
+    house.ledger.save_plan("undo-stock", Counts(), (), RunState.HELD)
     house.now += timedelta(days=1000)
     house.look()
     assert house.folders() == {first, second, last}

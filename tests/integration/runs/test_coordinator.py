@@ -43,7 +43,7 @@ class Plans:
         return []
 
     def _known(self, run: Run) -> Run:
-        found = self.on.ledger.find_run(run.id)
+        found = self.on.ledger.runs.find(run.id)
         assert found is not None
         return found
 
@@ -72,7 +72,7 @@ def test_the_next_file_is_planned_while_jobs_run(tmp_path: Path) -> None:
         on.sandbox.inject(Fault(kind="job_slow", path=STOCK, delay=0.5))
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.list_open_runs())
+        busy.add(on.ledger.runs.list_open())
         drive(busy)
         assert plans.done == ["plan a", "plan b", "finish b", "finish a"]
         assert [run.state for run in busy.results()] == [RunState.COMPLETED] * 2
@@ -83,7 +83,7 @@ def test_runs_of_one_import_go_one_after_the_other(tmp_path: Path) -> None:
     with stage(tmp_path) as on, traffic(on) as (busy, plans):
         for name in "ab":
             opened(on, name)
-        busy.add(on.ledger.list_open_runs())
+        busy.add(on.ledger.runs.list_open())
         drive(busy)
         assert plans.done == ["plan a", "finish a", "plan b", "finish b"]
 
@@ -95,7 +95,7 @@ def test_a_run_without_a_usable_mapping_holds_up_only_its_own(tmp_path: Path) ->
         opened(on, "a")
         opened(on, "b")
         opened(on, "c", PRICES)
-        busy.add(on.ledger.list_open_runs())
+        busy.add(on.ledger.runs.list_open())
         drive(busy)
         assert plans.done == ["plan c", "finish c"]
         assert [(run.id, error.code) for run, error in busy.stalled_runs] == [("a", "feed-unknown")]
@@ -110,7 +110,7 @@ def test_a_wrong_secret_closes_everything_until_retry(tmp_path: Path) -> None:
     with stage(tmp_path, secret="wrong") as on, traffic(on) as (busy, plans):
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.list_open_runs())
+        busy.add(on.ledger.runs.list_open())
         drive(busy)
         assert busy.connect_unavailable
         assert "finish" not in " ".join(plans.done)
@@ -125,7 +125,7 @@ def test_a_restarted_job_bars_its_import(tmp_path: Path, ends: bool) -> None:
     with stage(tmp_path) as on, traffic(on, find_busy_key_spaces=lambda: next(answers)) as (busy, plans):
         opened(on, "a")
         opened(on, "b", PRICES)
-        busy.add(on.ledger.list_open_runs())
+        busy.add(on.ledger.runs.list_open())
         drive(busy)
         assert plans.done == ["plan b", "finish b"]
         busy.retry_stalled()

@@ -94,7 +94,7 @@ def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Led
     assert not flush.needs_flush(ledger, FEED)
     ledger.close_run(own.id, RunState.COMPLETED)
     assert not flush.needs_flush(ledger, FEED)
-    assert [run.id for run in ledger.runs_merged_into(own.id)] == ["r1"]
+    assert [run.id for run in ledger.runs.list_merged_into(own.id)] == ["r1"]
 
 
 @pytest.mark.parametrize("ended", [RunState.INVALID, RunState.DISCARDED])
@@ -106,4 +106,4 @@ def test_its_own_run_is_not_tried_again_and_again(ledger: Ledger, ended: RunStat
     assert not flush.needs_flush(ledger, FEED)
     opened(ledger, "r3", ended=RunState.MERGED)
     assert flush.needs_flush(ledger, FEED)
-    assert [run.id for run in ledger.runs_awaiting_merge("prices")] == ["r1", "r3"]
+    assert [run.id for run in ledger.runs.list_awaiting_merge("prices")] == ["r1", "r3"]

@@ -87,8 +87,8 @@ def test_a_job_runs_again_and_is_followed(ledger: Ledger) -> None:
     norce = Norce(ended(5))
     made = job_restart.begin_restart(ledger, norce, 5, 1e9)
     assert (made.new_job, norce.restarted) == (6, [5])
-    assert ledger.list_restarts() == [made]
-    assert ledger.find_own_jobs([5, 6, 7]) == {5: 1e9, 6: 1e9}
+    assert ledger.jobs.list_restarts() == [made]
+    assert ledger.jobs.find_own([5, 6, 7]) == {5: 1e9, 6: 1e9}
     stop = threading.Event()
     stop.set()
     assert job_restart.wait_for_job(ledger, norce, made, stop) is None
@@ -96,7 +96,7 @@ def test_a_job_runs_again_and_is_followed(ledger: Ledger) -> None:
     job = job_restart.wait_for_job(ledger, norce, made, threading.Event(), 1)
     assert job is not None
     assert job.status == 2
-    assert [known.ended for known in ledger.list_restarts()] == [True]
+    assert [known.ended for known in ledger.jobs.list_restarts()] == [True]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_older_job_does_not_overwrite_a_newer_one(ledger: Ledger, operation: 
 def test_a_part_that_went_again_counts_as_newer(ledger: Ledger) -> None:
     """The first job of records that were sent twice is not restarted, the second is."""
     sent(ledger, "a", 5)
-    chunk = ledger.list_chunks("a")[0]
+    chunk = ledger.chunks.list_by_run("a")[0]
     (again,) = ledger.split(chunk, [dataclasses.replace(chunk, state=type(chunk.state).READY, job_id=None)])
     ledger.save_submission(ledger.mark_sending(again), Submission(6))
     norce = Norce(ended(5), ended(6))
@@ -141,7 +141,7 @@ def test_only_what_connect_restarts_is_asked_for(ledger: Ledger, job: Job) -> No
         job_restart.begin_restart(ledger, norce, 99, 1e9)
     assert caught.value.code == "job-unknown"
     assert norce.restarted == []
-    assert ledger.list_restarts() == []
+    assert ledger.jobs.list_restarts() == []
 
 
 def test_nothing_of_its_import_goes_while_it_runs(ledger: Ledger) -> None:
@@ -178,4 +178,4 @@ def test_a_refused_restart_leaves_nothing_to_wait_for(ledger: Ledger) -> None:
     with pytest.raises(ConnectHttpError):
         job_restart.begin_restart(ledger, norce, 5, 1e9)
     assert job_restart.find_busy_key_spaces(ledger, norce, threading.Event(), QUIET) == frozenset()
-    assert ledger.list_restarts() == [JobRestart(5, STOCK, 2, 1e9, None, True)]
+    assert ledger.jobs.list_restarts() == [JobRestart(5, STOCK, 2, 1e9, None, True)]

@@ -17,5 +17,5 @@ def test_a_preview_keeps_to_the_size_that_norce_has_taught(tmp_path: Path) -> No
     with Ledger.open(settings.paths.state) as ledger:
         inputs = InputLoader(settings, 7, ledger)
         assert inputs.for_file(feed, None).request_limits.max_bytes == settings.limits.max_bytes
-        ledger.learn_size_limit(feed.operation.id, 1000)
+        ledger.meta.learn_size_limit(feed.operation.id, 1000)
         assert inputs.for_file(feed, None).request_limits.max_bytes < 1000

@@ -37,7 +37,7 @@ def accepted(ledger: Ledger, run_id: str, *refused: RecordError, records: int = 
     """A run with one chunk that went all the way."""
     ledger.open_run(run(run_id))
     ledger.save_plan(run_id, Counts(rows=records), [chunk(ledger.state_folder, run_id, records=records)])
-    sent = ledger.save_submission(ledger.mark_sending(ledger.list_chunks(run_id)[0]), Submission(77, 1, ("m",)))
+    sent = ledger.save_submission(ledger.mark_sending(ledger.chunks.list_by_run(run_id)[0]), Submission(77, 1, ("m",)))
     ledger.accept(ledger.save_poll(sent, Job(77, 1, False)), refused, 2)
     ledger.close_run(run_id, RunState.COMPLETED, Counts(rows=records, failed=len(refused)))
 
@@ -48,16 +48,16 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     with Ledger.open(state, clock=lambda: 1000.0) as ledger:
         ledger.open_run(run("r1", claimed=state / "claimed" / "r1" / "p.csv"))
         ledger.save_plan("r1", Counts(rows=9, new=4), [chunk(state, "r1")])
-        sent = ledger.mark_sending(ledger.list_chunks("r1")[0])
+        sent = ledger.mark_sending(ledger.chunks.list_by_run("r1")[0])
         assert (sent.attempts, sent.sent_at, sent.state) == (1, 1000.0, ChunkState.SENDING)
         before = ledger.save_submission(sent, Submission(5, 2, ("one", "two")))
     moved = state.rename(tmp_path / "moved")
     with Ledger.open(moved) as ledger:
-        (found,) = ledger.list_open_runs()
+        (found,) = ledger.runs.list_open()
         assert (found.counts, found.state) == (Counts(rows=9, new=4), RunState.SENDING)
         assert found.claimed == moved / "claimed" / "r1" / "p.csv"
-        assert ledger.list_chunks("r1") == (replace(before, payload=moved / "plans" / "r1-1.json"),)
-        assert ledger.find_own_jobs([5, 6]) == {5: 1000.0}
+        assert ledger.chunks.list_by_run("r1") == (replace(before, payload=moved / "plans" / "r1-1.json"),)
+        assert ledger.jobs.find_own([5, 6]) == {5: 1000.0}
 
 
 def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
@@ -77,21 +77,21 @@ def test_accepted_is_derived_from_closed_chunks(tmp_path: Path) -> None:
         accepted(ledger, "r2", RecordError("K1", 3, "bad", 5), RecordError("K1", 2, "less", 5), records=2)
         ledger.open_run(run("r3"))
         ledger.open_run(run("other", feed="stock"))
-        assert ledger.overlays("prices") == (
+        assert ledger.feeds.overlays("prices") == (
             Overlay("r1", (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)),
             Overlay("r2", (AcceptedRange(1, (0, 1), frozenset({"K1"}), frozenset({"K1"})),)),
         )
-        assert ledger.list_record_errors("r2") == (RecordError("K1", 3, "bad", 5),)
-        assert ledger.overlay_of_run("r2") == ledger.overlays("prices")[1]
-        assert ledger.overlay_of_run("r3") == Overlay("r3", ())
-        assert ledger.generation("prices") is None
+        assert ledger.record_errors.list_by_run("r2") == (RecordError("K1", 3, "bad", 5),)
+        assert ledger.feeds.overlay_of_run("r2") == ledger.feeds.overlays("prices")[1]
+        assert ledger.feeds.overlay_of_run("r3") == Overlay("r3", ())
+        assert ledger.feeds.generation("prices") is None
         ledger.replace_base("prices", "g1.parquet", ["r1"])
-        assert ledger.generation("prices") == "g1.parquet"
-        assert [overlay.run for overlay in ledger.overlays("prices")] == ["r2"]
-        assert ledger.overlay_of_run("r1").ranges == (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)
+        assert ledger.feeds.generation("prices") == "g1.parquet"
+        assert [overlay.run for overlay in ledger.feeds.overlays("prices")] == ["r2"]
+        assert ledger.feeds.overlay_of_run("r1").ranges == (AcceptedRange(1, (0, 1, 2, 3), frozenset()),)
         with pytest.raises(InternalError):
             ledger.replace_base("prices", "g2.parquet", ["r2", "r3"])
-        assert ledger.generation("prices") == "g1.parquet"
+        assert ledger.feeds.generation("prices") == "g1.parquet"
 
 
 def test_refusals_name_the_file_that_brought_the_record(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_refusals_name_the_file_that_brought_the_record(tmp_path: Path) -> None:
         own = [RecordError("K1", 3, "bad", 9), RecordError("K2", 3, "bad", 5)]
         old = [RecordError("K3", 3, "bad", 7, "b.csv", "r2"), RecordError("K4", 2, "bad", 8, "a.csv", "r1")]
         accepted(ledger, "r3", *own, *old)
-        assert ledger.list_record_errors("r3") == (old[1], old[0], own[1], own[0])
+        assert ledger.record_errors.list_by_run("r3") == (old[1], old[0], own[1], own[0])
 
 
 def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.open_run(run("r1"))
         ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1", 1), chunk(tmp_path, "r1", 2)])
-        first = ledger.list_chunks("r1")[0]
+        first = ledger.chunks.list_by_run("r1")[0]
         sent = ledger.save_submission(ledger.mark_sending(first), Submission(1))
         part = replace(first, records=3, first=0, excluded_indexes=(1,))
         (numbered,) = ledger.split(sent, (part,), [RecordError("B", 3, "bad")], job_status=4)
         assert (numbered.number, numbered.origin_chunk) == (3, 1)
         ledger.accept(ledger.save_submission(ledger.mark_sending(numbered), Submission(2)))
-        assert ledger.overlays("prices") == (Overlay("r1", (AcceptedRange(1, (0, 2, 3), frozenset({"B"})),)),)
-        assert [item.number for item in ledger.list_chunks("r1", unfinished=True)] == [2]
+        assert ledger.feeds.overlays("prices") == (Overlay("r1", (AcceptedRange(1, (0, 2, 3), frozenset({"B"})),)),)
+        assert [item.number for item in ledger.chunks.list_by_run("r1", unfinished=True)] == [2]
 
 
 def test_wrong_steps_are_defects(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_wrong_steps_are_defects(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.open_run(run("r1"))
         ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1")])
-        (planned,) = ledger.list_chunks("r1")
+        (planned,) = ledger.chunks.list_by_run("r1")
         with pytest.raises(InternalError):
             ledger.accept(planned)
         with pytest.raises(InternalError):
@@ -134,7 +134,7 @@ def test_wrong_steps_are_defects(tmp_path: Path) -> None:
         ledger.accept(sent)
         with pytest.raises(InternalError):
             ledger.accept(sent, [RecordError("K", 3, "late")])
-        assert ledger.list_record_errors("r1") == ()
+        assert ledger.record_errors.list_by_run("r1") == ()
         ledger.close_run("r1", RunState.COMPLETED)
         ledger.close_run("r1", RunState.COMPLETED)
 
@@ -145,9 +145,9 @@ def test_held_runs_wait_for_a_yes(tmp_path: Path) -> None:
         ledger.open_run(run("r1"))
         ledger.save_plan("r1", Counts(), [chunk(tmp_path, "r1")], RunState.HELD)
         with pytest.raises(InternalError):
-            ledger.mark_sending(ledger.list_chunks("r1")[0])
+            ledger.mark_sending(ledger.chunks.list_by_run("r1")[0])
         ledger.release_run("r1")
-        ledger.mark_sending(ledger.list_chunks("r1")[0])
+        ledger.mark_sending(ledger.chunks.list_by_run("r1")[0])
 
 
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
         accepted(ledger, "r1")
         ledger.open_run(run("r2"))
         ledger.open_run(run("s1", feed="stock"))
-        assert [item.id for item in ledger.list_runs()] == ["s1", "r2", "r1"]
-        assert [item.id for item in ledger.list_runs(limit=1, feed="prices")] == ["r2"]
-        assert [item.id for item in ledger.list_runs(20, None, RunState.COMPLETED)] == ["r1"]
-        assert ledger.find_run("r9") is None
+        assert [item.id for item in ledger.runs.list_recent()] == ["s1", "r2", "r1"]
+        assert [item.id for item in ledger.runs.list_recent(limit=1, feed="prices")] == ["r2"]
+        assert [item.id for item in ledger.runs.list_recent(20, None, RunState.COMPLETED)] == ["r1"]
+        assert ledger.runs.find("r9") is None
 
 
 def test_a_folder_belongs_to_one_catalogue(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
 def test_tokens_and_size_limits_are_kept(tmp_path: Path) -> None:
     """The newest token and the smallest refused size count."""
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.find_token("t") is None
-        ledger.save_token("t", "one", 1.0, 2.0)
-        ledger.save_token("t", "two", 3.0, 4.0)
-        assert ledger.find_token("t") == ("two", 3.0, 4.0)
-        assert ledger.size_limit("op") is None
+        assert ledger.tokens.find("t") is None
+        ledger.tokens.save("t", "one", 1.0, 2.0)
+        ledger.tokens.save("t", "two", 3.0, 4.0)
+        assert ledger.tokens.find("t") == ("two", 3.0, 4.0)
+        assert ledger.meta.size_limit("op") is None
         for size in (1000, 400, 700):
-            ledger.learn_size_limit("op", size)
-        assert ledger.size_limit("op") == 399
+            ledger.meta.learn_size_limit("op", size)
+        assert ledger.meta.size_limit("op") == 399

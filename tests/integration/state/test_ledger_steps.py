@@ -35,11 +35,11 @@ def planned(ledger: Ledger, count: int = 1, run: str = "r1", **more: Any) -> lis
         for n in range(1, count + 1)
     ]
     ledger.save_plan(run, Counts(rows=4), plan)
-    return list(ledger.list_chunks(run))
+    return list(ledger.chunks.list_by_run(run))
 
 
 def kept(ledger: Ledger, number: int = 1, run: str = "r1") -> Chunk:
-    return next(chunk for chunk in ledger.list_chunks(run) if chunk.number == number)
+    return next(chunk for chunk in ledger.chunks.list_by_run(run) if chunk.number == number)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_sending_marks_time_and_attempt_and_forgets_what_was_waited_for(ledger: 
     sent = ledger.mark_sending(waiting)
     assert sent == kept(ledger)
     assert sent == replace(chunk, state=ChunkState.SENDING, attempts=1, sent_at=NOW)
-    assert ledger.list_open_runs()[0].state is RunState.SENDING
+    assert ledger.runs.list_open()[0].state is RunState.SENDING
     assert ledger.mark_sending(sent).attempts == 2
 
 
@@ -113,7 +113,7 @@ def test_accept_closes_the_chunk_with_its_refusals(ledger: Ledger) -> None:
     assert (done.state, done.job_status, done.error, done.retry_after) == (ChunkState.ACCEPTED, 2, None, None)
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.accept(looked).job_status == 5
-    assert ledger.list_record_errors("r1") == (RecordError("K1", 3, "no", 7),)
+    assert ledger.record_errors.list_by_run("r1") == (RecordError("K1", 3, "no", 7),)
 
 
 def test_fail_closes_the_chunk_and_says_why(ledger: Ledger) -> None:
@@ -124,8 +124,8 @@ def test_fail_closes_the_chunk_and_says_why(ledger: Ledger) -> None:
     assert (failed.state, failed.error, failed.retry_after) == (ChunkState.FAILED, "HTTP 400", None)
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 3, False))
     assert ledger.fail(looked, "twice").job_status == 3
-    assert ledger.overlays("stock") == ()
-    assert [refusal.key for refusal in ledger.list_record_errors("r1")] == ["K2"]
+    assert ledger.feeds.overlays("stock") == ()
+    assert [refusal.key for refusal in ledger.record_errors.list_by_run("r1")] == ["K2"]
     with pytest.raises(InternalError, match="chunk 1 of run r1 cannot become failed"):
         ledger.fail(failed, "again")
 
@@ -144,10 +144,10 @@ def test_split_closes_the_chunk_and_numbers_its_parts(ledger: Ledger) -> None:
     taken = ledger.postpone(ledger.save_submission(ledger.mark_sending(one), Submission(1)), 9.0)
     parts = ledger.split(taken, (replace(one, records=2), replace(one, records=1)), [RecordError("K", 3, "m")], error="413", job_status=4)  # fmt: skip # noqa: E501
     assert [part.number for part in parts] == [3, 4]
-    assert [chunk.number for chunk in ledger.list_chunks("r1")] == [1, 2, 3, 4]
+    assert [chunk.number for chunk in ledger.chunks.list_by_run("r1")] == [1, 2, 3, 4]
     closed = kept(ledger)
     assert (closed.state, closed.error, closed.job_status, closed.retry_after) == (ChunkState.SPLIT, "413", 4, None)
-    assert [refusal.key for refusal in ledger.list_record_errors("r1")] == ["K"]
+    assert [refusal.key for refusal in ledger.record_errors.list_by_run("r1")] == ["K"]
     looked = ledger.save_poll(ledger.save_submission(ledger.mark_sending(two), Submission(2)), Job(2, 5, False))
     assert ledger.split(looked, ()) == ()
     assert kept(ledger, 2).job_status == 5
@@ -209,7 +209,7 @@ def test_close_writes_what_the_run_came_to(ledger: Ledger, clock: Clock) -> None
     clock.now = 7200.0
     folder = ledger.state_folder / "archive" / "r1"
     ledger.close_run("r1", RunState.COMPLETED, Counts(rows=4, new=3), "a sentence", folder)
-    found = ledger.find_run("r1")
+    found = ledger.runs.find("r1")
     assert found is not None
     assert (found.state, found.counts, found.error, found.archive) == (
         RunState.COMPLETED,
@@ -220,47 +220,47 @@ def test_close_writes_what_the_run_came_to(ledger: Ledger, clock: Clock) -> None
     assert found.ended == datetime.fromtimestamp(7200.0, UTC)
     assert found.started == datetime.fromtimestamp(NOW, UTC)
     ledger.close_run("r1", RunState.COMPLETED)
-    again = ledger.find_run("r1")
+    again = ledger.runs.find("r1")
     assert again is not None
     assert again.counts == Counts(rows=4, new=3)
-    assert ledger.list_open_runs() == ()
-    with pytest.raises(InternalError, match="run r1 cannot become invalid from where it is"):
+    assert ledger.runs.list_open() == ()
+    with pytest.raises(InternalError, match="run r1 cannot become invalid from its current state"):
         ledger.close_run("r1", RunState.INVALID)
 
 
 def test_a_run_that_is_not_done_closes_over_its_chunks(ledger: Ledger) -> None:
     """Discarded, its planned chunks are of no more concern."""
-    planned(ledger)
-    ledger.hold("r1")
-    assert ledger.list_open_runs()[0].state is RunState.HELD
+    (chunk,) = planned(ledger)
+    assert ledger.save_plan("r1", Counts(), [chunk], RunState.HELD).state is RunState.HELD
+    assert ledger.runs.list_open()[0].state is RunState.HELD
     with pytest.raises(InternalError):
         ledger.mark_sending(kept(ledger))
     ledger.close_run("r1", RunState.DISCARDED)
-    assert ledger.list_runs(20, None, RunState.DISCARDED)[0].id == "r1"
+    assert ledger.runs.list_recent(20, None, RunState.DISCARDED)[0].id == "r1"
 
 
 def test_only_what_is_not_sent_is_held_and_only_what_is_held_is_released(ledger: Ledger) -> None:
-    """A run on its way is not stopped by a hold; what nobody holds is not released."""
+    """A run that sends cannot be planned anew as held; a run that is not held is not released."""
     (chunk,) = planned(ledger)
     with pytest.raises(InternalError):
         ledger.release_run("r1")
-    ledger.hold("r1")
-    ledger.hold("r1")
-    ledger.release_run("r1")
+    ledger.save_plan("r1", Counts(), [chunk], RunState.HELD)
+    ledger.save_plan("r1", Counts(), [chunk], RunState.HELD)
+    assert ledger.release_run("r1").state is RunState.PLANNED
     ledger.mark_sending(chunk)
     with pytest.raises(InternalError):
-        ledger.hold("r1")
+        ledger.save_plan("r1", Counts(), [chunk], RunState.HELD)
 
 
 def test_a_plan_that_was_not_sent_is_replaced(ledger: Ledger) -> None:
     """Planned again, the old chunks are gone."""
     planned(ledger, 3)
-    (first, *_) = ledger.list_chunks("r1")
+    (first, *_) = ledger.chunks.list_by_run("r1")
     ledger.save_plan("r1", Counts(rows=9), [first], RunState.HELD)
-    assert [chunk.number for chunk in ledger.list_chunks("r1")] == [1]
-    assert (ledger.list_open_runs()[0].counts.rows, ledger.list_open_runs()[0].state) == (9, RunState.HELD)
+    assert [chunk.number for chunk in ledger.chunks.list_by_run("r1")] == [1]
+    assert (ledger.runs.list_open()[0].counts.rows, ledger.runs.list_open()[0].state) == (9, RunState.HELD)
     ledger.save_plan("r1", Counts(rows=8), [])
-    assert ledger.list_chunks("r1") == ()
+    assert ledger.chunks.list_by_run("r1") == ()
 
 
 def test_refusals_come_by_row_and_the_worst_of_a_key_counts(ledger: Ledger) -> None:
@@ -271,28 +271,28 @@ def test_refusals_come_by_row_and_the_worst_of_a_key_counts(ledger: Ledger) -> N
         RecordError("C", 3, "no row"), RecordError("A", 3, "first", 2), RecordError("D", 3, "same row", 2),
     ]  # fmt: skip
     ledger.accept(ledger.save_submission(ledger.mark_sending(chunk), Submission(1)), said)
-    assert [(one.key, one.message) for one in ledger.list_record_errors("r1")] == [
+    assert [(one.key, one.message) for one in ledger.record_errors.list_by_run("r1")] == [
         ("C", "no row"),
         ("A", "first"),
         ("D", "same row"),
         ("B", "error"),
     ]
-    assert ledger.list_record_errors("r2") == ()
+    assert ledger.record_errors.list_by_run("r2") == ()
 
 
 def test_rivals_are_requests_of_the_same_size_whose_answers_are_out(ledger: Ledger, clock: Clock) -> None:
     """Another chunk, sent within the hour, in doubt or settled; never the chunk itself, nor one of another size."""
     one, two = planned(ledger, 2)
     doubt = ledger.mark_sending(one)
-    assert not ledger.has_ambiguous_sibling(doubt)
+    assert not ledger.chunks.has_ambiguous_sibling(doubt)
     rival = ledger.mark_sending(two)
-    assert ledger.has_ambiguous_sibling(doubt)
-    assert not ledger.has_ambiguous_sibling(replace(doubt, records=5))
+    assert ledger.chunks.has_ambiguous_sibling(doubt)
+    assert not ledger.chunks.has_ambiguous_sibling(replace(doubt, records=5))
     known = ledger.save_submission(rival, Submission(9))
-    assert not ledger.has_ambiguous_sibling(doubt)
+    assert not ledger.chunks.has_ambiguous_sibling(doubt)
     (other,) = planned(ledger, run="r2")
     ledger.save_submission(ledger.mark_sending(other), Submission(10), resolution="adopted")
-    assert ledger.has_ambiguous_sibling(doubt)
+    assert ledger.chunks.has_ambiguous_sibling(doubt)
     assert known.resolution is None
 
 
@@ -302,8 +302,8 @@ def test_rivals_of_more_than_an_hour_ago_do_not_matter(ledger: Ledger, clock: Cl
     ledger.mark_sending(two)
     clock.now = NOW + 3600.0
     doubt = ledger.mark_sending(one)
-    assert ledger.has_ambiguous_sibling(doubt)
-    assert not ledger.has_ambiguous_sibling(replace(doubt, sent_at=NOW + 3601.0))
+    assert ledger.chunks.has_ambiguous_sibling(doubt)
+    assert not ledger.chunks.has_ambiguous_sibling(replace(doubt, sent_at=NOW + 3601.0))
 
 
 def test_jobs_known_are_ours_with_the_time_they_were_sent(ledger: Ledger, clock: Clock) -> None:
@@ -312,8 +312,8 @@ def test_jobs_known_are_ours_with_the_time_they_were_sent(ledger: Ledger, clock:
     ledger.save_submission(ledger.mark_sending(one), Submission(11))
     clock.now = NOW + 5
     ledger.save_submission(ledger.mark_sending(two), Submission(12))
-    assert ledger.find_own_jobs([11, 12, 13]) == {11: NOW, 12: NOW + 5}
-    assert ledger.find_own_jobs([13]) == {}
+    assert ledger.jobs.find_own([11, 12, 13]) == {11: NOW, 12: NOW + 5}
+    assert ledger.jobs.find_own([13]) == {}
 
 
 def test_compacted_runs_are_part_of_the_base_of_their_feed(ledger: Ledger) -> None:
@@ -323,29 +323,29 @@ def test_compacted_runs_are_part_of_the_base_of_their_feed(ledger: Ledger) -> No
         ledger.accept(ledger.save_submission(ledger.mark_sending(chunk), Submission(1)))
         ledger.close_run(run, RunState.COMPLETED)
     ledger.replace_base("prices", "other.parquet", ["r1"])
-    assert [overlay.run for overlay in ledger.overlays("stock")] == ["r1", "r2"]
-    assert ledger.uncompacted_runs("stock") == (("r1", RunState.COMPLETED), ("r2", RunState.COMPLETED))
+    assert [overlay.run for overlay in ledger.feeds.overlays("stock")] == ["r1", "r2"]
+    assert ledger.runs.list_uncompacted("stock") == (("r1", RunState.COMPLETED), ("r2", RunState.COMPLETED))
     ledger.replace_base("stock", "one.parquet", ["r1"])
-    assert (ledger.generation("stock"), ledger.generation("prices")) == ("one.parquet", "other.parquet")
-    assert ledger.uncompacted_runs("stock") == (("r2", RunState.COMPLETED),)
+    assert (ledger.feeds.generation("stock"), ledger.feeds.generation("prices")) == ("one.parquet", "other.parquet")
+    assert ledger.runs.list_uncompacted("stock") == (("r2", RunState.COMPLETED),)
     ledger.replace_base("stock", "two.parquet", ["r2"])
-    assert (ledger.generation("stock"), ledger.overlays("stock")) == ("two.parquet", ())
+    assert (ledger.feeds.generation("stock"), ledger.feeds.overlays("stock")) == ("two.parquet", ())
     planned(ledger, run="r3")
     with pytest.raises(InternalError, match="run r3 was to be merged before it ended"):
         ledger.replace_base("stock", "three.parquet", ["r3"])
-    assert ledger.generation("stock") == "two.parquet"
+    assert ledger.feeds.generation("stock") == "two.parquet"
     ledger.replace_base("stock", None, ["r1", "r2"])
-    assert ledger.generation("stock") is None
+    assert ledger.feeds.generation("stock") is None
 
 
 def test_runs_are_found_one_by_one_and_the_newest_first(ledger: Ledger) -> None:
     """By id, by feed and state, at most so many."""
     for number in range(25):
         planned(ledger, run=f"r{number:02}")
-    assert [run.id for run in ledger.list_runs()] == [f"r{number:02}" for number in range(24, 4, -1)]
-    assert [run.id for run in ledger.list_open_runs()][:2] == ["r00", "r01"]
-    found = ledger.find_run("r07")
+    assert [run.id for run in ledger.runs.list_recent()] == [f"r{number:02}" for number in range(24, 4, -1)]
+    assert [run.id for run in ledger.runs.list_open()][:2] == ["r00", "r01"]
+    found = ledger.runs.find("r07")
     assert found is not None
     assert (found.id, found.claimed, found.archive) == ("r07", None, None)
-    assert ledger.find_run("r7") is None
-    assert ledger.list_chunks("r99") == ()
+    assert ledger.runs.find("r7") is None
+    assert ledger.chunks.list_by_run("r99") == ()

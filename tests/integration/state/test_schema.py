@@ -23,7 +23,7 @@ import os, signal, sys
 from pathlib import Path
 from etl.state.ledger.facade import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
-ledger.save_token("t", "one", 1.0, 2.0)
+ledger.tokens.save("t", "one", 1.0, 2.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -82,7 +82,7 @@ def test_an_older_layout_becomes_ours(
 ) -> None:
     """An older ledger has after opening, also read-only, the tables of a new ledger, and its runs."""
     with open_ledger(older_layout) as ledger:
-        assert [run.id for run in ledger.list_runs()] == ["r1"]
+        assert [run.id for run in ledger.runs.list_recent()] == ["r1"]
     new = tmp_path_factory.mktemp("new")
     Ledger.open(new).close()
     assert shape(older_layout) == shape(new)
@@ -102,7 +102,7 @@ def test_a_step_that_fails_leaves_the_old_layout(older_layout: Path, monkeypatch
             Ledger.open(older_layout)
     assert shape(older_layout) == before
     with Ledger.open(older_layout) as ledger:
-        assert len(ledger.list_runs()) == 1
+        assert len(ledger.runs.list_recent()) == 1
 
 
 def test_a_newer_layout_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +118,10 @@ def test_a_newer_layout_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     """A reader beside a working process neither moves the journal nor touches the seal."""
     with Ledger.open(tmp_path) as ledger:
-        ledger.save_token("t", "one", 1.0, 2.0)
+        ledger.tokens.save("t", "one", 1.0, 2.0)
         before = schema.ledger_path(tmp_path).read_bytes(), seal.seal_path(schema.ledger_path(tmp_path)).read_bytes()
         with Ledger.open_read_only(tmp_path) as reader:
-            assert reader.find_token("t") == ("one", 1.0, 2.0)
+            assert reader.tokens.find("t") == ("one", 1.0, 2.0)
         after = schema.ledger_path(tmp_path).read_bytes(), seal.seal_path(schema.ledger_path(tmp_path)).read_bytes()
     assert before == after
 
@@ -151,13 +151,13 @@ def test_a_killed_process_leaves_the_seal_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == sealed
     assert path.with_name("ledger.sqlite-wal").stat().st_size > 0
     with Ledger.open_read_only(tmp_path) as reader:
-        assert reader.find_token("t") == ("one", 1.0, 2.0)
+        assert reader.tokens.find("t") == ("one", 1.0, 2.0)
     flip(path, len(sealed) // 2)
     with pytest.raises(StateError, match="not as this program left it"):
         Ledger.open(tmp_path)
     flip(path, len(sealed) // 2)
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.find_token("t") == ("one", 1.0, 2.0)
+        assert ledger.tokens.find("t") == ("one", 1.0, 2.0)
 
 
 def test_without_a_seal_sqlite_looks(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_journal_is_copied_now_and_then(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(database, "WRITES_PER_CHECKPOINT", 3)
     with Ledger.open(tmp_path) as ledger:
         for number in range(7):
-            ledger.save_token(f"t{number}", "one", 1.0, 2.0)
+            ledger.tokens.save(f"t{number}", "one", 1.0, 2.0)
         assert os.path.getsize(schema.ledger_path(tmp_path).with_name("ledger.sqlite-wal")) < 40_000
         seal.check_seal(schema.ledger_path(tmp_path))
         assert seal.has_seal(schema.ledger_path(tmp_path))

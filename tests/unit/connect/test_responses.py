@@ -276,7 +276,7 @@ class World:
         self._answer = answer
         gate = RateLimiter(self.ledger.database, limits=RateLimits(1000, 60.0, {"token": 100}), sleep=lambda _: None)
         http = HttpOptions(transport=httpx.MockTransport(self.respond))
-        self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger, http=http)
+        self.connect = ConnectClient(SETTINGS, Secret("s3cret"), gate, self.ledger.tokens, http=http)
 
     async def respond(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
