@@ -1,7 +1,7 @@
-"""Which feeds write the same field of the same import: two that do would overwrite each other for ever.
+"""Finds feeds that write the same field of the same import: they would overwrite each other again and again.
 
-One of them yields (`yields: [feed]`), or leaves the field to others (`own: false`); or it can be told from the mappings
-that the two never speak of the same record, because a part of the key is never the same.
+There is no conflict where one of them yields (`yields: [feed]`), leaves the field to others (`own: false`), or where
+the mappings show that the two never have the same record, because a part of the key always differs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from etl.mapping.problems import Problems
 
 
 def read_yields(raw: Any, problems: Problems) -> tuple[str, ...]:
-    """`yields: [feed]`."""
-    given = raw.get("yields")
-    if given is None:
+    """Read `yields: [feed]`."""
+    entry = raw.get("yields")
+    if entry is None:
         return ()
-    names = given if isinstance(given, list) else [given]
+    names = entry if isinstance(entry, list) else [entry]
     if not all(isinstance(name, str) for name in names):
         where = problems.location(raw, "yields")
         problems.add("yields", "`yields` names no feeds", where=where, hint="yields: [erp-prices]")
@@ -30,8 +30,8 @@ def read_yields(raw: Any, problems: Problems) -> tuple[str, ...]:
 
 
 def find_conflicts(mappings: Sequence[Mapping]) -> dict[str, InvalidMappingError]:
-    """For each feed that is in conflict with another, its fields that both write."""
-    found = {}
+    """Return an error for each feed in conflict with another; it names the fields that both write."""
+    errors = {}
     for mapping in mappings:
         problems = Problems(mapping.path)
         for name in mapping.yields:
@@ -45,8 +45,8 @@ def find_conflicts(mappings: Sequence[Mapping]) -> dict[str, InvalidMappingError
                     hint = f"give one of them precedence: `yields: [{other.feed}]` here, or leave the field out here"
                     problems.add("owners", f"{other.feed} writes {field} too", where=where, hint=hint)
         if problems.entries:
-            found[mapping.feed] = InvalidMappingError(problems.entries)
-    return found
+            errors[mapping.feed] = InvalidMappingError(problems.entries)
+    return errors
 
 
 def _cannot_conflict(one: Mapping, other: Mapping) -> bool:
@@ -58,13 +58,13 @@ def _cannot_conflict(one: Mapping, other: Mapping) -> bool:
 
 
 def _keys_differ(one: Mapping, other: Mapping, path: str) -> bool:
-    """Whether a part of the key is never the same in the two."""
+    """Whether a part of the key always differs between the two."""
     here, there = _possible_values(one, path), _possible_values(other, path)
     return here is not None and there is not None and not here & there
 
 
 def _possible_values(mapping: Mapping, path: str) -> frozenset[str] | None:
-    """All values that a field can have, where the mapping says them."""
+    """Return all values that a field can have, or None where the mapping does not list them."""
     node = next((node for _, node in _value_nodes(mapping.record.values(), "") if node.path == path), None)
     value = node.value if node is not None else None
     if value is None:
@@ -73,7 +73,7 @@ def _possible_values(mapping: Mapping, path: str) -> frozenset[str] | None:
     if value.kind == "constant" and value.constant is not None:
         return frozenset({str(value.constant)})
     if value.lookup is not None and not value.replace:
-        return frozenset(str(found) for found in (*value.lookup.values(), value.default) if found is not None)
+        return frozenset(str(text) for text in (*value.lookup.values(), value.default) if text is not None)
     if value.kind == "column" and not value.replace:
         allowed = mapping.find_column(value.text).allowed
         if allowed:
@@ -82,23 +82,23 @@ def _possible_values(mapping: Mapping, path: str) -> frozenset[str] | None:
 
 
 def _shared_fields(one: Mapping, other: Mapping) -> Iterator[tuple[str, str]]:
-    """Fields that both write, each with its place in the first."""
-    theirs = dict(_own_fields(other))
+    """Yield the fields that both write, with their location in the mapping of the first."""
+    other_fields = dict(_own_fields(other))
     for place, node in _own_fields(one):
-        for name, twin in theirs.items():
-            if _may_be_same_place(place, name) and not _is_same_constant(node.value, twin.value):
+        for name, other_node in other_fields.items():
+            if _may_be_same_place(place, name) and not _is_same_constant(node.value, other_node.value):
                 yield place, node.where
                 break
-    off = one.operation.deactivation
-    if off is not None and one.gone == other.gone == "deactivate":
-        yield f"{off.path} (`gone: deactivate`)", str(one.path)
+    deactivation = one.operation.deactivation
+    if deactivation is not None and one.gone == other.gone == "deactivate":
+        yield f"{deactivation.path} (`gone: deactivate`)", str(one.path)
 
 
 def _own_fields(mapping: Mapping) -> Iterator[tuple[str, Node]]:
-    """What a mapping writes of a record that is there already, but for what every record carries."""
+    """Yield the values that a mapping writes to existing records, without those that every record carries."""
     for place, node in _value_nodes(mapping.record.values(), ""):
-        along = _is_in_every_record(node, mapping.operation)
-        if node.value is not None and node.value.own and not along:
+        is_always_sent = _is_in_every_record(node, mapping.operation)
+        if node.value is not None and node.value.own and not is_always_sent:
             yield place, node
 
 
@@ -108,7 +108,7 @@ def _is_in_every_record(node: Node, operation: Operation) -> bool:
 
 
 def _value_nodes(nodes: Iterable[Node], prefix: str) -> Iterator[tuple[str, Node]]:
-    """Every value with its place; elements of lists by their code where the mapping says it."""
+    """Yield every value with its place; list elements are named by their code where the mapping gives it."""
     for node in nodes:
         name = node.path.rpartition(".")[2].removesuffix("[]")
         place = f"{prefix}.{name}" if prefix else name
@@ -125,18 +125,18 @@ def _node_list(fields: Map[str, Node]) -> list[Node]:
 
 
 def _may_be_same_place(one: str, other: str) -> bool:
-    """Whether two places may be the same: an element without a code may be any."""
+    """Whether two places may be the same; an element without a code may be any element."""
     if one == other:
         return True
-    ours, theirs = one.split("["), other.split("[")
-    if len(ours) != len(theirs) or ours[0] != theirs[0]:
+    one_parts, other_parts = one.split("["), other.split("[")
+    if len(one_parts) != len(other_parts) or one_parts[0] != other_parts[0]:
         return False
-    pairs = zip(ours[1:], theirs[1:], strict=True)
+    pairs = zip(one_parts[1:], other_parts[1:], strict=True)
     codes = [(a.partition("]"), b.partition("]")) for a, b in pairs]
     return all(a[2] == b[2] and (a[0] == b[0] or not a[0] or not b[0]) for a, b in codes)
 
 
 def _is_same_constant(one: Value | None, other: Value | None) -> bool:
-    """Two feeds may both say the same constant."""
+    """Whether both values are the same constant: then the two feeds do not conflict."""
     both = one is not None and other is not None and one.kind == other.kind == "constant"
     return both and one is not None and other is not None and one.constant == other.constant is not None

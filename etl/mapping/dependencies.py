@@ -1,4 +1,4 @@
-"""What ties mappings together: order, references from one feed to another, and when all of a feed is sent again."""
+"""Reads what ties mappings together: order, references between feeds, and when a feed is sent in full again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.mapping import expectations
 from etl.mapping.model import Mapping, Node
 from etl.mapping.problems import Problems
 
-#: Imports that others build on go first: lists before prices, products before what is said of them.
+#: Imports that others refer to come first: price lists before prices, products before their stock.
 OPERATION_ORDER = (
     "Product/ImportPriceLists",
     "Supplier/ImportProducts",
@@ -30,17 +30,17 @@ OPERATION_ORDER = (
 def read_references(
     raw: Any, operation: Operation, record: Map[str, Node], problems: Problems
 ) -> dict[str, tuple[str, str]]:
-    """`references: {PartNo: products.PartNo}`: a mapped field, and the feed and field that have to know its value."""
-    found: dict[str, tuple[str, str]] = {}
-    given = raw.get("references")
-    if given is None:
-        return found
+    """Read `references: {PartNo: products.PartNo}`: by mapped field the feed and field that must have its value."""
+    references: dict[str, tuple[str, str]] = {}
+    entries = raw.get("references")
+    if entries is None:
+        return references
     where = problems.location(raw, "references")
-    if not isinstance(given, dict):
+    if not isinstance(entries, dict):
         problems.add("references", "`references` is empty", where=where, hint="{PartNo: pim-products.PartNo}")
-        return found
-    for field, target in given.items():
-        here = f"{problems.location(given, field)}, references.{field}"
+        return references
+    for field, target in entries.items():
+        here = f"{problems.location(entries, field)}, references.{field}"
         node = record.get(str(field))
         if (
             str(field) not in spec.load_contract().schemas[operation.item_schema]
@@ -53,12 +53,12 @@ def read_references(
         feed, dot, name = str(target).rpartition(".")
         if not dot:
             feed, name = str(target), str(field)
-        found[str(field)] = (feed, name)
-    return found
+        references[str(field)] = (feed, name)
+    return references
 
 
 def read_full_schedule(raw: Any, problems: Problems) -> str | None:
-    """`full: "0 3 * * SUN"`."""
+    """Read `full: "0 3 * * SUN"`."""
     expression = raw.get("full")
     if expression is None:
         return None
@@ -70,19 +70,19 @@ def read_full_schedule(raw: Any, problems: Problems) -> str | None:
 
 
 def read_expectations(raw: Any, problems: Problems) -> tuple[str | None, str | None]:
-    """`expect: "every day by 06:00 Europe/Stockholm"`, or `{arrives: …, changes: every 3 days}`."""
-    given = raw.get("expect")
-    if given is None:
+    """Read `expect: "every day by 06:00 Europe/Stockholm"`, or `{arrives: …, changes: every 3 days}`."""
+    entry = raw.get("expect")
+    if entry is None:
         return None, None
-    if not isinstance(given, dict):
+    if not isinstance(entry, dict):
         return _read_expectation(raw, "expect", expectations.parse_expectation, problems), None
-    for key in given:
+    for key in entry:
         if key not in ("arrives", "changes"):
             message = f'"{key}" means nothing in `expect`'
-            where = problems.location(given, key)
+            where = problems.location(entry, key)
             problems.add_unknown("unknown-key", message, str(key), ("arrives", "changes"), where=where)
-    return _read_expectation(given, "arrives", expectations.parse_expectation, problems), _read_expectation(
-        given, "changes", expectations.parse_max_gap, problems
+    return _read_expectation(entry, "arrives", expectations.parse_expectation, problems), _read_expectation(
+        entry, "changes", expectations.parse_max_gap, problems
     )
 
 
@@ -99,7 +99,7 @@ def _read_expectation(node: Any, key: str, parse: Callable[[str], object], probl
 
 
 def validate_dependencies(mapping: Mapping, mappings: Sequence[Mapping], problems: Problems) -> None:
-    """What a mapping says of other feeds has to be true of them."""
+    """Check that the feeds and fields that a mapping names exist, and that no two feeds wait for each other."""
     feeds = {other.feed: other for other in mappings}
     for name in mapping.after:
         if name not in feeds:
@@ -118,7 +118,7 @@ def validate_dependencies(mapping: Mapping, mappings: Sequence[Mapping], problem
 
 
 def _feeds_before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[str]:
-    """All feeds that a feed waits for, directly or not."""
+    """Return all feeds that a feed waits for, directly or not."""
     if feed in seen or feed not in feeds:
         return seen
     for name in feeds[feed].after:
@@ -129,24 +129,26 @@ def _feeds_before(feed: str, feeds: Map[str, Mapping], seen: set[str]) -> set[st
 
 
 def prerequisites(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
-    """For each feed those that have to be through before it, because the mappings say so, directly or not."""
+    """Return for each feed the feeds that must be processed before it, directly or not."""
     direct = {m.feed: {*m.after, *(feed for feed, _ in m.references.values())} for m in mappings}
-    found: dict[str, frozenset[str]] = {}
+    prerequisites_of: dict[str, frozenset[str]] = {}
     for feed in direct:
         seen: set[str] = set()
-        ahead = list(direct[feed])
-        while ahead:
-            name = ahead.pop()
+        unvisited = list(direct[feed])
+        while unvisited:
+            name = unvisited.pop()
             if name not in seen:
                 seen.add(name)
-                ahead += direct.get(name, ())
-        found[feed] = frozenset(seen - {feed})
-    return found
+                unvisited += direct.get(name, ())
+        prerequisites_of[feed] = frozenset(seen - {feed})
+    return prerequisites_of
 
 
 def also_writes(mappings: Iterable[Mapping]) -> dict[str, frozenset[str]]:
-    """For each feed the other imports whose records its own writes as well: a product's standard price is a row of a
-    price list."""
+    """Return for each feed the other imports whose records it writes too.
+
+    A product's standard price is a row of a price list.
+    """
     return {
         mapping.feed: frozenset({"Product/ImportSkuPriceLists"})
         for mapping in mappings
@@ -164,20 +166,20 @@ def _value_paths(nodes: Iterable[Node]) -> Iterable[str]:
 
 
 def run_order(mappings: Sequence[Mapping]) -> dict[str, tuple[int, int, str]]:
-    """For each feed where it stands in the order of work: by operation, then behind what it names in `after`."""
+    """Return the rank of each feed in the order of work: by operation, then after its prerequisites."""
     feeds = {mapping.feed: mapping for mapping in mappings}
-    made: dict[str, tuple[int, int, str]] = {}
+    ranks: dict[str, tuple[int, int, str]] = {}
 
     def rank(feed: str, above: frozenset[str]) -> tuple[int, int, str]:
-        if feed not in made:
+        if feed not in ranks:
             mapping = feeds[feed]
             first = (OPERATION_ORDER.index(mapping.operation.id), 0)
             needed = [*mapping.after, *(target for target, _ in mapping.references.values())]
-            behind = [rank(name, above | {feed}) for name in needed if name in feeds and name not in above]
-            place = max([first, *((before[0], before[1] + 1) for before in behind)])
-            made[feed] = (*place, feed)
-        return made[feed]
+            prerequisite_ranks = [rank(name, above | {feed}) for name in needed if name in feeds and name not in above]
+            place = max([first, *((prerequisite[0], prerequisite[1] + 1) for prerequisite in prerequisite_ranks)])
+            ranks[feed] = (*place, feed)
+        return ranks[feed]
 
     for mapping in mappings:
         rank(mapping.feed, frozenset({mapping.feed}))
-    return made
+    return ranks

@@ -1,12 +1,12 @@
-"""The shape of one feed's records: every field that a record can carry, and what goes along with it.
+"""The shape of one feed's records: every field that a record can carry, and what is sent with it.
 
 A record is nested, a frame is flat. So each field gets a *leaf*: a column named by its place, with list
-elements named by their code (`Cultures[sv-SE].Name`). What must travel together is worked out here once, so
-that diff and chunk only handle sets of leaves, as bits of an integer:
+elements named by their code (`Cultures[sv-SE].Name`). The layout knows which leaves must be sent together, so that
+comparing and batching only handle sets of leaves, as bits of an integer:
 
-- a *flag* covers a leaf, its own one or that of the object or list around it;
+- a *flag* covers a leaf: its own flag, or that of the object or list around it;
 - a *bundle* is sent whole: a list that Connect replaces, or an object under one flag;
-- *anchors* tell an object or list element apart (key fields, codes) and go with whatever is sent of it.
+- *identifiers* (key fields, codes) identify an object or list element and are sent with every part of it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Leaf:
     path: str  #: the contract's path, e.g. `Cultures[].Name`
     field: Field
     value: Value
-    flag_id: str | None  #: id of the flag that covers it
+    flag_id: str | None  #: the flag that covers it
     outer_flags: tuple[str, ...]  #: flags of the objects and lists around it
     bundle: str
     parents: tuple[str, ...]  #: places of the objects and elements around it, outermost first
-    identifier: bool  #: tells the object or element it is in apart, or is read with whatever is sent of it
-    required: bool  #: an anchor without which there is no such object or element
+    identifier: bool  #: identifies the object or element around it, or is read with every part of it
+    required: bool  #: an identifier without which there is no such object or element
     key: bool
     column: str  #: frame column; differs from `name` for leaves inside a list made of rows
     inner: str | None = None  #: name inside the list's element
-    identifies_list: str | None = None  #: the element that the list around this leaf tells apart
+    identifies_list: str | None = None  #: the element that the list around this leaf identifies
 
     @property
     def constant(self) -> bool:
@@ -47,11 +47,11 @@ class Leaf:
 
     @property
     def synthetic(self) -> bool:
-        """Never given by a row; only used to switch a record off and on."""
+        """Whether no row gives it: it only deactivates and activates records."""
         return self.value.synthetic
 
     def is_content_of(self, identifier: Leaf) -> bool:
-        """Whether this is more than identity in the place that `anchor` tells apart."""
+        """Whether this is a value in the place that `identifier` identifies, not an identifier of that place."""
         return identifier.parent in self.parents and not (self.identifier and self.parent == identifier.parent)
 
     @property
@@ -88,92 +88,94 @@ class Layout:
 
     @cached_property
     def identifiers(self) -> dict[str, int]:
-        """Bits of the anchors of every place."""
-        found: dict[str, int] = {}
+        """Bits of the identifiers of every place."""
+        bits: dict[str, int] = {}
         for leaf in self.leaves:
             if leaf.identifier or leaf.key:
-                found[leaf.parent] = found.get(leaf.parent, 0) | 1 << leaf.index
+                bits[leaf.parent] = bits.get(leaf.parent, 0) | 1 << leaf.index
             if leaf.identifies_list is not None:
-                found[leaf.identifies_list] = found.get(leaf.identifies_list, 0) | 1 << leaf.index
-        return found
+                bits[leaf.identifies_list] = bits.get(leaf.identifies_list, 0) | 1 << leaf.index
+        return bits
 
     @cached_property
     def read_with(self) -> dict[int, int]:
-        """Leaves that Connect only reads with another field or list, and the bits of that, if the file has any."""
-        found: dict[int, int] = {}
+        """By index of a leaf that Connect reads only with another field or list: the bits of that one in the file."""
+        bits: dict[int, int] = {}
         for leaf in self.leaves:
             if leaf.field.read_with is not None:
                 place = leaf.name.removesuffix(leaf.field.name) + leaf.field.read_with
-                its = (one for one in self.leaves if one.name == place or one.name.startswith(f"{place}["))
-                found[leaf.index] = sum(1 << one.index for one in its)
-        return found
+                companions = (o for o in self.leaves if o.name == place or o.name.startswith(f"{place}["))
+                bits[leaf.index] = sum(1 << companion.index for companion in companions)
+        return bits
 
     def active_flags(self, bits: int, *, full_file: bool = False) -> frozenset[str]:
-        """Ids of all flags of a set's header: those of its leaves, and the switches that go with them."""
-        lit = set(self.flags_of(bits))
+        """Return the ids of all flags in a set's header: those of its leaves, and the switches that go with them."""
+        active = set(self.flags_of(bits))
         sent = {leaf.path for leaf in self.leaves_in(bits)}
         for path in list(sent):
             parts = path.split(".")
             sent.update(".".join(parts[: i + 1]).removesuffix("[]") for i in range(len(parts)))
         for flag_id in self.switches:
             flag = self.operation.flag(flag_id)
-            gated = not flag.enabling_flags or any(gate in lit for gate in flag.enabling_flags)
-            about = (
+            is_enabled = not flag.enabling_flags or any(enabling in active for enabling in flag.enabling_flags)
+            is_relevant = (
                 full_file
                 if flag.name == "FullfileResetInheritance"
                 else not flag.affected_paths or sent & {*flag.affected_paths}
             )
-            if gated and about:
-                lit.add(flag_id)
-        return frozenset(lit)
+            if is_enabled and is_relevant:
+                active.add(flag_id)
+        return frozenset(active)
 
     @cached_property
     def uniform_leaves(self) -> int:
-        """Leaves in which the rows of one request cannot differ: left out is told from emptied there by nothing."""
-        found = 0
+        """Bits of the leaves that all rows of a request send, or none: leaving them out empties them too."""
+        leaves = 0
         for leaf in self.leaves:
             empties = leaf.value.empty == "clear" or leaf.inner is not None
             if empties and not (leaf.required or self.has_own_flag(leaf)):
-                found |= 1 << leaf.index
-        return found
+                leaves |= 1 << leaf.index
+        return leaves
 
     def has_own_flag(self, leaf: Leaf) -> bool:
-        """Whether a leaf has a flag of its own, which then asks it of every element of its list."""
+        """Whether a leaf has a flag of its own: then Connect expects it in every element of its list."""
         return leaf.flag_id is not None and leaf.path in self.operation.flag(leaf.flag_id).paths
 
     @cached_property
     def overridden_by(self) -> dict[int, Leaf]:
-        """Leaves that count for nothing where another one has a value: that other one, by their bit."""
-        found = {}
+        """By index of a leaf that Connect ignores where another leaf has a value: that other leaf."""
+        overriding = {}
         for leaf in self.leaves:
             for name in self.operation.flag(leaf.flag_id).overrides if leaf.flag_id else ():
                 place = leaf.name.removesuffix(leaf.field.name) + name
-                found.update({other.index: leaf for other in self.leaves if other.name == place})
-        return found
+                overriding.update({other.index: leaf for other in self.leaves if other.name == place})
+        return overriding
 
     @cached_property
     def activates(self) -> dict[int, Leaf]:
-        """Leaves whose value makes Connect set a sibling to true, and that sibling: a price must not wake up a row that
-        the file switches off."""
-        found: dict[int, Leaf] = {}
+        """By index of a leaf whose value makes Connect set a sibling to true: that sibling.
+
+        A price must not activate a row that the file deactivates.
+        """
+        siblings: dict[int, Leaf] = {}
         for leaf in self.leaves:
             sibling = self.operation.flag(leaf.flag_id).activates if leaf.flag_id else None
             if sibling is not None:
                 place = f"{leaf.parent}.{sibling}" if leaf.parent else sibling
-                here = (other for other in self.leaves if other.name == place and not other.synthetic)
-                found.update((leaf.index, other) for other in here)
-        return found
+                mapped = (other for other in self.leaves if other.name == place and not other.synthetic)
+                siblings.update((leaf.index, other) for other in mapped)
+        return siblings
 
     @cached_property
     def bundles(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        bits: dict[str, int] = {}
         for leaf in self.leaves:
-            found[leaf.bundle] = found.get(leaf.bundle, 0) | 1 << leaf.index
-        return found
+            bits[leaf.bundle] = bits.get(leaf.bundle, 0) | 1 << leaf.index
+        return bits
 
     @cached_property
     def descendants(self) -> dict[str, int]:
-        """Bits of everything in an object or list, by its place."""
+        """Bits of all leaves in an object or list, by its place."""
         return {
             place: sum(
                 1 << leaf.index
@@ -185,7 +187,7 @@ class Layout:
 
     @cached_property
     def containers(self) -> frozenset[str]:
-        """Contract paths of objects and lists, without the `[]`: their flags are met by anything inside."""
+        """Contract paths of objects and lists, without the `[]`: any leaf inside is enough for their flags."""
         return frozenset(path.removesuffix("[]") for path in self.contract_paths.values())
 
     @cached_property
@@ -195,7 +197,7 @@ class Layout:
 
     @cached_property
     def always_sent(self) -> int:
-        """Bits that every record carries whatever changed: key, what a cluster is told by, what Connect requires."""
+        """Bits that every record carries, changed or not: key, code of the cluster, fields that Connect requires."""
         needs = set(self.operation.full_file.required_fields)
         bits = 0
         for leaf in self.leaves:
@@ -206,15 +208,15 @@ class Layout:
 
     @cached_property
     def counted_values(self) -> int:
-        """Bits of the values that are counted as sent: neither key nor code, nor what goes with every record."""
+        """Bits of the values that are counted as sent: all but keys, codes, and fields that every record carries."""
         return sum(1 << leaf.index for leaf in self.leaves if not (leaf.key or leaf.identifier)) & ~self.always_sent
 
     def count_values(self, bits: int) -> int:
-        """How many values a set sends."""
+        """Count the values that a set sends."""
         return (bits & self.counted_values).bit_count()
 
     def deciding_key(self, sendable: int) -> int:
-        """The key's bit where the first key field that a record has decides; nothing where all of them make the key."""
+        """Return the bit of the first key field that a record can send, or 0 where all fields together are the key."""
         if self.operation.key.match == "all":
             return 0
         bits = (1 << self.by_path[path].index for path in self.operation.key.paths if path in self.by_path)
@@ -222,36 +224,36 @@ class Layout:
 
     @cached_property
     def deactivation_leaf(self) -> Leaf | None:
-        """The leaf that switches a record off."""
-        off = self.operation.deactivation
-        return self.by_path.get(off.path) if off else None
+        """The leaf that deactivates a record."""
+        deactivation = self.operation.deactivation
+        return self.by_path.get(deactivation.path) if deactivation else None
 
     @cached_property
     def leading_key(self) -> Leaf | None:
-        """The most telling part of the key."""
+        """The first field of the key that the layout has."""
         paths = self.operation.key.paths
         return next((self.by_path[path] for path in paths if path in self.by_path), None)
 
     @cached_property
     def by_path(self) -> dict[str, Leaf]:
         """First leaf of each contract path."""
-        found: dict[str, Leaf] = {}
+        leaves: dict[str, Leaf] = {}
         for leaf in self.leaves:
-            found.setdefault(leaf.path, leaf)
-        return found
+            leaves.setdefault(leaf.path, leaf)
+        return leaves
 
     def leaves_in(self, bits: int) -> Iterator[Leaf]:
-        """The leaves of a set."""
+        """Yield the leaves of a set."""
         while bits:
             low = bits & -bits
             yield self.leaves[low.bit_length() - 1]
             bits ^= low
 
     def flags_of(self, bits: int) -> frozenset[str]:
-        """Ids of all flags that a set of leaves lights, the ones above included."""
-        lit: set[str] = set()
+        """Return the ids of all flags of a set of leaves, with those of the objects and lists around them."""
+        flags: set[str] = set()
         for leaf in self.leaves_in(bits):
-            lit.update(leaf.outer_flags)
+            flags.update(leaf.outer_flags)
             if leaf.flag_id:
-                lit.add(leaf.flag_id)
-        return frozenset(lit)
+                flags.add(leaf.flag_id)
+        return frozenset(flags)

@@ -1,7 +1,7 @@
-"""The layout of a feed, worked out from its mapping, the contract, and the columns of a file.
+"""Builds the layout of a feed from its mapping, the contract, and the columns of a file.
 
-Going down the record, every value becomes a leaf. On the way it shows which flags are around it, which list or
-object it goes with as a whole, and what tells that apart.
+The builder walks down the record and makes a leaf of every value. On the way it collects the flags around the leaf,
+the list or object that is sent whole with it, and the fields that identify that list element or object.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from etl.mapping.model import Mapping, Node, Scalar, Value, bind_pattern, match_
 
 
 def build_layout(mapping: Mapping, columns: Iterable[str]) -> Layout:
-    """The layout for a file with these columns; patterns are resolved against them."""
+    """Build the layout for a file with these columns; patterns of the mapping are matched against them."""
     return _LayoutBuilder(mapping, tuple(columns)).build()
 
 
@@ -45,12 +45,16 @@ class _LayoutBuilder:
 
     def build(self) -> Layout:
         tree = self.build_branches(self.mapping.record, "", _Context())
-        off = self.operation.deactivation
-        if off and off.on_value is not None and all(leaf.path != off.path for leaf in self.leaves):
-            # Nobody maps it, so nothing is said of it except when a record goes or comes back.
-            field = self.contract.field(self.operation, off.path)
-            silent = Node("value", field, off.path, "gone", value=Value("constant", synthetic=True))
-            tree += self.build_branches({off.path: silent}, "", _Context())
+        deactivation = self.operation.deactivation
+        if (
+            deactivation
+            and deactivation.on_value is not None
+            and all(leaf.path != deactivation.path for leaf in self.leaves)
+        ):
+            # The mapping does not have the field: it is sent only with a record that is deactivated or reappears.
+            field = self.contract.field(self.operation, deactivation.path)
+            node = Node("value", field, deactivation.path, "gone", value=Value("constant", synthetic=True))
+            tree += self.build_branches({deactivation.path: node}, "", _Context())
         items = frozenset(
             leaf.index for leaf in self.leaves if self.unit_list and not leaf.path.startswith(self.unit_list + "[]")
         )
@@ -66,13 +70,13 @@ class _LayoutBuilder:
         )
 
     def build_branches(self, nodes: Map[str, Node], place: str, context: _Context) -> tuple[Branch, ...]:
-        """Children of one place; `context.keys` are the field names that tell this place apart."""
-        made = []
+        """Build the children of one place; `context.identifiers` are the names of the fields that identify it."""
+        branches = []
         for name, node in nodes.items():
             branch = self.build_branch(name, node, f"{place}.{name}" if place else name, context)
             if branch is not None:
-                made.append(branch)
-        return tuple(made)
+                branches.append(branch)
+        return tuple(branches)
 
     def build_branch(self, name: str, node: Node, place: str, context: _Context) -> Branch | None:
         if node.kind == "value":
@@ -122,9 +126,9 @@ class _LayoutBuilder:
                 yield code, fields, None
             return
         for column in self.columns:
-            found = match_pattern(node.pattern, column)
-            if found is not None:
-                yield column, node.children, (column, *found)
+            captures = match_pattern(node.pattern, column)
+            if captures is not None:
+                yield column, node.children, (column, *captures)
 
     def make_code_node(self, node: Node, code: str) -> Node:
         name = node.field.row_key[0]
@@ -139,18 +143,18 @@ class _LayoutBuilder:
         return Node("value", inner, f"{node.path}.{name}", node.where, value=value)
 
     def with_identifiers(self, context: _Context, field: Field) -> _Context:
-        """With the names of the fields that tell an object or element of this kind apart, or that it has to have."""
+        """Add the fields that identify an object or element of this kind, or that Connect requires in it."""
         inside = self.contract.fields_of(field)
         keys = {name for name in field.row_key if name in inside}
-        sole = keys if len(field.row_key) == 1 else {name for name in keys if inside[name].required == "unknown"}
-        musts = sole | {name for name, inner in inside.items() if inner.required == "true" or inner.always_sent}
-        return replace(context, identifiers=frozenset(keys | musts), required=frozenset(musts))
+        sole_keys = keys if len(field.row_key) == 1 else {name for name in keys if inside[name].required == "unknown"}
+        required = sole_keys | {name for name, inner in inside.items() if inner.required == "true" or inner.always_sent}
+        return replace(context, identifiers=frozenset(keys | required), required=frozenset(required))
 
     def descend(self, node: Node, place: str, context: _Context) -> _Context:
-        """Going into an object or list: its flag is lit from here on, and it may bind what is in it."""
+        """Return the context inside an object or list: its flag is active there, and it may be sent whole."""
         path = node.path.removesuffix("[]")
         flag = node.flag_id or (self.value_flags[path].id if path in self.value_flags else None)
-        up = (*context.outer_flags, flag) if flag else context.outer_flags
+        outer_flags = (*context.outer_flags, flag) if flag else context.outer_flags
         bundle = context.bundle
         unit = place == self.unit_list or path in (p.removesuffix("[]") for p in self.key_lists())
         replaced = node.field.list_rule != "merge" or path in self.replaced_paths
@@ -162,7 +166,7 @@ class _LayoutBuilder:
         if path in self.operation.unflagged_paths:
             covered = None
         trail = (*context.trail, (path, place))
-        return replace(context, outer_flags=up, bundle=bundle, covering_flag=covered, trail=trail)
+        return replace(context, outer_flags=outer_flags, bundle=bundle, covering_flag=covered, trail=trail)
 
     def key_lists(self) -> list[str]:
         parts = self.operation.key.list_path.split(".") if self.operation.key.list_path else []
@@ -208,7 +212,7 @@ class _LayoutBuilder:
         return index
 
     def covered_place(self, flag_id: str, context: _Context) -> str:
-        """The object or list element that a flag from above covers as a whole."""
+        """Return the place of the object or list element that an outer flag covers as a whole."""
         paths = self.operation.flag(flag_id).paths
         for path, place in reversed(context.trail):
             if path in paths:
@@ -217,7 +221,7 @@ class _LayoutBuilder:
         return context.trail[-1][1]
 
     def bind_value(self, value: Value, captures: tuple[str, ...] | None) -> Value | None:
-        """None when the file lacks a column that the value needs: then nothing is said about the field."""
+        """Bind a column pattern into a value; None where the file lacks a column that the value needs."""
         if captures is None and self.mapping.per and (value.kind == "cell" or "{" in value.text):
             return value
         bound = bind_pattern(value, captures)
@@ -227,7 +231,7 @@ class _LayoutBuilder:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What is known on the way down."""
+    """Where the builder stands in the record, and what the places around it mean for a leaf."""
 
     outer_flags: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()

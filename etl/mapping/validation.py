@@ -85,13 +85,13 @@ def _check_gone(mapping: Mapping, raw: Any, problems: Problems) -> None:
     if mapping.source.content != "full":
         message = "`gone: deactivate` needs `content: full`: a change file does not show which records are missing"
         problems.add("gone", message, where=where, hint="gone: ignore")
-    off = mapping.operation.deactivation
-    if off is None:
+    deactivation = mapping.operation.deactivation
+    if deactivation is None:
         message = f"{mapping.operation.id} has no field that deactivates a record"
         problems.add("gone", message, where=where, hint="gone: ignore")
-    elif off.on_value is None and off.path not in set(_node_paths(mapping.record.values())):
-        message = f"a record that reappears needs its {off.path}, which the mapping does not give"
-        problems.add("gone", message, where=where, hint=f"map {off.path.replace('[]', '')}, or gone: ignore")
+    elif deactivation.on_value is None and deactivation.path not in set(_node_paths(mapping.record.values())):
+        message = f"a record that reappears needs its {deactivation.path}, which the mapping does not give"
+        problems.add("gone", message, where=where, hint=f"map {deactivation.path.replace('[]', '')}, or gone: ignore")
 
 
 def _check_cleanup_switches(mapping: Mapping, raw: Any, problems: Problems) -> None:
