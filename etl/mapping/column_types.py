@@ -1,7 +1,7 @@
-"""What a column of text probably holds, judged by its cells: for drafting a mapping, never for production.
+"""Guesses the type of a column from its cells, to draft a mapping; runs never use it.
 
-A guess has to hold for nearly all cells that were looked at; the others are named, and what could be two things says
-so. Digits with leading zeros are names of things and stay text.
+A guess must fit nearly all cells; it names the others, and says where a second type fits too. Digits with leading
+zeros are identifiers and stay text.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ DATETIME_FORMATS = tuple(
 BOOLEAN_WORDS = (("ja", "nej"), ("yes", "no"), ("true", "false"), ("ja", "nein"), ("ja", "nei"), ("kyllä", "ei"),
          ("j", "n"), ("y", "n"), ("sant", "falskt"), ("wahr", "falsch"), ("on", "off"))  # fmt: skip
 
-#: A long number as a spreadsheet shows it, and saves it as text.
+#: A long number as a spreadsheet shows and exports it.
 SCIENTIFIC_NOTATION = re.compile(r"\d[.,]\d+E\+\d{1,2}", re.IGNORECASE)
 
-#: One in so many different cells may be something else.
+#: One in so many different cells may not fit.
 MISFIT_RATIO = 10
 
 
 @dataclass(frozen=True, slots=True)
 class TypeGuess:
-    """A column type with its settings as a mapping writes them, and what is not sure about it."""
+    """A column type with its settings as in a mapping, and a sentence on what is uncertain."""
 
     type: ColumnType = "text"
     settings: dict[str, str | list[str]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class TypeGuess:
 
 
 def guess_column_type(cells: Sequence[str], *, excel: bool = False) -> TypeGuess:
-    """The type that nearly all of these cells have."""
+    """Guess the type that nearly all of these cells have."""
     seen = [text for cell in dict.fromkeys(cells) if (text := cell.strip(WHITESPACE))]
     if not seen:
         return TypeGuess(uncertainty="no cell is filled")
@@ -56,7 +56,7 @@ def guess_column_type(cells: Sequence[str], *, excel: bool = False) -> TypeGuess
 
 
 def guess_boolean(cells: Sequence[str]) -> TypeGuess | None:
-    """Yes or no, for a field that asks for it: 1 and 0 count, too."""
+    """Guess whether a column holds yes and no, for a boolean field: 1 and 0 count too."""
     seen = {cell.strip(WHITESPACE) for cell in cells} - {""}
     return TypeGuess("boolean") if seen and seen <= {"0", "1"} else _guess_words(list(seen))
 
@@ -70,14 +70,14 @@ def _guess_words(texts: Sequence[str]) -> TypeGuess | None:
 
 
 def _guess_number(texts: Sequence[str], *, excel: bool) -> TypeGuess | None:
-    odd = _describe_misfits(texts, re.compile(r"-?\d{1,15}").fullmatch)
-    if odd == "":
+    integer_misfits = _describe_misfits(texts, re.compile(r"-?\d{1,15}").fullmatch)
+    if integer_misfits == "":
         return TypeGuess("integer")
     for mark, group in NUMBER_MARKS[:1] if excel else NUMBER_MARKS:
-        between = r"[ \u00a0\u2009\u202f]" if group == " " else re.escape(group or "")
-        whole = rf"(?:\d{{1,3}}(?:{between}\d{{3}})+|\d+)" if group else r"\d+"
-        doubt = _describe_misfits(texts, re.compile(rf"[+-]?{whole}(?:{re.escape(mark)}\d+)?").fullmatch)
-        if doubt is None:
+        separator = r"[ \u00a0\u2009\u202f]" if group == " " else re.escape(group or "")
+        whole = rf"(?:\d{{1,3}}(?:{separator}\d{{3}})+|\d+)" if group else r"\d+"
+        misfits = _describe_misfits(texts, re.compile(rf"[+-]?{whole}(?:{re.escape(mark)}\d+)?").fullmatch)
+        if misfits is None:
             continue
         settings: dict[str, str | list[str]] = {} if mark == "." else {"decimal": mark}
         if group:
@@ -85,39 +85,39 @@ def _guess_number(texts: Sequence[str], *, excel: bool) -> TypeGuess | None:
         elif not excel:
             marked = [text for text in texts if mark in text]
             if marked and all(re.fullmatch(rf"[+-]?\d{{1,3}}{re.escape(mark)}\d{{3}}", text) for text in marked):
-                doubt = doubt or f'"{mark}" may stand between thousands'
-        if odd is not None and not any(mark in text for text in texts):
-            return TypeGuess("integer", {}, odd)
-        return TypeGuess("decimal", settings, doubt)
+                misfits = misfits or f'"{mark}" may stand between thousands'
+        if integer_misfits is not None and not any(mark in text for text in texts):
+            return TypeGuess("integer", {}, integer_misfits)
+        return TypeGuess("decimal", settings, misfits)
     return None
 
 
 def _guess_time(texts: Sequence[str]) -> TypeGuess | None:
     kinds: tuple[tuple[ColumnType, tuple[str, ...]], ...] = (("date", DATE_FORMATS), ("datetime", DATETIME_FORMATS))
-    for kind, shapes in kinds:
+    for kind, formats in kinds:
         fitting = {
-            shape: odd
-            for shape in shapes
-            if (odd := _describe_misfits(texts, partial(_has_format, time_format=shape))) is not None
+            shape: misfits
+            for shape in formats
+            if (misfits := _describe_misfits(texts, partial(_has_format, time_format=shape))) is not None
         }
         if fitting:
-            best = min(fitting, key=lambda shape: (fitting[shape] != "", shapes.index(shape)))
+            best = min(fitting, key=lambda shape: (fitting[shape] != "", formats.index(shape)))
             others = [shape for shape in fitting if shape != best and fitting[shape] == fitting[best]]
-            doubt = fitting[best] or (f"{others[0]} fits, too" if others else "")
-            return TypeGuess(kind, {"format": best}, doubt)
+            uncertainty = fitting[best] or (f"{others[0]} fits, too" if others else "")
+            return TypeGuess(kind, {"format": best}, uncertainty)
     return None
 
 
 def _describe_misfits(texts: Sequence[str], fits: Callable[[str], object]) -> str | None:
-    """A sentence on the few cells that do not fit, "" when all do; None when they are not few."""
+    """Return a sentence on the few cells that do not fit, "" where all fit, None where too many do not."""
     allowed = len(texts) // MISFIT_RATIO
-    odd = []
+    misfits = []
     for text in texts:
         if not fits(text):
-            odd.append(text)
-            if len(odd) > allowed:
+            misfits.append(text)
+            if len(misfits) > allowed:
                 return None
-    return f"{len(odd)} of {len(texts)} different cells do not fit, e.g. {odd[0][:30]!r}" if odd else ""
+    return f"{len(misfits)} of {len(texts)} different cells do not fit, e.g. {misfits[0][:30]!r}" if misfits else ""
 
 
 def _has_format(text: str, time_format: str) -> bool:

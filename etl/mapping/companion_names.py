@@ -1,7 +1,7 @@
-"""Files that speak of other files: done files and lists of checksums. Pure.
+"""Names and content of companion files: done files and checksum manifests. Pure.
 
-A pattern of a mapping names them beside the export: `{name}.ok` for `prices.csv` is `prices.csv.ok`, `{stem}.ok` is
-`prices.ok`; a manifest's pattern may hold stars, too, and one manifest may list many files.
+A pattern of the mapping gives the name beside the export: `{name}.ok` for `prices.csv` is `prices.csv.ok`, `{stem}.ok`
+is `prices.ok`. The pattern of a manifest may contain stars, and one manifest may list many files.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _BARE_LINE = re.compile(r"(?P<sum>[0-9A-Fa-f]+)\s*")
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a manifest says of one file."""
+    """The checksum of one file in a manifest."""
 
     algorithm: str
     value: str  #: hex, lower case
 
 
 def find_companion_problem(pattern: str, *, allow_wildcards: bool) -> str | None:
-    """What is wrong with a pattern for done files or manifests, or None."""
+    """Return what is wrong with a pattern for done files or manifests, or None."""
     unknown = [word for word in _PLACEHOLDER.findall(pattern) if word not in ("name", "stem")]
     if unknown:
         return f"{{{unknown[0]}}} is no placeholder; use {{name}} or {{stem}}"
@@ -46,7 +46,7 @@ def find_companion_problem(pattern: str, *, allow_wildcards: bool) -> str | None
 
 
 def name_regex(pattern: str, name: str) -> re.Pattern[str]:
-    """What the companions of an export are called, below the inbox."""
+    """Return an expression for the names of an export's companion files, below the inbox."""
     folder, base = posixpath.split(name)
     words = {"name": base, "stem": _stem(base)}
     return re.compile(
@@ -55,7 +55,7 @@ def name_regex(pattern: str, name: str) -> re.Pattern[str]:
 
 
 def single_name(pattern: str, name: str) -> str | None:
-    """The one name that the companion of an export can have; None where the pattern has stars."""
+    """Return the only name that an export's companion file can have; None where the pattern has stars."""
     if re.search(r"[*?]", pattern):
         return None
     folder, base = posixpath.split(name)
@@ -64,33 +64,34 @@ def single_name(pattern: str, name: str) -> str | None:
 
 
 def matches_companion(pattern: str, name: str, file_patterns: Iterable[str]) -> bool:
-    """Whether a name below the inbox may be the companion of an export that fits one of the patterns `files`."""
-    seen: list[str] = []
+    """Whether a name below the inbox may be the companion file of an export that matches one of `file_patterns`."""
+    placeholders: list[str] = []
 
-    def captured(word: str) -> str:
-        seen.append(word)
-        return f"(?P<{word}{len(seen)}>[^/]+)"
+    def capture(word: str) -> str:
+        placeholders.append(word)
+        return f"(?P<{word}{len(placeholders)}>[^/]+)"
 
-    found = re.fullmatch(r"(?P<folder>(?:.*/)?)" + _to_regex(pattern, captured), name)
-    if found is None:
+    match = re.fullmatch(r"(?P<folder>(?:.*/)?)" + _to_regex(pattern, capture), name)
+    if match is None:
         return False
-    if not seen:
+    if not placeholders:
         return True
-    stem = found[f"{seen[0]}1"] if seen[0] == "stem" else None
+    stem = match[f"{placeholders[0]}1"] if placeholders[0] == "stem" else None
     for file in file_patterns:
-        base = found[f"{seen[0]}1"] if stem is None else f"{stem}.{file.rpartition('.')[2]}"
-        if fnmatchcase(found["folder"] + base, file):
+        base = match[f"{placeholders[0]}1"] if stem is None else f"{stem}.{file.rpartition('.')[2]}"
+        if fnmatchcase(match["folder"] + base, file):
             return True
     return False
 
 
 def parse_manifest(text: str, manifest_name: str) -> Mapping[str, Checksum]:
-    """What a manifest called `name` says, by names below the inbox. Raises ValueError with the line that says nothing.
+    """Parse a manifest; returns the checksums by names below the inbox. Raises ValueError with the line that is none.
 
-    Lines of md5sum and its kin, of `md5sum --tag`, or only a checksum where the manifest's name tells the export.
+    Lines are those of md5sum and similar programs, of `md5sum --tag`, or only a checksum; the name of the manifest
+    without its suffix is then the name of the export.
     """
     folder = posixpath.dirname(manifest_name)
-    found: dict[str, Checksum] = {}
+    checksums: dict[str, Checksum] = {}
     for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith(("#", ";")):
             continue
@@ -99,10 +100,10 @@ def parse_manifest(text: str, manifest_name: str) -> Mapping[str, Checksum]:
         kind = (match.groupdict().get("kind") or "").lower().replace("-", "") if match else ""
         if match is None or algorithm is None or kind not in ("", algorithm):
             raise ValueError(f"line {number} is no checksum with a name")
-        told = match.groupdict().get("name") or posixpath.basename(manifest_name).rpartition(".")[0]
-        path = posixpath.normpath(posixpath.join(folder, told.replace("\\", "/")))
-        found[path] = Checksum(algorithm, match["sum"].lower())
-    return found
+        file_name = match.groupdict().get("name") or posixpath.basename(manifest_name).rpartition(".")[0]
+        path = posixpath.normpath(posixpath.join(folder, file_name.replace("\\", "/")))
+        checksums[path] = Checksum(algorithm, match["sum"].lower())
+    return checksums
 
 
 def _stem(base: str) -> str:
@@ -110,12 +111,12 @@ def _stem(base: str) -> str:
 
 
 def _to_regex(pattern: str, expand: Callable[[str], str]) -> str:
-    """The pattern as a regular expression; its stars stay within a folder."""
-    made, at = "", 0
-    for found in _PLACEHOLDER.finditer(pattern):
-        made += _wildcards_to_regex(pattern[at : found.start()]) + expand(found[1])
-        at = found.end()
-    return made + _wildcards_to_regex(pattern[at:])
+    """Return the pattern as a regular expression; its stars match no slash."""
+    regex, at = "", 0
+    for placeholder in _PLACEHOLDER.finditer(pattern):
+        regex += _wildcards_to_regex(pattern[at : placeholder.start()]) + expand(placeholder[1])
+        at = placeholder.end()
+    return regex + _wildcards_to_regex(pattern[at:])
 
 
 def _wildcards_to_regex(part: str) -> str:

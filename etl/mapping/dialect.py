@@ -1,4 +1,4 @@
-"""Reads how a mapping says that its files are written, and checks each key: a slip here would misread every file."""
+"""Reads and checks the keys of `source` that say how its files are written: format, encoding, delimiter, header."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from etl.model.tables import Dialect
 
 DIALECT_KEYS = tuple(Dialect.__dataclass_fields__)
 WORKBOOK_NAME = re.compile(r"\.(xlsx|xlsm|xlsb|xls|ods)$", re.IGNORECASE)
-#: Keys that say nothing about a workbook, and about anything but one.
+#: Keys that have no meaning for a workbook.
 TEXT_ONLY_KEYS = ("encoding", "delimiter", "quote", "escape", "short_rows", "long_rows", "final_newline")
 ROW_LENGTH_CHOICES = ("reject", "empty")
 
 
 def read_dialect(source: Any, files: Sequence[str], problems: Problems) -> Dialect:
-    """The dialect that `source` declares; what cannot be meant becomes a problem and is left at its default."""
+    """Read the dialect of `source`; a key with a problem keeps its default."""
     settings: dict[str, Any] = {}
     for key in DIALECT_KEYS:
         if key in source:
@@ -37,29 +37,31 @@ def read_dialect(source: Any, files: Sequence[str], problems: Problems) -> Diale
 
 
 def _to_python(value: Any) -> Any:
-    """YAML's own kinds of texts and lists as Python's."""
+    """Convert the YAML reader's own types of texts and lists to str and tuple."""
     if isinstance(value, list):
         return tuple(_to_python(item) for item in value)
     return str(value) if isinstance(value, str) else value
 
 
 def _find_contradictions(dialect: Dialect, source: Any) -> list[tuple[str, str, str]]:
-    """(key, sentence, hint) of keys that do not go together."""
+    """Find keys that exclude each other; returns (key, message, hint) of each."""
     excel = dialect.format == "excel"
     hint = "take it out, or set `format: csv`"
-    found = [(key, f"`{key}` means nothing for a workbook", hint) for key in TEXT_ONLY_KEYS if excel and key in source]
+    contradictions = [
+        (key, f"`{key}` means nothing for a workbook", hint) for key in TEXT_ONLY_KEYS if excel and key in source
+    ]
     if dialect.sheet is not None and not excel:
-        found.append(("sheet", "`sheet` means nothing for a text file", "take it out, or set `format: excel`"))
+        contradictions.append(("sheet", "`sheet` means nothing for a text file", "take it out, or set `format: excel`"))
     if (dialect.format == "fixed") != bool(dialect.widths):
         hint = "format: fixed, and widths: [8, 30, 10] with the characters of each column"
-        found.append(("widths", "`format: fixed` and `widths` go together", hint))
+        contradictions.append(("widths", "`format: fixed` and `widths` go together", hint))
     if dialect.skip and dialect.header:
-        found.append(("skip", "`skip` is for files without a header", "header: 4 is the line of the header"))
+        contradictions.append(("skip", "`skip` is for files without a header", "header: 4 is the line of the header"))
     if not dialect.header and not dialect.columns:
-        found.append(("header", "`header: 0` leaves the columns without names", "columns: [first, second, …]"))
+        contradictions.append(("header", "`header: 0` leaves the columns without names", "columns: [first, second, …]"))
     if dialect.quote is not None and dialect.quote in dialect.delimiter:
-        found.append(("quote", "`quote` and `delimiter` are the same", KEY_HINTS["quote"]))
-    return found
+        contradictions.append(("quote", "`quote` and `delimiter` are the same", KEY_HINTS["quote"]))
+    return contradictions
 
 
 def _check_text(value: Any) -> str:
@@ -92,8 +94,8 @@ def _check_line_count(value: Any) -> str:
 def _check_names(value: Any) -> str:
     if not isinstance(value, tuple) or not value or not all(isinstance(name, str) and name for name in value):
         return "is no list of names"
-    twice = sorted({name for name in value if value.count(name) > 1})
-    return f"names {', '.join(twice)} more than once" if twice else ""
+    duplicates = sorted({name for name in value if value.count(name) > 1})
+    return f"names {', '.join(duplicates)} more than once" if duplicates else ""
 
 
 def _check_widths(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""When a feed's file is expected, and whether it is late or has not changed for too long. Pure.
+"""Decides when a feed's file is expected, and whether it is late or has not changed for too long. Pure.
 
-`every day by 06:00 Europe/Stockholm` sets times that have to be met, `every 2 hours` a longest pause. A file that comes
-within half the span after a time that was missed is that one, late, and does not count for the next time as well.
+`every day by 06:00 Europe/Stockholm` sets deadlines, `every 2 hours` a longest gap between files. A file that comes in
+the first half of the time between a missed deadline and the next one is the late file, and does not count for the next
+deadline.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ UNITS = {
     "week": timedelta(weeks=1),
 }
 
-#: How far back missed times are looked for; a feed that is later than that was late before.
+#: How far back missed deadlines are searched; a feed that is later than that was late before.
 _LOOK_BACK = timedelta(days=16)
 
 
 class ExpectationError(Exception):
-    """What is wrong with an expectation, and at which character of it."""
+    """A problem of an expectation, and the character where it is."""
 
     def __init__(self, offset: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -34,7 +35,7 @@ class ExpectationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Times of days in a zone, or a longest pause."""
+    """Deadlines on days of the week in a zone, or a longest gap."""
 
     text: str
     max_gap: timedelta | None = None
@@ -43,9 +44,9 @@ class Expectation:
     zone: str = "UTC"
 
     def deadlines(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The times to be met within (after, until], in UTC.
+        """Yield the deadlines within (after, until], in UTC.
 
-        Of a time that a clock change brings twice the later counts; one that it skips is as much later.
+        Of a time that a clock change repeats the later one counts; one that it skips is moved by the change.
         """
         zone = ZoneInfo(self.zone)
         day, last = after.astimezone(zone).date() - timedelta(days=1), until.astimezone(zone).date()
@@ -58,15 +59,15 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A file that should have been here."""
+    """A deadline that was missed."""
 
     due: datetime
-    last_arrival: datetime | None  #: when the one before it came
+    last_arrival: datetime | None  #: when the newest file came
 
 
 def parse_expectation(text: str) -> Expectation:
-    """`every day|weekday|monday, friday by 06:00 Europe/Stockholm`, or `every 2 hours`. Raises NotUnderstood."""
-    words = [(found[0], found.start()) for found in re.finditer(r"[^\s,]+", text)]
+    """Parse `every day|weekday|monday, friday by 06:00 Europe/Stockholm`, or `every 2 hours`; ExpectationError for others."""
+    words = [(match[0], match.start()) for match in re.finditer(r"[^\s,]+", text)]
     if not words or words[0][0].lower() != "every":
         raise ExpectationError(0, "does not begin with `every`", "every day by 06:00 Europe/Stockholm")
     names = [word.lower() for word, _ in words]
@@ -80,52 +81,56 @@ def parse_expectation(text: str) -> Expectation:
         raise ExpectationError(
             words[by][1], "names no day before `by`", "day, weekday, or names such as monday, friday"
         )
-    rest = words[by + 1 :]
-    clock, at = rest[0] if rest else ("", len(text))
-    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", clock)
-    if found is None:
+    time_words = words[by + 1 :]
+    clock, at = time_words[0] if time_words else ("", len(text))
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", clock)
+    if match is None:
         raise ExpectationError(at, f'"{clock}" is no time of day', "by 06:00")
-    zone, at = rest[1] if len(rest) > 1 else ("", len(text))
+    zone, at = time_words[1] if len(time_words) > 1 else ("", len(text))
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
         message = f'"{zone}" is no time zone' if zone else "names no time zone"
         raise ExpectationError(at, message, "by 06:00 Europe/Stockholm") from None
-    if len(rest) > 2:
-        raise ExpectationError(rest[2][1], f'"{rest[2][0]}" is too much', "every day by 06:00 Europe/Stockholm")
-    return Expectation(text, days=frozenset(days), time_of_day=time(int(found[1]), int(found[2])), zone=zone)
+    if len(time_words) > 2:
+        raise ExpectationError(
+            time_words[2][1], f'"{time_words[2][0]}" is too much', "every day by 06:00 Europe/Stockholm"
+        )
+    return Expectation(text, days=frozenset(days), time_of_day=time(int(match[1]), int(match[2])), zone=zone)
 
 
 def parse_max_gap(text: str) -> timedelta:
-    """`every 3 days`. Raises NotUnderstood."""
-    found = parse_expectation(text).max_gap
-    if found is None:
+    """Parse `every 3 days`. Raises ExpectationError."""
+    max_gap = parse_expectation(text).max_gap
+    if max_gap is None:
         raise ExpectationError(0, "is a time of day, not a span", "every 3 days")
-    return found
+    return max_gap
 
 
 def find_overdue(
     expectation: Expectation, since: datetime, arrivals: Sequence[datetime], now: datetime
 ) -> Overdue | None:
-    """The newest time that was missed and is not made up for. `since`: from when on the file is expected."""
-    came = sorted(moment for moment in arrivals if moment <= now)
-    last = came[-1] if came else None
+    """Find the newest missed deadline after which no file came. `since` is when the expectation began."""
+    past_arrivals = sorted(moment for moment in arrivals if moment <= now)
+    last = past_arrivals[-1] if past_arrivals else None
     if expectation.max_gap is not None:
         due = max(since, last or since) + expectation.max_gap
         return Overdue(due, last) if due <= now else None
     missed = None
-    times = list(expectation.deadlines(max(since, now - _LOOK_BACK), now))
-    before = since
-    for number, due in enumerate(times):
-        following = times[number + 1] if number + 1 < len(times) else next(expectation.deadlines(due, due + _LOOK_BACK))
-        on_time = [moment for moment in came if before < moment <= due]
-        grace = due + (following - due) / 2
-        afterwards = [moment for moment in came if due < moment <= grace]
-        before = due
+    deadlines = list(expectation.deadlines(max(since, now - _LOOK_BACK), now))
+    window_start = since
+    for number, due in enumerate(deadlines):
+        next_deadline = (
+            deadlines[number + 1] if number + 1 < len(deadlines) else next(expectation.deadlines(due, due + _LOOK_BACK))
+        )
+        on_time = [moment for moment in past_arrivals if window_start < moment <= due]
+        grace = due + (next_deadline - due) / 2
+        late = [moment for moment in past_arrivals if due < moment <= grace]
+        window_start = due
         if on_time:
             missed = None
-        elif afterwards:
-            missed, before = None, afterwards[0]
+        elif late:
+            missed, window_start = None, late[0]
         else:
             missed = due
     if missed is None:
@@ -134,8 +139,10 @@ def find_overdue(
 
 
 def unchanged_since(span: timedelta, files: Sequence[tuple[datetime, str]], now: datetime) -> datetime | None:
-    """Since when the same content has come again and again, when that is longer than `span`. Digests with
-    their time."""
+    """Return since when every file has had the same content, if that is longer than `span`.
+
+    `files` are times of arrival with the digests of the contents.
+    """
     newest = sorted((file for file in files if file[0] <= now), reverse=True)
     same = [moment for moment, digest in newest if digest == newest[0][1]]
     differing = next((moment for moment, digest in newest if digest != newest[0][1]), None)

@@ -1,4 +1,4 @@
-"""Which Connect field a column's header probably means, in Swedish, Norwegian, German, English and Finnish."""
+"""Guesses which Connect field a column's header means, in Swedish, Norwegian, German, English and Finnish."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-#: What people write above a column, without blanks, signs and accents.
+#: Headers that people use for a field, without blanks, punctuation and accents.
 SYNONYMS: dict[str, str] = {
     "PartNo": "artikelnr artikelnummer artnr art artno sku variantsku itemno itemnumber item articlenumber articleno "
     "article partnumber ordernumber numero productno productnumber produktnr produktnummer varenr varenummer "
@@ -71,39 +71,41 @@ SYNONYMS: dict[str, str] = {
     "CategoryCode": "kategori kategorikod category varugrupp warengruppe varegruppe tuoteryhma group productgroup",
 }  # fmt: skip
 
-#: Less alike than this is a coincidence.
+#: Headers that are less similar than this do not match.
 MIN_SIMILARITY = 0.84
 
 
 def normalize_header(text: str) -> str:
-    """`På väg (st)` as `pavagst`."""
+    """Reduce a header to lower-case letters and digits: `På väg (st)` becomes `pavagst`."""
     bare = unicodedata.normalize("NFKD", text.lower().replace("ø", "o").replace("æ", "a").replace("ß", "ss"))
     return re.sub(r"[^a-z0-9]", "", bare)
 
 
 def match_fields(headers: Sequence[str], fields: Iterable[str]) -> dict[str, str]:
-    """Field to header, each used once, the most alike first."""
-    rated = sorted(
+    """Match fields with headers, most similar first; each header is used once. Returns the header by field."""
+    rankings = sorted(
         ((_similarity(header, name), -at, name, header) for name in fields for at, header in enumerate(headers)),
         reverse=True,
     )
-    found: dict[str, str] = {}
-    for rate, _, name, header in rated:
-        if rate >= MIN_SIMILARITY and name not in found and header not in found.values():
-            found[name] = header
-    return found
+    matches: dict[str, str] = {}
+    for similarity, _, name, header in rankings:
+        if similarity >= MIN_SIMILARITY and name not in matches and header not in matches.values():
+            matches[name] = header
+    return matches
 
 
 def _similarity(header: str, name: str) -> float:
     written, field = normalize_header(header), normalize_header(name)
     if not written:
         return 0.0
-    known = SYNONYMS.get(name, "").split()
+    synonyms = SYNONYMS.get(name, "").split()
     if written == field:
         return 1.0
-    if written in known:
-        return 0.99 - known.index(written) / 1000
+    if written in synonyms:
+        return 0.99 - synonyms.index(written) / 1000
     words = [word for part in re.split(r"[^\w]+|_", header) if (word := normalize_header(part))]
-    if len(words) > 1 and len(words[0]) > 2 and words[0] in known:
+    if len(words) > 1 and len(words[0]) > 2 and words[0] in synonyms:
         return 0.86  # `Pris exkl. moms`
-    return max((difflib.SequenceMatcher(None, written, word).ratio() - 0.05 for word in (field, *known)), default=0.0)
+    return max(
+        (difflib.SequenceMatcher(None, written, word).ratio() - 0.05 for word in (field, *synonyms)), default=0.0
+    )

@@ -1,9 +1,7 @@
-"""Which of a feed's waiting files are worked, in which order, and which have been overtaken. Pure.
+"""Reads the time of a file from its name, by the pattern `source.order` of a mapping. Pure.
 
-Of files that hold everything only the newest counts: older ones wait until it has a plan, and are overtaken then; when
-it is refused or discarded, the next newest is worked. Files that hold changes are all worked, oldest first. How new a
-file is its name says where the mapping gives a pattern, else the order of arrival; a file whose name says that
-it is older than one that was worked is never worked by itself, because an older value must not overwrite a newer one.
+Full files: only the newest counts. Change files: all are processed, oldest first. Without a pattern the order of
+arrival counts. `etl.runs.queue` uses the times to choose the next file and to find overtaken ones.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-#: Named groups of `source.order`, most telling first. `time` is compared as digits from the left (20261124,
+#: Named groups of `source.order`, most significant first. `time` is compared as digits from the left (20261124,
 #: 2026-11-24T0930), the others as numbers.
 TIME_GROUPS = ("time", "year", "month", "day", "hour", "minute", "second", "number")
 
@@ -19,7 +17,7 @@ FileTime = tuple[str, ...]
 
 
 def find_order_problem(pattern: str) -> str | None:
-    """What is wrong with a `source.order`, or None."""
+    """Return what is wrong with a `source.order`, or None."""
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
@@ -31,17 +29,17 @@ def find_order_problem(pattern: str) -> str | None:
 
 
 def parse_file_time(pattern: str | None, file_name: str) -> FileTime | None:
-    """How new a file is by its name; comparable with others of the same pattern. None when the name does not say."""
-    found = re.search(pattern, file_name) if pattern else None
-    if found is None:
+    """Parse the time in a file's name; comparable with others of the same pattern. None where the name has no time."""
+    match = re.search(pattern, file_name) if pattern else None
+    if match is None:
         return None
-    groups = {key: re.sub(r"\D", "", text or "") for key, text in found.groupdict().items()}
-    known = [(key, groups[key]) for key in TIME_GROUPS if key in groups]
-    if not any(text for _, text in known):
+    groups = {key: re.sub(r"\D", "", text or "") for key, text in match.groupdict().items()}
+    parts = [(key, groups[key]) for key in TIME_GROUPS if key in groups]
+    if not any(text for _, text in parts):
         return None
-    return tuple(text.ljust(20, "0") if key == "time" else text.rjust(20, "0") for key, text in known)
+    return tuple(text.ljust(20, "0") if key == "time" else text.rjust(20, "0") for key, text in parts)
 
 
 def find_newest(times: Iterable[tuple[FileTime | None, str]]) -> tuple[FileTime, str] | None:
-    """The highest time, with its name."""
+    """Return the highest time, with its name."""
     return max(((time, name) for time, name in times if time is not None), default=None)

@@ -1,7 +1,6 @@
-"""The mapping language as JSON Schema, made from the contract: an editor completes fields with their notes.
+"""Builds a JSON Schema of mapping files from the contract: editors complete keys and fields, and show what they mean.
 
-It helps while writing and does not judge: `etl check` knows far more. It follows draft 7, which is what editors
-understand of YAML files.
+The schema accepts more than `etl check`. It follows draft 7, which editors support for YAML files.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ KEY_SCHEMAS: dict[str, Schema] = {
 
 
 def build_schema() -> Schema:
-    """All of it."""
+    """Build the schema of a mapping file."""
     return _SchemaBuilder().build()
 
 
@@ -80,14 +79,14 @@ class _SchemaBuilder:
             self.collect_flags(operation, operation.item_schema, "")
 
     def collect_flags(self, operation: Operation, name: str, prefix: str) -> None:
-        """The flags that may be chosen by name, for each field of each object."""
+        """Collect the flags that a mapping may choose by name, for each field of each object."""
         for field in self.contract.schemas[name].values():
             path = prefix + field.name
-            found = self.flags.setdefault((name, field.name), [])
+            names = self.flags.setdefault((name, field.name), [])
             for flag in operation.flags:
-                named = flag.kind in ("create_only", "limited_update") and path in flag.paths
-                if named and flag.name not in found:
-                    found.append(flag.name)
+                is_optional = flag.kind in ("create_only", "limited_update") and path in flag.paths
+                if is_optional and flag.name not in names:
+                    names.append(flag.name)
             if field.inner_type in self.contract.schemas:
                 self.collect_flags(operation, str(field.inner_type), f"{path}[]." if field.is_list else f"{path}.")
 
@@ -136,7 +135,7 @@ class _SchemaBuilder:
         return {"description": text} if key in ("empty", "format") else self.key_schema(key, text)
 
     def object_schema(self, name: str) -> Schema:
-        """The fields of one of Connect's objects."""
+        """Return a reference to the schema of one of Connect's objects."""
         if name not in self.definitions:
             self.definitions[name] = {}
             fields = self.contract.schemas[name].values()
@@ -153,49 +152,51 @@ class _SchemaBuilder:
     def field_schema(self, owner: str, field: Field) -> Schema:
         flags = self.flags.get((owner, field.name), [])
         if field.is_list:
-            made = self.list_schema(field, flags)
+            schema = self.list_schema(field, flags)
         elif field.type == "object":
-            made = self.object_schema(str(field.inner_type))
+            schema = self.object_schema(str(field.inner_type))
         else:
-            made = self.value_schema(field, flags)
-        return {"description": describe_field(field, flags), "allOf": [made]}
+            schema = self.value_schema(field, flags)
+        return {"description": describe_field(field, flags), "allOf": [schema]}
 
     def value_schema(self, field: Field, flags: Iterable[str]) -> Schema:
-        """A column's name, or an object that says more."""
-        kind = str(field.inner_type) if field.type == "enum" else field.type
-        name = "-".join(("value", kind, *flags))
+        """Return a reference to the schema of a value: a column's name, or an object with settings."""
+        type_name = str(field.inner_type) if field.type == "enum" else field.type
+        name = "-".join(("value", type_name, *flags))
         if name not in self.definitions:
-            more = {key: self.key_schema(key, text) for key, text in VALUE_DESCRIPTIONS.items() if key != "flag"}
+            settings = {key: self.key_schema(key, text) for key, text in VALUE_DESCRIPTIONS.items() if key != "flag"}
             if field.type == "enum":
-                known = {"enum": list(self.contract.enums[kind])}
-                more["value"] |= {"anyOf": [known, {}]}
-                more["default"] |= {"anyOf": [known, {}]}
-                more["map"] |= {"type": "object", "additionalProperties": {"anyOf": [known, {"type": "string"}]}}
+                names = {"enum": list(self.contract.enums[type_name])}
+                settings["value"] |= {"anyOf": [names, {}]}
+                settings["default"] |= {"anyOf": [names, {}]}
+                settings["map"] |= {"type": "object", "additionalProperties": {"anyOf": [names, {"type": "string"}]}}
             if flags:
-                more["flag"] = {"description": VALUE_DESCRIPTIONS["flag"], "enum": list(flags)}
+                settings["flag"] = {"description": VALUE_DESCRIPTIONS["flag"], "enum": list(flags)}
             self.definitions[name] = {
-                "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": False, "properties": more}]
+                "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": False, "properties": settings}]
             }
         return {"$ref": f"#/definitions/{name}"}
 
     def list_schema(self, field: Field, flags: Iterable[str]) -> Schema:
-        """One of the five ways to make a list."""
+        """Return the schema of a list, for each of the five ways to make one."""
         if field.inner_type in self.contract.schemas:
             element = self.object_schema(str(field.inner_type))
         else:
             element = self.value_schema(Field(field.name, str(field.inner_type), nullable=True), ())
         flag = {"flag": {"description": LIST_DESCRIPTIONS["flag"], "enum": list(flags)}} if flags else {}
-        made = {key: {"description": text} for key, text in LIST_DESCRIPTIONS.items() if key != "flag"}
-        rows = {"rows": {**made["rows"], "allOf": [element]}}
-        columns = {"columns": made["columns"], "each": {**made["each"], "allOf": [element]}}
-        split = {"split": made["split"], "by": made["by"], "each": {**made["each"], "allOf": [element]}}
+        keys = {key: {"description": text} for key, text in LIST_DESCRIPTIONS.items() if key != "flag"}
+        rows = {"rows": {**keys["rows"], "allOf": [element]}}
+        columns = {"columns": keys["columns"], "each": {**keys["each"], "allOf": [element]}}
+        split = {"split": keys["split"], "by": keys["by"], "each": {**keys["each"], "allOf": [element]}}
         forms: list[Schema] = [{"type": "array", "items": element}]
-        for form, needs in ((rows, ["rows"]), (columns, ["columns", "each"]), (split, ["split"])):
-            whole = {**form, **flag}
-            forms.append({"type": "object", "required": needs, "properties": whole, "additionalProperties": False})
+        for form, required in ((rows, ["rows"]), (columns, ["columns", "each"]), (split, ["split"])):
+            properties = {**form, **flag}
+            forms.append(
+                {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+            )
         if len(field.row_key) == 1 and field.row_key[0] in self.contract.fields_of(field):
-            unlike = {"not": {"anyOf": [{"required": [word]} for word in ("rows", "columns", "split")]}}
-            forms.append({"type": "object", "properties": flag, "additionalProperties": element, **unlike})
+            without_list_keys = {"not": {"anyOf": [{"required": [word]} for word in ("rows", "columns", "split")]}}
+            forms.append({"type": "object", "properties": flag, "additionalProperties": element, **without_list_keys})
         return {"anyOf": forms}
 
 

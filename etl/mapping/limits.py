@@ -1,4 +1,4 @@
-"""Reads what a mapping says of how much may go wrong, or change, before a run is held: `rejects` and `guards`."""
+"""Reads the limits of a mapping at which a run is held: `rejects`, `guards` and `source.shrink`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRICE_MOVE_KEYS = ("share", "by")
 
 
 def parse_limit(value: Any) -> Limit | None:
-    """What `2%`, `50` or `off` means; None for what is none of them."""
+    """Parse `2%`, `50` or `off`; None for another value."""
     text = str(value).strip().lower()
     if text in ("off", "false"):
         return Limit(explicit=True)
@@ -27,46 +27,46 @@ def parse_limit(value: Any) -> Limit | None:
 
 
 def read_rejects_limit(raw: Any, problems: Problems) -> Limit:
-    """`rejects: {limit: 2%}`."""
-    given = raw.get("rejects")
-    if given is None:
+    """Read `rejects: {limit: 2%}`."""
+    entry = raw.get("rejects")
+    if entry is None:
         return DEFAULT_LIMIT
-    found = parse_limit(given.get("limit") if isinstance(given, dict) else given)
-    if found is None or (found.share is None and found.count is None):
+    limit = parse_limit(entry.get("limit") if isinstance(entry, dict) else entry)
+    if limit is None or (limit.share is None and limit.count is None):
         where = problems.location(raw, "rejects")
-        problems.add("rejects", f'"{given}" is no limit of rejected rows', where=where, hint="limit: 2%")
+        problems.add("rejects", f'"{entry}" is no limit of rejected rows', where=where, hint="limit: 2%")
         return DEFAULT_LIMIT
-    return found
+    return limit
 
 
 def read_guards(raw: Any, problems: Problems) -> Guards:
-    """`guards: {gone: 5%, price_moves: {share: 10%, by: 30%}, below_cost: off}`."""
-    given = raw.get("guards")
-    if given is None:
+    """Read `guards: {gone: 5%, price_moves: {share: 10%, by: 30%}, below_cost: off}`."""
+    entries = raw.get("guards")
+    if entries is None:
         return Guards()
-    if not isinstance(given, dict):
+    if not isinstance(entries, dict):
         where = problems.location(raw, "guards")
         problems.add("guards", "`guards` is empty", where=where, hint="guards: {gone: 5%, below_cost: off}")
         return Guards()
     settings: dict[str, Any] = {}
-    for key, value in given.items():
-        where = f"{problems.location(given, key)}, guards.{key}"
+    for key, value in entries.items():
+        where = f"{problems.location(entries, key)}, guards.{key}"
         if key not in GUARD_KEYS:
             problems.add_unknown("unknown-key", f'there is no guard "{key}"', str(key), GUARD_KEYS, where=where)
             continue
         if key == "price_moves" and isinstance(value, dict):
             value = _read_price_moves(value, settings, problems)
-        found = parse_limit(value)
-        if found is None:
+        limit = parse_limit(value)
+        if limit is None:
             hint = f"{key}: 5%, {key}: 20 for a number of records, or {key}: off"
             problems.add("guards", f'"{value}" is no limit', where=where, hint=hint)
         else:
-            settings[str(key)] = found
+            settings[str(key)] = limit
     return Guards(**settings)
 
 
 def _read_price_moves(raw: Any, settings: dict[str, Any], problems: Problems) -> Any:
-    """The share of `price_moves: {share: …, by: …}`; what `by` says goes into `settings`."""
+    """Return the share of `price_moves: {share: …, by: …}`; `by` goes into `settings`."""
     for key in raw:
         where = f"{problems.location(raw, key)}, guards.price_moves.{key}"
         if key not in PRICE_MOVE_KEYS:
@@ -82,17 +82,17 @@ def _read_price_moves(raw: Any, settings: dict[str, Any], problems: Problems) ->
 
 
 def _parse_share(text: str) -> Decimal | None:
-    found = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)\s*%", text.strip())
-    return Decimal(found[1]) / 100 if found else None
+    match = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)\s*%", text.strip())
+    return Decimal(match[1]) / 100 if match else None
 
 
-#: What `shrink` is for a file with everything in it when the mapping says nothing.
+#: `shrink` of a full file where the mapping does not set it.
 DEFAULT_SHRINK = ShrinkLimit(Decimal("0.2"))
 
 
 def parse_shrink_limit(text: str) -> ShrinkLimit | None:
-    """What `shrink: 20%` or `shrink: off` means; None for what is neither."""
+    """Parse `20%` or `off` of `shrink`; None for another value."""
     if text.strip().lower() in ("off", "false"):
         return ShrinkLimit(explicit=True)
-    found = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)\s*%", text.strip())
-    return ShrinkLimit(Decimal(found[1]) / 100, explicit=True) if found else None
+    match = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)\s*%", text.strip())
+    return ShrinkLimit(Decimal(match[1]) / 100, explicit=True) if match else None

@@ -1,7 +1,7 @@
-"""Reads a mapping file and checks all of it before the first row is read.
+"""Loads a mapping file and checks it against the contract, before the first row of a file is read.
 
-Raises MappingInvalid with every problem: place, code, sentence, hint. What YAML says about the record is
-read by `etl.mapping.record`; this module does the rest and the checks that need the whole.
+An InvalidMappingError lists every problem with location, code, message and hint. `etl.mapping.record` reads the part
+`record`; this module reads the other keys.
 """
 
 from __future__ import annotations
@@ -99,31 +99,31 @@ def _read_mapping(raw: Any, problems: Problems) -> Mapping:
 
 
 def load_mappings(folder: Path) -> tuple[list[Mapping], list[InvalidMappingError]]:
-    """Every mapping of a folder by file name, and what is wrong with the others."""
-    good: list[Mapping] = []
-    bad: list[InvalidMappingError] = []
+    """Load every mapping of a folder, by file name; returns the valid ones and the errors of the others."""
+    mappings: list[Mapping] = []
+    errors: list[InvalidMappingError] = []
     feeds: dict[str, Path] = {}
     for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
         try:
             mapping = load_mapping(path)
         except InvalidMappingError as error:
-            bad.append(error)
+            errors.append(error)
             continue
         if mapping.feed in feeds:
             problems = Problems(path)
             message = f'the feed "{mapping.feed}" is also made by {feeds[mapping.feed].name}'
             problems.add("feed-twice", message, where=str(path), hint="give each mapping a feed name of its own")
-            bad.append(InvalidMappingError(problems.entries))
+            errors.append(InvalidMappingError(problems.entries))
             continue
         feeds[mapping.feed] = path
-        good.append(mapping)
-    for mapping in list(good):
+        mappings.append(mapping)
+    for mapping in list(mappings):
         problems = Problems(mapping.path)
-        dependencies.validate_dependencies(mapping, good, problems)
+        dependencies.validate_dependencies(mapping, mappings, problems)
         if problems.entries:
-            good.remove(mapping)
-            bad.append(InvalidMappingError(problems.entries))
-    return good, bad
+            mappings.remove(mapping)
+            errors.append(InvalidMappingError(problems.entries))
+    return mappings, errors
 
 
 def _check_mapping_keys(raw: Any, problems: Problems) -> None:
@@ -182,9 +182,9 @@ def _read_source(raw: Any, problems: Problems) -> Source | None:
         return None
     for key in source:
         if key not in SOURCE_KEYS and key not in dialect.DIALECT_KEYS:
-            known = SOURCE_KEYS + dialect.DIALECT_KEYS
+            keys = SOURCE_KEYS + dialect.DIALECT_KEYS
             message = f'"{key}" means nothing in `source`'
-            problems.add_unknown("unknown-key", message, str(key), known, where=problems.location(source, key))
+            problems.add_unknown("unknown-key", message, str(key), keys, where=problems.location(source, key))
     files = tuple(str(name) for name in as_list(source.get("files")))
     if not files:
         problems.add("files", "`source` names no files", where=where, hint='files: "erp/prices_*.csv"')
@@ -253,19 +253,19 @@ def _read_per(raw: Any, problems: Problems) -> str | None:
 
 
 def _read_switches(raw: Any, operation: Operation, problems: Problems) -> tuple[str, ...]:
-    """Switches and row guards by `Array.Name`, or by the bare name where only one array has it."""
-    known: dict[str, str] = {}
+    """Read switches and row guards, named `Array.Name`, or `Name` where only one array has it."""
+    flag_ids: dict[str, str] = {}
     for flag in operation.flags:
         if flag.kind in ("switch", "row_guard") and not flag.deprecated:
-            known[flag.id] = flag.id
-            twin = any(f.name == flag.name and f is not flag for f in operation.flags)
-            if not twin:
-                known[flag.name] = flag.id
-    found: list[str] = []
+            flag_ids[flag.id] = flag.id
+            has_namesake = any(f.name == flag.name and f is not flag for f in operation.flags)
+            if not has_namesake:
+                flag_ids[flag.name] = flag.id
+    switches: list[str] = []
     for name in as_list(raw.get("switches")):
-        if str(name) in known:
-            found.append(known[str(name)])
+        if str(name) in flag_ids:
+            switches.append(flag_ids[str(name)])
         else:
             message = f'{operation.id} has no switch "{name}"'
-            problems.add_unknown("switch", message, str(name), known, where=problems.location(raw, "switches"))
-    return tuple(found)
+            problems.add_unknown("switch", message, str(name), flag_ids, where=problems.location(raw, "switches"))
+    return tuple(switches)

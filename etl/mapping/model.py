@@ -1,7 +1,7 @@
-"""What a mapping file says, as values: the source, its columns and rules, and the record they become.
+"""The content of a mapping file as values: the source, its columns and rules, and the record that they become.
 
-`etl.mapping.load` makes these from YAML and checks all of it against the contract. Nothing here knows where
-a value came from except by its `where`, the `file:line:column` that errors and plans point at.
+`etl.mapping.load` reads them from YAML and checks them against the contract. `where` is the `file:line:column` that
+problems and rejections name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NodeKind = Literal["value", "object", "keyed", "listed", "rows", "columns", "spl
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What good cells of a source column look like. `name` may be a pattern with `*`."""
+    """The description of a source column: how its cells are read and checked. `name` may be a pattern with `*`."""
 
     name: str
     type: ColumnType = "text"
@@ -65,7 +65,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Where one field's value comes from."""
+    """The origin of one field's value."""
 
     kind: Literal["column", "constant", "sql", "cell", "item"]
     text: str = ""  #: column name, SQL, or a constant that still holds {1}
@@ -76,7 +76,7 @@ class Value:
     default: Scalar | None = None
     empty: Literal["leave", "clear"] = "leave"
     own: bool = True  #: False: written when the record is new, never again
-    synthetic: bool = False  #: no row ever gives it; see Layout.retiring
+    synthetic: bool = False  #: no row gives it, see `Leaf.synthetic`
     where: str = ""
 
 
@@ -103,7 +103,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ShrinkLimit:
-    """By how much a file may fall below the one before it; `share` None: nobody asks.
+    """By how much a file may be smaller than the one before it; without `share` there is no limit.
 
     See `etl.plan.changes.previous_file`.
     """
@@ -114,28 +114,28 @@ class ShrinkLimit:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which files, and how they are written."""
+    """The files of a feed, and how they are written."""
 
     files: tuple[str, ...]  #: globs below the inbox
     content: Literal["full", "changes"]
     dialect: Dialect
     keep: str | None = None  #: SQL: rows for which it is not true are skipped, and counted
     shrink: ShrinkLimit = ShrinkLimit()
-    done: str | None = None  #: name of the file that says that an export is complete, see `etl.mapping.companion_names`
-    manifest: str | None = None  #: name of the file that lists checksums, perhaps with stars
-    order: str | None = None  #: regular expression for the name below the inbox; its named groups say how new a file is
+    done: str | None = None  #: name of the done file, see `etl.mapping.companion_names`
+    manifest: str | None = None  #: name of the checksum manifest, perhaps with stars
+    order: str | None = None  #: regular expression for the name below the inbox; its named groups give the file's time
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many of something a run may have before it is held; without share and count nobody asks."""
+    """How many records or rows of a kind a run may have before it is held; without share and count any number."""
 
     share: Decimal | None = None
     count: int | None = None
     explicit: bool = False
 
     def is_exceeded(self, number: int, total: int) -> bool:
-        """A share that the mapping does not set lets a handful pass even of very few."""
+        """Whether `number` of `total` is over the limit; a default share allows at least MIN_ALLOWED."""
         if self.count is not None:
             return number > self.count
         if self.share is None:
@@ -149,7 +149,7 @@ class Limit:
         return f"{(self.share * 100).normalize():f} %" if self.share is not None else "off"
 
 
-#: Records or rows of which a default share always lets so many pass.
+#: Records or rows that a default share always allows.
 MIN_ALLOWED = 10
 
 DEFAULT_LIMIT = Limit(Decimal("0.2"))
@@ -157,7 +157,7 @@ DEFAULT_LIMIT = Limit(Decimal("0.2"))
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What a run may do without asking; see `etl.plan.changes.guards`."""
+    """What a run may change without approval; see `etl.plan.changes.guards`."""
 
     gone: Limit = DEFAULT_LIMIT
     deactivated: Limit = DEFAULT_LIMIT
@@ -171,7 +171,7 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One feed."""
+    """The mapping of one feed."""
 
     feed: str
     path: Path
@@ -186,19 +186,19 @@ class Mapping:
     switches: tuple[str, ...] = ()  #: flag ids without a field
     gone: Literal["ignore", "deactivate"] = "ignore"
     supplier: int | None = None
-    after: tuple[str, ...] = ()  #: feeds that have to be done before, besides the order of their operations
+    after: tuple[str, ...] = ()  #: feeds that are processed first, besides the order of the imports
     yields: tuple[str, ...] = ()  #: feeds whose accepted values this one does not overwrite
     references: Map[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    #: field to (feed, field): its values have to be accepted there before the record is sent
-    full: str | None = None  #: cron expression, local time: when everything is sent again
+    #: by field the feed and field that must have its value accepted before the record is sent
+    full: str | None = None  #: cron expression, local time: when all records are sent again
     expect: str | None = None  #: when its files come, see `etl.mapping.expectations`
-    changes: str | None = None  #: how long they may stay the same
-    feedback: bool = False  #: the supplier gets the rejected rows back, beside its file
-    destructive: str | None = None  #: in the author's words, why a dangerous setting is meant
+    changes: str | None = None  #: how long their content may stay the same
+    feedback: bool = False  #: whether the supplier gets the rejected rows, beside its file
+    destructive: str | None = None  #: in the author's words, why a destructive setting is intended
     digest: str = ""
 
     def find_column(self, name: str) -> Column:
-        """The declaration that covers a source column; plain text when there is none."""
+        """Return the description of a source column; a column without one is text."""
         if name in self.columns:
             return self.columns[name]
         for column in self.columns.values():
@@ -208,11 +208,11 @@ class Mapping:
 
 
 def match_pattern(pattern: str, name: str) -> tuple[str, ...] | None:
-    """The texts that the stars of a pattern stand for, or None when the name does not fit."""
+    """Return the texts that the stars of a pattern stand for, or None where the name does not match."""
     import re
 
-    found = re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
-    return found.groups() if found else None
+    match = re.fullmatch("(.+)".join(re.escape(part) for part in pattern.split("*")), name)
+    return match.groups() if match else None
 
 
 def bind_pattern(value: Value, match_texts: tuple[str, ...] | None) -> Value:

@@ -1,4 +1,4 @@
-"""YAML 1.2 with places: every problem of a mapping file names line and column, and all are found at once."""
+"""Reads YAML 1.2 and collects the problems of a mapping file, each with its line and column."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from etl.errors import InvalidMappingError, MappingProblem
 
 
 class Problems:
-    """Collects what is wrong in one file and raises it together."""
+    """Collects the problems of one file, to raise them together."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: list[MappingProblem] = []
 
     def location(self, node: Any, key: Any = None) -> str:
-        """`file:line:column` of a key of a mapping, of an item of a list, or of the node itself."""
+        """Return `file:line:column` of a key of an object, of an item of a list, or of the node itself."""
         line, column = 0, 0
         places = getattr(node, "lc", None)
         if places is not None:
@@ -28,7 +28,7 @@ class Problems:
         return f"{self.path}:{line + 1}:{column + 1}"
 
     def text_location(self, node: Any, key: Any, offset: int) -> str:
-        """`file:line:column` of a character of the text that is a key's value."""
+        """Return `file:line:column` of a character of the text that is a key's value."""
         places = getattr(node, "lc", None)
         if places is None or not places.data or key not in places.data:
             return self.location(node, key)
@@ -41,7 +41,7 @@ class Problems:
         self.entries.append(MappingProblem(f"mapping-{code}", message, where=where, hint=hint))
 
     def add_unknown(self, code: str, message: str, name: str, choices: Iterable[str], *, where: str) -> None:
-        """A name that nobody knows, with the nearest one that somebody does."""
+        """Add a problem about an unknown name; the hint is the most similar choice."""
         names = list(choices)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         lower = {candidate.lower(): candidate for candidate in names}
@@ -56,7 +56,7 @@ class Problems:
 
 
 def load_yaml(path: Path) -> Any:
-    """The file's content with places; raises MappingInvalid for what is no YAML, or not a mapping at the top."""
+    """Load a YAML file with the locations of its keys. Raises InvalidMappingError where it holds no YAML object."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -83,12 +83,12 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
-    """Columns that an SQL expression reads; what is no expression becomes a problem."""
+    """Return the columns that an SQL expression reads; a text that is none is a problem."""
     import polars as pl
 
     try:
         return tuple(dict.fromkeys(pl.sql_expr(sql).meta.root_names()))
-    except Exception as error:  # polars raises several kinds for SQL that it cannot read
+    except Exception as error:  # polars raises several types for SQL that it cannot read
         text = str(error).partition("\n")[0]
         problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')
         return ()
@@ -106,7 +106,7 @@ def is_time_format(text: str) -> bool:
 
 
 def pattern_error(pattern: str) -> str:
-    """What polars has against a regular expression; empty when it can be used."""
+    """Return why polars cannot use a regular expression; empty if it can."""
     import polars as pl
 
     try:
@@ -117,7 +117,7 @@ def pattern_error(pattern: str) -> str:
 
 
 def read_bool(node: Any, key: Any, where: str, problems: Problems) -> bool:
-    """A switch of the mapping; in YAML 1.2 only `true` and `false` are one, `yes` and `no` are texts."""
+    """Read true or false; in YAML 1.2 `yes` and `no` are texts, and a problem here."""
     if not isinstance(node[key], bool):
         problems.add("switch", f"`{key}` is neither true nor false", where=where, hint=f"{key}: true")
     return node[key] is True
