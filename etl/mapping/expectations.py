@@ -66,7 +66,10 @@ class Overdue:
 
 
 def parse_expectation(text: str) -> Expectation:
-    """Parse `every day|weekday|monday, friday by 06:00 Europe/Stockholm`, or `every 2 hours`; ExpectationError for others."""
+    """Parse `every day|weekday|monday, friday by 06:00 Europe/Stockholm`, or `every 2 hours`.
+
+    Raises ExpectationError.
+    """
     words = [(match[0], match.start()) for match in re.finditer(r"[^\s,]+", text)]
     if not words or words[0][0].lower() != "every":
         raise ExpectationError(0, "does not begin with `every`", "every day by 06:00 Europe/Stockholm")
