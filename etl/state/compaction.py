@@ -1,7 +1,7 @@
-"""Brings the ended runs of a feed into a new base, and removes what a crash has left that nobody will ask for.
+"""Compacts the ended runs of a feed into a new base snapshot, and removes files that a crash has left behind.
 
-Order of writes: the base and what the feed still owes Norce are synced, then the ledger names them in one step,
-then what they replace is removed. A crash in between leaves files that do not count; `sweep` finds them.
+Order of writes: base snapshot and pending records are synced, then the ledger names them in one step, then the files
+that they replace are removed. A crash in between leaves files that do not count; `remove_orphans` deletes them.
 """
 
 from __future__ import annotations
@@ -26,59 +26,62 @@ _NEEDED_STATES = (*PROCESSED_STATES, *OPEN_RUN_STATES)
 
 
 def scan_accepted(ledger: Ledger, state: Path, feed: str) -> pl.LazyFrame:
-    """What Norce has from a feed; of its records and columns only those that are asked for are read.
+    """Return the accepted records of a feed; only the records and columns that a query selects are read.
 
-    Raises StateError when a file of it is damaged.
+    Raises StateError when one of the files is damaged.
     """
     checksums.check_files(ledger, snapshot_files(ledger, state, feed))
     return accepted.scan(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed))
 
 
 def read_accepted(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
-    """All of it in memory."""
+    """Return the accepted records of a feed, all of them in memory. Raises StateError like `scan_accepted`."""
     return scan_accepted(ledger, state, feed).collect()
 
 
 def snapshot_files(ledger: Ledger, state: Path, feed: str) -> list[Path]:
-    """The files that what Norce has from a feed is read from."""
+    """Return the files that hold a feed's accepted and pending records, also those that ought to exist."""
     generation = ledger.feeds.generation(feed)
     base = [] if generation is None else [accepted.base_path(state, feed, generation)]
-    owed = [] if generation is None else [accepted.pending_path(state, feed, generation)]
+    pending = [] if generation is None else [accepted.pending_path(state, feed, generation)]
     sent = [
         run_folder.sent_records_path(state, run)
-        for run, found in ledger.runs.list_uncompacted(feed)
-        if found in PROCESSED_STATES
+        for run, run_state in ledger.runs.list_uncompacted(feed)
+        if run_state in PROCESSED_STATES
     ]
     overlays = {run_folder.sent_records_path(state, overlay.run) for overlay in ledger.feeds.overlays(feed)}
-    needed = [path for path in owed if path.exists() or ledger.digests.find(path) is not None]
+    needed = [path for path in pending if path.exists() or ledger.digests.find(path) is not None]
     return [*base, *needed, *(path for path in sent if path.exists() and path not in overlays), *sorted(overlays)]
 
 
 def read_pending(ledger: Ledger, state: Path, feed: str) -> pl.DataFrame:
-    """What a feed of changes has said and Norce has not taken yet."""
-    worked = [run for run, ended in ledger.runs.list_uncompacted(feed) if ended in PROCESSED_STATES]
-    last = ledger.runs.find(worked[-1]) if worked else None
+    """Return the pending records of a feed of changes."""
+    processed = [run for run, run_state in ledger.runs.list_uncompacted(feed) if run_state in PROCESSED_STATES]
+    last = ledger.runs.find(processed[-1]) if processed else None
     return accepted.read_pending(state, feed, ledger.feeds.generation(feed), ledger.feeds.overlays(feed), last)
 
 
 def has_pending(ledger: Ledger, state: Path, feed: str) -> bool:
-    """Whether a feed of changes whose runs have ended still has something for Norce."""
+    """Return whether a feed of changes has pending records; only for a feed without open runs."""
     generation = ledger.feeds.generation(feed)
     return generation is not None and accepted.pending_path(state, feed, generation).exists()
 
 
 def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: bool) -> None:
-    """Merge a feed's ended runs; not while one is open that has had something accepted. Raises StateError."""
-    unmerged = ledger.runs.list_uncompacted(feed)
+    """Merge a feed's ended runs into a new base snapshot. Raises StateError.
+
+    Does nothing while an open run of the feed has accepted records.
+    """
+    uncompacted = ledger.runs.list_uncompacted(feed)
     overlays = ledger.feeds.overlays(feed)
-    ended = [run for run, found in unmerged if found.is_final]
+    ended = [run for run, run_state in uncompacted if run_state.is_final]
     if not ended or any(overlay.run not in ended for overlay in overlays):
         return
     checksums.check_files(ledger, snapshot_files(ledger, state, feed))
     before = name = ledger.feeds.generation(feed)
     pending = read_pending(ledger, state, feed) if is_changes_feed else None
-    owed = before is not None and accepted.pending_path(state, feed, before).exists()
-    if overlays or owed or (pending is not None and pending.height):
+    had_pending = before is not None and accepted.pending_path(state, feed, before).exists()
+    if overlays or had_pending or (pending is not None and pending.height):
         if before is not None and not overlays:
             name = accepted.link_base(state, feed, ended[-1], before)
         else:
@@ -96,21 +99,21 @@ def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: boo
 
 
 def delete_run_folder(state: Path, run: str) -> None:
-    """What a run kept on disk while it was open."""
+    """Delete the folder of an ended run: payloads, sent records, plan facts."""
     shutil.rmtree(run_folder.folder_path(state, run), ignore_errors=True)
 
 
 def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
-    """Remove folders of runs that are part of a base, bases that do not count, and half-written files."""
+    """Remove folders of compacted runs, snapshots that do not count, and half-written files."""
     needed = {run.id for run in ledger.runs.list_open()}
     for feed in sorted({*feeds, *(folder.name for folder in (state / "accepted").glob("*"))}):
         needed |= {run for run, run_state in ledger.runs.list_uncompacted(feed) if run_state in _NEEDED_STATES}
         generation = ledger.feeds.generation(feed)
-        counts = set()
+        current = set()
         if generation is not None:
-            counts = {path(state, feed, generation) for path in (accepted.base_path, accepted.pending_path)}
+            current = {path(state, feed, generation) for path in (accepted.base_path, accepted.pending_path)}
         for path in (state / "accepted" / feed).glob("*"):
-            if path not in counts:
+            if path not in current:
                 path.unlink(missing_ok=True)
     for folder in (state / "runs").glob("*"):
         if folder.name not in needed:
@@ -120,7 +123,7 @@ def remove_orphans(ledger: Ledger, state: Path, feeds: Iterable[str]) -> None:
 
 
 def remove_stale_checksums(ledger: Ledger, state: Path) -> None:
-    """Of files that are gone, unless they belong to a base that counts: those are missed."""
+    """Delete digests of files that are gone, except pending records that count: their absence must be noticed."""
     feeds = {folder.name: ledger.feeds.generation(folder.name) for folder in (state / "accepted").glob("*")}
     bases = [(feed, generation) for feed, generation in feeds.items() if generation is not None]
     ledger.digests.delete_stale([accepted.pending_path(state, feed, generation) for feed, generation in bases])

@@ -1,4 +1,4 @@
-"""Checks of the state folder before a process works on it."""
+"""Checks the state folder before a process works on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.model.runs import ChunkState, Run, RunState
 from etl.state.files import checksums, run_folder
 from etl.state.ledger.facade import Ledger
 
-#: Folders of so many days are looked through for runs that the ledger does not know.
+#: Days of the archive in which `find_unknown_runs` looks.
 RECENT_DAYS = 3
 
 
@@ -22,7 +22,7 @@ RESET_COMMAND = "etl state rebuild --all"
 
 @dataclass(frozen=True, slots=True)
 class StateProblem:
-    """Something that is not as it should be."""
+    """A damaged, missing or unexpected file or row."""
 
     message: str
     where: Path
@@ -30,13 +30,13 @@ class StateProblem:
 
 
 def check_startup(ledger: Ledger, state: Path) -> None:
-    """What a working command has to know before it goes on. Raises StateError."""
-    lost = find_unknown_runs(ledger, state)
-    if lost:
+    """Raise StateError when the ledger is older than its folders, or files of an open run are damaged."""
+    unknown = find_unknown_runs(ledger, state)
+    if unknown:
         raise StateError(
             "state-behind",
-            f"the ledger does not know the run {lost[0].name}, which has a folder: it is older than its folders",
-            where=str(lost[0]),
+            f"the ledger does not know the run {unknown[0].name}, which has a folder: it is older than its folders",
+            where=str(unknown[0]),
             hint=f"put ledger and folders of the same time together; else `{RESET_COMMAND}`",
         )
     for run in ledger.runs.list_open():
@@ -45,12 +45,14 @@ def check_startup(ledger: Ledger, state: Path) -> None:
 
 
 def find_unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
-    """Folders of runs that the ledger has never heard of."""
+    """Return recent folders of runs that the ledger does not know, sorted."""
     days = sorted((state / "archive").glob("*"), reverse=True)[:RECENT_DAYS]
     folders = [*(state / "runs").glob("*"), *(folder for day in days for folder in day.glob("*"))]
-    known = ledger.runs.find_existing([folder.name for folder in folders])
-    lost = (folder for folder in folders if folder.name not in known)
-    return sorted(folder for folder in lost if any((folder / name).exists() for name in ("plan.json", "report.json")))
+    run_ids = ledger.runs.find_existing([folder.name for folder in folders])
+    unknown = (folder for folder in folders if folder.name not in run_ids)
+    return sorted(
+        folder for folder in unknown if any((folder / name).exists() for name in ("plan.json", "report.json"))
+    )
 
 
 def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StateProblem]:
@@ -62,19 +64,19 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
         needed.append(run_folder.sent_records_path(state, run.id))
     for file in dict.fromkeys([*needed, *run_folder.list_plan_files(state, run.id)]):
         if not checksums.matches_digest(ledger, file) or (file.name == "plan.json" and not _is_json_object(file)):
-            sentence = f"{file.name} of the open run {run.id} is {'not as it was written' if file.exists() else 'gone'}"
-            yield StateProblem(sentence, file, f"etl state rebuild {run.id}")
+            message = f"{file.name} of the open run {run.id} is {'not as it was written' if file.exists() else 'gone'}"
+            yield StateProblem(message, file, f"etl state rebuild {run.id}")
 
 
 def _check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
     for chunk in ledger.chunks.list_by_run(run.id, unfinished=True):
         try:
-            sound = filesystem.digest(chunk.payload) == chunk.digest
+            is_sound = filesystem.digest(chunk.payload) == chunk.digest
         except OSError:
-            sound = False
-        if not sound:
-            sentence = f"request {chunk.number} of the open run {run.id} is not as it was planned"
-            yield StateProblem(sentence, chunk.payload, f"etl state rebuild {run.id}")
+            is_sound = False
+        if not is_sound:
+            message = f"request {chunk.number} of the open run {run.id} is not as it was planned"
+            yield StateProblem(message, chunk.payload, f"etl state rebuild {run.id}")
 
 
 def _is_json_object(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Tells whether the files that the ledger counts on are as they were written: their digests are in the ledger.
+"""Compares files of the state folder with the digests that the ledger holds for them.
 
-A flipped bit in a Parquet file may still be a readable value; believed, it would count as what Norce has. Files that an
-older version wrote have no digest, and are taken as they are.
+A Parquet file with a flipped bit may still be readable; the wrong value would count as an accepted one. Files without a
+digest are trusted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from etl.state.ledger.facade import Ledger
 
 
 def save_digests(ledger: Ledger, paths: Iterable[Path]) -> None:
-    """Files that are written and synced. Raises StateError."""
+    """Store the digests of files that are written and synced. Raises StateError."""
     digests = {}
     for path in paths:
         with filesystem.translate_os_errors(path):
@@ -24,7 +24,7 @@ def save_digests(ledger: Ledger, paths: Iterable[Path]) -> None:
 
 
 def matches_digest(ledger: Ledger, path: Path) -> bool:
-    """Whether a file is there, and as it was noted."""
+    """Return whether a file exists and matches its digest."""
     try:
         digest = filesystem.digest(path)
     except OSError:
@@ -33,14 +33,14 @@ def matches_digest(ledger: Ledger, path: Path) -> bool:
 
 
 def check_files(ledger: Ledger, paths: Iterable[Path]) -> None:
-    """Raises StateError `state-file-damaged` for the first that is not as it was noted."""
+    """Raise StateError `state-file-damaged` for the first file that does not match its digest."""
     for path in paths:
         if not matches_digest(ledger, path):
             raise damaged_file_error(path)
 
 
 def damaged_file_error(path: Path) -> StateError:
-    """A file that the ledger counts on cannot be believed."""
+    """Return the error for a damaged or missing file."""
     return StateError(
         "state-file-damaged",
         f"a file of the state folder is {'not as it was written' if path.exists() else 'gone'}",

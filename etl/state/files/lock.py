@@ -1,4 +1,4 @@
-"""One working process for each state folder."""
+"""Locks a state folder for one working process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from etl.errors import StateError
 
 @contextlib.contextmanager
 def lock_state_folder(state: Path) -> Iterator[None]:
-    """One working process per state folder. The lock is the system's, so it ends with its process.
+    """Lock a state folder until the block ends; the system releases the lock when the process ends.
 
-    Whatever is made meanwhile is made for this user only, also by libraries.
+    Files created during the block, also by libraries, are readable by this user only.
+
+    Raises:
+        StateError: another process holds the lock.
     """
     path = state / "lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    before = os.umask(0o077)
+    old_umask = os.umask(0o077)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,5 +38,5 @@ def lock_state_folder(state: Path) -> Iterator[None]:
         os.pwrite(handle, f"process {os.getpid()}\n".encode(), 0)
         yield
     finally:
-        os.umask(before)
+        os.umask(old_umask)
         os.close(handle)

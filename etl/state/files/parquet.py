@@ -1,4 +1,4 @@
-"""Parquet files of the state folder."""
+"""Writes Parquet files of the state folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files of a run while it is open: payloads, sent records, rejections, facts of the plan.
+"""Names the files of an open run (payloads, sent records, rejections, plan facts), and those that its archive keeps.
 
-All of them are synced before the ledger refers to them, and none of them counts before that.
+All of them are synced before the ledger refers to them, and none counts before that.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from etl import filesystem
 from etl.model import plan_facts
 from etl.model.plan_facts import PlanFacts
 
-#: Facts of the plan, what Norce had of the records that a run changes, and the run that an undo takes back.
+#: Facts of the plan, the accepted records that a run changes, and the run whose values an undo restores.
 PLAN_FILE, PREVIOUS_FILE, UNDO_TARGET_FILE = "plan.json", "before.parquet", "undoes.json"
 
-#: In a run's archive: its report, the same as a page, and the folder that an undo needs.
+#: In a run's archive: its report as JSON and as HTML, and the folder that an undo needs.
 REPORT_FILE, PAGE_FILE, UNDO_FOLDER = "report.json", "report.html", "undo"
 
 
 def folder_path(state: Path, run_id: str) -> Path:
-    """The folder of an open run."""
+    """Return the folder of an open run."""
     return state / "runs" / run_id
 
 
@@ -32,28 +32,27 @@ def sent_records_path(state: Path, run_id: str) -> Path:
 
 
 def list_plan_files(state: Path, run_id: str) -> list[Path]:
-    """What is in it besides payloads, whose digests are with their chunks."""
+    """Return the files of the run's folder but the payloads, whose digests are stored with their chunks."""
     return [
         file for file in sorted(folder_path(state, run_id).glob("*")) if not file.stem.isdecimal() and file.is_file()
     ]
 
 
 def preserve_for_undo(state: Path, run_id: str, archive: Path) -> None:
-    """What an undo of the run will need goes on in its archive: what was sent, and what Norce had before."""
+    """Link the files that an undo of the run needs into its archive: sent records, and the values before them."""
     folder = archive / UNDO_FOLDER
-    kept = [
-        name for name in (sent_records_path(state, run_id), folder_path(state, run_id) / PREVIOUS_FILE) if name.exists()
-    ]
-    if kept:
+    needed = (sent_records_path(state, run_id), folder_path(state, run_id) / PREVIOUS_FILE)
+    existing = [path for path in needed if path.exists()]
+    if existing:
         filesystem.make_folder(folder)
-        for found in kept:
+        for path in existing:
             with contextlib.suppress(FileExistsError):
-                os.link(found, folder / found.name)
+                os.link(path, folder / path.name)
         filesystem.sync_folder(folder)
 
 
 def list_undo_files(archive: Path) -> list[Path]:
-    """What in an archived run's folder an undo reads."""
+    """Return the files of an archived run that an undo reads."""
     return [archive / REPORT_FILE, *sorted((archive / UNDO_FOLDER).glob("*"))]
 
 

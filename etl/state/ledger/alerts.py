@@ -1,5 +1,4 @@
-"""What the ledger keeps for people: what is expected of feeds, and what somebody should know of for as long as it
-holds."""
+"""The alerts of a ledger, and what the mappings expect of their feeds."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from etl.state.ledger.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """`name` tells what it is about, and stays the same while it holds: `late:erp-prices:…`, `fetch:acme`."""
+    """An active condition that needs a person. `name` identifies it: `late:erp-prices:…`, `fetch:acme`."""
 
     name: str
     message: str
@@ -21,7 +20,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a mapping says of its feed, as text, and since when."""
+    """When a mapping expects files of its feed and changes in them, as text, and since when it says so."""
 
     feed: str
     arrives: str | None
@@ -30,32 +29,32 @@ class Expectation:
 
 
 class AlertStore:
-    """Where both hang."""
+    """Tables `alerts` and `expectations`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def list_alerts(self) -> list[Alert]:
-        """All that hold, the oldest first."""
+        """Return the active alerts, oldest first."""
         with self._database.read() as db:
             rows = db.execute("SELECT name, message, since FROM alerts ORDER BY since, name").fetchall()
-        return [Alert(name, sentence, datetime.fromisoformat(since)) for name, sentence, since in rows]
+        return [Alert(name, message, datetime.fromisoformat(since)) for name, message, since in rows]
 
     def raise_alert(self, alert: Alert) -> bool:
-        """Whether it is new; one that hangs already keeps its time, and gets the sentence of today."""
+        """Raise an alert and return whether it is new; an active one keeps its time and gets the new message."""
         with self._database.write() as db:
-            found = db.scalar("SELECT since FROM alerts WHERE name = ?", alert.name)
-            since = found or alert.since.isoformat()
+            active_since = db.scalar("SELECT since FROM alerts WHERE name = ?", alert.name)
+            since = active_since or alert.since.isoformat()
             db.insert("alerts", {"name": alert.name, "message": alert.message, "since": since}, replace=True)
-        return found is None
+        return active_since is None
 
     def resolve_alert(self, name: str) -> bool:
-        """Whether it was there."""
+        """Resolve an alert and return whether it was active."""
         with self._database.write() as db:
             return db.execute("DELETE FROM alerts WHERE name = ?", (name,)).rowcount > 0
 
     def list_expectations(self) -> list[Expectation]:
-        """By feed."""
+        """Return the expectations, sorted by feed."""
         with self._database.read() as db:
             rows = db.execute("SELECT feed, arrives, changes, since FROM expectations ORDER BY feed").fetchall()
         return [
@@ -63,15 +62,14 @@ class AlertStore:
         ]
 
     def save_expectations(self, expectations: Mapping[str, tuple[str | None, str | None]], now: datetime) -> None:
-        """What the mappings say today; what they said before keeps its time."""
-        known = {one.feed: one for one in self.list_expectations()}
-        if {feed: (one.arrives, one.changes) for feed, one in known.items()} == dict(expectations):
+        """Replace the expectations by (arrives, changes) of each feed; an unchanged `arrives` keeps its time."""
+        stored = {expectation.feed: expectation for expectation in self.list_expectations()}
+        if {feed: (item.arrives, item.changes) for feed, item in stored.items()} == dict(expectations):
             return
         with self._database.write() as db:
             db.execute("DELETE FROM expectations")
             for feed, (arrives, changes) in expectations.items():
-                before = known.get(feed)
-                same = before is not None and before.arrives == arrives
-                since = before.since if same and before is not None else now
+                previous = stored.get(feed)
+                since = previous.since if previous is not None and previous.arrives == arrives else now
                 row = {"feed": feed, "arrives": arrives, "changes": changes, "since": since.isoformat()}
                 db.insert("expectations", row)

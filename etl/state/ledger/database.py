@@ -1,8 +1,8 @@
-"""One SQLite file for the threads of a process: transactions that are whole and durable, and what SQLite refuses.
+"""Opens one SQLite file for the threads of a process; runs atomic, durable transactions; translates SQLite's errors.
 
-WAL mode with synchronous=FULL: what was committed survives a power cut. Every write takes the write lock at its start
-(BEGIN IMMEDIATE), so that read-then-write steps are atomic over processes. The journal is copied into the main file by
-`Database.settle` and by nobody else, because the main file is sealed (`etl.state.ledger.seal`).
+WAL mode with synchronous=FULL: a committed transaction survives a power cut. Every write takes the write lock at its
+start (BEGIN IMMEDIATE), so that read-then-write steps are atomic across processes. Only `Database.checkpoint` copies
+the journal into the main file, because the main file is sealed (`etl.state.ledger.seal`).
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ Row = sqlite3.Row
 #: Milliseconds that a write waits for another process.
 _BUSY_TIMEOUT_MS = 30_000
 
-#: So many writes are kept in the journal before it is copied into the main file.
+#: Writes after which the journal is copied into the main file.
 WRITES_PER_CHECKPOINT = 2000
 
-#: In a condition: one of any number of values, which are given as one, by `many`.
+#: SQL condition "is one of these values"; its single parameter is a `json_list`.
 IN_JSON = "IN (SELECT value FROM json_each(?))"
 
 
 def json_list(values: Iterable[str | int]) -> str:
-    """The values for `AMONG`."""
+    """Return values as the parameter of `IN_JSON`."""
     return json.dumps(list(values))
 
 
 class Connection(sqlite3.Connection):
-    """SQL as it is written, and the statements that are made from a row. Names of tables and columns are our own."""
+    """A connection with statements built from rows. Names of tables and columns must come from our own code."""
 
     def scalar(self, sql: str, *parameters: Any) -> Any:
-        """First column of the first row; None when there is no row."""
+        """Return the first column of the first row; None when there is no row."""
         row = self.execute(sql, parameters).fetchone()
         return None if row is None else row[0]
 
     def insert(self, table: str, *rows: Mapping[str, Any], replace: bool = False) -> int:
-        """Rows of the same columns; `replace`: in the place of those with their keys. The number of the last one."""
+        """Insert rows of the same columns, with `replace` over those with their keys; return the last row id."""
         if not rows:
             return 0
         names = list(rows[0])
@@ -61,36 +61,38 @@ class Connection(sqlite3.Connection):
         return number
 
     def update(self, table: str, values: Mapping[str, Any], where: str, *parameters: Any) -> int:
-        """How many rows have these values now."""
+        """Set columns of the rows that match, and return their number."""
         columns = ", ".join(f'"{name}" = ?' for name in values)
         return self.execute(f"UPDATE {table} SET {columns} WHERE {where}", (*values.values(), *parameters)).rowcount
 
 
 class Database:
-    """One opened file; share it between the threads of a process, each of which has a connection while it works."""
+    """One opened file, shared by the threads of a process; a thread has a connection of its own for each block."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Raises StateError."""
+        """Open a file descriptor for the seal; connections are opened when they are needed. Raises StateError."""
         self.location = str(path)
         self._path = path
         self._read_only = read_only
         self._writes_since_checkpoint = 0
         self._connections: list[Connection] = []
         self._idle_connections: list[Connection] = []
-        self._write_lock = threading.Lock()  # of the writing threads; SQLite would let them poll for it
+        self._write_lock = threading.Lock()  # of the writing threads, because SQLite would let them poll
         with filesystem.translate_os_errors(path):
-            self._seal_handle = None if read_only else os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # see `seal.put`
+            self._seal_handle = (
+                None if read_only else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            )  # see `seal.write_seal`
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view. Raises StateError when the database cannot be read."""
+        """Open a consistent view of the database. Raises StateError when it cannot be read."""
         with self._translate_errors(), self._borrow_connection() as connection:
             connection.execute("BEGIN")
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One atomic step: durable when the block ends, undone when it raises. Raises StateError."""
+        """Open a transaction: durable when the block ends, rolled back when it raises. Raises StateError."""
         with self._write_lock, self._translate_errors(), self._borrow_connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -101,15 +103,13 @@ class Database:
             self.checkpoint()
 
     def _commit(self, connection: Connection) -> None:
-        """Every step of the ledger becomes true here and nowhere else; tests of crashes hook in before and after."""
+        """Commit. Every step of the ledger passes here; crash tests replace this method."""
         connection.commit()
 
     def checkpoint(self) -> None:
-        """Copy the journal into the main file and seal it; where somebody is reading just now, another time."""
-        with (
-            self._write_lock,
-            contextlib.suppress(StateError, sqlite3.DatabaseError),
-        ):  # it is in the journal all the same
+        """Copy the journal into the main file and seal it. Does nothing while another connection reads."""
+        # A failed checkpoint loses nothing: the data stays in the journal.
+        with self._write_lock, contextlib.suppress(StateError, sqlite3.DatabaseError):
             self._writes_since_checkpoint = 0
             seal.remove_seal(self._path)
             with self._borrow_connection() as connection:
@@ -122,7 +122,7 @@ class Database:
                 seal.write_seal(self._path, self._seal_handle)
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         if not self._read_only:
             self.checkpoint()
         self._idle_connections.clear()
@@ -134,9 +134,9 @@ class Database:
 
     @contextmanager
     def _borrow_connection(self) -> Iterator[Connection]:
-        """One that nobody else has; what it has not committed at the end of the block is undone.
+        """Lend a connection to one thread; what is not committed at the end of the block is rolled back.
 
-        They stay open until `close`: the last one that is closed copies the journal, sealed or not.
+        Connections stay open until `close`, because closing the last one copies the journal without a seal.
         """
         try:
             connection = self._idle_connections.pop()
@@ -145,7 +145,7 @@ class Database:
         try:
             yield connection
         finally:
-            with contextlib.suppress(sqlite3.Error):  # why the step failed is told, not that undoing it failed as well
+            with contextlib.suppress(sqlite3.Error):  # the error of the block matters, not that of the rollback
                 connection.rollback()
             if not connection.in_transaction:
                 self._idle_connections.append(connection)
@@ -155,7 +155,7 @@ class Database:
             f"file:{quote(os.fsencode(self._path))}?mode={'ro' if self._read_only else 'rw'}",
             uri=True,
             timeout=_BUSY_TIMEOUT_MS / 1000,
-            isolation_level=None,  # transactions are opened above, not guessed by the driver
+            isolation_level=None,  # `read` and `write` open transactions, not the driver
             check_same_thread=False,
             factory=Connection,
         )
@@ -178,12 +178,12 @@ class Database:
             raise
         except sqlite3.DatabaseError as error:
             raise ledger_error(str(error), self.location) from error
-        except ValueError as error:  # JSON, a state or a time that is none
+        except ValueError as error:  # malformed JSON, unknown state, or malformed time in a row
             raise ledger_error(f"malformed row: {error}", self.location) from error
 
 
 def ledger_error(reason: str, location: str) -> StateError:
-    """What SQLite says, as a sentence with a way out."""
+    """Return a StateError for SQLite's reason, with a hint what to do."""
     if "locked" in reason or "busy" in reason:
         return StateError(
             "state-busy",

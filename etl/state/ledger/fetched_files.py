@@ -1,7 +1,7 @@
-"""What has been fetched from suppliers' servers: nothing is fetched twice, and nothing is missed.
+"""The files fetched from suppliers' servers: no file is fetched twice, and none is missed.
 
-A file is known by source, path, size and time. `whole`: it is here under a temporary name and verified, and is about to
-get its name in the inbox. `delivered`: it has had it.
+A remote file is identified by source, path, size and time. `verified`: its copy is complete under a temporary name and
+is about to get its name in the inbox. `delivered`: the copy has had its name in the inbox.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FetchState = Literal["verified", "delivered"]
 
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
-    """One file of a server."""
+    """One remote file."""
 
     path: str
     size: int
     modified: int
     state: FetchState
     digest: str
-    verified_at: float  #: when it was whole, epoch seconds
+    verified_at: float  #: epoch seconds at which the copy was complete
 
 
 _FILE_COLUMNS = ", ".join(item.name for item in fields(FetchedFile))
@@ -34,43 +34,43 @@ _SAME_FILE = "source = ? AND path = ? AND size = ? AND modified = ?"
 
 
 class FetchedFiles:
-    """Of one source."""
+    """The fetched files of one source."""
 
     def __init__(self, database: Database, source: str) -> None:
         self._database = database
         self._source = source
 
     def list_files(self) -> list[FetchedFile]:
-        """The oldest first."""
+        """Return the fetched files, oldest first."""
         sql = f"SELECT {_FILE_COLUMNS} FROM fetched_files WHERE source = ? ORDER BY modified, path"
         with self._database.read() as db:
             return [FetchedFile(*row) for row in db.execute(sql, (self._source,))]
 
     def save_verified(self, path: str, size: int, modified: int, digest: str) -> FetchedFile:
-        """It is here and verified."""
-        made = FetchedFile(path, size, modified, "verified", digest, datetime.now(UTC).timestamp())
+        """Record a file whose copy is complete and verified, and return it."""
+        file = FetchedFile(path, size, modified, "verified", digest, datetime.now(UTC).timestamp())
         with self._database.write() as db:
-            db.insert("fetched_files", {"source": self._source, **asdict(made)})
-        return made
+            db.insert("fetched_files", {"source": self._source, **asdict(file)})
+        return file
 
     def mark_delivered(self, file: FetchedFile) -> None:
-        """It has its name in the inbox."""
+        """Record that the copy has its name in the inbox."""
         with self._database.write() as db:
             db.update("fetched_files", {"state": "delivered"}, _SAME_FILE, *self._key(file))
 
     def delete(self, files: Iterable[FetchedFile]) -> None:
-        """They are gone from the server: whatever comes there under the same name is new."""
+        """Forget files that are gone from the server, so that another one of the same name is new."""
         with self._database.write() as db:
             db.executemany(f"DELETE FROM fetched_files WHERE {_SAME_FILE}", [self._key(file) for file in files])
 
     def last_poll_time(self) -> datetime | None:
-        """When the server was asked last."""
+        """Return when the server was polled last, or None."""
         with self._database.read() as db:
-            found = get_meta(db, f"last_poll:{self._source}")
-        return datetime.fromisoformat(found) if found else None
+            text = get_meta(db, f"last_poll:{self._source}")
+        return datetime.fromisoformat(text) if text else None
 
     def save_poll_time(self, now: datetime) -> None:
-        """The server was asked, with whatever success."""
+        """Record that the server was polled, successfully or not."""
         with self._database.write() as db:
             set_meta(db, f"last_poll:{self._source}", now.isoformat())
 

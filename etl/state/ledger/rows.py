@@ -1,4 +1,4 @@
-"""Chunks and runs as rows of the ledger, and back.
+"""Converts chunks and runs to rows of the ledger, and back.
 
 Paths inside the state folder are stored relative to it, so that the folder can be moved.
 """
@@ -16,20 +16,20 @@ from etl.state.ledger.database import Row
 
 
 def to_stored_path(path: Path | None, state: Path) -> str | None:
-    """A path as it is stored."""
+    """Return a path as the ledger stores it: relative when it is in the state folder."""
     if path is None:
         return None
-    whole = path.absolute()
-    return str(whole.relative_to(state)) if whole.is_relative_to(state) else str(whole)
+    absolute = path.absolute()
+    return str(absolute.relative_to(state)) if absolute.is_relative_to(state) else str(absolute)
 
 
 def from_stored_path(stored: str | None, state: Path) -> Path | None:
-    """A stored path as it is now."""
+    """Return the current path of a stored one."""
     return None if stored is None else state / stored
 
 
 def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
-    """A chunk's columns."""
+    """Return the columns of a chunk."""
     row = {item.name: getattr(chunk, item.name) for item in fields(Chunk)}
     row.update(
         header=json.dumps(dict(chunk.header)),
@@ -43,7 +43,7 @@ def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
 
 
 def chunk_from_row(row: Row, state: Path) -> Chunk:
-    """A chunk from its columns."""
+    """Return the chunk of a row."""
     values = dict(row)
     values.update(
         payload=from_stored_path(values["payload"], state),
@@ -56,7 +56,7 @@ def chunk_from_row(row: Row, state: Path) -> Chunk:
 
 
 def run_to_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
-    """A run's columns."""
+    """Return the columns of a run that is not compacted; `started` counts when the run has no time of its own."""
     return {
         "id": run.id,
         "feed": run.feed,
@@ -73,7 +73,7 @@ def run_to_row(run: Run, state: Path, started: datetime) -> dict[str, Any]:
 
 
 def run_from_row(row: Row, state: Path) -> Run:
-    """A run from its columns."""
+    """Return the run of a row."""
     return Run(
         id=row["id"],
         feed=row["feed"],

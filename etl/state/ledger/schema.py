@@ -1,4 +1,4 @@
-"""The ledger's tables, and how a database of it is opened."""
+"""Defines the ledger's tables, and opens its database: creates, checks and migrates it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etl.state.ledger.meta import get_meta, set_meta
 
 _COUNT_COLUMNS = ", ".join(f"{item.name} INTEGER NOT NULL" for item in fields(Counts))
 
-#: What a new ledger is made of; an older one is brought here by `etl.state.ledger.migrations`.
+#: The tables of a new ledger; `etl.state.ledger.migrations` brings an older one to the same layout.
 CREATE_STATEMENTS = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
     f"""CREATE TABLE runs (
@@ -44,10 +44,10 @@ CREATE_STATEMENTS = (
         source TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, modified INTEGER NOT NULL,
         state TEXT NOT NULL, digest TEXT NOT NULL, verified_at FLOAT NOT NULL,
         PRIMARY KEY (source, path, size, modified))""",
-    # What a person should know of, for as long as it holds; see `etl.runs.alerts`.
+    # Conditions that need a person for as long as they are active; see `etl.runs.alerts`.
     """CREATE TABLE alerts (
         name TEXT NOT NULL, message TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (name))""",
-    # What the mappings expect of their feeds, so that `etl status` need not read mappings.
+    # What the mappings expect of their feeds: `etl status` reads them here and not from the mappings.
     """CREATE TABLE expectations (
         feed TEXT NOT NULL, arrives TEXT, changes TEXT, since TEXT NOT NULL, PRIMARY KEY (feed))""",
     """CREATE TABLE permits (
@@ -62,20 +62,58 @@ CREATE_STATEMENTS = (
 )
 
 
-def ledger_path(state: Path) -> Path:
-    """The file of a state folder's ledger."""
-    return state / "ledger.sqlite"
+def ledger_path(state_folder: Path) -> Path:
+    """Return the path of a state folder's ledger."""
+    return state_folder / "ledger.sqlite"
 
 
-def open_database(state: Path) -> Database:
-    """The database of a state folder, created when missing (folder 0700, file 0600), brought to our layout when older.
+def open_database(state_folder: Path) -> Database:
+    """Open the ledger's database; create it when it is missing, and migrate it when its layout is older.
 
-    Raises StateError.
+    The folder gets mode 0700, the file 0600.
+
+    Raises:
+        StateError: the folder cannot be used, the ledger is damaged, or its layout is newer than this program's.
     """
-    path = ledger_path(state)
+    path = ledger_path(state_folder)
+    _create_file(path)
+    seal.check_seal(path)
+    is_sealed = seal.has_seal(path)
+    opened = Database(path)
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state.chmod(0o700)
+        is_current = _bring_to_current_layout(opened, path, is_sealed=is_sealed)
+        if not (is_current and is_sealed):
+            opened.checkpoint()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def open_database_read_only(state_folder: Path) -> Database:
+    """Open the ledger's database for reading, also while another process writes. Raises StateError.
+
+    A ledger of an older layout is opened for writing and migrated.
+    """
+    path = ledger_path(state_folder)
+    opened = Database(path, read_only=True)
+    try:
+        with opened.read() as db:
+            version = _schema_version(db, path)
+    except BaseException:
+        opened.close()
+        raise
+    if version == migrations.SCHEMA_VERSION:
+        return opened
+    opened.close()
+    return open_database(state_folder)
+
+
+def _create_file(path: Path) -> None:
+    """Create the state folder and an empty file for the ledger, unless they exist."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.chmod(0o700)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise StateError(
@@ -84,50 +122,29 @@ def open_database(state: Path) -> Database:
             where=str(path),
             hint="check owner, permissions and free space of the folder named by paths.state",
         ) from error
-    seal.check_seal(path)
-    sealed = seal.has_seal(path)
-    opened = Database(path)
-    try:
-        with opened.read() as db:
-            found = _schema_version(db, path)
-            if found is not None and not sealed:
-                _check_integrity(db, path)
-        if found is None:
-            with opened.write() as db:
-                if _schema_version(db, path) is None:  # nobody else was quicker
-                    for statement in CREATE_STATEMENTS:
-                        db.execute(statement)
-                    set_meta(db, "schema", str(migrations.SCHEMA_VERSION))
-        elif found < migrations.SCHEMA_VERSION:
-            with opened.write() as db:
-                migrations.migrate(found, db.execute)
-                set_meta(db, "schema", str(migrations.SCHEMA_VERSION))
-        if found != migrations.SCHEMA_VERSION or not sealed:
-            opened.checkpoint()
-    except BaseException:
-        opened.close()
-        raise
-    return opened
 
 
-def open_database_read_only(state: Path) -> Database:
-    """The same for looking only: changes nothing while somebody works. Raises StateError."""
-    path = ledger_path(state)
-    opened = Database(path, read_only=True)
-    try:
-        with opened.read() as db:
-            found = _schema_version(db, path)
-    except BaseException:
-        opened.close()
-        raise
-    if found == migrations.SCHEMA_VERSION:
-        return opened
-    opened.close()
-    return open_database(state)
+def _bring_to_current_layout(opened: Database, path: Path, *, is_sealed: bool) -> bool:
+    """Create or migrate the tables; return whether neither was necessary."""
+    with opened.read() as db:
+        version = _schema_version(db, path)
+        if version is not None and not is_sealed:
+            _check_integrity(db, path)
+    if version == migrations.SCHEMA_VERSION:
+        return True
+    with opened.write() as db:
+        version = _schema_version(db, path)  # read again under the write lock: another process may have been faster
+        if version is None:
+            for statement in CREATE_STATEMENTS:
+                db.execute(statement)
+        elif version < migrations.SCHEMA_VERSION:
+            migrations.migrate(version, db.execute)
+        set_meta(db, "schema", str(migrations.SCHEMA_VERSION))
+    return False
 
 
 def _schema_version(db: Connection, path: Path) -> int | None:
-    """The layout; None in an empty database. Raises StateError when it is newer than ours."""
+    """Return the version of the layout; None in an empty database. StateError when it is newer than ours."""
     if db.scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'meta'") is None:
         return None
     text = get_meta(db, "schema")
@@ -144,7 +161,7 @@ def _schema_version(db: Connection, path: Path) -> int | None:
 
 
 def _check_integrity(db: Connection, path: Path) -> None:
-    """Without a seal SQLite's own look at the file has to do."""
-    said = db.scalar("PRAGMA integrity_check(1)")
-    if said != "ok":
-        raise database.ledger_error(f"malformed: {said}", str(path))
+    """Let SQLite check the file; StateError when it is damaged. Needed only where no seal vouches for the file."""
+    result = db.scalar("PRAGMA integrity_check(1)")
+    if result != "ok":
+        raise database.ledger_error(f"malformed: {result}", str(path))
