@@ -1,7 +1,7 @@
-"""What a cell's text means: cleaning and parsing as polars expressions, exact and without guessing.
+"""Cleans and parses the texts of cells, as polars expressions, exact and without guessing.
 
-Decimals never pass through floats. A text that does not parse becomes null; telling that apart from an
-empty cell is the business of `etl.plan.rows.validate`.
+Decimals never pass through floats. A text that does not parse becomes null; `etl.plan.rows.validate` distinguishes it
+from an empty cell.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ import polars as pl
 from etl.mapping.model import Column
 from etl.mapping.text import WHITESPACE
 
-#: Numbers on the way to Connect: at most 15 digits, so that a JSON number holds them exactly.
+#: Numbers as Connect gets them: at most 15 digits, so that a JSON number holds them exactly.
 NUMBER_TYPE = pl.Decimal(18, 4)
 
-#: How the reader of workbooks writes their days and times.
+#: Formats in which the reader of workbooks returns days and times.
 WORKBOOK_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT00:00:00")
 WORKBOOK_DATETIME_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d")
 
 
-#: Characters that composing may change, and many that it does not: Latin letters and usual signs are left out.
+#: Characters that NFC may change, and many that it does not: all but Latin letters and common punctuation.
 _NORMALIZABLE = r"[^\x{0}-\x{2FF}\x{2010}-\x{203A}\x{20A0}-\x{20BF}\x{2122}]"
 
 
 def is_normalized(text: pl.Expr) -> pl.Expr:
-    """Whether composing (NFC) certainly changes none of these texts."""
+    """Whether NFC certainly changes none of these texts."""
     return ~text.str.contains(_NORMALIZABLE).any()
 
 
 @functools.cache
 def is_simple_encoding(encoding: str) -> bool:
-    """Whether no file in it can say what has to be composed, or ends in white space of which `SPACES` knows nothing."""
+    """Whether a text in this encoding is always in NFC, and its white space that of polars and of WHITESPACE."""
     return all(codecs.lookup(part.strip()).name in ("ascii", "cp1252") for part in encoding.split("|"))
 
 
 def clean_text(text: pl.Expr, column: Column, *, normalized: bool, simple_whitespace: bool) -> pl.Expr:
-    """Trimmed and composed text; composing is left out where there is nothing to compose: it is slow.
+    """Trim a text and bring it to NFC.
 
-    `usual`: what polars takes for white space is what is listed here, which it takes off faster.
+    Args:
+        normalized: all texts are in NFC, so that the slow normalization is left out.
+        simple_whitespace: the texts contain only white space that polars knows, which it trims faster.
     """
     if column.trim:
         text = text.str.strip_chars(None if simple_whitespace else WHITESPACE)
@@ -50,20 +52,19 @@ def clean_text(text: pl.Expr, column: Column, *, normalized: bool, simple_whites
 
 
 def null_if_empty(text: pl.Expr, column: Column) -> pl.Expr:
-    """Null for nothing and for the words that mean nothing."""
+    """Replace empty texts, and the words of `empty`, by null."""
     filled: pl.Expr = ~text.is_in(["", *column.empty]) if column.empty else text.ne("")
     return pl.when(filled).then(text)
 
 
-#: Types whose simplest form is worth asking for.
+#: Types with a canonical form, which is parsed faster.
 CANONICAL_TYPES = ("boolean", "decimal")
 
 
 def is_canonical(text: pl.Expr, column: Column) -> pl.Expr:
-    """Whether all of these texts are of the simplest form: good, and by no cleaning made another.
+    """Whether all texts are in the canonical form: they are valid, and cleaning changes none of them.
 
-    Decimals without anything but digits, within what Connect takes; words for yes and no as they are listed, or in
-    capitals.
+    Decimals have only digits and a mark, as many as Connect takes; booleans are words as listed, or in capitals.
     """
     if column.type == "boolean":
         return text.is_in([*_spellings(column.true), *_spellings(column.false)]).all()
@@ -71,12 +72,12 @@ def is_canonical(text: pl.Expr, column: Column) -> pl.Expr:
 
 
 def _spellings(words: Iterable[str]) -> list[str]:
-    """Words as they mostly stand in cells."""
+    """Return words as cells contain them: as listed, and in capitals."""
     return [form for word in words if word.isascii() and word.isalnum() for form in (word, word.upper())]
 
 
 def parse_text(text: pl.Expr, column: Column, *, excel: bool, canonical: bool = False) -> pl.Expr:
-    """The typed value, or null where the text is no such thing; for `plain` see `is_plain`."""
+    """Parse a text to the column's type, or null; `canonical` texts have passed `is_canonical`."""
     match column.type:
         case "decimal":
             return _parse_decimal(text, column, excel=excel, canonical=canonical)
@@ -106,7 +107,7 @@ def parse_text(text: pl.Expr, column: Column, *, excel: bool, canonical: bool = 
 
 
 def _parse_datetime(text: pl.Expr, format: str, zone: str) -> pl.Expr:
-    """A moment in UTC. A cell that tells its own distance from UTC needs no zone."""
+    """Parse a time to UTC; `zone` counts where the format has no distance from UTC."""
     if re.search(r"%:{0,3}z|%#z|%s|Z$", format):
         return text.str.strptime(pl.Datetime("us", "UTC"), format, strict=False)
     local = text.str.strptime(pl.Datetime("us"), format, strict=False)
@@ -114,12 +115,12 @@ def _parse_datetime(text: pl.Expr, format: str, zone: str) -> pl.Expr:
 
 
 def _null_before_year_1000(moment: pl.Expr) -> pl.Expr:
-    """`%Y` reads the 24 of `02.01.24` as the year 24: that is no date but another format."""
+    """Replace times before the year 1000 by null: `%Y` reads `02.01.24` as the year 24, but it has another format."""
     return pl.when(moment.dt.year() >= 1000).then(moment)
 
 
 def describe_type(column: Column) -> str:
-    """What a good cell is, in words."""
+    """Describe a valid cell in words."""
     match column.type:
         case "decimal":
             mark = f' and "{column.thousands}" between thousands' if column.thousands else ""
@@ -133,7 +134,7 @@ def describe_type(column: Column) -> str:
 
 
 def _normalize_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
-    """`-1234.5` from what the column writes, null where marks and groups do not fit."""
+    """Rewrite a number of the column to the form `-1234.5`; null where marks and groups do not fit."""
     mark = re.escape(column.decimal)
     group = re.escape(column.thousands) if column.thousands else ""
     if column.thousands and column.thousands.isspace():
@@ -145,11 +146,11 @@ def _normalize_number(text: pl.Expr, column: Column, *, excel: bool) -> pl.Expr:
     plain = plain.str.replace(column.decimal, ".", literal=True) if column.decimal != "." else plain
     number: pl.Expr = pl.when(fits & ~text.str.contains(r"^[+-].*-$")).then(plain)
     if excel:
-        # A number cell of a workbook has no mark of its own: it always comes with a point. Where points also stand
-        # between thousands, `1.234` may be a text of that kind, and nobody can tell.
+        # A number cell of a workbook always has a point as its mark. Where the column has points between thousands,
+        # `1.234` is ambiguous: it may be a text cell.
         cell = text.str.contains(r"^-?\d+(?:\.\d+)?$")
-        unsure = text.str.contains(r"^-?\d{1,3}\.\d{3}$") if column.thousands == "." else pl.lit(False)
-        number = pl.when(cell & ~unsure).then(text).when(~cell).then(number)
+        ambiguous = text.str.contains(r"^-?\d{1,3}\.\d{3}$") if column.thousands == "." else pl.lit(False)
+        number = pl.when(cell & ~ambiguous).then(text).when(~cell).then(number)
     return number
 
 
@@ -167,13 +168,13 @@ def _parse_decimal(text: pl.Expr, column: Column, *, excel: bool, canonical: boo
 
 
 def digits_fit(text: pl.Expr, value: pl.Expr, column: Column) -> pl.Expr:
-    """Whether a decimal survives as it is: at most 11 digits before and 4 after the mark."""
+    """Whether Connect takes a decimal unchanged: at most 11 digits before and 4 after the mark."""
     fits = (value.abs() < 10**11) & (value == value.round(4))
-    if column.round is None:  # beyond 12 decimals the parser itself would have rounded
+    if column.round is None:  # beyond 12 decimals the parser has rounded
         fits = fits & ~text.str.contains(rf"{re.escape(column.decimal)}\d{{13,}}")
     return fits
 
 
 def to_wire_scale(name: str, column: Column) -> pl.Expr:
-    """A checked column as it goes on: decimals in the scale that Connect takes."""
+    """Return a valid column for the records: decimals in the scale of NUMBER_TYPE."""
     return pl.col(name).cast(NUMBER_TYPE, strict=False) if column.type == "decimal" else pl.col(name)

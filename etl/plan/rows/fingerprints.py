@@ -1,12 +1,11 @@
-"""Holds back the rows that are as Norce has them, so that only what may differ is compared field by field.
+"""Finds rows that equal an accepted record by fingerprints, so that only the others are compared field by field.
 
-A row and an accepted record are told apart by two hashes of 64 bits: one of the key, one of the values that the row
-would send. A changed row passes for an unchanged one only when both hashes of the same record agree, once in 2^64
-changed rows; and because the hashes are salted with the file's own first rows, the next file would show it. What is
-let through is compared exactly (`etl.plan.changes.diff`), so a row that is let through for nothing costs nothing but
-time.
+A fingerprint is two hashes of 64 bits: of the key, and of the values that the row would send. A changed row is taken
+for an unchanged one only where both hashes collide, once in 2^64 changed rows; the hashes are salted with the first
+rows of the file, so that the next file would not repeat it. The remaining rows are compared exactly
+(`etl.plan.changes.diff`): a row that is not recognized as unchanged costs only time.
 
-Both sides are hashed anew each time: a hash of polars means nothing to another version of it.
+Both sides are hashed for each file: hashes of polars differ between its versions.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from etl.parallel import Submit, run_inline
 from etl.plan.rows import sendable
 from etl.plan.rows.hash_locator import HashLocator
 
-#: Of a row or record: the hash of its key, of its values, and (of a row) whether it has to be looked at anyway.
+#: Of a row or record: the hash of its key, of its values, and (of a row) whether it is compared in any case.
 KEY_HASH, VALUE_HASH, ALWAYS_COMPARE = f"{INTERNAL}about", f"{INTERNAL}says", f"{INTERNAL}free"
 
 
 class FingerprintIndex:
-    """Fingerprints of all accepted records that are not switched off, and which of them a row has answered to."""
+    """Fingerprints of all active accepted records, and which of them a row has matched."""
 
     def __init__(self, accepted_records: pl.LazyFrame, layout: Layout, salt: int, submit: Submit = run_inline) -> None:
-        """They are read beside other work, if `start` can do that, and waited for when they are needed."""
+        """Begin to read the fingerprints with `submit`; the first use waits for them."""
         self._accepted_records = accepted_records
         masks = _sendable_masks(layout)
         self._partly_sendable = pl.any_horizontal(False, *(some & ~whole for some, whole in masks.values()))
@@ -37,9 +36,12 @@ class FingerprintIndex:
             [pl.when(whole).then(pl.col(name)) for name, (_, whole) in masks.items()], salt
         )
         self._record_hashes = _hash_expressions([pl.col(name) for name in masks], salt)
-        if PARTIAL in accepted_records.collect_schema():  # no row answers to such a record
-            about, says = self._record_hashes
-            self._record_hashes = about, pl.when(pl.col(PARTIAL)).then(~says).otherwise(says).alias(VALUE_HASH)
+        if PARTIAL in accepted_records.collect_schema():  # No row equals such a record.
+            key_hash, value_hash = self._record_hashes
+            self._record_hashes = (
+                key_hash,
+                pl.when(pl.col(PARTIAL)).then(~value_hash).otherwise(value_hash).alias(VALUE_HASH),
+            )
         self._await_fingerprints = submit(self._read_fingerprints)
 
     @functools.cached_property
@@ -56,60 +58,60 @@ class FingerprintIndex:
 
     @property
     def active(self) -> int:
-        """Accepted records that are not switched off."""
+        """The number of accepted records that are not deactivated."""
         return self._fingerprints.height
 
     def fingerprint_rows(self, rows: pl.DataFrame, always_compare: pl.Expr) -> pl.DataFrame:
-        """Fingerprints of rows, and which of them have to be looked at anyway (`free`). Safe in any thread."""
+        """Return KEY_HASH, VALUE_HASH and ALWAYS_COMPARE of rows. Safe in any thread."""
         new = rows.lazy().with_columns(pl.lit(False).alias(NEW))
         return new.select(*self._row_hashes, (always_compare | self._partly_sendable).alias(ALWAYS_COMPARE)).collect()
 
     def match_unchanged(self, fingerprints: pl.DataFrame) -> pl.Series:
-        """Which rows say what Norce has, by their fingerprints; found soonest when they come in the file's order."""
+        """Return which rows equal an accepted record. Fastest where rows keep the order of the accepted records."""
         places = self._locator.locate(fingerprints[KEY_HASH])
         same = self._fingerprints[VALUE_HASH].gather(places) == fingerprints[VALUE_HASH]
-        held = (same & ~fingerprints[ALWAYS_COMPARE]).fill_null(False)
-        self._is_matched.scatter(places.filter(held), True)
-        return held
+        is_unchanged = (same & ~fingerprints[ALWAYS_COMPARE]).fill_null(False)
+        self._is_matched.scatter(places.filter(is_unchanged), True)
+        return is_unchanged
 
     def forget_matches(self) -> None:
         """Begin anew with the first row of the file: no accepted record is matched."""
         self._is_matched = pl.repeat(False, self._fingerprints.height, dtype=pl.Boolean, eager=True)
 
     def unmatched_records(self, keys: pl.Series) -> pl.DataFrame:
-        """The accepted records that no row was held back for, and those of `keys` that were switched off."""
-        unseen = self._fingerprints.filter(~self._is_matched)
-        about, _ = self._record_hashes
+        """Return the active accepted records that no row has matched, and the deactivated ones of `keys`."""
+        unmatched = self._fingerprints.filter(~self._is_matched)
+        key_hash, _ = self._record_hashes
         wanted = (
             pl.when(DEACTIVATED)
             .then(pl.col(KEY).is_in(keys.implode()))
-            .otherwise(about.is_in(unseen[KEY_HASH].implode()))
+            .otherwise(key_hash.is_in(unmatched[KEY_HASH].implode()))
         )
-        found = self._accepted_records.filter(wanted).collect(engine="streaming").with_columns(self._record_hashes)
-        meant = pl.col(DEACTIVATED) | _combined_hash().is_in(
-            unseen.select(_combined_hash()).to_series().implode()
-        )  # keys may share a hash
-        return found.filter(meant).drop(KEY_HASH, VALUE_HASH)
+        candidates = self._accepted_records.filter(wanted).collect(engine="streaming").with_columns(self._record_hashes)
+        is_unmatched = pl.col(DEACTIVATED) | _combined_hash().is_in(
+            unmatched.select(_combined_hash()).to_series().implode()
+        )  # Two keys may have one hash.
+        return candidates.filter(is_unmatched).drop(KEY_HASH, VALUE_HASH)
 
     def _read_fingerprints(self) -> pl.DataFrame:
-        alive = self._accepted_records.filter(~pl.col(DEACTIVATED)).select(self._record_hashes)
-        return alive.collect(engine="streaming").rechunk()
+        active = self._accepted_records.filter(~pl.col(DEACTIVATED)).select(self._record_hashes)
+        return active.collect(engine="streaming").rechunk()
 
 
 def supports_fingerprints(layout: Layout, accepted_schema: pl.Schema, record_schema: pl.Schema) -> bool:
-    """Whether records can be judged one by one, and values of both sides by their bits."""
+    """Whether each record can be compared by itself, and values of both sides have the same types."""
     if any(not leaf.value.own and layout.bundles[leaf.bundle].bit_count() > 1 for leaf in layout.leaves):
-        return False  # an element that is no longer there is sent by what is left of its list
+        return False  # A lost element changes the list that is sent.
     return all(accepted_schema.get(leaf.column) == record_schema[leaf.column] for leaf in compared_leaves(layout))
 
 
 def is_row_per_record(layout: Layout) -> bool:
-    """Whether each row is a record by itself, that need not be brought together with others first."""
+    """Whether each row is a record by itself."""
     return not layout.lists and not layout.unit_list
 
 
 def compared_leaves(layout: Layout) -> list[Leaf]:
-    """The leaves in which a record that Norce has can be changed; only a record that comes back gives a silent one."""
+    """Return the leaves in which an existing record can change; synthetic ones only change when it reappears."""
     return [
         leaf
         for leaf in layout.leaves
@@ -118,19 +120,19 @@ def compared_leaves(layout: Layout) -> list[Leaf]:
 
 
 def _sendable_masks(layout: Layout) -> dict[str, tuple[pl.Expr, pl.Expr]]:
-    """For each column whether a record can send something of it, and all of it: a list has several leaves."""
-    able = sendable.sendable_leaves(layout)
-    found: dict[str, list[pl.Expr]] = {}
+    """Return for each column whether a record can send some of leaves leaves, and all: a list has several."""
+    sendable_by_leaf = sendable.sendable_leaves(layout)
+    conditions: dict[str, list[pl.Expr]] = {}
     for leaf in compared_leaves(layout):
-        found.setdefault(leaf.column, []).append(able[leaf.index])
-    return {name: (pl.any_horizontal(its), pl.all_horizontal(its)) for name, its in found.items()}
+        conditions.setdefault(leaf.column, []).append(sendable_by_leaf[leaf.index])
+    return {name: (pl.any_horizontal(leaves), pl.all_horizontal(leaves)) for name, leaves in conditions.items()}
 
 
 def _hash_expressions(values: list[pl.Expr], salt: int) -> tuple[pl.Expr, pl.Expr]:
-    says = pl.lit(salt, dtype=pl.UInt64)
+    value_hash = pl.lit(salt, dtype=pl.UInt64)
     for place, value in enumerate(values, 1):
-        says = says ^ value.hash(salt + place)
-    return pl.col(KEY).hash(salt).alias(KEY_HASH), says.alias(VALUE_HASH)
+        value_hash = value_hash ^ value.hash(salt + place)
+    return pl.col(KEY).hash(salt).alias(KEY_HASH), value_hash.alias(VALUE_HASH)
 
 
 def _combined_hash() -> pl.Expr:

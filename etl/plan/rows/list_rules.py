@@ -1,7 +1,7 @@
-"""What has to be true of the elements of a list before a record can be sent.
+"""Conditions that the elements of a list must meet before a record can be sent.
 
-Connect finds the rows of a list by what tells them apart, so two of a kind would be one of them, nobody knows which;
-and one flag speaks for all of them, so a field that has a flag of its own is given by all or by none.
+Connect identifies the elements of a list by their codes: of two elements with one code it would keep an arbitrary one.
+One flag counts for all elements: a field with a flag of its own needs a value in all of them, or in none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from etl.model.keys import KEY_SEPARATOR
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Records that cannot go, and why."""
+    """Records that cannot be sent, and the reason."""
 
     condition: pl.Expr
     column: str
@@ -28,7 +28,7 @@ class Violation:
 
 
 def violations(layout: Layout) -> Iterator[Violation]:
-    """Conditions over a frame of records, in the order in which they are to be asked."""
+    """Yield the violations, as conditions over a frame of records, in the order in which to check them."""
     yield from _inconsistent_elements(layout)
     yield from _duplicate_elements(layout)
 
@@ -59,34 +59,36 @@ def _duplicate_elements(layout: Layout) -> Iterator[Violation]:
     for place, keys in identifying_leaves(layout).items():
         names = ", ".join(dict.fromkeys(leaf.field.name for leaf in keys[0]))
         if place in layout.lists:
-            told = pl.struct(pl.element().struct.field(str(leaf.inner)) for leaf in keys[0])
-            seen = pl.col(place).list.eval(told)
+            identity = pl.struct(pl.element().struct.field(str(leaf.inner)) for leaf in keys[0])
+            identities = pl.col(place).list.eval(identity)
         elif len(keys) > 1 and not all(leaf.constant for element in keys for leaf in element):
-            seen = pl.concat_list(_element_identity(element, layout) for element in keys).list.drop_nulls()
+            identities = pl.concat_list(_element_identity(element, layout) for element in keys).list.drop_nulls()
         else:
             continue
-        twice = (seen.list.n_unique() < seen.list.len()).fill_null(False)
+        has_duplicates = (identities.list.n_unique() < identities.list.len()).fill_null(False)
         message = f"{place} has two elements with the same {names}"
-        yield Violation(twice, place, "twin-elements", message, "Connect would keep one of them: correct the cells")
+        yield Violation(
+            has_duplicates, place, "twin-elements", message, "Connect would keep one of them: correct the cells"
+        )
 
 
 def _element_identity(element: list[Leaf], layout: Layout) -> pl.Expr:
-    """What tells a named element apart, as text; null where a record has no such element."""
+    """Return the identity of a named element as text; null where a record has no such element."""
     inside = [leaf for leaf in layout.leaves_in(layout.descendants[element[0].parent]) if not leaf.constant]
-    there = pl.any_horizontal(pl.col(leaf.column).is_not_null() for leaf in inside) if inside else pl.lit(True)
+    is_present = pl.any_horizontal(pl.col(leaf.column).is_not_null() for leaf in inside) if inside else pl.lit(True)
     parts = [pl.col(leaf.name).cast(pl.String).fill_null("") for leaf in element]
-    return pl.when(there).then(pl.concat_str(parts, separator=KEY_SEPARATOR))
+    return pl.when(is_present).then(pl.concat_str(parts, separator=KEY_SEPARATOR))
 
 
 def identifying_leaves(layout: Layout) -> dict[str, list[list[Leaf]]]:
-    """By list: for each named element, or for the one template, the leaves that tell it apart."""
+    """Return by list, for each named element or for the one template, the leaves that identify it."""
     contract = spec.load_contract()
-    found: dict[str, dict[str, list[Leaf]]] = {}
+    by_element: dict[str, dict[str, list[Leaf]]] = {}
     for leaf in layout.leaves:
-        whole = layout.contract_paths.get(leaf.parent, "")
-        if not whole.endswith("[]") or (leaf.inner is not None and leaf.parent != leaf.column):
+        contract_path = layout.contract_paths.get(leaf.parent, "")
+        if not contract_path.endswith("[]") or (leaf.inner is not None and leaf.parent != leaf.column):
             continue
-        if leaf.field.name in contract.field(layout.operation, whole).row_key:
+        if leaf.field.name in contract.field(layout.operation, contract_path).row_key:
             place = leaf.column if leaf.inner is not None else leaf.parent.rpartition("[")[0]
-            found.setdefault(place, {}).setdefault(leaf.parent, []).append(leaf)
-    return {place: list(elements.values()) for place, elements in found.items()}
+            by_element.setdefault(place, {}).setdefault(leaf.parent, []).append(leaf)
+    return {place: list(elements.values()) for place, elements in by_element.items()}

@@ -1,7 +1,7 @@
-"""pandera: which rows fail a check, and what is said of them.
+"""Runs checks with pandera and turns its failures into rejections.
 
-It runs on an eager frame that has every column twice, as text and typed. All checks are column-level: a failing
-frame-level check turns each bad row into a Python object, which a million bad rows would not survive.
+The frame is eager and has every column twice, as text and typed. All checks are column-level: a failing frame-level
+check turns each rejected row into a Python object, too much memory for a million of them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from etl.model.schemas import REJECTION_SCHEMA
 if TYPE_CHECKING:
     from pandera.api.polars.types import PolarsData
 
-#: Marks the text twin of a typed column.
+#: Suffix of the text column beside a typed column.
 TEXT_SUFFIX = f"{INTERNAL}text"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is asked of a column, and what is said of a cell that does not meet it."""
+    """A check of a column, and the rejection of a cell that fails it."""
 
     column: str
     code: str
     message: str
     hint: str
-    condition: pl.Expr  #: over the frame with the text twins
+    condition: pl.Expr  #: over the frame with both columns, typed and text
 
 
 def run_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.Series | None]:
-    """Rejections of these checks, and which rows they hit (None: no row); pandera is loaded only here."""
+    """Run checks; returns the rejections, and which rows are rejected (None: no row). Imports pandera."""
     import pandera.polars as pa
     from pandera.errors import SchemaErrors
 
@@ -44,7 +44,9 @@ def run_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.Da
         columns.setdefault(check.column + TEXT_SUFFIX, []).append(
             pa.Check(_frame_check(check.condition), name=tag, error=tag)
         )
-    schema = {name: pa.Column(pl.String, checks=its, nullable=True) for name, its in columns.items()}
+    schema = {
+        name: pa.Column(pl.String, checks=column_checks, nullable=True) for name, column_checks in columns.items()
+    }
     try:
         pa.DataFrameSchema(schema).validate(typed_rows, lazy=True)
     except SchemaErrors as failures:
@@ -55,21 +57,21 @@ def run_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.Da
             orient="row",
         )
         rows = typed_rows.select(ROW).with_row_index("index").cast({"index": pl.Int64})
-        found = (
+        failed = (
             cases.select(pl.col("check").cast(pl.String), pl.col("index").cast(pl.Int64), value="failure_case")
             .join(facts, on="check", how="inner")
             .join(rows, on="index", how="inner")
         )
-        if found.height != cases.height:
+        if failed.height != cases.height:
             raise RuntimeError(f"pandera failed in another way: {cases['check'].unique().to_list()}") from failures
-        bad = pl.Series(range(typed_rows.height)).is_in(found["index"].implode()) if found.height else None
-        rejections = found.select(
+        is_rejected = pl.Series(range(typed_rows.height)).is_in(failed["index"].implode()) if failed.height else None
+        rejections = failed.select(
             pl.col(ROW).alias("row"), "column", "code", pl.col("value").cast(pl.String), "message", "hint"
         )
-        return rejections.sort("row", maintain_order=True), bad
+        return rejections.sort("row", maintain_order=True), is_rejected
     return pl.DataFrame(schema=REJECTION_SCHEMA), None
 
 
 def _frame_check(condition: pl.Expr) -> Callable[[PolarsData], pl.LazyFrame]:
-    """A pandera check from an expression over the whole frame."""
+    """Return a pandera check of an expression over the whole frame."""
     return lambda data: data.lazyframe.select(condition)

@@ -11,16 +11,16 @@ from etl.model.columns import NEW, REAPPEARED
 
 
 def elements_given(leaf: Leaf, layout: Layout, has_value: Map[int, pl.Expr]) -> list[pl.Expr]:
-    """Return for each list element around a leaf whether a row gives anything of it."""
+    """Return for each list element around a leaf whether a row gives a value in it."""
     conditions = []
     for place in leaf.parents:
-        given = (
+        values = (
             [has_value[o.index] for o in layout.leaves_in(layout.descendants[place]) if not o.constant]
             if place[-1] == "]"
             else []
         )
-        if given:
-            conditions.append(pl.any_horizontal(given))
+        if values:
+            conditions.append(pl.any_horizontal(values))
     return conditions
 
 
@@ -56,17 +56,17 @@ def conditions_to_send(layout: Layout, has_value: Map[int, pl.Expr]) -> dict[int
     sendable: dict[int, pl.Expr] = {}
     for leaf in layout.leaves:
         conditions = [has_value[leaf.index], *elements_given(leaf, layout, has_value)]
-        for place in leaf.parents:  # an object or element without what tells it apart cannot be sent
-            anchors = list(layout.leaves_in(layout.identifiers.get(place, 0)))
-            musts = [other for other in anchors if other.required or other.identifies_list == place]
-            conditions += [has_value[other.index] for other in musts if not other.constant]
-            if anchors and not musts and not any(other.constant for other in anchors):
-                conditions.append(pl.any_horizontal(has_value[other.index] for other in anchors))
-        if leaf.index in layout.read_with:  # read with another field, which the row has to give
+        for place in leaf.parents:  # An object or element without its identifiers cannot be sent.
+            identifiers = list(layout.leaves_in(layout.identifiers.get(place, 0)))
+            required = [other for other in identifiers if other.required or other.identifies_list == place]
+            conditions += [has_value[other.index] for other in required if not other.constant]
+            if identifiers and not required and not any(other.constant for other in identifiers):
+                conditions.append(pl.any_horizontal(has_value[other.index] for other in identifiers))
+        if leaf.index in layout.read_with:  # Connect reads the field only together with another one.
             partners = (has_value[other.index] for other in layout.leaves_in(layout.read_with[leaf.index]))
             conditions.append(pl.any_horizontal(pl.lit(False), *partners))
         if not leaf.value.own:
-            conditions.append(pl.col(NEW) & ~pl.col(REAPPEARED))  # once, at its creation
+            conditions.append(pl.col(NEW) & ~pl.col(REAPPEARED))  # Only a new record sends it.
         sendable[leaf.index] = pl.all_horizontal(conditions)
     return sendable
 
@@ -78,8 +78,8 @@ def _has_value(leaf: Leaf, layout: Layout) -> pl.Expr:
         if leaf.value.empty == "clear":
             return filled
         holes = leaf_value(leaf).list.eval(pl.element().is_null())
-        lacking = holes.list.any() if leaf.required or layout.has_own_flag(leaf) else holes.list.all()
-        return filled & ~lacking
+        is_incomplete = holes.list.any() if leaf.required or layout.has_own_flag(leaf) else holes.list.all()
+        return filled & ~is_incomplete
     if leaf.value.empty == "clear":
         filled = pl.lit(True)
     elif leaf.field.null_effect == "ignored":

@@ -1,7 +1,7 @@
-"""Good rows into records: typed leaves, rows of one record brought together, keys made sure of.
+"""Builds records of valid rows: evaluates the leaves, adds keys, and groups the rows of one record.
 
-What a row cannot give is a rejection, as in `etl.plan.rows.validate`: a value that the look-up does not know, a key
-that is empty or stands twice, two rows that say different things about one record.
+Rows are rejected, as in `etl.plan.rows.validate`, for a value that is not in a look-up table, a key that is empty or a
+duplicate, and for two rows of one record that disagree.
 """
 
 from __future__ import annotations
@@ -25,38 +25,40 @@ _MAX_KEY_PART_LENGTH = 200
 
 
 def evaluate_rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> tuple[list[pl.DataFrame], Rejections]:
-    """Typed rows, as `validate.check` leaves them, with their leaves and keys, and what no record can be made of.
+    """Evaluate the leaves and keys of typed rows, as `validate_rows` returns them, each row by itself.
 
-    One frame for each column that `per` fits, else one. What is decided here is decided row by row.
+    Returns one frame for each column that `per` matches, else one, and the rejections.
     """
     rejected: list[pl.DataFrame] = []
-    bound = [(name, *found) for name in frame.columns if mapping.per and (found := match_pattern(mapping.per, name))]
-    if bound:
-        parts = [_evaluate_leaves(frame, mapping, layout, matched, rejected) for matched in bound]
+    columns = [(name, *texts) for name in frame.columns if mapping.per and (texts := match_pattern(mapping.per, name))]
+    if columns:
+        parts = [_evaluate_leaves(frame, mapping, layout, matched, rejected) for matched in columns]
     else:
         parts = [_evaluate_leaves(frame.clear() if mapping.per else frame, mapping, layout, None, rejected)]
     if rejected:
-        bad = pl.concat([part.select(pl.col("row").alias(ROW)) for part in rejected]).unique()
-        parts = [part.join(bad, on=ROW, how="anti", maintain_order="left") for part in parts]
+        rejected_rows = pl.concat([part.select(pl.col("row").alias(ROW)) for part in rejected]).unique()
+        parts = [part.join(rejected_rows, on=ROW, how="anti", maintain_order="left") for part in parts]
     parts = [_add_keys(part, layout, rejected) for part in parts]
     return parts, Rejections(pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *rejected]))
 
 
 def build_records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejections]:
-    """Rows into records: what stands in several of them brought together. Every row ends in one of the two results."""
+    """Group rows into records. Every row is in one of the two results: in a record, or rejected."""
     rejected: list[pl.DataFrame] = []
     origin = rows.select(KEY, ROW)
     lists = [branch for branch in layout.lists.values() if branch.node is not None and branch.node.kind == "rows"]
     rows = _group_rows(rows, layout, lists, rejected) if lists else _reject_duplicates(rows, layout, rejected)
-    late: list[pl.DataFrame] = []
+    record_rejections: list[pl.DataFrame] = []
     if layout.unit_list:
-        rows = _unify_item_fields(rows, layout, late)
-    for flaw in list_rules.violations(layout):
-        bad_records = rows.filter(flaw.condition)
+        rows = _unify_item_fields(rows, layout, record_rejections)
+    for violation in list_rules.violations(layout):
+        bad_records = rows.filter(violation.condition)
         if bad_records.height:
-            late.append(_reject(bad_records, flaw.column, flaw.code, flaw.message, flaw.hint))
-            rows = rows.filter(~flaw.condition)
-    rejected.extend(_expand_to_rows(part, origin) for part in late)
+            record_rejections.append(
+                _reject(bad_records, violation.column, violation.code, violation.message, violation.hint)
+            )
+            rows = rows.filter(~violation.condition)
+    rejected.extend(_expand_to_rows(part, origin) for part in record_rejections)
     contained = origin.join(rows.select(KEY), on=KEY, how="semi") if lists else rows
     return Records(rows, contained[ROW].unique()), Rejections(
         pl.concat([pl.DataFrame(schema=REJECTION_SCHEMA), *rejected])
@@ -64,7 +66,7 @@ def build_records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejectio
 
 
 def empty_records(mapping: Mapping, layout: Layout) -> pl.DataFrame:
-    """No rows, but every column of the records with its type."""
+    """Return a frame without rows that has every column of the records with its type."""
     names = {leaf.value.text: pl.String for leaf in layout.leaves if leaf.value.kind == "column"}
     for leaf in layout.leaves:
         names.update(dict.fromkeys(leaf.value.input_columns, pl.String))
@@ -78,21 +80,21 @@ def empty_records(mapping: Mapping, layout: Layout) -> pl.DataFrame:
 
 
 def keys_of_rejected_rows(frame: pl.DataFrame, mapping: Mapping, layout: Layout) -> pl.Series:
-    """What typed rows that were rejected are about: their leading key values.
+    """Return the leading key values of typed rows that were rejected.
 
-    A record whose row was rejected is in the file all the same; it must not count as gone.
+    A record whose row is rejected is in the file all the same; it must not count as missing.
     """
     leaf = layout.leading_key
     if leaf is None or frame.is_empty() or leaf.value.kind not in ("column", "sql"):
         return pl.Series("v", dtype=pl.String)
-    made = convert.convert_leaf(leaf, mapping, frame, None)
-    return frame.select(made.value.cast(pl.String).alias("v"))["v"].drop_nulls()
+    conversion = convert.convert_leaf(leaf, mapping, frame, None)
+    return frame.select(conversion.value.cast(pl.String).alias("v"))["v"].drop_nulls()
 
 
 def possible_keys(malformed: Rejections) -> pl.Series:
-    """What rows that fell apart may be about: every piece of them."""
-    found = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
-    return found.drop_nulls().rename("v")
+    """Return the texts between delimiters of malformed rows: each of them may be the key of a record."""
+    texts = malformed.frame["value"].drop_nulls().str.extract_all(r'[^;,\t|"]+').explode().str.strip_chars()
+    return texts.drop_nulls().rename("v")
 
 
 def _evaluate_leaves(
@@ -102,57 +104,59 @@ def _evaluate_leaves(
     captures: tuple[str, ...] | None,
     rejection_lines: list[pl.DataFrame],
 ) -> pl.DataFrame:
-    """One row per source row, all leaves evaluated; rows with impossible values go to `rejected`."""
-    outside = [leaf for leaf in layout.leaves if not _is_in_split_list(leaf, layout)]
-    made = {leaf.index: convert.convert_leaf(leaf, mapping, frame, captures) for leaf in outside}
+    """Evaluate all leaves, one row per source row; rejections go to `rejection_lines`."""
+    evaluated = [leaf for leaf in layout.leaves if not _is_in_split_list(leaf, layout)]
+    conversions = {leaf.index: convert.convert_leaf(leaf, mapping, frame, captures) for leaf in evaluated}
     columns: list[pl.Expr] = [pl.col(ROW)]
-    columns += [made[leaf.index].value.alias(leaf.name) for leaf in layout.leaves if leaf.inner is None]
+    columns += [conversions[leaf.index].value.alias(leaf.name) for leaf in layout.leaves if leaf.inner is None]
     for column, branch in layout.lists.items():
         assert branch.node is not None
         inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
         if branch.node.kind == "split":
             columns.append(_split_list(branch, inside, mapping).alias(column))
         else:
-            given = [made[leaf.index].value for leaf in inside if not leaf.constant]
-            element = pl.struct(made[leaf.index].value.alias(str(leaf.inner)) for leaf in inside)
-            nothing = pl.all_horizontal(value.is_null() for value in given) if given else pl.lit(False)
-            columns.append(pl.when(~nothing).then(element).alias(column))
+            values = [conversions[leaf.index].value for leaf in inside if not leaf.constant]
+            element = pl.struct(conversions[leaf.index].value.alias(str(leaf.inner)) for leaf in inside)
+            is_empty = pl.all_horizontal(value.is_null() for value in values) if values else pl.lit(False)
+            columns.append(pl.when(~is_empty).then(element).alias(column))
     rejection_lines.extend(
-        _reject_failures(frame, [(leaf, made[leaf.index]) for leaf in layout.leaves if leaf.index in made])
+        _reject_failures(
+            frame, [(leaf, conversions[leaf.index]) for leaf in layout.leaves if leaf.index in conversions]
+        )
     )
-    made_rows = frame.select(columns)
-    rejection_lines.extend(_reject_incomplete(made_rows, layout))
-    return made_rows
+    rows = frame.select(columns)
+    rejection_lines.extend(_reject_incomplete(rows, layout))
+    return rows
 
 
 def _reject_incomplete(rows: pl.DataFrame, layout: Layout) -> Iterable[pl.DataFrame]:
-    """Rows that lack what Connect requires of a record, or what tells a filled object or element apart."""
+    """Reject rows without a field that Connect requires, or without the identifier of an object that has values."""
     plain = [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.synthetic]
-    lacking: list[tuple[Leaf, pl.Expr, str, str]] = []
+    incomplete: list[tuple[Leaf, pl.Expr, str, str]] = []
     for leaf in plain:
         if leaf.constant or leaf.key:
             continue
         empty = pl.col(leaf.name).is_null()
         if not leaf.parents and leaf.field.required == "true":
-            lacking.append((leaf, empty, "missing-required", f"Connect requires {leaf.field.name}"))
+            incomplete.append((leaf, empty, "missing-required", f"Connect requires {leaf.field.name}"))
         elif leaf.required:
             content = [pl.col(o.name).is_not_null() for o in plain if o.is_content_of(leaf) and not o.constant]
             message = f"{leaf.parent} has values, but no {leaf.field.name} to tell it by"
             if content:
-                lacking.append((leaf, empty & pl.any_horizontal(content), "missing-code", message))
-    for place in _conditions_met_somewhere(rows, [where for _, where, _, _ in lacking]):
-        leaf, where, code, message = lacking[place]
+                incomplete.append((leaf, empty & pl.any_horizontal(content), "missing-code", message))
+    for place in _conditions_met_somewhere(rows, [where for _, where, _, _ in incomplete]):
+        leaf, where, code, message = incomplete[place]
         column = leaf.value.text if leaf.value.kind == "column" else leaf.name
         hint = "fill the cell, or give the field a `default`"
         yield _reject(rows.filter(where), column, code, message, hint)
 
 
 def _conditions_met_somewhere(frame: pl.DataFrame, conditions: list[pl.Expr]) -> list[int]:
-    """Places of the conditions that some row meets; all of them in one go, because hardly any row meets one."""
+    """Return the positions of the conditions that some row meets, from one query, because few rows meet any."""
     if not conditions:
         return []
-    found = frame.lazy().select(where.any().alias(str(place)) for place, where in enumerate(conditions)).collect()
-    return [place for place, hit in enumerate(found.row(0)) if hit]
+    met = frame.lazy().select(where.any().alias(str(position)) for position, where in enumerate(conditions)).collect()
+    return [position for position, is_met in enumerate(met.row(0)) if is_met]
 
 
 def _is_in_split_list(leaf: Leaf, layout: Layout) -> bool:
@@ -161,7 +165,7 @@ def _is_in_split_list(leaf: Leaf, layout: Layout) -> bool:
 
 
 def _reject_failures(frame: pl.DataFrame, conversions: list[tuple[Leaf, convert.Conversion]]) -> Iterable[pl.DataFrame]:
-    """Rows whose cells give no value, a line for each."""
+    """Reject rows whose cells cannot be converted, with a line for each such cell."""
     failures = [(leaf, failure) for leaf, conversion in conversions for failure in conversion.failures]
     for place in _conditions_met_somewhere(frame, [failure.condition for _, failure in failures]):
         leaf, failure = failures[place]
@@ -176,7 +180,7 @@ def _reject_failures(frame: pl.DataFrame, conversions: list[tuple[Leaf, convert.
 
 
 def _split_list(branch: Branch, inner_leaves: list[Leaf], mapping: Mapping) -> pl.Expr:
-    """A cell's parts as list elements: trimmed, empty parts and repeats left out."""
+    """Split a cell into list elements: trimmed, without empty and repeated parts."""
     node = branch.node
     assert node is not None
     parts = pl.col(node.column).str.split(node.separator).list.eval(pl.element().str.strip_chars())
@@ -184,10 +188,10 @@ def _split_list(branch: Branch, inner_leaves: list[Leaf], mapping: Mapping) -> p
     fields = []
     for leaf in inner_leaves:
         if leaf.constant:
-            made = pl.lit(convert.constant_value(leaf.value.constant, leaf.field), dtype=convert.dtype(leaf.field))
+            value = pl.lit(convert.constant_value(leaf.value.constant, leaf.field), dtype=convert.dtype(leaf.field))
         else:
-            made = convert.convert_value(pl.element(), pl.String(), leaf.value, leaf.field).value
-        fields.append(made.alias(str(leaf.inner)))
+            value = convert.convert_value(pl.element(), pl.String(), leaf.value, leaf.field).value
+        fields.append(value.alias(str(leaf.inner)))
     listed = parts.list.eval(pl.struct(fields))
     return pl.when(parts.list.len() > 0).then(listed)
 
@@ -266,15 +270,15 @@ def _reject(rows: pl.DataFrame, column: str, code: str, message: str | pl.Expr, 
 
 
 def _reject_duplicates(rows: pl.DataFrame, layout: Layout, rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
-    """One row per key. Equal rows count once; keys with different rows, or differing only in case, are refused."""
+    """Keep one row per key: reject repeated rows, different rows of one key, and keys that differ only in case."""
     folded = pl.col(KEY).str.to_lowercase()
     lower = rows.select(folded.alias("k"))["k"]
     if lower.n_unique() == rows.height:
         return rows
-    twins = rows.filter(lower.is_duplicated())
+    duplicates = rows.filter(lower.is_duplicated())
     content = [name for name in rows.columns if name != ROW]
     numbers = pl.col(ROW).cast(pl.String).str.join(", ")
-    facts = twins.with_columns(folded.alias("_folded"))
+    facts = duplicates.with_columns(folded.alias("_folded"))
     facts = facts.with_columns(
         pl.col(ROW).rank("ordinal").over("_folded").alias("_nth"),
         pl.struct(content).n_unique().over("_folded").alias("_kinds"),
@@ -282,25 +286,25 @@ def _reject_duplicates(rows: pl.DataFrame, layout: Layout, rejection_lines: list
         numbers.over("_folded").alias("_rows"),
     )
     names = ", ".join(layout.operation.key.fields)
-    repeat = facts.filter((pl.col("_kinds") == 1) & (pl.col("_nth") > 1))
+    repeated = facts.filter((pl.col("_kinds") == 1) & (pl.col("_nth") > 1))
     case = facts.filter(pl.col("_spellings") > 1)
     clash = facts.filter((pl.col("_kinds") > 1) & (pl.col("_spellings") == 1))
-    for found, code, message, hint in (
-        (repeat, "repeated-row", "the same row again (rows ", "the first one is used; remove the others"),
+    for part, code, message, hint in (
+        (repeated, "repeated-row", "the same row again (rows ", "the first one is used; remove the others"),
         (case, "key-case", "keys differ only in upper and lower case (rows ", "Connect may take them for one: correct"),
         (clash, "duplicate-key", "the key occurs twice with different values (rows ", "keep one of the rows"),
     ):
-        if found.height:
+        if part.height:
             sentence = pl.concat_str(pl.lit(message), pl.col("_rows"), pl.lit(")"))
-            rejection_lines.append(_reject(found, names, code, sentence, hint))
-    bad = pl.concat([repeat.select(ROW), case.select(ROW), clash.select(ROW)])
+            rejection_lines.append(_reject(part, names, code, sentence, hint))
+    bad = pl.concat([repeated.select(ROW), case.select(ROW), clash.select(ROW)])
     return rows.join(bad.unique(), on=ROW, how="anti", maintain_order="left")
 
 
 def _group_rows(
     rows: pl.DataFrame, layout: Layout, lists: list[Branch], rejection_lines: list[pl.DataFrame]
 ) -> pl.DataFrame:
-    """Several rows per key: their list elements together, everything else must agree."""
+    """Make one row of the rows of each key: their list elements are joined, all other values must agree."""
     names = [branch.place for branch in lists]
     plain = [name for name in rows.columns if name not in (KEY, ITEM, ROW, *names)]
     items = {branch.place for branch in lists if layout.unit_list and not branch.place.startswith(layout.unit_list)}
@@ -342,7 +346,7 @@ def _reject_conflicts(grouped: pl.DataFrame, names: list[str], rejection_lines: 
 
 
 def _unify_item_fields(rows: pl.DataFrame, layout: Layout, rejection_lines: list[pl.DataFrame]) -> pl.DataFrame:
-    """Fields above the units (a product's name) are one per item: taken from its first row that has them."""
+    """Give all rows of an item the same values above the units, e.g. a product's name: those of the first row."""
     names = list(dict.fromkeys(leaf.column for leaf in layout.leaves if leaf.index in layout.item_leaves))
     if not names or rows[ITEM].n_unique() == rows.height:
         return rows
@@ -363,7 +367,7 @@ def _unify_item_fields(rows: pl.DataFrame, layout: Layout, rejection_lines: list
 
 
 def _expand_to_rows(rejection_lines: pl.DataFrame, row_keys: pl.DataFrame) -> pl.DataFrame:
-    """Rejections of records, which know the first of their rows, for every row that went into them."""
+    """Repeat the rejections of records, which name their first row, for every row of the record."""
     first = row_keys.rename({ROW: "row"})
     keyed = rejection_lines.join(first, on="row", how="left", maintain_order="left").drop("row")
     return (

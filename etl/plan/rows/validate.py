@@ -1,7 +1,7 @@
-"""Rows of text against the mapping's columns and rules: typed good rows, and rejections.
+"""Checks rows of text against the columns and rules of the mapping: returns typed rows and rejections.
 
-A table is checked piece by piece; only whether a text occurs twice is a matter of all of them. One query tells which
-checks every row plainly passes; `etl.plan.rows.pandera_checks` decides on all others.
+A table is checked in pieces; only duplicate texts depend on several pieces. One query finds the checks that every row
+passes; `etl.plan.rows.pandera_checks` runs the others.
 """
 
 from __future__ import annotations
@@ -25,53 +25,57 @@ from etl.plan.rows.pandera_checks import TEXT_SUFFIX, Check, run_checks
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A file's columns as the mapping knows them."""
+    """The columns of a file under the names of the mapping."""
 
-    names: Map[str, str]  #: as in the file, and what the mapping calls them
+    names: Map[str, str]  #: by name in the file the name in the mapping
     used: tuple[str, ...]
-    unused: tuple[str, ...]  #: columns of the file that the mapping does not mention
+    unused: tuple[str, ...]  #: columns of the file that the mapping does not use
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedRows:
-    """What is left of a piece of a table: typed rows, and what was refused."""
+    """The typed rows of a piece of a table, and its rejections."""
 
     frame: pl.DataFrame  #: ROW and one typed column per source column in use
-    rejected_frame: pl.DataFrame  #: the rows that were rejected here, in the same columns
+    rejected_frame: pl.DataFrame  #: the rejected rows, in the same columns
     rejections: Rejections
     skipped: int  #: rows that `source.keep` leaves out
-    texts: Map[str, pl.Series]  #: of what the mapping calls unique: columns, and by their place rules
+    texts: Map[str, pl.Series]  #: texts that must be unique, by column, or by the location of the rule
 
 
 def validate_rows(
     frame: pl.DataFrame, columns: Columns, mapping: Mapping, duplicates: Map[str, pl.Series] | None = None
 ) -> ValidatedRows:
-    """Some rows of a table; `repeated`: of the columns called unique the texts that occur more than once in it."""
+    """Check rows of a table; `duplicates` are the texts that occur more than once in it, by key of `texts`."""
     used = columns.used
     raw = frame.rename(dict(columns.names))
     simple = [name for name in used if mapping.find_column(name).type in cells.CANONICAL_TYPES]
-    clean = _canonical_columns(raw, "", [name for name in simple if not mapping.find_column(name).empty], mapping)
-    twins = _clean_cells(raw, used, mapping, clean)
-    plain = clean | _canonical_columns(twins, TEXT_SUFFIX, [name for name in simple if name not in clean], mapping)
+    clean_columns = _canonical_columns(
+        raw, "", [name for name in simple if not mapping.find_column(name).empty], mapping
+    )
+    texts = _clean_cells(raw, used, mapping, clean_columns)
+    canonical = clean_columns | _canonical_columns(
+        texts, TEXT_SUFFIX, [name for name in simple if name not in clean_columns], mapping
+    )
     excel = mapping.source.dialect.format == "excel"
-    typed = twins.with_columns(
+    typed = texts.with_columns(
         cells.parse_text(
-            pl.col(name + TEXT_SUFFIX), mapping.find_column(name), excel=excel, canonical=name in plain
+            pl.col(name + TEXT_SUFFIX), mapping.find_column(name), excel=excel, canonical=name in canonical
         ).alias(name)
         for name in used
     )
     skipped = 0
     if mapping.source.keep:
-        kept = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
-        skipped = typed.height - kept.height
-        typed = kept
-    rejections, bad = _apply_checks(typed, used, mapping, plain, duplicates or {})
-    good = typed.filter(~bad) if bad is not None else typed
-    refused = typed.filter(bad) if bad is not None else typed.clear()
-    settled = [pl.col(ROW), *(cells.to_wire_scale(name, mapping.find_column(name)) for name in used)]
+        remaining = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
+        skipped = typed.height - remaining.height
+        typed = remaining
+    rejections, is_rejected = _apply_checks(typed, used, mapping, canonical, duplicates or {})
+    valid = typed.filter(~is_rejected) if is_rejected is not None else typed
+    rejected = typed.filter(is_rejected) if is_rejected is not None else typed.clear()
+    columns_out = [pl.col(ROW), *(cells.to_wire_scale(name, mapping.find_column(name)) for name in used)]
     return ValidatedRows(
-        frame=good.select(settled),
-        rejected_frame=refused.select(settled),
+        frame=valid.select(columns_out),
+        rejected_frame=rejected.select(columns_out),
         rejections=Rejections(rejections),
         skipped=skipped,
         texts={
@@ -88,57 +92,62 @@ def validate_rows(
 def _clean_cells(
     frame: pl.DataFrame, used_columns: Sequence[str], mapping: Mapping, canonical: set[str]
 ) -> pl.DataFrame:
-    """ROW and the text twins; `clean`: columns whose cells are as they have to be.
+    """Clean the cells of all columns but the `canonical` ones; returns ROW and the text columns.
 
-    In steps, because an eager frame computes a shared expression every time.
+    In steps, because an eager frame evaluates a shared expression every time.
     """
     if not used_columns:
         return frame.select(ROW)
-    doubtful = [name for name in used_columns if name not in canonical]
-    usual, composed = _simple_text_columns(frame, doubtful, mapping)
-    tidy = frame.select(
+    to_clean = [name for name in used_columns if name not in canonical]
+    simple_whitespace, normalized = _simple_text_columns(frame, to_clean, mapping)
+    trimmed = frame.select(
         ROW,
         *(pl.col(name) for name in canonical),
         *(
             cells.clean_text(
-                pl.col(name), mapping.find_column(name), normalized=name in composed, simple_whitespace=name in usual
+                pl.col(name),
+                mapping.find_column(name),
+                normalized=name in normalized,
+                simple_whitespace=name in simple_whitespace,
             )
-            for name in doubtful
+            for name in to_clean
         ),
     )
-    hollow = _conditions_met(tidy, {name: (pl.col(name) == "").any() for name in doubtful})
-    hollow |= {name for name in doubtful if mapping.find_column(name).empty}
-    return tidy.select(
+    with_empty = _conditions_met(trimmed, {name: (pl.col(name) == "").any() for name in to_clean})
+    with_empty |= {name for name in to_clean if mapping.find_column(name).empty}
+    return trimmed.select(
         ROW,
         *(
-            (cells.null_if_empty(pl.col(name), mapping.find_column(name)) if name in hollow else pl.col(name)).alias(
-                name + TEXT_SUFFIX
-            )
+            (
+                cells.null_if_empty(pl.col(name), mapping.find_column(name)) if name in with_empty else pl.col(name)
+            ).alias(name + TEXT_SUFFIX)
             for name in used_columns
         ),
     )
 
 
 def _simple_text_columns(frame: pl.DataFrame, names: Sequence[str], mapping: Mapping) -> tuple[set[str], set[str]]:
-    """Columns in which only usual white space can stand, and those in which nothing is to be composed."""
+    """Return the columns whose white space is simple, and the columns whose texts are in NFC."""
     dialect = mapping.source.dialect
     if dialect.format != "excel" and cells.is_simple_encoding(dialect.encoding):
         return set(names), set(names)
     ascii_only = {name: pl.col(name).str.len_bytes().sum() == pl.col(name).str.len_chars().sum() for name in names}
-    usual = _conditions_met(frame, ascii_only)
-    composed = _conditions_met(frame, {name: cells.is_normalized(pl.col(name)) for name in names if name not in usual})
-    return usual, usual | composed
+    simple_whitespace = _conditions_met(frame, ascii_only)
+    normalized = _conditions_met(
+        frame, {name: cells.is_normalized(pl.col(name)) for name in names if name not in simple_whitespace}
+    )
+    return simple_whitespace, simple_whitespace | normalized
 
 
 def _canonical_columns(frame: pl.DataFrame, suffix: str, names: Sequence[str], mapping: Mapping) -> set[str]:
-    """Columns in which every cell is of the simplest form: most of them, and much faster."""
+    """Return the columns with only canonical cells; most columns are, and they are parsed much faster."""
     return _conditions_met(
         frame, {name: cells.is_canonical(pl.col(name + suffix), mapping.find_column(name)) for name in names}
     )
 
 
 def _conditions_met(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[str]:
-    """Of conditions over a whole frame the names of those that hold, all found in one go."""
+    """Return the names of the conditions over a whole frame that hold, from one query."""
     if not conditions:
         return set()
     met = frame.select(condition.alias(name) for name, condition in conditions.items()).row(0)
@@ -146,9 +155,9 @@ def _conditions_met(frame: pl.DataFrame, conditions: Map[str, pl.Expr]) -> set[s
 
 
 def resolve_columns(header: Sequence[str], mapping: Mapping) -> Columns:
-    """What the mapping makes of a header; aliases get their names.
+    """Match a header with the columns of the mapping; an alias gets the name of its column.
 
-    Raises FileRefused when the file lacks a column that the mapping needs, naming all of them.
+    Raises InvalidFileError with all columns that the mapping needs and the file lacks, or with a duplicate column.
     """
     bare = {name: unicodedata.normalize("NFC", name.strip(WHITESPACE)) for name in header}
     present = list(bare.values())
@@ -162,12 +171,12 @@ def resolve_columns(header: Sequence[str], mapping: Mapping) -> Columns:
     needed = _needed_columns(mapping)
     missing = [name for name in needed if name not in names and not mapping.find_column(name).optional]
     if missing:
-        listed = ", ".join(f'"{name}"' for name in missing)
-        have = ", ".join(name[:40] for name in names[:12]) + (" …" if len(names) > 12 else "")
+        missing_names = ", ".join(f'"{name}"' for name in missing)
+        header_start = ", ".join(name[:40] for name in names[:12]) + (" …" if len(names) > 12 else "")
         raise InvalidFileError(
             "missing-column",
-            f"the file has no column {listed}",
-            where=f"header: {have}",
+            f"the file has no column {missing_names}",
+            where=f"header: {header_start}",
             hint="if a column was renamed, add `aliases: [new name]` to it in the mapping; "
             "if it may be absent, `optional: true`",
         )
@@ -178,10 +187,10 @@ def resolve_columns(header: Sequence[str], mapping: Mapping) -> Columns:
         if name in needed or name in mapping.columns or any(match_pattern(p, name) is not None for p in patterns)
     ]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        duplicate = next(name for name in names if names.count(name) > 1)
         raise InvalidFileError(
             "duplicate-column",
-            f'the file has two columns "{twice}"',
+            f'the file has two columns "{duplicate}"',
             where=f"header: {', '.join(name[:40] for name in names[:12])}",
             hint="rename one of them at its source, or drop an alias from the mapping",
         )
@@ -203,15 +212,15 @@ def _walk_values(nodes: Iterable[Node]) -> Iterable[Value | Node]:
 
 
 def _needed_columns(mapping: Mapping) -> list[str]:
-    """Columns that the record, the rules or a declaration cannot do without."""
+    """Return the columns that the record, the rules, `keep` or the descriptions of columns need."""
     needed: dict[str, None] = {}
-    for found in _walk_values(mapping.record.values()):
-        if isinstance(found, Value):
-            if found.kind == "column" and "{" not in found.text:
-                needed[found.text] = None
-            needed.update(dict.fromkeys(found.input_columns))
-        elif found.kind == "split":
-            needed[found.column] = None
+    for item in _walk_values(mapping.record.values()):
+        if isinstance(item, Value):
+            if item.kind == "column" and "{" not in item.text:
+                needed[item.text] = None
+            needed.update(dict.fromkeys(item.input_columns))
+        elif item.kind == "split":
+            needed[item.column] = None
     for rule in mapping.rules:
         needed.update(dict.fromkeys(rule.input_columns))
     if mapping.source.keep:
@@ -221,15 +230,15 @@ def _needed_columns(mapping: Mapping) -> list[str]:
 
 
 def _column_patterns(mapping: Mapping) -> list[str]:
-    """Column patterns of the record, and column names with `{1}` in them, as patterns."""
-    found = [mapping.per] if mapping.per else []
+    """Return the column patterns of the mapping; a column name with `{1}` in it is one."""
+    patterns = [mapping.per] if mapping.per else []
     for value in _walk_values(mapping.record.values()):
         if isinstance(value, Node) and value.pattern:
-            found.append(value.pattern)
+            patterns.append(value.pattern)
         elif isinstance(value, Value) and value.kind == "column" and "{" in value.text:
-            found.append(value.text.replace("{1}", "*").replace("{2}", "*").replace("{3}", "*"))
-    found.extend(column.name for column in mapping.columns.values() if column.is_pattern)
-    return found
+            patterns.append(value.text.replace("{1}", "*").replace("{2}", "*").replace("{3}", "*"))
+    patterns.extend(column.name for column in mapping.columns.values() if column.is_pattern)
+    return patterns
 
 
 def _apply_checks(
@@ -239,24 +248,24 @@ def _apply_checks(
     canonical: set[str],
     duplicates: Map[str, pl.Series],
 ) -> tuple[pl.DataFrame, pl.Series | None]:
-    """Rejections of all checks, and which rows they hit (None: no row)."""
+    """Run all checks; returns the rejections, and which rows are rejected (None: no row)."""
     checks = [
         check
         for name in used_columns
         for check in _applicable_checks(name, used_columns, mapping, canonical, duplicates)
     ]
-    if checks:  # a condition that is null somewhere is not plainly met: pandera knows what that means
+    if checks:  # A condition that is null in a row is left to pandera.
         met = _conditions_met(
-            typed_rows, {str(at): check.condition.fill_null(False).all() for at, check in enumerate(checks)}
+            typed_rows, {str(number): check.condition.fill_null(False).all() for number, check in enumerate(checks)}
         )
-        checks = [check for at, check in enumerate(checks) if str(at) not in met]
+        checks = [check for number, check in enumerate(checks) if str(number) not in met]
     return run_checks(typed_rows, checks) if checks else (pl.DataFrame(schema=schemas.REJECTION_SCHEMA), None)
 
 
 def _applicable_checks(
     name: str, used_columns: Sequence[str], mapping: Mapping, canonical: set[str], duplicates: Map[str, pl.Series]
 ) -> Iterable[Check]:
-    """Everything that is asked of a column; the rules that begin with it are its own."""
+    """Yield the checks of a column, and those of the rules whose first column it is."""
     for check in _column_checks(name, mapping.find_column(name), duplicates.get(name)):
         if name not in canonical or check.code not in ("type", "digits"):
             yield check
@@ -266,12 +275,12 @@ def _applicable_checks(
 
 
 def _rule_tag(rule: Rule) -> str:
-    """A name for its texts that no column has."""
+    """Return a name for the texts of a rule that no column has."""
     return TEXT_SUFFIX + rule.where
 
 
 def _combined_text(rule: Rule, mapping: Mapping) -> pl.Expr:
-    """The values of a rule's columns as one text, null when one of them is empty."""
+    """Return the values of a rule's columns as one text; null where one of them is empty."""
     values = [cells.to_wire_scale(name, mapping.find_column(name)).cast(pl.String) for name in rule.input_columns]
     return pl.concat_str(values, separator=TEXT_SUFFIX)
 
