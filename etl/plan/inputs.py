@@ -22,7 +22,7 @@ class SendMode(Enum):
     CHANGED = "changed"  #: those that differ from the accepted records
     ALL = "all"  #: every record, whatever was accepted
     SELECTED = "selected"  #: the records of the selected keys, whatever was accepted, and no others
-    FULL_FILE = "full file"  #: every record under FullFile=true, which retires what the file lacks
+    FULL_FILE = "full file"  #: every record under FullFile=true, which retires missing records
 
     @property
     def sends_unchanged(self) -> bool:

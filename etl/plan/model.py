@@ -19,36 +19,30 @@ from etl.plan.inputs import RequestLimits
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a file comes to. Requests are made one by one (`etl.plan.requests`), so that only one is in memory."""
+    """The plan of a file. `etl.plan.requests` makes its requests one by one, so that only one is in memory."""
 
     mapping: Mapping
     layout: Layout
     request_limits: RequestLimits
     account_id: int
-    counts: Counts  #: without requests, records_sent and values_sent, which show while encoding
+    counts: Counts  #: without requests, records_sent and values_sent, which are counted while encoding
     rejections: Rejections
     batches: tuple[Batch, ...]
     impact: impact.Impact
-    missing_records: pl.DataFrame  #: accepted records that FullFile=true switches off because the file lacks them
+    missing_records: pl.DataFrame  #: accepted records that FullFile=true retires because the file lacks them
     suppressed: int
     cleared: int
-    full_file: bool = False  #: a full feed under FullFile=true, which retires what the file lacks
-    scope_shared_with: tuple[str, ...] = ()  #: feeds for whose sake a full feed does without FullFile=true
+    full_file: bool = False  #: sent with FullFile=true, which retires missing records
+    scope_shared_with: tuple[str, ...] = ()  #: feeds whose records in the same scopes rule out FullFile=true
     columns: tuple[str, ...] = ()  #: source columns in use
-    unused_columns: tuple[str, ...] = ()  #: source columns that the mapping does not mention
+    unused_columns: tuple[str, ...] = ()  #: source columns that the mapping does not use
     previous_file: PreviousFile | None = None
     rejected_cells: pl.DataFrame | None = None  #: of a workbook: cells of rejected rows as they came
-    previous_records: pl.DataFrame | None = (
-        None  #: what Norce has of the records that this run changes, for `etl.plan.undo`
-    )
-    undoes: str | None = None  #: the run that it takes back
-    irreversible: tuple[dict[str, Any], ...] = ()  #: what cannot be taken back: field, reason, records, keys
-    blocked_records: pl.DataFrame | None = (
-        None  #: of a file of changes: records held back, which no later file will repeat
-    )
-    flush_first: bool = (
-        False  #: what earlier files still owe has to be sent before this one (`etl.plan.changes.pending.apart`)
-    )
+    previous_records: pl.DataFrame | None = None  #: accepted records that this run changes, for `etl.plan.undo`
+    undoes: str | None = None  #: the run that it reverts
+    irreversible: tuple[dict[str, Any], ...] = ()  #: what an undo run cannot restore: field, reason, records, keys
+    blocked_records: pl.DataFrame | None = None  #: of a change file, because no later file repeats them
+    flush_first: bool = False  #: pending records must be sent before this file, see `must_flush_first`
 
     @property
     def change_sets_joined(self) -> int:
@@ -57,14 +51,14 @@ class Plan:
 
     @property
     def guard_results(self) -> tuple[guards.GuardResult, ...]:
-        """What every guard says of it."""
-        facts = guards.GuardInput(
+        """The result of every guard."""
+        guard_input = guards.GuardInput(
             self.mapping, self.counts, self.impact, self.rejections.frame, self.full_file, self.previous_file
         )
-        return guards.evaluate(facts)
+        return guards.evaluate(guard_input)
 
     @property
     def hold_reasons(self) -> tuple[str, ...]:
-        """Why the run has to wait for a person's yes; empty when it may go."""
-        asked = (f"undoes run {self.undoes}: inspect it first",) if self.undoes and self.batches else ()
-        return (*asked, *guards.hold_reasons(self.guard_results))
+        """Why the run needs an approval; empty if it does not."""
+        undo_reason = (f"undoes run {self.undoes}: inspect it first",) if self.undoes and self.batches else ()
+        return (*undo_reason, *guards.hold_reasons(self.guard_results))

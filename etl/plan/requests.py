@@ -1,4 +1,4 @@
-"""The requests of a plan, complete, made one by one so that only one is in memory. Pure."""
+"""Makes the complete requests of a plan one by one, so that only one is in memory. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from etl.plan.model import Plan
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, complete."""
+    """One complete request."""
 
     number: int
     wave: int
@@ -28,25 +28,25 @@ class Request:
     digest: str
     records: int
     values: int
-    changed_values: int  #: values of which it cannot be without; the others are sent again to save a request
+    changed_values: int  #: values that have changed; the others are sent again to save a request
     change_set_count: int
     bits: int
     frame: pl.DataFrame
-    retired_records: pl.DataFrame | None  #: KEY and ITEM of what this request switches off by leaving it out
+    retired_records: pl.DataFrame | None  #: KEY and ITEM of the records that this request retires
 
 
 def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
-    """The requests in the order in which they are sent; batches are cut where they are too large in bytes.
+    """Yield the requests in the order of sending; batches with too many bytes are split.
 
-    `start`: how encoding the next ones is begun ahead.
+    `submit` says how the encoding of the next batches is begun ahead.
     """
     number = 0
-    for cut in ordered_results((partial(_encode_batch, plan, batch) for batch in plan.batches), submit):
-        for part, payload in cut:
+    for parts in ordered_results((partial(_encode_batch, plan, batch) for batch in plan.batches), submit):
+        for part, payload in parts:
             number += 1
-            values = exact = plan.layout.count_values(part.bits) * part.frame.height
+            values = changed_values = plan.layout.count_values(part.bits) * part.frame.height
             if VALUE_COUNT in part.frame.columns:
-                values, exact = (
+                values, changed_values = (
                     int(part.frame[VALUE_COUNT].sum()),
                     int(part.frame[CHANGED_COUNT].sum()),
                 )
@@ -64,7 +64,7 @@ def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
                 digest=hashlib.sha256(payload).hexdigest(),
                 records=part.records,
                 values=values,
-                changed_values=exact,
+                changed_values=changed_values,
                 change_set_count=part.change_set_count,
                 bits=part.bits,
                 frame=part.frame,
@@ -73,7 +73,7 @@ def make_requests(plan: Plan, submit: Submit = run_inline) -> Iterator[Request]:
 
 
 def _retired_by(plan: Plan, batch: Batch) -> pl.DataFrame:
-    """What leaves its scope because this request, which holds the scope whole, does not name it."""
+    """Return the records that a request with the whole scope retires, because it leaves them out."""
     names = [name for name in full_file.scope_columns(plan.layout) if name in plan.missing_records.columns]
     if not names:
         return plan.missing_records

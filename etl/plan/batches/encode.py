@@ -1,6 +1,6 @@
-"""A request's two halves: the X-StormConnect-Header object and the JSON array of records.
+"""Encodes a request: the X-StormConnect-Header object and the JSON array of records.
 
-Both follow from one set of leaves, so the header cannot name what the records lack.
+Both are made from one set of leaves, so that the header never names a field that the records lack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from etl.mapping import leaf_set
 from etl.mapping.layout import Branch, Layout, Leaf
 from etl.model.columns import ITEM
 
-#: Behind the name of a field that some elements lack; no name of Connect's has it, see `_strip`.
+#: Suffix of a field's name that some elements lack; no name of Connect has it, see `_remove_marks`.
 OPTIONAL_MARK = "\x1f"
 _MARK_IN_JSON = "\\u001f"
 _MARK_PATTERN = re.escape(_MARK_IN_JSON)
@@ -27,106 +27,108 @@ _MARK_PATTERN = re.escape(_MARK_IN_JSON)
 def encode_header(
     layout: Layout, bits: int, *, account_id: int, supplier: int | None, full_file: bool
 ) -> dict[str, Any]:
-    """The header for a set of leaves; flags as integers, because their spelling differs between pages.
+    """Build the header for a set of leaves; flags are numbers, because their spelling differs between pages.
 
     https://docs.norce.io/api-reference/connect/productservice/x-stormconnect-header-product
     """
     operation = layout.operation
-    lit = layout.active_flags(bits, full_file=full_file)
-    made: dict[str, Any] = {"AccountId": account_id}
+    active = layout.active_flags(bits, full_file=full_file)
+    header: dict[str, Any] = {"AccountId": account_id}
     if operation.full_file.is_supported:
-        made["FullFile"] = full_file
+        header["FullFile"] = full_file
     if operation.key.header_fields and supplier is not None:
-        made["SupplierId"] = supplier
+        header["SupplierId"] = supplier
     for name, array in operation.arrays.items():
-        numbers = sorted(flag.number for flag in array.flags.values() if flag.id in lit)
+        numbers = sorted(flag.number for flag in array.flags.values() if flag.id in active)
         partner = array.sent_with
         with_partner = partner is not None and any(
-            flag in lit for flag in (f"{partner}.{n}" for n in operation.arrays[partner].flags)
+            flag in active for flag in (f"{partner}.{n}" for n in operation.arrays[partner].flags)
         )
         if numbers or array.always_sent or with_partner:
-            made[name] = numbers
-    return made
+            header[name] = numbers
+    return header
 
 
 def encode_payload(frame: pl.DataFrame, bits: int, layout: Layout) -> bytes:
-    """The JSON array for these rows: exactly the leaves of the set, every record all of them.
+    """Build the JSON array for these rows: every record has exactly the leaves of the set.
 
-    Where the rows share a header but not a set (`layout.OWN`), each has the leaves of its own.
+    Where the rows share a header but not a set (`leaf_set.OWN_SET`), each has the leaves of its own set.
     """
-    wanted = _Selection(frame, bits, layout)
+    selection = _Selection(frame, bits, layout)
     places = (
-        _partial_places(layout.tree, wanted.leaves)
-        | _optional_places(layout, wanted.leaves)
-        | wanted.optional_places(layout.tree)
+        _partial_places(layout.tree, selection.leaves)
+        | _optional_places(layout, selection.leaves)
+        | selection.optional_places(layout.tree)
     )
     tree = _mark_places(layout.tree, places | _same_name_places([layout.tree], places))
-    top = [
+    top_fields = [
         (branch.name, expr)
         for branch in tree
-        if branch.kind != "units" and (expr := _branch_expression(branch, wanted, layout, _column_value)) is not None
+        if branch.kind != "units" and (expr := _branch_expression(branch, selection, layout, _column_value)) is not None
     ]
     units = next((branch for branch in tree if branch.kind == "units"), None)
     if units is None:
-        return _remove_marks(frame.select(expr.alias(name) for name, expr in top).write_json())
+        return _remove_marks(frame.select(expr.alias(name) for name, expr in top_fields).write_json())
     inside = pl.struct(
         expr.alias(child.name)
         for child in units.children
-        if (expr := _branch_expression(child, wanted, layout, _column_value)) is not None
+        if (expr := _branch_expression(child, selection, layout, _column_value)) is not None
     )
-    order = [branch.name for branch in tree if branch.kind == "units" or branch.name in dict(top)]
-    rows = frame.select(pl.col(ITEM), *(expr.alias(name) for name, expr in top), inside.alias(units.name))
-    items = rows.group_by(ITEM, maintain_order=True).agg(*(pl.col(name).first() for name, _ in top), pl.col(units.name))
+    order = [branch.name for branch in tree if branch.kind == "units" or branch.name in dict(top_fields)]
+    rows = frame.select(pl.col(ITEM), *(expr.alias(name) for name, expr in top_fields), inside.alias(units.name))
+    items = rows.group_by(ITEM, maintain_order=True).agg(
+        *(pl.col(name).first() for name, _ in top_fields), pl.col(units.name)
+    )
     return _remove_marks(items.select(order).write_json())
 
 
 def _optional_places(layout: Layout, selected_leaves: set[int]) -> set[str]:
-    """Places that some elements of a list made of rows may leave empty: no flag of their own asks for them."""
+    """Return the places that elements of a list made of rows may leave empty: they have no flag of their own."""
     inside = [leaf for leaf in layout.leaves if leaf.index in selected_leaves and leaf.inner and not leaf.required]
     return {leaf.name for leaf in inside if leaf.value.empty != "clear" and not layout.has_own_flag(leaf)}
 
 
 def _partial_places(branches: Iterable[Branch], selected_leaves: set[int]) -> set[str]:
-    """Places that some elements of a list have and others lack: polars fills these up with null."""
-    found: set[str] = set()
+    """Return the places that only some elements of a list have: polars fills the others with null."""
+    places: set[str] = set()
     for branch in branches:
         if branch.kind == "elements":
-            found |= _places_not_in_all(
+            places |= _places_not_in_all(
                 [element for element in branch.elements if _has_selected(element, selected_leaves)], selected_leaves
             )
         else:
-            found |= _partial_places(branch.children, selected_leaves)
-    return found
+            places |= _partial_places(branch.children, selected_leaves)
+    return places
 
 
 def _places_not_in_all(groups: list[tuple[Branch, ...]], selected_leaves: set[int]) -> set[str]:
-    """Of objects that become one type, the places that not all of them have."""
+    """Return the places that only some of the objects have, which become one type."""
     by_name: dict[str, list[Branch]] = {}
     for branch in (branch for group in groups for branch in group if _has_selected((branch,), selected_leaves)):
         by_name.setdefault(branch.name, []).append(branch)
-    found: set[str] = set()
+    places: set[str] = set()
     for same in by_name.values():
         if len(same) < len(groups):
-            found.update(branch.place for branch in same)
+            places.update(branch.place for branch in same)
         inner = [branch.children for branch in same if branch.children]
-        found |= _places_not_in_all(
+        places |= _places_not_in_all(
             inner + [element for branch in same for element in branch.elements], selected_leaves
         )
-    return found
+    return places
 
 
 def _same_name_places(groups: list[tuple[Branch, ...]], places: set[str]) -> set[str]:
-    """What bears the same name in the elements of a list becomes one field, so all of it is marked or none."""
+    """Return the places of fields with the same name as a marked one: in the elements of a list they are one field."""
     by_name: dict[str, list[Branch]] = {}
     for branch in (branch for group in groups for branch in group):
         by_name.setdefault(branch.name, []).append(branch)
-    found: set[str] = set()
+    same_name_places: set[str] = set()
     for same in by_name.values():
         if any(branch.place in places for branch in same):
-            found.update(branch.place for branch in same)
+            same_name_places.update(branch.place for branch in same)
         inner = [group for branch in same for group in (branch.children, *branch.elements) if group]
-        found |= _same_name_places(inner, places) if inner else set()
-    return found
+        same_name_places |= _same_name_places(inner, places) if inner else set()
+    return same_name_places
 
 
 def _has_selected(branches: Iterable[Branch], selected_leaves: set[int]) -> bool:
@@ -139,7 +141,7 @@ def _has_selected(branches: Iterable[Branch], selected_leaves: set[int]) -> bool
 
 
 def _mark_places(branches: tuple[Branch, ...], places: set[str]) -> tuple[Branch, ...]:
-    """The tree with a mark on the names at these places: there a null is no value and is taken out again."""
+    """Mark the names at these places: a null there is no value, and is removed from the JSON."""
     if not places:
         return branches
     return tuple(
@@ -154,7 +156,7 @@ def _mark_places(branches: tuple[Branch, ...], places: set[str]) -> tuple[Branch
 
 
 def _remove_marks(text: str) -> bytes:
-    """Take marked nulls out of JSON, and the marks. Safe as text: inside a string every quote is escaped."""
+    """Remove marked nulls, and the marks, from JSON. Safe on text: inside a string every quote is escaped."""
     if _MARK_IN_JSON not in text:
         return text.encode()
     for name in sorted(set(re.findall(rf'"(\w+){_MARK_PATTERN}":', text))):
@@ -173,7 +175,7 @@ def _element_value(leaf: Leaf) -> pl.Expr:
 
 
 class _Selection:
-    """Which leaves go, and for which rows where they share a header but not a set."""
+    """The leaves that are sent, and for which rows, where rows share a header but not a set."""
 
     def __init__(self, frame: pl.DataFrame, bits: int, layout: Layout) -> None:
         self.layout = layout
@@ -185,18 +187,18 @@ class _Selection:
         self.varying = bits & ~in_all
 
     def bits_of(self, branch: Branch) -> int:
-        """The leaves below a node that go for some rows."""
+        """Return the leaves below a node that some rows send, as bits."""
         if branch.kind == "leaf":
             return 1 << branch.leaf if branch.leaf in self.leaves else 0
         inner = (self.bits_of(child) for group in (branch.children, *branch.elements) for child in group)
         return functools.reduce(operator.or_, inner, 0)
 
     def is_partial(self, bits: int) -> bool:
-        """Whether not every row has some of these leaves."""
+        """Whether some rows send none of these leaves."""
         return bool(bits) and not bits & ~self.varying
 
     def where_selected(self, bits: int, expr: pl.Expr) -> pl.Expr:
-        """The expression for the rows that have some of these leaves, else null."""
+        """Return the expression for the rows that send some of these leaves, else null."""
         if not self.is_partial(bits):
             return expr
         masks = zip(self.word_columns, leaf_set.split_words(bits, len(self.word_columns)), strict=True)
@@ -204,17 +206,17 @@ class _Selection:
         return pl.when(pl.any_horizontal(is_selected)).then(expr)
 
     def optional_places(self, branches: Iterable[Branch]) -> set[str]:
-        """Places that some rows have and others lack; an element of a list is left out as such."""
-        found: set[str] = set()
+        """Return the places that only some rows send; list elements are left out as elements."""
+        places: set[str] = set()
         for branch in branches:
             if branch.kind != "units" and self.is_partial(self.bits_of(branch)) and not self.is_always_present(branch):
-                found.add(branch.place)
+                places.add(branch.place)
             for group in (branch.children, *branch.elements):
-                found |= self.optional_places(group)
-        return found
+                places |= self.optional_places(group)
+        return places
 
     def is_always_present(self, branch: Branch) -> bool:
-        """Whether a leaf is in whatever it stands in: its flag, or its being the code, sees to that."""
+        """Whether a leaf is in every object or element around it: it is required, a key, or has its own flag."""
         if branch.kind != "leaf":
             return False
         leaf = self.layout.leaves[branch.leaf]  # type: ignore[index]
@@ -224,39 +226,39 @@ class _Selection:
 def _branch_expression(
     branch: Branch, selection: _Selection, layout: Layout, value_of: Callable[[Leaf], pl.Expr]
 ) -> pl.Expr | None:
-    """A node of the payload as an expression; None when nothing of it is wanted."""
+    """Return a node of the payload as an expression; None where no leaf of it is sent."""
     bits = selection.bits_of(branch)
     if not bits:
         return None
     if branch.kind == "leaf":
         leaf = layout.leaves[branch.leaf]  # type: ignore[index]
-        made = _json_number(value_of(leaf), leaf)
+        value = _json_number(value_of(leaf), leaf)
         return (
-            made
+            value
             if selection.is_always_present(branch) or leaf.inner is not None
-            else selection.where_selected(bits, made)
+            else selection.where_selected(bits, value)
         )
     if branch.kind == "object":
-        whole = _struct_expression(branch.children, selection, layout, value_of)
-        return whole if whole is None or value_of is _element_value else selection.where_selected(bits, whole)
+        struct = _struct_expression(branch.children, selection, layout, value_of)
+        return struct if struct is None or value_of is _element_value else selection.where_selected(bits, struct)
     if branch.kind == "elements":
         elements = [
             (_struct_expression(each, selection, layout, value_of, scalar=branch.scalar), each)
             for each in branch.elements
         ]
         if value_of is _element_value or not bits & selection.varying:
-            sides = [expr for expr, _ in elements if expr is not None]
-            alike = _have_same_type(branch.elements, selection.leaves, layout)
-            return pl.concat_arr(sides) if alike else pl.concat_list(sides)
+            expressions = [expr for expr, _ in elements if expr is not None]
+            have_same_type = _have_same_type(branch.elements, selection.leaves, layout)
+            return pl.concat_arr(expressions) if have_same_type else pl.concat_list(expressions)
         inside = [(expr, functools.reduce(operator.or_, map(selection.bits_of, each), 0)) for expr, each in elements]
-        given = [selection.where_selected(under, expr) for expr, under in inside if expr is not None]
-        return selection.where_selected(bits, pl.concat_list(given).list.drop_nulls())
+        selected = [selection.where_selected(element_bits, expr) for expr, element_bits in inside if expr is not None]
+        return selection.where_selected(bits, pl.concat_list(selected).list.drop_nulls())
     template = _struct_expression(branch.children, selection, layout, _element_value, scalar=branch.scalar)
     return None if template is None else selection.where_selected(bits, pl.col(branch.place).list.eval(template))
 
 
 def _have_same_type(elements: tuple[tuple[Branch, ...], ...], selected_leaves: set[int], layout: Layout) -> bool:
-    """Whether the elements have one type and each has a column: then they can be put side by side, which is fast."""
+    """Whether the elements have one type and each has a column: then they are concatenated fast."""
     present = [element for element in elements if _has_selected(element, selected_leaves)]
     return len({_field_names(element, selected_leaves) for element in present}) == 1 and all(
         _has_column(element, selected_leaves, layout) for element in present
@@ -264,7 +266,7 @@ def _have_same_type(elements: tuple[tuple[Branch, ...], ...], selected_leaves: s
 
 
 def _field_names(branches: tuple[Branch, ...], selected_leaves: set[int]) -> tuple[object, ...]:
-    """The names in an element, in their order, and those within them."""
+    """Return the names in an element, in order, each with the names inside it."""
     return tuple(
         (
             branch.name,
@@ -293,16 +295,16 @@ def _struct_expression(
     *,
     scalar: bool = False,
 ) -> pl.Expr | None:
-    made = [
+    fields = [
         (child.name, expr)
         for child in children
         if (expr := _branch_expression(child, selection, layout, value_of)) is not None
     ]
-    if not made:
+    if not fields:
         return None
-    return made[0][1] if scalar else pl.struct(expr.alias(name) for name, expr in made)
+    return fields[0][1] if scalar else pl.struct(expr.alias(name) for name, expr in fields)
 
 
 def _json_number(expr: pl.Expr, leaf: Leaf) -> pl.Expr:
-    """Decimals as JSON numbers: with at most 15 digits a double's shortest text is the decimal itself."""
+    """Return decimals as JSON numbers: with at most 15 digits, the shortest text of a double is the decimal."""
     return expr.cast(pl.Float64) if leaf.field.type == "number" else expr

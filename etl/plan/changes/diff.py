@@ -201,9 +201,9 @@ def _deactivation_rows(
 ) -> pl.DataFrame:
     """Build records that deactivate what is missing: key and the deactivating value, nothing else."""
     leaf = layout.deactivation_leaf
-    off = layout.operation.deactivation
+    deactivation = layout.operation.deactivation
     assert leaf is not None
-    assert off is not None
+    assert deactivation is not None
     to_send = {leaf.index: pl.lit(True)}
     sendable = {other.index: pl.lit(True) for other in layout.leaves_in(layout.always_sent)} | to_send
     for other in layout.leaves:
@@ -212,7 +212,7 @@ def _deactivation_rows(
     columns = []
     for name, kind in frame.schema.items():
         if name == leaf.column:
-            columns.append(pl.lit(off.off_value, dtype=kind).alias(name))
+            columns.append(pl.lit(deactivation.off_value, dtype=kind).alias(name))
         elif name == ITEM and ITEM not in missing_records.columns:
             columns.append(pl.col(KEY).alias(ITEM))
         elif name == ROW or name not in missing_records.columns:

@@ -1,7 +1,7 @@
-"""Holds a run that would do more than its mapping lets pass without asking: one table of guards. Pure.
+"""Decides whether a run is held, because it would change more than its mapping allows: one table of guards. Pure.
 
-Each guard counts something in the plan and has a limit. A feed that Norce has nothing of yet has no share of
-anything to lose, so a first load is never held for being new; prices of nothing and below cost hold it all the same.
+Each guard counts something in the plan and has a limit. Shares are of the active accepted records, of which a first
+load has none: it is never held for its size. Prices of zero and prices below cost hold it too.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from etl.plan.changes.previous_file import PreviousFile, shrink_warnings
 
 @dataclass(frozen=True, slots=True)
 class GuardInput:
-    """What the guards look at."""
+    """The parts of a plan that guards count."""
 
     mapping: Mapping
     counts: Counts
     impact: Impact
-    rejection_lines: pl.DataFrame  #: rejections
-    full_file: bool  #: goes with FullFile=true
+    rejection_lines: pl.DataFrame
+    full_file: bool  #: sent with FullFile=true
     previous_file: PreviousFile | None
 
 
 @dataclass(frozen=True, slots=True)
 class GuardResult:
-    """What one guard found, and whether that is more than may pass."""
+    """The count of one guard, and whether it is over the limit."""
 
     guard: str
     count: int
     total: int
     limit: str
     held: bool
-    reason: str  #: why the run is held; empty when it is not
+    reason: str  #: why the run is held; empty if it is not
     examples: tuple[Example, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the result as JSON."""
         return {
             "guard": self.guard,
             "count": self.count,
@@ -57,7 +57,7 @@ class GuardResult:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A line of the table. `reason` is filled with count, total, limit and by."""
+    """A row of the table. `reason` has placeholders for count, total, limit and by."""
 
     name: str
     measure: Callable[[GuardInput], Tally]
@@ -76,13 +76,13 @@ def _measure_rejected(guard_input: GuardInput) -> Tally:
 
 
 def _measure_missing(guard_input: GuardInput) -> Tally:
-    """Those that the file before had no more either stay missing when nothing happens to them: no news."""
-    known = (
+    """Count missing records; those that the previous file lacked too are not new where they are only ignored."""
+    missing_before = (
         guard_input.previous_file.gone
         if guard_input.previous_file is not None and guard_input.mapping.gone == "ignore"
         else 0
     )
-    return replace(guard_input.impact.gone, count=max(0, guard_input.impact.gone.count - known))
+    return replace(guard_input.impact.gone, count=max(0, guard_input.impact.gone.count - missing_before))
 
 
 #: In the order in which reasons are given.
@@ -144,7 +144,7 @@ GUARD_NAMES = (*(guard.name for guard in GUARDS), "shrink")
 
 
 def evaluate(guard_input: GuardInput) -> tuple[GuardResult, ...]:
-    """What every guard says, those that let the run pass among them."""
+    """Return the result of every guard, held or not."""
     return (
         *(_evaluate_guard(guard, guard_input) for guard in GUARDS if guard.applies(guard_input)),
         *_evaluate_shrink(guard_input),
@@ -152,8 +152,8 @@ def evaluate(guard_input: GuardInput) -> tuple[GuardResult, ...]:
 
 
 def hold_reasons(results: Sequence[GuardResult]) -> tuple[str, ...]:
-    """Why the run waits for a person's yes; empty when it may go."""
-    return tuple(verdict.reason for verdict in results if verdict.held)
+    """Return why the run needs an approval; empty if it does not."""
+    return tuple(result.reason for result in results if result.held)
 
 
 def _evaluate_guard(guard: Guard, guard_input: GuardInput) -> GuardResult:
@@ -165,12 +165,12 @@ def _evaluate_guard(guard: Guard, guard_input: GuardInput) -> GuardResult:
 
 
 def _evaluate_shrink(guard_input: GuardInput) -> tuple[GuardResult, ...]:
-    """A file held against the one before it; two measures, rows and bytes, under one limit."""
-    before, bound = guard_input.previous_file, guard_input.mapping.source.shrink
-    if before is None or bound.share is None:
+    """Compare the file with the one previous it, by rows and by bytes, with one limit for both."""
+    previous, shrink = guard_input.previous_file, guard_input.mapping.source.shrink
+    if previous is None or shrink.share is None:
         return ()
-    limit = f"{(bound.share * 100).normalize():f} %"
-    doubts = shrink_warnings(guard_input.mapping, guard_input.counts.rows, before)
-    lost = max(0, before.rows - guard_input.counts.rows)
-    verdicts = [GuardResult("shrink", lost, before.rows, limit, True, doubt) for doubt in doubts]
-    return tuple(verdicts) or (GuardResult("shrink", lost, before.rows, limit, False, ""),)
+    limit = f"{(shrink.share * 100).normalize():f} %"
+    warnings = shrink_warnings(guard_input.mapping, guard_input.counts.rows, previous)
+    lost = max(0, previous.rows - guard_input.counts.rows)
+    results = [GuardResult("shrink", lost, previous.rows, limit, True, warning) for warning in warnings]
+    return tuple(results) or (GuardResult("shrink", lost, previous.rows, limit, False, ""),)

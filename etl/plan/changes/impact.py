@@ -1,6 +1,6 @@
-"""What a change set does to a shop, in its own words: prices up and down, stock to zero, products gone, texts changed.
+"""The impact of a run on a shop: prices up and down, stock to zero, missing products, changed texts.
 
-The values that say so, and how people read them; `etl.plan.changes.impact_analysis` makes them from a plan.
+`etl.plan.changes.impact_analysis` computes these values; this module also shows them to people and as JSON.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 from etl.contract import spec
 from etl.mapping.layout import Leaf
 
-#: How many examples people are shown of a thing.
+#: Most examples of a count.
 MAX_EXAMPLES = 10
 
-#: Upper ends of the classes of price moves in percent; the last class has none.
+#: Upper bounds of the classes of price changes in percent; the last class has none.
 PRICE_CHANGE_BOUNDS = (-50.0, -30.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0, 30.0, 50.0)
 
-#: Characters of a value that an example shows.
+#: Most characters of a value in an example.
 MAX_EXAMPLE_LENGTH = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One record that something happens to: the texts people read, and by how many percent a number moves."""
+    """One record of a count: its values as texts, and the change of a number in percent."""
 
     key: str
     field: str
@@ -35,7 +35,7 @@ class Example:
     percent: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON; a cell may be a whole description, or worse."""
+        """Return the example as JSON; long texts are shortened."""
         return {
             "key": shorten(self.key),
             "field": self.field,
@@ -47,7 +47,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many records something happens to, and the largest of them."""
+    """A number of records, with the largest changes as examples."""
 
     count: int = 0
     examples: tuple[Example, ...] = ()
@@ -55,33 +55,33 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """What happens to one field of the records that Norce has already."""
+    """The changes of one field in existing records."""
 
     name: str
     role: str | None
-    changed: int  #: records whose value differs, filled and cleared ones among them
-    filled: int  #: had no value before
+    changed: int  #: records whose value differs, with the filled and cleared ones
+    filled: int  #: records without a value before
     cleared: int
     examples: tuple[Example, ...]
     up: int = 0
     down: int = 0
     median_up: float | None = None  #: percent
     median_down: float | None = None
-    classes: tuple[int, ...] = ()  #: of prices: records for each of CLASSES and beyond
+    classes: tuple[int, ...] = ()  #: of prices: records for each class of PRICE_CHANGE_BOUNDS, and the last one
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """Everything about one run that a shop would want to know before it is sent."""
+    """The impact of one run, for people who approve it."""
 
-    active: int = 0  #: records that Norce has and that are not switched off
+    active: int = 0  #: accepted records that are not deactivated
     new: int = 0
-    reappeared: int = 0  #: had been switched off by us because they were gone
+    reappeared: int = 0  #: deactivated records that are in the file again
     fields: tuple[FieldChange, ...] = ()
-    gone: Tally = Tally()  #: no longer in the file
-    deactivated: Tally = Tally()  #: gone and switched off for it, or switched off by the file
+    gone: Tally = Tally()  #: missing records
+    deactivated: Tally = Tally()  #: missing records that are deactivated, and records that the file deactivates
     activated: int = 0
-    price_moves: Tally = Tally()  #: by more than the mapping's `by`
+    price_moves: Tally = Tally()  #: changes by more than the mapping's `by`
     price_zero: Tally = Tally()
     below_cost: Tally = Tally()
     stock_zero: Tally = Tally()
@@ -90,12 +90,12 @@ class Impact:
 
 
 def shorten(value: str | None) -> str | None:
-    """The beginning of a text."""
+    """Shorten a text to MAX_EXAMPLE_LENGTH characters."""
     return value if value is None or len(value) <= MAX_EXAMPLE_LENGTH else value[:MAX_EXAMPLE_LENGTH] + "…"
 
 
 def display_value(value: Any, leaf: Leaf) -> str | None:
-    """A value as people write it; None stays None."""
+    """Return a value as people write it; None stays None."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -115,7 +115,7 @@ def display_value(value: Any, leaf: Leaf) -> str | None:
 
 
 def impact_to_json(impact: Impact) -> dict[str, Any]:
-    """The impact as JSON, for reports, screens and the page."""
+    """Return the impact as JSON, for reports, screens and the page."""
     return {
         "active": impact.active,
         "new": impact.new,

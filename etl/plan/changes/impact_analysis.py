@@ -1,8 +1,8 @@
-"""Weighs a change set: makes the impact of a run from what would be sent and what Norce has.
+"""Computes the impact of a run from a change set and the accepted records.
 
-Which fields are prices, costs, stock and texts the contract says (`role`). Everything is counted in columns; only
-the few examples that people look at become values. The elements of a list made of rows are weighed one by one, each
-beside the element of the same code that Norce has; where records are counted, a record counts once.
+The contract says which fields are prices, costs, stock and texts (`role`). Counts are computed in columns; only a few
+examples become values. The elements of a list made of rows are compared one by one with the accepted elements of the
+same code; a count of records counts each record once.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from etl.plan.rows import list_rules
 
 _IS_ACCEPTED, _WAS_DEACTIVATED = f"{INTERNAL}seen", f"{INTERNAL}off"
 
-#: Key of the record, where KEY tells a list element.
+#: Key of the record, where KEY is that of a list element.
 _RECORD_KEY = f"{INTERNAL}record"
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One row for each record, or for each element of one of their lists; every leaf beside what it was before."""
+    """One row for each record, or for each element of one list; every leaf beside its accepted value."""
 
     frame: pl.DataFrame
-    active: pl.DataFrame  #: those of records that Norce has and that are not switched off
+    active: pl.DataFrame  #: the rows of accepted records that are not deactivated
     leaves: list[Leaf]
 
 
@@ -65,19 +65,21 @@ def analyze_impact(
     fields = tuple(
         change for part in parts for leaf in part.leaves if (change := _field_change(part.active, leaf)) is not None
     )
-    by_file, on = _tally_switches(plain.active, layout)
-    left = _tally_missing(missing.frame, layout, deactivate=missing.deactivated)
-    ranked = sorted((one for change in fields for one in change.examples), key=_example_rank, reverse=True)
+    deactivated_by_file, activated = _tally_switches(plain.active, layout)
+    gone = _tally_missing(missing.frame, layout, deactivate=missing.deactivated)
+    ranked = sorted((example for change in fields for example in change.examples), key=_example_rank, reverse=True)
     return Impact(
         active=active,
         new=int(frame.select((~pl.col(_IS_ACCEPTED)).sum()).item()),
         reappeared=int(frame.select(pl.col(_WAS_DEACTIVATED).sum()).item()),
         fields=fields,
-        gone=left,
-        deactivated=Tally(left.count + by_file.count, (left.examples + by_file.examples)[:MAX_EXAMPLES])
+        gone=gone,
+        deactivated=Tally(
+            gone.count + deactivated_by_file.count, (gone.examples + deactivated_by_file.examples)[:MAX_EXAMPLES]
+        )
         if missing.deactivated
-        else by_file,
-        activated=on,
+        else deactivated_by_file,
+        activated=activated,
         price_moves=_tally_price_moves(parts, float(price_threshold) * 100),
         price_zero=_tally_price_zero(parts),
         below_cost=_tally_below_cost(parts),
@@ -88,7 +90,7 @@ def analyze_impact(
 
 
 def _join_accepted(changes: ChangeSet, accepted_records: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """The records that are sent, each column beside what it was before."""
+    """Return the records that are sent, each column beside its accepted value."""
     columns = list(dict.fromkeys(leaf.column for leaf in layout.leaves if not leaf.key))
     names = [name for name in columns if name in accepted_records.columns]
     was_off = pl.col(DEACTIVATED).fill_null(False) if DEACTIVATED in accepted_records.columns else pl.lit(False)
@@ -116,47 +118,52 @@ def _build_part(frame: pl.DataFrame, leaves: list[Leaf]) -> _Part:
 
 
 def _value_leaves(layout: Layout) -> list[Leaf]:
-    """Leaves with a column of their own that are more than identity."""
+    """Return the leaves with a column of their own, without keys and identifiers."""
     return [leaf for leaf in layout.leaves if leaf.inner is None and not leaf.key and not leaf.identifier]
 
 
 def _list_parts(frame: pl.DataFrame, layout: Layout) -> Iterator[_Part]:
-    """The elements of lists made of rows, where something tells them apart."""
-    told = list_rules.identifying_leaves(layout)
+    """Yield the elements of each list made of rows that has identifiers."""
+    codes_by_list = list_rules.identifying_leaves(layout)
     for column in layout.lists:
         inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
-        (codes,) = told.get(column, [[]])
+        (codes,) = codes_by_list.get(column, [[]])
         content = [leaf for leaf in inside if not leaf.identifier]
         if codes and content:
-            apart = [replace(leaf, column=leaf.name, inner=None) for leaf in content]
-            yield _build_part(_explode_elements(frame, column, codes, content), apart)
+            columns = [replace(leaf, column=leaf.name, inner=None) for leaf in content]
+            yield _build_part(_explode_elements(frame, column, codes, content), columns)
 
 
 def _explode_elements(frame: pl.DataFrame, column: str, identifiers: list[Leaf], content: list[Leaf]) -> pl.DataFrame:
-    """One row for each element that is sent, beside the one with the same codes that Norce has."""
-    told = [f"{_RECORD_KEY}{number}" for number in range(len(identifiers))]
+    """Return one row for each element that is sent, beside the accepted element with the same codes."""
+    code_columns = [f"{_RECORD_KEY}{number}" for number in range(len(identifiers))]
     words = [name for name in frame.columns if name.startswith(leaf_set.TO_SEND)]
-    shown = pl.concat_str(
-        [pl.col(KEY), *(pl.col(name).cast(pl.String) for name in told)], separator=KEY_SEPARATOR, ignore_nulls=True
+    displayed_key = pl.concat_str(
+        [pl.col(KEY), *(pl.col(name).cast(pl.String) for name in code_columns)],
+        separator=KEY_SEPARATOR,
+        ignore_nulls=True,
     )
     sent = frame.select(_RECORD_KEY, KEY, _IS_ACCEPTED, _WAS_DEACTIVATED, *words, column).explode(column)
     sent = sent.filter(pl.col(column).is_not_null()).with_columns(
-        *(_element_field(sent, column, code).alias(name) for code, name in zip(identifiers, told, strict=True)),
+        *(_element_field(sent, column, code).alias(name) for code, name in zip(identifiers, code_columns, strict=True)),
         *(_element_field(sent, column, leaf).alias(leaf.name) for leaf in content),
     )
-    had = frame.select(_RECORD_KEY, pl.col(column + ACCEPTED_SUFFIX).alias(column)).explode(column)
-    had = had.filter(pl.col(column).is_not_null()).select(
+    accepted = frame.select(_RECORD_KEY, pl.col(column + ACCEPTED_SUFFIX).alias(column)).explode(column)
+    accepted = accepted.filter(pl.col(column).is_not_null()).select(
         _RECORD_KEY,
-        *(_element_field(had, column, code).alias(name) for code, name in zip(identifiers, told, strict=True)),
-        *(_element_field(had, column, leaf).alias(leaf.name + ACCEPTED_SUFFIX) for leaf in content),
+        *(
+            _element_field(accepted, column, code).alias(name)
+            for code, name in zip(identifiers, code_columns, strict=True)
+        ),
+        *(_element_field(accepted, column, leaf).alias(leaf.name + ACCEPTED_SUFFIX) for leaf in content),
     )
-    on = [_RECORD_KEY, *told]
-    joined = sent.join(had.unique(on, keep="first"), on=on, how="left", nulls_equal=True, maintain_order="left")
-    return joined.with_columns(shown.alias(KEY))
+    on = [_RECORD_KEY, *code_columns]
+    joined = sent.join(accepted.unique(on, keep="first"), on=on, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(displayed_key.alias(KEY))
 
 
 def _element_field(frame: pl.DataFrame, column: str, leaf: Leaf) -> pl.Expr:
-    """A field of a list's elements; *accepted* lacks what the mapping has gained since."""
+    """Return a field of a list's elements; the accepted elements lack fields that the mapping has gained since."""
     kind = frame.schema[column]
     names = [field.name for field in kind.fields] if isinstance(kind, pl.Struct) else []
     return pl.col(column).struct.field(str(leaf.inner)) if leaf.inner in names else pl.lit(None)
@@ -171,7 +178,7 @@ def _is_changed(leaf: Leaf) -> pl.Expr:
 
 
 def _percent_change(leaf: Leaf) -> pl.Expr:
-    """By how many percent a number moves; null where there was none or nought."""
+    """Return the change of a number in percent; null where the number before was 0 or missing."""
     before = pl.col(leaf.column + ACCEPTED_SUFFIX).cast(pl.Float64)
     after = pl.col(leaf.column).cast(pl.Float64)
     return pl.when(before != 0).then((after - before) / before.abs() * 100)
@@ -188,16 +195,16 @@ def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
     filled = int(rows[leaf.column + ACCEPTED_SUFFIX].null_count())
     cleared = int(rows[leaf.column].null_count())
     if not _is_number(leaf):
-        found = _make_examples(rows.head(MAX_EXAMPLES), leaf)
-        return FieldChange(leaf.name, leaf.field.role, rows.height, filled, cleared, found)
+        examples = _make_examples(rows.head(MAX_EXAMPLES), leaf)
+        return FieldChange(leaf.name, leaf.field.role, rows.height, filled, cleared, examples)
     rows = rows.with_columns(_percent_change(leaf).alias("_p"))
     moved = rows["_p"].drop_nulls()
     up, down = moved.filter(moved > 0), moved.filter(moved < 0)
     classes: tuple[int, ...] = ()
     if leaf.field.role == "price":
         place = pl.Series("_k", PRICE_CHANGE_BOUNDS, dtype=pl.Float64).search_sorted(moved, side="left")
-        counted = dict(place.value_counts().iter_rows()) if moved.len() else {}
-        classes = tuple(int(counted.get(number, 0)) for number in range(len(PRICE_CHANGE_BOUNDS) + 1))
+        counts = dict(place.value_counts().iter_rows()) if moved.len() else {}
+        classes = tuple(int(counts.get(number, 0)) for number in range(len(PRICE_CHANGE_BOUNDS) + 1))
     return FieldChange(
         leaf.name,
         leaf.field.role,
@@ -214,7 +221,7 @@ def _field_change(active: pl.DataFrame, leaf: Leaf) -> FieldChange | None:
 
 
 def _largest_changes(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with the largest moves `_p`, first come first; only few of very many are ever sorted."""
+    """Return the rows with the largest changes `_p`, equal ones in their order; only few rows are sorted."""
     size = pl.col("_p").abs()
     least = rows.select(size.drop_nulls().top_k(MAX_EXAMPLES).min()).item()
     if rows.height - rows["_p"].null_count() >= MAX_EXAMPLES:
@@ -227,7 +234,7 @@ def _round(value: Any) -> float | None:
 
 
 def _make_examples(rows: pl.DataFrame, leaf: Leaf) -> tuple[Example, ...]:
-    """A few rows as values; `_p` is the move in percent where there is one."""
+    """Return rows as examples; the column `_p`, if there is one, is the change in percent."""
     percents = rows["_p"].to_list() if "_p" in rows.columns else [None] * rows.height
     cells = rows.select(KEY, pl.col(leaf.column + ACCEPTED_SUFFIX), pl.col(leaf.column)).iter_rows()
     return tuple(
@@ -245,19 +252,19 @@ def _number_leaves(leaves: list[Leaf], role: str) -> list[Leaf]:
 
 
 def _tally(parts: list[_Part], role: str, condition: Callable[[Leaf], pl.Expr], *, active_only: bool) -> Tally:
-    """Records in which a field of that role is as wanted, and their largest moves; `known`: without new records."""
-    found: list[pl.Series] = []
+    """Tally the records in which a field of the role meets the condition; `active_only` leaves out new records."""
+    keys: list[pl.Series] = []
     examples: list[Example] = []
     for part in parts:
         leaves, frame = _number_leaves(part.leaves, role), part.active if active_only else part.frame
         if not leaves or frame.is_empty():
             continue
-        found.append(frame.filter(pl.any_horizontal(condition(leaf) for leaf in leaves))[_RECORD_KEY])
+        keys.append(frame.filter(pl.any_horizontal(condition(leaf) for leaf in leaves))[_RECORD_KEY])
         for leaf in leaves:
             examples += _make_examples(
                 _largest_changes(frame.filter(condition(leaf)).with_columns(_percent_change(leaf).alias("_p"))), leaf
             )
-    return Tally(_count_records(found), tuple(sorted(examples, key=_example_rank, reverse=True)[:MAX_EXAMPLES]))
+    return Tally(_count_records(keys), tuple(sorted(examples, key=_example_rank, reverse=True)[:MAX_EXAMPLES]))
 
 
 def _count_records(key_lists: list[pl.Series]) -> int:
@@ -283,8 +290,8 @@ def _tally_stock(parts: list[_Part], *, zero: bool) -> Tally:
 
 
 def _tally_below_cost(parts: list[_Part]) -> Tally:
-    """Prices below a cost beside them, where this run makes it so; what was so before is not news."""
-    found: list[pl.Series] = []
+    """Tally the prices below their cost that were not below it before the run."""
+    keys: list[pl.Series] = []
     examples: list[Example] = []
     for part in parts:
         by_name = {leaf.name: leaf for leaf in part.leaves}
@@ -293,9 +300,9 @@ def _tally_below_cost(parts: list[_Part]) -> Tally:
                 cost = by_name.get(price.name.removesuffix(price.field.name) + name)
                 if cost is not None:
                     rows = _rows_below_cost(part.frame, price, cost)
-                    found.append(rows[_RECORD_KEY])
+                    keys.append(rows[_RECORD_KEY])
                     examples += _below_cost_examples(rows, price, cost)
-    return Tally(_count_records(found), tuple(examples[:MAX_EXAMPLES]))
+    return Tally(_count_records(keys), tuple(examples[:MAX_EXAMPLES]))
 
 
 def _rows_below_cost(frame: pl.DataFrame, price: Leaf, cost: Leaf) -> pl.DataFrame:
@@ -314,7 +321,7 @@ def _rows_below_cost(frame: pl.DataFrame, price: Leaf, cost: Leaf) -> pl.DataFra
 
 
 def _below_cost_examples(rows: pl.DataFrame, price: Leaf, cost: Leaf) -> Iterator[Example]:
-    """Those that lose most, with their cost."""
+    """Yield the prices that are the most below their cost."""
     top = rows.sort("short", descending=True, maintain_order=True).head(MAX_EXAMPLES)
     for key, old, new, least, percent in top.select(KEY, "before", "price", "cost", "percent").iter_rows():
         after = f"{display_value(new, price)} (cost {display_value(least, cost)})"
@@ -322,23 +329,27 @@ def _below_cost_examples(rows: pl.DataFrame, price: Leaf, cost: Leaf) -> Iterato
 
 
 def _resulting_value(leaf: Leaf) -> pl.Expr:
-    """What Norce has in the end: the new value, or the old one where the file says nothing."""
+    """Return the value after the run: the new one, or the accepted one where the file has none."""
     return pl.coalesce(leaf.column, leaf.column + ACCEPTED_SUFFIX)
 
 
 def _tally_switches(active: pl.DataFrame, layout: Layout) -> tuple[Tally, int]:
-    """Records that the file itself switches off, and on."""
-    leaf, off = layout.deactivation_leaf, layout.operation.deactivation
-    if leaf is None or off is None or leaf.synthetic or leaf.inner is not None:
+    """Tally the records that the file itself deactivates, and count those that it activates."""
+    leaf, deactivation = layout.deactivation_leaf, layout.operation.deactivation
+    if leaf is None or deactivation is None or leaf.synthetic or leaf.inner is not None:
         return Tally(), 0
     before, after = pl.col(leaf.column + ACCEPTED_SUFFIX), pl.col(leaf.column)
-    going = active.filter(_is_sent(leaf) & (after == off.off_value) & before.ne_missing(off.off_value))
-    coming = active.filter(_is_sent(leaf) & (before == off.off_value) & after.ne_missing(off.off_value))
-    return Tally(going.height, _make_examples(going.head(MAX_EXAMPLES), leaf)), coming.height
+    deactivated = active.filter(
+        _is_sent(leaf) & (after == deactivation.off_value) & before.ne_missing(deactivation.off_value)
+    )
+    activated = active.filter(
+        _is_sent(leaf) & (before == deactivation.off_value) & after.ne_missing(deactivation.off_value)
+    )
+    return Tally(deactivated.height, _make_examples(deactivated.head(MAX_EXAMPLES), leaf)), activated.height
 
 
 def _tally_missing(missing_records: pl.DataFrame, layout: Layout, *, deactivate: bool) -> Tally:
-    """The most telling value of what is gone is shown: stock, a price, or a text."""
+    """Tally missing records; an example shows the record's stock, else a price, else a text."""
     after = "deactivated" if deactivate else "no longer in the file"
     leaf = next(
         (
@@ -355,8 +366,8 @@ def _tally_missing(missing_records: pl.DataFrame, layout: Layout, *, deactivate:
     rows = missing_records.select(KEY, leaf.column)
     if _is_number(leaf):
         rows = rows.sort(pl.col(leaf.column), descending=True, nulls_last=True, maintain_order=True)
-    found = rows.head(MAX_EXAMPLES).iter_rows()
+    top = rows.head(MAX_EXAMPLES).iter_rows()
     return Tally(
         missing_records.height,
-        tuple(Example(display_key(key), leaf.name, display_value(was, leaf), after) for key, was in found),
+        tuple(Example(display_key(key), leaf.name, display_value(value, leaf), after) for key, value in top),
     )

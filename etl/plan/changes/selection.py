@@ -1,4 +1,4 @@
-"""Which records somebody means who names part numbers, or any other part of their keys. Pure."""
+"""Selects records by part numbers, or by other parts of their keys. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _IDENTIFIER_PATTERN = f"^({'|'.join(IDENTIFIER_PREFIXES)})"
 
 
 def select_keys(records: Records, selected_keys: Collection[str], feed: str) -> Records:
-    """The records with one of these words in their key. Raises FileRefused when one of them is in none."""
+    """Select the records with one of these words in their key. Raises InvalidFileError for a word that no key has."""
     words = pl.col(KEY).str.split(KEY_SEPARATOR).list.eval(pl.element().str.replace(_IDENTIFIER_PATTERN, ""))
     keys = records.frame.select(pl.col(KEY), words.alias("words"))
-    found = set(keys["words"].explode().unique().to_list())
-    missing = [word for word in selected_keys if word not in found]
+    known_words = set(keys["words"].explode().unique().to_list())
+    missing = [word for word in selected_keys if word not in known_words]
     if missing:
         raise InvalidFileError(
             "keys-unknown",
@@ -27,6 +27,6 @@ def select_keys(records: Records, selected_keys: Collection[str], feed: str) -> 
             where=feed,
             hint="look whether they are in the file, spelt like that, and among its good rows (`etl preview`)",
         )
-    chosen = keys.filter(pl.col("words").list.eval(pl.element().is_in(list(selected_keys))).list.any())
-    frame = records.frame.join(chosen.select(KEY), on=KEY, how="semi", maintain_order="left")
+    selected = keys.filter(pl.col("words").list.eval(pl.element().is_in(list(selected_keys))).list.any())
+    frame = records.frame.join(selected.select(KEY), on=KEY, how="semi", maintain_order="left")
     return Records(frame, records.row_numbers)
