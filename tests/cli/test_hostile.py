@@ -15,25 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from openpyxl import load_workbook
 
-from etl.sandbox import Fault, SandboxSettings, run_in_thread
-from tests.support.sandbox_client import Near
+from etl.sandbox import Fault
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, Shop, stock
 
 #: Turns a terminal's colours, title, cursor and direction; 8-bit controls; a bell; what overwrites a line.
 EVIL = "\x1b[31mred\x1b]0,title\x07\x9b2J\u202egnp.exe\r"
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A shop whose commands run in this process."""
-    with run_in_thread(SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
-        opened = Near(tmp_path / "shop", live)
-        opened.mapping(STOCK_MAPPING)
-        yield opened
-        opened.close()
 
 
 def harmless(*texts: str) -> None:

@@ -16,38 +16,38 @@ def quantities(shop: Shop) -> dict[str, float]:
     return {key.split("|")[0]: float(data["OnhandValue"]) for key, data in shop.sandbox.records(STOCK).items()}
 
 
-def test_three_days(shop: Shop) -> None:
+def test_three_days(process_shop: Shop) -> None:
     """Day one goes whole, day two only its changed field, day three nothing, and going back sends the difference."""
     one, two = stock(("00123", "5"), ("A2", "7.5")), stock(("00123", "6"), ("A2", "7.5"))
-    shop.drop(one)
-    first = shop.once()
+    process_shop.drop(one)
+    first = process_shop.once()
     assert first.status == 0
     assert (first.run["state"], first.run["rows"], first.run["new"], first.run["requests"]) == ("completed", 2, 2, 1)
-    assert quantities(shop) == {"00123": 5, "A2": 7.5}
-    assert not list(shop.inbox.iterdir())
-    assert {path.name for path in shop.archive(first.run["run"]).iterdir()} == {
+    assert quantities(process_shop) == {"00123": 5, "A2": 7.5}
+    assert not list(process_shop.inbox.iterdir())
+    assert {path.name for path in process_shop.archive(first.run["run"]).iterdir()} == {
         "stock.csv",
         "report.html",
         "report.json",
         "undo",
     }
-    assert (shop.archive(first.run["run"]) / "stock.csv").read_text() == one
+    assert (process_shop.archive(first.run["run"]) / "stock.csv").read_text() == one
 
-    shop.drop(two)
-    second = shop.once()
+    process_shop.drop(two)
+    second = process_shop.once()
     assert second.status == 0
     assert (second.run["changed"], second.run["unchanged"], second.run["values_sent"]) == (1, 1, 1)
-    assert shop.imports()[-1].header["SkuOnhandFieldsThatAreSet"] == [3]
+    assert process_shop.imports()[-1].header["SkuOnhandFieldsThatAreSet"] == [3]
 
-    shop.drop(two)
-    third = shop.once()
+    process_shop.drop(two)
+    third = process_shop.once()
     assert (third.status, third.run["unchanged"], third.run["requests"], third.run["jobs"]) == (0, 2, 0, [])
-    assert len(shop.imports()) == 2
+    assert len(process_shop.imports()) == 2
 
-    shop.drop(one)
-    assert shop.once().run["changed"] == 1
-    assert quantities(shop) == {"00123": 5, "A2": 7.5}
-    assert shop.sandbox.audit() == {"listed_but_absent": [], "unlisted_fields": {}}
+    process_shop.drop(one)
+    assert process_shop.once().run["changed"] == 1
+    assert quantities(process_shop) == {"00123": 5, "A2": 7.5}
+    assert process_shop.sandbox.audit() == {"listed_but_absent": [], "unlisted_fields": {}}
 
 
 def test_bad_rows_are_named_and_good_ones_go(shop: Shop) -> None:
@@ -208,7 +208,7 @@ def test_check_names_every_mistake(shop: Shop) -> None:
     assert quantities(shop) == {"A1": 5}
 
 
-def test_wrong_usage(shop: Shop) -> None:
+def test_wrong_usage(process_shop: Shop) -> None:
     """Words that do not fit end with 2 and a sentence; broken settings with 1, their line and a hint."""
     for words in (
         ("onse",),
@@ -218,16 +218,16 @@ def test_wrong_usage(shop: Shop) -> None:
         ("show", "20"),
         ("sandbox", "--port", "x"),
     ):
-        done = shop.etl(*words)
+        done = process_shop.etl(*words)
         assert (done.status, done.out) == (2, ""), words
         assert done.err
-    toml = shop.root / "etl.toml"
+    toml = process_shop.root / "etl.toml"
     toml.write_text(toml.read_text().replace("settle_seconds", "setle_seconds"))
-    done = shop.etl("once")
+    done = process_shop.etl("once")
     assert done.status == 1
     assert 'did you mean "settle_seconds"' in done.err
     assert "etl.toml:" in done.err
-    assert shop.etl("--config", "none.toml", "status").status == 1
+    assert process_shop.etl("--config", "none.toml", "status").status == 1
 
 
 def test_no_secret_and_nobody_there(shop: Shop) -> None:

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from etl.model.runs import Run
 from etl.runs.lifecycle import RunLifecycle
-from etl.sandbox import SandboxSettings, run_in_thread
-from tests.support.sandbox_client import Near
-from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Iterator[Near]:
-    """A shop whose commands run in this process."""
-    with run_in_thread(SandboxSettings(client_secret=SECRET)) as live:
-        opened = Near(tmp_path / "shop", live)
-        opened.mapping(STOCK_MAPPING)
-        yield opened
-        opened.close()
+from tests.support.shop import STOCK, Shop, stock
 
 
 def test_an_older_file_that_could_not_be_filed_away_never_comes_back(
-    near: Near, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newer run stays open with it: once that had ended, nothing would say which of the two is older."""
-    older, newer = near.drop(stock(("A1", "1")), "stock_1.csv"), near.drop(stock(("A1", "2")), "stock_2.csv")
+    older, newer = shop.drop(stock(("A1", "1")), "stock_1.csv"), shop.drop(stock(("A1", "2")), "stock_2.csv")
     for moment, path in ((1_700_000_000, older), (1_700_000_060, newer)):
         os.utime(path, (moment, moment))
 
@@ -39,14 +25,14 @@ def test_an_older_file_that_could_not_be_filed_away_never_comes_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(RunLifecycle, "supersede", refuse)
-        failed = near.once()
+        failed = shop.once()
     assert failed.status == 1
     assert "error[state-" in failed.err
-    again = near.once()
+    again = shop.once()
     assert again.status == 0
     assert {(run["file"], run["state"]) for run in again.json["runs"]} == {
         ("stock_1.csv", "superseded"),
         ("stock_2.csv", "completed"),
     }
-    assert [int(record["OnhandValue"]) for record in near.sandbox.records(STOCK).values()] == [2]
-    assert near.claimed() == []
+    assert [int(record["OnhandValue"]) for record in shop.sandbox.records(STOCK).values()] == [2]
+    assert shop.claimed() == []

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.shop import PRICES, PRODUCTS, STOCK, Shop, open_shop
+from tests.support.in_process_shop import open_in_process_shop
+from tests.support.shop import PRICES, PRODUCTS, STOCK, Shop
 
 MAPPINGS = Path(__file__).parent / "real"
 Row = dict[str, str]
@@ -44,7 +45,7 @@ def export(samples: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A shop without mappings yet."""
-    with open_shop(tmp_path / "shop") as opened:
+    with open_in_process_shop(tmp_path / "shop") as opened:
         yield opened
 
 

@@ -5,27 +5,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from etl.sandbox import Fault, SandboxSettings, run_in_thread
-from tests.support.sandbox_client import Near
-from tests.support.shop import SECRET, STOCK_MAPPING, Shop, stock, until
+from etl.sandbox import Fault
+from tests.support.shop import STOCK_MAPPING, Shop, stock, until
 
 DAY1 = stock(("A1", "5"), ("A2", "6"), ("A3", "7"))
 DAY2 = stock(("A1", "4"), ("A2", "6"), ("A3", "7"))
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A shop whose commands run in this process."""
-    with run_in_thread(SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
-        opened = Near(tmp_path / "shop", live)
-        opened.mapping(STOCK_MAPPING)
-        yield opened
-        opened.close()
 
 
 def repairs(shop: Shop) -> list[str]:

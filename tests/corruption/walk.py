@@ -27,7 +27,7 @@ from typing import Any
 
 from etl.apply import scheduler
 from etl.sandbox import Fault, SandboxSettings, run_in_thread
-from tests.support.sandbox_client import Near
+from tests.support.in_process_shop import InProcessShop
 from tests.support.shop import SECRET, STOCK, STOCK_MAPPING, stock, until
 
 FIRST = {f"A{n:02}": n for n in range(40)}
@@ -61,7 +61,7 @@ class Workshop:
 
     def __init__(self, root: Path, live: Any) -> None:
         self.live, self.root = live, root
-        self.shop = Near(root / "shop", live)
+        self.shop = InProcessShop(root / "shop", live)
         self.shop.mapping(STOCK_MAPPING)
         self.shop.mapping(SHELF, "shelf.yaml")
         self.shop.mapping(RACK, "rack.yaml")

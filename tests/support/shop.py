@@ -191,10 +191,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def open_shop(root: Path, settings: SandboxSettings | None = None) -> Iterator[Shop]:
-    """A shop with a sandbox in this process."""
+def open_shop(
+    root: Path, settings: SandboxSettings | None = None, kind: Callable[[Path, RunningSandbox], Shop] = Shop
+) -> Iterator[Shop]:
+    """Open a shop with a sandbox in this process; its commands are processes, unless the kind says otherwise."""
     with run_in_thread(settings or SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
-        shop = Shop(root, live)
+        shop = kind(root, live)
         try:
             yield shop
         finally:
