@@ -6,6 +6,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 #: Headers that people use for a field, without blanks, punctuation and accents.
 SYNONYMS: dict[str, str] = {
@@ -75,6 +76,7 @@ SYNONYMS: dict[str, str] = {
 MIN_SIMILARITY = 0.84
 
 
+@cache
 def normalize_header(text: str) -> str:
     """Reduce a header to lower-case letters and digits: `På väg (st)` becomes `pavagst`."""
     bare = unicodedata.normalize("NFKD", text.lower().replace("ø", "o").replace("æ", "a").replace("ß", "ss"))
@@ -106,6 +108,12 @@ def _similarity(header: str, name: str) -> float:
     words = [word for part in re.split(r"[^\w]+|_", header) if (word := normalize_header(part))]
     if len(words) > 1 and len(words[0]) > 2 and words[0] in synonyms:
         return 0.86  # `Pris exkl. moms`
-    return max(
-        (difflib.SequenceMatcher(None, written, word).ratio() - 0.05 for word in (field, *synonyms)), default=0.0
-    )
+    return max(_ratio(written, word) - 0.05 for word in (field, *synonyms))
+
+
+def _ratio(written: str, word: str) -> float:
+    """Return how alike two words are; 0 where upper bounds, which cost little, say that it is a coincidence."""
+    if 2 * min(len(written), len(word)) < MIN_SIMILARITY * (len(written) + len(word)):
+        return 0.0
+    matcher = difflib.SequenceMatcher(None, written, word)
+    return matcher.ratio() if matcher.quick_ratio() >= MIN_SIMILARITY else 0.0
