@@ -91,6 +91,15 @@ sandbox: $(READY) ## start the built-in sandbox for Connect
 test: $(READY) ## run all tests (ARGS="-k word" for some)
 	@$(BIN)/pytest -n auto $(ARGS)
 
+.PHONY: properties
+properties: export ETL_PROFILE := campaign
+properties: $(READY) ## run the property tests with all of their examples; `make test` takes a few (an hour)
+	@$(BIN)/pytest -q -n auto tests/unit tests/integration $(ARGS)
+
+.PHONY: test-times
+test-times: $(READY) ## show the processor seconds of each part of the tests and of the dearest 20
+	@$(BIN)/pytest -q -n auto -p tests.support.processor_times $(ARGS)
+
 .PHONY: crash
 crash: $(READY) ## kill the command at every second effect, in pairs, with torn writes and failing disks (a quarter of an hour)
 	@$(BIN)/python -m tests.crash.walk $(ARGS)

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.support import fake_clock as told
+from tests.support import campaign, fake_clock
 
-told.install()  # before anything of etl is imported
+fake_clock.install()  # before anything of etl is imported
+settings.load_profile(campaign.PROFILE)
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from tests.simulation.machine import Days
 
 #: Examples, and the most steps of each: `make states` takes 200.
-EXAMPLES, STEPS = (int(os.environ.get(name, few)) for name, few in (("ETL_STATES", "64"), ("ETL_STEPS", "50")))
+EXAMPLES, STEPS = (int(os.environ.get(name, few)) for name, few in (("ETL_STATES", "24"), ("ETL_STEPS", "50")))
 
 #: Parts that can go side by side, each with chances of its own.
 PARTS = 8

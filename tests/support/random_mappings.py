@@ -14,6 +14,7 @@ from etl.contract import spec
 from etl.contract.spec import Contract, Field, Operation
 from etl.mapping.model import Mapping
 from tests.support.builders import mapping
+from tests.support.campaign import few_or_all
 
 CONTRACT: Contract = spec.load_contract()
 OPERATIONS = sorted(CONTRACT.operations)
@@ -217,13 +218,13 @@ def files(draw: st.DrawFn, feed: Feed, *, most: int = 4) -> list[dict[str, str |
     return rows
 
 
-def modest(examples: int) -> settings:
-    """So many examples, always the same ones, as they are drawn.
+def modest(few: int, many: int = 40) -> settings:
+    """A few examples, always the same ones, as they are drawn; many in a campaign.
 
     Shrinking a mapping takes minutes, and its smallest form says little more than the first one found.
     """
     return settings(
-        max_examples=examples,
+        max_examples=few_or_all(few, many),
         deadline=None,
         derandomize=True,
         print_blob=False,

@@ -17,11 +17,14 @@ from etl.errors import InvalidFileError
 from etl.formats.text import header, polars_reader, reader
 from etl.formats.text.line_source import open_line_source
 from etl.model.tables import Dialect, Table
+from tests.support.campaign import few_or_all
 
 LIMITS = formats.ReadLimits()
-COUNT = 1500  #: lines of a clean file: some 750 small blocks
+COUNT = 300  #: lines of a clean file: some 150 small blocks
 SMALL = formats.ReadLimits(block_bytes=12)  #: some two rows at a time
-EXAMPLES = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(
+    max_examples=few_or_all(150, 2000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 PIECES = st.sampled_from(
     [b";", b";", b"\n", b"\n", b"\r\n", b"\r", b'"', b'""', b"a", b"1", b" ", b"\xc3\xa5", b"\xe5", b"\x00", b"\x1a",
      b"\\", b"'", b"x;y\n", b'"a";"b"\n', b'1;"x\ny"\n', b"1;2\n", b"\xef\xbb\xbf"]

@@ -21,9 +21,10 @@ from etl.formats.excel import workbook
 from etl.model.tables import Dialect, Rejections, Table
 from etl.plan.requests import make_requests
 from tests.support.builders import mapping, nothing, plan_file
+from tests.support.campaign import few_or_all
 
 #: `make metamorphic` asks for 500.
-EXAMPLES = int(os.environ.get("ETL_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("ETL_EXAMPLES") or few_or_all(40, 500))
 FEED = mapping("""
 feed: lists
 operation: Product/ImportPriceLists

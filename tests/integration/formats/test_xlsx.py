@@ -28,8 +28,9 @@ from etl.formats.excel.xlsx_cell_texts import cell_texts
 from etl.formats.excel.xlsx_cells import WorkbookData, cell_text
 from etl.model.columns import ROW
 from etl.model.tables import Dialect
+from tests.support.campaign import few_or_all
 
-COUNT = int(os.environ.get("ETL_EXAMPLES") or 300)
+COUNT = int(os.environ.get("ETL_EXAMPLES") or few_or_all(100, 1000))
 EXAMPLES = settings(max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SMALL, WHOLE = formats.ReadLimits(sheet_block_bytes=60), formats.ReadLimits()
 SAMPLES = Path(os.environ.get("ETL_SAMPLES") or Path(__file__).parents[3].parent / "shared" / "samples")

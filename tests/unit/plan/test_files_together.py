@@ -26,7 +26,7 @@ from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 from tests.unit.plan.test_accepted_is_true import creatable
 from tests.unit.plan.test_invariants import read
 
-MODEST = modest(6)
+MODEST = modest(3)
 
 TOGETHER = [name for name in OPERATIONS if CONTRACT.operations[name].key.match == "all"]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.mapping.leaf_set import WORD_BITS, join_words, own_set_columns
@@ -20,7 +20,7 @@ from etl.sandbox import http
 from tests.support.builders import Outcome, complaints, days, nothing, plain, records, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 
-MODEST = modest(4)
+MODEST = modest(2)
 TIGHT = RequestLimits(max_records=2, max_bytes=600, requests_per_minute=2)
 each_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
@@ -121,7 +121,7 @@ def own_sets(request: Request) -> list[tuple[str, int]]:
 
 
 @each_operation
-@settings(MODEST, max_examples=3)
+@MODEST
 @given(data=st.data())
 def test_sharing_a_header_changes_no_record(operation: str, data: st.DataObject) -> None:
     """Records that share a request though their sets differ are sent as each would be alone, under the same header."""
@@ -160,7 +160,7 @@ def test_small_requests_say_the_same(operation: str, data: st.DataObject) -> Non
 
 
 @each_operation
-@settings(MODEST, max_examples=2)
+@MODEST
 @given(data=st.data())
 def test_the_same_inputs_give_the_same_bytes(operation: str, data: st.DataObject) -> None:
     """A plan depends on its inputs only: header and payload are equal byte for byte."""

@@ -91,7 +91,7 @@ def rows(draw: st.DrawFn, feed: Demanding, good: bool = False) -> list[Cells]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@modest(12)
+@modest(6)
 @given(data=st.data())
 def test_every_row_ends_once(operation: str, data: st.DataObject) -> None:
     """Whatever the mapping asks for and whatever the file holds, the ends add up, and each is the row's own."""

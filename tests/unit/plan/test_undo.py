@@ -26,7 +26,7 @@ from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, fil
 
 #: `make undo-examples` draws many more.
 EXAMPLES = int(os.environ.get("UNDO_EXAMPLES", "3"))
-DRAWN = modest(EXAMPLES)
+DRAWN = modest(EXAMPLES, EXAMPLES)
 
 
 #: Names of fields that tell elements of lists apart.

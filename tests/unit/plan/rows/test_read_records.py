@@ -59,7 +59,7 @@ def told(outcome: Outcome) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@modest(4)
+@modest(2)
 @given(data=st.data())
 def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
     """However a file is cut into pieces, with rows that stand twice far apart, the plan is the same to the byte."""
@@ -76,7 +76,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@modest(4)
+@modest(2)
 @given(data=st.data())
 def test_what_is_laid_aside_makes_no_difference(operation: str, data: st.DataObject) -> None:
     """With hashes and without, over days on which little changes: the same plan to the byte, whatever the import."""
