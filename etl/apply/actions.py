@@ -18,18 +18,16 @@ from typing import TypeVar
 from etl.apply import job_matching, job_outcome, scheduler, split_payload
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.import_client import ImportClient
-from etl.apply.job_log import ERROR, LogMatches, RecordIdentity, match_log
+from etl.apply.job_judge import JobJudge, ReadAgain
+from etl.apply.job_log import ERROR
+from etl.apply.job_outcome import JobOutcome
 from etl.apply.scheduler import RequestAction, Submit, chunks_of
 from etl.connect.rate_limiter import Permit, Stopped
 from etl.connect.responses import PayloadTooLargeError, ThrottledError
-from etl.contract import spec
 from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
 from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job, JobList, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
-
-#: Returns the records of a chunk in the order of its payload; called only when a log reports problems.
-ReadChunkRecords = Callable[[Chunk], Sequence[RecordIdentity]]
 
 Response = TypeVar("Response")
 
@@ -49,6 +47,9 @@ LISTING_DELAY = 30.0
 #: because the search for more would use up the requests of all other runs.
 MAX_HALVINGS = 100
 
+#: Halvings in a run because of counts that do not agree, or warnings without a record: nothing may be wrong at all.
+MAX_UNCERTAIN_HALVINGS = 32
+
 #: Halvings of requests with one header while Connect refuses all of them; after that many the header is at fault.
 MAX_HALVINGS_WITHOUT_SUCCESS = 15
 
@@ -67,6 +68,7 @@ class ActionResult:
 
     chunks: tuple[Chunk, ...] = ()  #: changed or new, as the ledger has them now
     finished_jobs: tuple[tuple[Chunk, Job], ...] = ()  #: ended jobs; nothing is stored until their log is read
+    reopened_jobs: tuple[Chunk, ...] = ()  #: chunks whose ended job is polled once more, because it was not final
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +94,14 @@ class Actions:
         *,
         ledger: Ledger,
         client: ImportClient,
-        read_chunk_records: ReadChunkRecords,
+        judge: JobJudge,
         clock: Callable[[], float],
         emit: EventSink,
         circuit_breaker: CircuitBreaker,
     ) -> None:
         self._ledger = ledger
         self._client = client
-        self._read_chunk_records = read_chunk_records
+        self._judge = judge
         self._clock = clock
         self._emit = emit
         self._circuit_breaker = circuit_breaker
@@ -189,12 +191,28 @@ class Actions:
         return ActionResult((self._ledger.save_poll(chunk, job),))
 
     def read_log(self, chunk: Chunk, job: Job, permit: Permit) -> ActionResult:
-        """Read the log of an ended job and close its chunk."""
+        """Read the log of an ended job and close its chunk, or poll the job once more when it is not final."""
         try:
-            log = self._request((chunk,), lambda: self._client.get_job_log(_require_job_id(chunk), permit))
+            log = self._request((chunk,), lambda: self._read_log(chunk, permit))
         except ConnectHttpError as error:
             return self._handle_unknown_job(chunk, error)
-        return log if isinstance(log, ActionResult) else self._apply_outcome(chunk, job, log)
+        if isinstance(log, ActionResult):
+            return log
+        decision = self._judge.judge(chunk, job, log, self._clock())
+        if isinstance(decision, ReadAgain):
+            until = self._clock() + decision.pause
+            postponed = self._ledger.postpone(chunk, until, f"job {job.id} has ended, but its log is not complete")
+            return ActionResult((postponed,), reopened_jobs=(chunk,))
+        return self._apply_outcome(chunk, job, decision)
+
+    def _read_log(self, chunk: Chunk, permit: Permit) -> tuple[LogRow, ...] | None:
+        """Return the log of the chunk's job; None when Connect answers with something else."""
+        try:
+            return self._client.get_job_log(_require_job_id(chunk), permit)
+        except ConnectUnreachableError as error:
+            if error.code != "connect-garbled":
+                raise
+            return None
 
     # -- failures -----------------------------------------------------------------------------------------------
 
@@ -332,22 +350,19 @@ class Actions:
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def _apply_outcome(self, chunk: Chunk, job: Job, log: tuple[LogRow, ...]) -> ActionResult:
-        """Close the chunk as `job_outcome` decides."""
+    def _apply_outcome(self, chunk: Chunk, job: Job, outcome: JobOutcome) -> ActionResult:
+        """Close the chunk of an ended job, or replace it by what is sent again."""
         facts = {"run": chunk.run, "chunk": chunk.number, "job": job.id, "status": job.status, "failed": job.failed}
-        decision = job_outcome.decide(
-            chunk, job, log, lambda rows: self._match_log(chunk, rows), lambda: self._single_record(chunk)
-        )
-        match decision:
-            case job_outcome.Accept(record_errors, untraced):
-                accepted = self._ledger.accept(chunk, record_errors, job.status)
-                self._emit("job_finished", **facts, traced=len(record_errors), untraced=untraced)
+        match outcome:
+            case job_outcome.Accept(record_errors, warnings):
+                accepted = self._ledger.accept(chunk, record_errors, job.status, job_total=job.total, warnings=warnings)
+                self._emit("job_finished", **facts, traced=len(record_errors), untraced=len(warnings))
                 return ActionResult((accepted,))
             case job_outcome.SendRemainder(_, record_errors, _) | job_outcome.Fail(_, record_errors):
                 self._emit("job_finished", **facts, traced=len(record_errors))
             case _:
                 self._emit("job_finished", **facts)
-        return self._repeat_or_fail(chunk, decision, job.status)
+        return self._repeat_or_fail(chunk, outcome, job.status)
 
     def _repeat_or_fail(
         self,
@@ -357,9 +372,10 @@ class Actions:
     ) -> ActionResult:
         """Replace a chunk that was not accepted by what is sent again of it, or let it fail."""
         match decision:
-            case job_outcome.Halve(reason):
-                if self._count_halvings(chunk) >= MAX_HALVINGS:
-                    reason = f"{reason}; not halved again after {MAX_HALVINGS} halvings"
+            case job_outcome.Halve(reason, is_certain):
+                limit = MAX_HALVINGS if is_certain else MAX_UNCERTAIN_HALVINGS
+                if self._count_halvings(chunk, of_run=not is_certain) >= limit:
+                    reason = f"{reason}; not halved again after {limit} halvings"
                     return self._fail(chunk, Outcome(reason, job_status=job_status))
                 return self._halve(chunk, Outcome(reason, job_status=job_status))
             case job_outcome.SendRemainder(positions, record_errors, reason):
@@ -376,16 +392,17 @@ class Actions:
         if chunk.header.get("FullFile"):  # each half would deactivate the records of the other half
             return self._fail(chunk, replace(outcome, reason=f"{outcome.reason}; a FullFile request is not cut"))
         if chunk.records == 1:
-            record = self._single_record(chunk)
+            record = self._judge.single_record(chunk)
             record_errors = (record.make_error(ERROR, outcome.text),) if record else ()
             return self._fail(chunk, replace(outcome, record_errors=record_errors))
         result = self._split(chunk, split_payload.halve(chunk), outcome)
         self._emit("chunk_halved", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=outcome.reason)
         return result
 
-    def _count_halvings(self, chunk: Chunk) -> int:
-        chunks = self._ledger.chunks.list_by_run(chunk.run)
-        return sum(other.origin_chunk == chunk.origin_chunk and other.state is ChunkState.SPLIT for other in chunks)
+    def _count_halvings(self, chunk: Chunk, *, of_run: bool) -> int:
+        """Return how often the planned chunk of these records was halved, or all chunks of the run."""
+        split = [other for other in self._ledger.chunks.list_by_run(chunk.run) if other.state is ChunkState.SPLIT]
+        return sum(of_run or other.origin_chunk == chunk.origin_chunk for other in split)
 
     def _split(self, chunk: Chunk, parts: Sequence[Chunk], outcome: Outcome) -> ActionResult:
         """Replace a chunk by others. The ledger stores the reason without its detail."""
@@ -398,13 +415,6 @@ class Actions:
         failed = self._ledger.fail(chunk, outcome.text, outcome.record_errors, outcome.job_status)
         self._emit("chunk_failed", run=chunk.run, chunk=chunk.number, records=chunk.records, reason=outcome.reason)
         return ActionResult((failed,))
-
-    def _match_log(self, chunk: Chunk, rows: Sequence[LogRow]) -> LogMatches:
-        operation = spec.load_contract().operations.get(chunk.operation)
-        return match_log(self._read_chunk_records(chunk), rows, operation.key.fields if operation else ())
-
-    def _single_record(self, chunk: Chunk) -> RecordIdentity | None:
-        return next(iter(self._read_chunk_records(chunk)), None)
 
 
 def _is_complete(job: Job) -> bool:

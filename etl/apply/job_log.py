@@ -4,8 +4,8 @@ The log names a record in free text and in a copy of the row that may be missing
 (https://docs.norce.io/solution-portal/functional-change-job-logs), so neither is parsed. Key values are looked for
 as whole tokens: `A-1` is not found in `A-10`. Two mistakes are possible, and both are leant against: a record
 missed would count as accepted, so whenever several records share what was found, all of them are refused; a value
-found by accident (a count that looks like a part number) would hold back an innocent one, so short numbers must
-stand where a value stands.
+found by accident (a supplier's number that equals a part number) would blame an innocent record and clear the guilty
+one, so a number is a key only where the text says so: behind the name of a key, or in a whole key of several parts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ MAX_MESSAGE_LENGTH = 500
 _TOKEN = re.compile(r"[\w\-./+#@&*%$~!?§°^]+")
 _TRAILING_PUNCTUATION = ".!?"
 _INNER_CHARACTERS = r"\w\-/+#@&*%$~§°^"
-_SHORT_NUMBER = re.compile(r"\d{1,2}")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+_OTHER_NAME = re.compile(r"\w\"?\s*[:=>]\s*\"?$")
+_MARKER_LENGTH = 60
+#: Words in a message that a part number follows, besides the names of keys.
+_PART_WORDS = ("part", "part no", "part number", "sku", "product", "article")
 _JSON_ESCAPES = re.compile(r'(?:\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))+')
 
 
@@ -56,7 +60,7 @@ class LogMatches:
     positions: frozenset[int] = frozenset()  #: of the refused records among those given
     certain: int = 0  #: records that an error names beyond doubt
     unmatched_errors: int = 0  #: errors that name no record of ours
-    unmatched_warnings: int = 0
+    unmatched_warnings: tuple[str, ...] = ()  #: messages of warnings that name no record of ours
 
     @property
     def error_count(self) -> int:
@@ -74,12 +78,14 @@ def match_log(records: Sequence[RecordIdentity], rows: Iterable[LogRow], key_nam
     index = _RecordIndex(records, key_names)
     worst: dict[int, LogRow] = {}
     sure: set[int] = set()
-    untraced = {True: 0, False: 0}
+    unmatched_errors = 0
+    unmatched_warnings: list[str] = []
     for row in select_problems(rows):
         found = index.find(row)
-        if not found:
-            untraced[row.severity >= ERROR] += 1
-            continue
+        if not found and row.severity >= ERROR:
+            unmatched_errors += 1
+        elif not found:
+            unmatched_warnings.append(row.message)
         if len(found) == 1 and row.severity >= ERROR:
             sure |= found
         for position in found:
@@ -91,8 +97,8 @@ def match_log(records: Sequence[RecordIdentity], rows: Iterable[LogRow], key_nam
         ),
         positions=frozenset(worst),
         certain=len(sure),
-        unmatched_errors=untraced[True],
-        unmatched_warnings=untraced[False],
+        unmatched_errors=unmatched_errors,
+        unmatched_warnings=tuple(unmatched_warnings),
     )
 
 
@@ -102,6 +108,10 @@ class _RecordIndex:
     def __init__(self, records: Sequence[RecordIdentity], key_names: Sequence[str]) -> None:
         self._records = records
         self._key_names = tuple(name for name in key_names if name)
+        self._number_marker = _number_marker(self._key_names)
+        self._identifiers_by_whole_key = {
+            whole_key: record.identifiers for record in records for whole_key in _whole_keys(record.identifiers)
+        }
         self._positions_by_value: dict[str, set[int]] = defaultdict(set)
         for position, record in enumerate(records):
             for value in record.identifiers:
@@ -117,8 +127,9 @@ class _RecordIndex:
     def find(self, row: LogRow) -> set[int]:
         """Positions of the records this row is about; all that cannot be told apart, none when nothing fits."""
         named = self._named_values(row.imported_row) if row.imported_row else set()
-        texts = [row.message] if named else [row.message, row.imported_row or ""]
-        seen = named | {value for text in texts for value in self._values_in(text)}
+        seen = named | set(self._values_in(row.message))
+        if row.imported_row and not named:
+            seen |= set(self._values_in(row.imported_row, is_row=True))
         found: set[int] = set()
         lead = self._leading_values(seen)
         for value in lead or seen:
@@ -154,39 +165,70 @@ class _RecordIndex:
                     found.add(value)
         return found
 
-    def _values_in(self, text: str) -> Iterable[str]:
+    def _values_in(self, text: str, *, is_row: bool = False) -> Iterable[str]:
         plain = _unescape(text)
         for reading in {text, plain}:
             for match in _TOKEN.finditer(reading):
-                yield from self._values_of_token(match, reading)
+                yield from self._values_of_token(match, reading, is_row=is_row)
             for value in self._composite_values:
                 if value in reading and _stands_alone(value, reading):
                     yield value
+            for whole_key, identifiers in self._identifiers_by_whole_key.items():
+                if whole_key in reading and _stands_alone(whole_key, reading):
+                    yield from (value for value in identifiers if value in self._positions_by_value)
 
-    def _values_of_token(self, match: re.Match[str], text: str) -> Iterable[str]:
+    def _values_of_token(self, match: re.Match[str], text: str, *, is_row: bool) -> Iterable[str]:
         token = match[0]
         forms = [token, token.rstrip(_TRAILING_PUNCTUATION), token.strip("*!?~#")]
+        before = text[max(0, match.start() - _MARKER_LENGTH) : match.start()]
         for form in forms:
             if form in self._positions_by_value:
-                if not _SHORT_NUMBER.fullmatch(form) or _is_marked_value(match, text):
+                if not _NUMBER.fullmatch(form) or self._is_key(before, is_row=is_row):
                     yield form
                 return
         if "/" in token:  # several values written as one: PartNo/Warehouse
             yield from (
                 part
                 for part in token.rstrip(_TRAILING_PUNCTUATION).split("/")
-                if part in self._positions_by_value and not _SHORT_NUMBER.fullmatch(part)
+                if part in self._positions_by_value and not _NUMBER.fullmatch(part)
             )
+
+    def _is_key(self, before: str, *, is_row: bool) -> bool:
+        """Return whether a number behind this text is the value of a key.
+
+        A message names the key before it; a copy of a row has the number by itself, or behind the name of a key.
+        """
+        if self._number_marker.search(before):
+            return True
+        return is_row and not _OTHER_NAME.search(before)
+
+
+def _whole_keys(identifiers: Sequence[str]) -> tuple[str, ...]:
+    """Return how a key of several parts may be written as one, if its first part is a number.
+
+    Others are found by their parts.
+    """
+    if len(identifiers) < 2 or not _NUMBER.fullmatch(identifiers[0]):
+        return ()
+    return tuple(separator.join(identifiers) for separator in "|/")
+
+
+def _number_marker(key_names: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern of a text that ends with the name of a key."""
+    words = {*key_names, *(_split_name(name) for name in key_names)}
+    if not key_names or "PartNo" in words:
+        words |= {"PartNo", "Code", *_PART_WORDS} if not key_names else set(_PART_WORDS)
+    names = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{names})[\s\"'`´»“‘:=>#(\[]{{1,6}}$", re.IGNORECASE)
+
+
+def _split_name(name: str) -> str:
+    """Return the words of a name: `PartNo` is `Part No`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _stands_alone(value: str, text: str) -> bool:
     return re.search(rf"(?<![{_INNER_CHARACTERS}.]){re.escape(value)}(?![{_INNER_CHARACTERS}]|\.\w)", text) is not None
-
-
-def _is_marked_value(match: re.Match[str], text: str) -> bool:
-    """Whether a short number stands quoted or behind a colon, equals sign or number sign."""
-    before = text[: match.start()].rstrip(" ")
-    return before.endswith(('"', "'", ":", "=", "#", ">", "»", "“", "‘", "´", "`"))
 
 
 def _unescape(text: str) -> str:

@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 
 from etl import filesystem
 from etl.apply import actions, scheduler
-from etl.apply.actions import ActionResult, Actions, ReadChunkRecords
+from etl.apply.actions import ActionResult, Actions
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.import_client import ImportClient
+from etl.apply.import_history import ImportHistory
 from etl.apply.job_durations import JobDurations
+from etl.apply.job_judge import JobJudge, ReadChunkRecords
 from etl.apply.scheduler import (
     ActionHistory,
     Capacity,
@@ -125,7 +127,7 @@ class Sender:
         self._actions = Actions(
             ledger=ledger,
             client=connect.client,
-            read_chunk_records=read_chunk_records,
+            judge=JobJudge(read_chunk_records, ImportHistory(limits.trust_totals), options.poll_scale),
             clock=options.clock,
             emit=emit,
             circuit_breaker=self._circuit_breaker,
@@ -305,6 +307,8 @@ class Sender:
                     run.finished_jobs.pop(chunk.number, None)
                 if chunk.state.is_final:
                     del run.chunks[chunk.number]
+            for chunk in result.reopened_jobs:
+                self._runs[chunk.run].finished_jobs.pop(chunk.number, None)
             for chunk, job in result.finished_jobs:
                 self._runs[chunk.run].finished_jobs[chunk.number] = job
                 self._job_durations.observe_finished(chunk, self._clock())

@@ -86,6 +86,7 @@ def _print_run(shown: _ShownRun, state: Path) -> None:
         *_failed_request_lines(shown.chunks),
         *run_report.rejection_lines(facts.rejections),
         *_record_error_lines(shown.record_errors),
+        *_job_warning_lines(shown.chunks),
         *_undo_lines(facts),
     ):
         click.echo(line)
@@ -108,6 +109,12 @@ def _record_error_lines(record_errors: Sequence[RecordError]) -> Iterator[str]:
         yield f"  {run_report.describe_row(error)}: {display_key(error.key)}: {error.message}"
     if len(record_errors) > MAX_RECORD_ERRORS:
         yield f"  and {len(record_errors) - MAX_RECORD_ERRORS} more, see report.json"
+
+
+def _job_warning_lines(chunks: Sequence[Chunk]) -> Iterator[str]:
+    for text in dict.fromkeys(text for chunk in chunks for text in chunk.warnings):
+        jobs = sum(text in chunk.warnings for chunk in chunks)
+        yield f"warning of {jobs} {'job' if jobs == 1 else 'jobs'}, about no record: {text}"
 
 
 def _undo_lines(facts: PlanFacts) -> Iterator[str]:

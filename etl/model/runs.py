@@ -79,6 +79,8 @@ class Chunk:
     repeats: int = 0  #: how often these very records went again because their job failed without a reason
     validation_failures: int = 0  #: of the import's answer
     messages: tuple[str, ...] = ()  #: of the import's answer; may hold cell values
+    job_total: int | None = None  #: items that the job of an accepted chunk counts
+    warnings: tuple[str, ...] = ()  #: of that job, about none of its records; may hold cell values
     resolution: str | None = None  #: how an unknown outcome was resolved: "adopted", "resubmitted"
 
     @property

@@ -60,6 +60,7 @@ def report_json(
     """
     report = run_json(run, chunks)
     report |= facts.to_report() if facts is not None else {"summary": {}, "guards": [], "plan": {}, "rejections": []}
+    report["job_warnings"] = list(dict.fromkeys(text for chunk in chunks for text in chunk.warnings))
     report["record_errors"] = [_record_error_json(error, run) for error in record_errors]
     report["failed_requests"] = [
         {"chunk": chunk.number, "records": chunk.records, "reason": chunk.error}

@@ -6,14 +6,14 @@ An alert emits one event when it is raised and one when it is resolved. Late fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from etl.events import EventSink
 from etl.mapping import expectations
-from etl.model.runs import Run
+from etl.model.runs import Chunk, ChunkState, Run
 from etl.state.ledger.alerts import Alert, AlertStore, Expectation
 from etl.state.ledger.facade import Ledger
 
@@ -26,6 +26,9 @@ _RUN_LOOKBACK = 200
 #: Prefixes of the names of alerts that are derived from the ledger, and of those that a scan of the inbox finds.
 _DERIVED_PREFIXES = ("late:", "unchanged:")
 _NOT_READY_PREFIX = "not_ready:"
+
+#: Prefixes of the names of alerts about the jobs of a run that has ended.
+_JOB_PREFIXES = ("job_warning:", "totals_differ:")
 
 #: How long a file may be not ready before an alert is raised.
 NOT_READY_TIMEOUT = timedelta(hours=1)
@@ -62,12 +65,52 @@ def refresh(
             emit("alert_raised", alert=alert.name, message=alert.message)
 
 
+def refresh_job_alerts(ledger: Ledger, run: Run, chunks: Sequence[Chunk], now: datetime, emit: EventSink) -> None:
+    """Raise or resolve the alerts about the jobs of a run that has ended."""
+    accepted = [chunk for chunk in chunks if chunk.state is ChunkState.ACCEPTED]
+    if not accepted:
+        return
+    board = AlertStore(ledger.database)
+    messages = dict(zip(_JOB_PREFIXES, (_job_warning(run, accepted), _totals_difference(run, accepted)), strict=True))
+    for prefix, message in messages.items():
+        name = prefix + run.feed
+        if message is None:
+            if board.resolve_alert(name):
+                emit("alert_resolved", alert=name)
+        elif board.raise_alert(Alert(name, message, now)):
+            emit("alert_raised", alert=name, message=message)
+
+
 def find_active(ledger: Ledger, now: datetime) -> list[Alert]:
     """Return the active alerts. Changes nothing."""
     board = AlertStore(ledger.database)
     kept = {alert.name: alert for alert in board.list_alerts()}
     others = [alert for alert in kept.values() if not alert.name.startswith(_DERIVED_PREFIXES)]
     return [*(kept.get(alert.name, alert) for alert in _derive_alerts(ledger, board, now)), *others]
+
+
+def _job_warning(run: Run, chunks: Sequence[Chunk]) -> str | None:
+    count = sum(bool(chunk.warnings) for chunk in chunks)
+    if not count:
+        return None
+    return (
+        f"{count} jobs of run {run.id} warn of something that concerns none of their records; see `etl show {run.id}`"
+    )
+
+
+def _totals_difference(run: Run, chunks: Sequence[Chunk]) -> str | None:
+    counted = [chunk for chunk in chunks if chunk.job_total not in (None, chunk.records, _validated(chunk))]
+    if not counted:
+        return None
+    total, records = sum(chunk.job_total or 0 for chunk in counted), sum(chunk.records for chunk in counted)
+    return (
+        f"the jobs of run {run.id} count {total} items, but {records} were sent; all jobs of {run.operation} "
+        "count like this, so they are accepted (limits.trust_totals)"
+    )
+
+
+def _validated(chunk: Chunk) -> int:
+    return chunk.records - chunk.validation_failures
 
 
 def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Alert]:

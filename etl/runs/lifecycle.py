@@ -31,7 +31,7 @@ from etl.plan import build
 from etl.plan.inputs import SendMode
 from etl.plan.model import Plan
 from etl.report import html, run_report
-from etl.runs import flush, freeze, plan_inputs, undo
+from etl.runs import alerts, flush, freeze, plan_inputs, undo
 from etl.runs.freeze import FrozenPlan
 from etl.runs.plan_inputs import InputLoader
 from etl.state import compaction
@@ -102,6 +102,7 @@ class RunLifecycle:
         facts = run_folder.load_plan_facts(self._state, run.id)
         run = self._close(replace(run, counts=counts), RunState.COMPLETED, facts)
         self._compact(run.feed)
+        alerts.refresh_job_alerts(self._ledger, run, chunks, datetime.now(UTC), self._emit)
         self._emit(
             "run_completed",
             run=run.id,

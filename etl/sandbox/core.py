@@ -309,7 +309,7 @@ class Sandbox:
         if not text.isdecimal():
             return error_response(400, "id is required, an integer")
         job = self._jobs.get(int(text))
-        if job is None or job.has_fault("job_unknown"):
+        if job is None or job.is_unknown(now):
             return error_response(404, f"no job {text}")
         if name == paths["get"]:
             return json_response(200, jobs.job_dto(job, now))

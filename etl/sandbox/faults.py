@@ -26,11 +26,12 @@ JobFaultKind = Literal[
     "job_failed",  # ends with status 3, nothing imported
     "job_stuck",  # never ends
     "job_slow",  # takes `delay` seconds longer
-    "job_unknown",  # Job/Get and GetLog do not know it
+    "job_unknown",  # Job/Get and GetLog do not know it, for the first `delay` seconds if there is one
     "refuse",  # records of `keys` are not imported: severity 3
     "warn",  # records of `keys` lose the top-level fields `drop`: severity 2
     "invalid",  # records of `keys` fail validation
     "empty_log",
+    "no_finish",  # the log lacks its finish row
     "shuffled_log",
 ]
 HTTP_KINDS: frozenset[str] = frozenset(get_args(HttpFaultKind))

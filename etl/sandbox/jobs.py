@@ -42,6 +42,13 @@ class ImportJob:
     def has_fault(self, kind: str) -> bool:
         return any(fault.kind == kind for fault in self.faults)
 
+    def is_unknown(self, now: float) -> bool:
+        """Whether the Job service says that there is no such job."""
+        return any(
+            fault.kind == "job_unknown" and (not fault.delay or now < self.submitted_at + fault.delay)
+            for fault in self.faults
+        )
+
     def status(self, now: float) -> int:
         if self.final_status is not None:
             return self.final_status
@@ -114,7 +121,8 @@ def job_log(job: ImportJob, settings: SandboxSettings, now: float) -> list[dict[
             INFORMATION if job.final_status == SUCCEEDED else ERROR,
             f"Import finished: {len(job.items)} in total, {job.outcome.fail} failed",
         )
-        rows.append(_log_row(end, job.finish_at, settings))
+        if not job.has_fault("no_finish"):
+            rows.append(_log_row(end, job.finish_at, settings))
     if job.has_fault("shuffled_log"):
         random.Random(job.id).shuffle(rows)
     return rows

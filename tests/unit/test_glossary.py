@@ -26,13 +26,16 @@ def meaning(term: str) -> str:
     return str(row)
 
 
+ALERT_PREFIXES = (*alerts._DERIVED_PREFIXES, alerts._NOT_READY_PREFIX, *alerts._JOB_PREFIXES, "fetch:")
+
+
 @pytest.mark.parametrize(
     ("term", "values"),
     [
         ("run state", [state.value for state in RunState]),
         ("run kind", get_args(get_type_hints(Run)["kind"])),
         ("chunk state", [state.value for state in ChunkState]),
-        ("alert", [*(prefix.rstrip(":") for prefix in (*alerts._DERIVED_PREFIXES, alerts._NOT_READY_PREFIX)), "fetch"]),
+        ("alert", [prefix.rstrip(":") for prefix in ALERT_PREFIXES]),
     ],
 )
 def test_every_value_is_described(term: str, values: list[str]) -> None:

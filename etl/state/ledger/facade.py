@@ -224,7 +224,15 @@ class Ledger:
         with self.database.write() as db:
             return self.chunks.update(db, chunk, OPEN_CHUNK_STATES, retry_after=retry_after, error=error)
 
-    def accept(self, chunk: Chunk, record_errors: Iterable[RecordError] = (), job_status: int | None = None) -> Chunk:
+    def accept(
+        self,
+        chunk: Chunk,
+        record_errors: Iterable[RecordError] = (),
+        job_status: int | None = None,
+        *,
+        job_total: int | None = None,
+        warnings: Iterable[str] = (),
+    ) -> Chunk:
         """Take the commit point: all records of the chunk but the failed ones are accepted records from here on."""
         with self.database.write() as db:
             self.record_errors.insert(db, chunk, record_errors)
@@ -235,6 +243,8 @@ class Ledger:
                 (ChunkState.SUBMITTED,),
                 state=ChunkState.ACCEPTED,
                 job_status=job_status if job_status is not None else chunk.job_status,
+                job_total=job_total,
+                warnings=tuple(warnings),
                 error=None,
                 retry_after=None,
             )

@@ -38,6 +38,7 @@ def chunk_to_row(chunk: Chunk, state: Path) -> dict[str, Any]:
         origin_chunk=chunk.origin_chunk or chunk.number,
         excluded_indexes=json.dumps(chunk.excluded_indexes),
         messages=json.dumps(chunk.messages),
+        warnings=json.dumps(chunk.warnings),
     )
     return row
 
@@ -51,6 +52,7 @@ def chunk_from_row(row: Row, state: Path) -> Chunk:
         state=ChunkState(values["state"]),
         excluded_indexes=tuple(json.loads(values["excluded_indexes"])),
         messages=tuple(json.loads(values["messages"])),
+        warnings=tuple(json.loads(values["warnings"])),
     )
     return Chunk(**values)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from etl import events
 from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
 from etl.apply.circuit_breaker import CircuitBreaker
+from etl.apply.import_history import ImportHistory
+from etl.apply.job_judge import JobJudge
 from etl.model.runs import Chunk, JobList
 from etl.sandbox import Fault
 from tests.support.stage import Stage, parts, stage
@@ -24,7 +26,7 @@ class Scene:
         self.moves = Actions(
             ledger=on.ledger,
             client=on.connect,
-            read_chunk_records=on.records_of,
+            judge=JobJudge(on.records_of, ImportHistory()),
             clock=self.clock,
             emit=events.ignore,
             circuit_breaker=CircuitBreaker(emit=events.ignore, timeout=None, rng=random.Random(1), clock=self.clock),

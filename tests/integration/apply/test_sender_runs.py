@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from etl.apply import sender
+from etl.apply.job_judge import LOG_NOT_FINAL
 from etl.apply.sender import Sender, SendResult
 from etl.config.secrets import Secret
 from etl.connect.client import ConnectClient
@@ -219,3 +220,62 @@ def test_the_end_waits_only_so_long_for_requests_under_way(tmp_path: Path, monke
             on.stop.set()
         assert time.monotonic() - begun < 30
         assert on.states() == ["sending"]
+
+
+def test_a_job_that_counts_too_few_items_is_looked_into(tmp_path: Path) -> None:
+    """A job that lost records says so by its count alone; halves whose counts agree are accepted."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="odd", path="Job/Get", times=0, values={"Totals": 1}))
+        on.sandbox.inject(Fault(kind="status", path="Job/List", times=0, status=404))
+        on.plan(parts(1, 3))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 3))
+        assert sorted(on.states()) == ["accepted"] * 3 + ["split"] * 2
+
+
+def test_an_import_that_counts_nothing_is_believed_after_three_jobs(tmp_path: Path) -> None:
+    """The count is what Norce gives; the ledger keeps it, so that somebody is told."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="odd", path="Job/", times=0, values={"Totals": 0}))
+        on.plan(parts(1, 8))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 8))
+        accepted = [chunk for chunk in on.ledger.chunks.list_by_run("r1") if chunk.state.value == "accepted"]
+        assert {chunk.job_total for chunk in accepted} == {0}
+        assert on.posts() <= 5
+
+
+def test_a_log_without_an_end_is_read_twice(tmp_path: Path) -> None:
+    """Only then is the outcome decided."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="no_finish", path=STOCK))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 2))
+        logs = sum(request.path.endswith("Job/GetLog") for request in on.sandbox.requests())
+        assert logs == 2
+
+
+def test_a_log_that_is_never_readable_does_not_stop_a_run(tmp_path: Path) -> None:
+    """After six readings the counts decide, and the report says so."""
+    with stage(tmp_path) as on:
+        on.poll_scale = 0.002
+        on.sandbox.inject(Fault(kind="odd", path="Job/GetLog", times=0, values={"Message": 5}))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 2))
+        (chunk,) = on.ledger.chunks.list_by_run("r1")
+        assert chunk.warnings == (LOG_NOT_FINAL,)
+
+
+def test_a_warning_without_a_record_finds_its_record(tmp_path: Path) -> None:
+    """The request is halved until the record stands alone; the others are accepted."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(
+            Fault(kind="warn", path=STOCK, times=0, keys=("P-0002",), drop=("OnhandValue",), name_row=False)
+        )
+        on.plan(parts(1, 4))
+        assert on.go()
+        assert on.accepted() == {"P-0001", "P-0003", "P-0004"}
+        (refused,) = on.ledger.record_errors.list_by_run("r1")
+        assert refused.key == "P-0002"

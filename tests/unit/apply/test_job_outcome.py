@@ -7,30 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply.job_log import RecordIdentity, match_log
-from etl.apply.job_outcome import Accept, Fail, Halve, JobOutcome, Repeat, SendRemainder, decide
+from etl.apply.import_history import ImportHistory
+from etl.apply.job_judge import JobJudge, ReadAgain
+from etl.apply.job_log import RecordIdentity
+from etl.apply.job_outcome import Accept, Fail, Halve, JobOutcome, Repeat, SendRemainder
 from etl.model.runs import Chunk, Job, LogRow
 
 CHUNK = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 4, 4)
 RECORDS = [RecordIdentity(key, (key,), row) for row, key in enumerate(("AA", "BB", "CC", "DD"), 2)]
 
 
+START, FINISH = LogRow(1, "Start"), LogRow(1, "Finished")
+
+
 def judge(
     status: int,
-    failed: int | None = 0,
+    failed: int = 0,
     *rows: LogRow,
     chunk: Chunk = CHUNK,
     messages: tuple[str, ...] = (),
     bad: int = 0,
+    total: int | None = None,
+    history: ImportHistory | None = None,
 ) -> JobOutcome:
-    records = RECORDS[: chunk.records]
-    return decide(
-        replace(chunk, messages=messages, validation_failures=bad),
-        Job(9, status, True, total=chunk.records, failed=failed),
-        rows,
-        lambda found: match_log(records, found),
-        lambda: records[0],
-    )
+    chunk = replace(chunk, messages=messages, validation_failures=bad)
+    job = Job(9, status, True, total=chunk.records if total is None else total, failed=failed)
+    judged = JobJudge(lambda _: RECORDS[: chunk.records], history or ImportHistory())
+    outcome = judged.judge(chunk, job, (START, *rows, FINISH), 0.0)
+    assert not isinstance(outcome, ReadAgain)
+    return outcome
 
 
 def keys(verdict: JobOutcome) -> list[str]:
@@ -40,7 +45,7 @@ def keys(verdict: JobOutcome) -> list[str]:
 
 def test_clean_success_is_accepted() -> None:
     """No failures, no complaints: all of it."""
-    assert judge(2, 0, LogRow(1, "Start"), LogRow(1, "Stop")) == Accept()
+    assert judge(2, 0) == Accept()
 
 
 def test_named_rows_are_refused_and_the_rest_accepted() -> None:
@@ -53,9 +58,72 @@ def test_warnings_keep_their_record_unaccepted() -> None:
     assert keys(judge(2, 0, LogRow(2, "BB: category unknown"))) == ["BB"]
 
 
-def test_untraceable_warnings_are_only_reported() -> None:
-    """A warning that names nobody refuses nobody, and is counted."""
-    assert judge(2, 0, LogRow(2, "something")) == Accept(unmatched=1)
+def test_a_warning_without_a_record_is_looked_for_by_halving() -> None:
+    """It may mean that a part of some record was dropped; alone, the record is the one."""
+    warning = LogRow(2, "something was dropped")
+    assert judge(2, 0, warning) == Halve("job 9 warns of something without a record", is_certain=False)
+    assert keys(judge(2, 0, warning, chunk=replace(CHUNK, records=1))) == ["AA"]
+    assert isinstance(judge(2, 0, warning, LogRow(2, "BB: category unknown")), Halve)
+
+
+def test_a_warning_of_three_jobs_concerns_none_of_their_records() -> None:
+    """Numbers in it may differ; the third job of the import is accepted with it, jobs of other imports are not."""
+    history = ImportHistory()
+    other = replace(CHUNK, operation="Product/ImportProducts")
+    chunks = [CHUNK, *[replace(CHUNK, records=2, first=first) for first in (0, 2)]]
+    chunks += [replace(CHUNK, number=number, origin_chunk=number) for number in (7, 8)]
+    outcomes = [
+        judge_job(number, history, LogRow(2, f"Cache of {number} images was rebuilt"), chunk=chunk)
+        for number, chunk in enumerate(chunks)
+    ]
+    assert [type(outcome) for outcome in outcomes] == [Halve, Halve, Halve, Accept, Accept]
+    assert outcomes[-1] == Accept(warnings=("Cache of 4 images was rebuilt",))
+    assert isinstance(judge_job(5, history, LogRow(2, "Cache of 4 images was rebuilt"), chunk=other), Halve)
+    assert isinstance(judge_job(6, history, LogRow(2, "Another")), Halve)
+
+
+def judge_job(number: int, history: ImportHistory, *rows: LogRow, chunk: Chunk = CHUNK) -> JobOutcome:
+    job = Job(number, 2, True, total=chunk.records, failed=0)
+    outcome = JobJudge(lambda _: RECORDS[: chunk.records], history).judge(chunk, job, (START, *rows, FINISH), 0.0)
+    assert not isinstance(outcome, ReadAgain)
+    return outcome
+
+
+@pytest.mark.parametrize("total", [0, 1, 3, 5])
+def test_a_job_that_counts_other_items_than_were_sent_is_halved(total: int) -> None:
+    """It may have lost some; a single record that the job does not count is not accepted."""
+    assert judge(2, 0, total=total) == Halve(f"job 9 counts {total} of 4 records", is_certain=False)
+    if total != 1:
+        assert isinstance(judge(2, 0, total=total, chunk=replace(CHUNK, records=1)), Fail)
+
+
+def test_items_that_failed_validation_need_not_be_counted() -> None:
+    """Validation comes before the job."""
+    assert keys(judge(2, 0, messages=("item DD: bad",), bad=1, total=3)) == ["DD"]
+    assert isinstance(judge(2, 0, messages=("item DD: bad",), bad=1, total=2), Halve)
+
+
+def test_failures_of_validation_and_of_the_job_are_summed() -> None:
+    """One of each, one name: somebody is missing."""
+    assert isinstance(judge(2, 1, LogRow(3, "PartNo AA: bad"), bad=1, total=3), Halve)
+    assert keys(judge(2, 1, LogRow(3, "AA: bad"), messages=("item DD: bad",), bad=1, total=3)) == ["AA", "DD"]
+
+
+def test_an_import_that_counts_in_its_own_way_is_believed() -> None:
+    """When its first three clean jobs differ in the same way; never or always if the settings say so."""
+    history = ImportHistory()
+    assert [type(judge(2, 0, total=0, history=history)) for _ in range(4)] == [Halve, Halve, Accept, Accept]
+    assert isinstance(judge(2, 0, total=3, history=history), Halve)
+    mixed = ImportHistory()
+    judge(2, 0, history=mixed)
+    assert [type(judge(2, 0, total=0, history=mixed)) for _ in range(4)] == [Halve] * 4
+    failing = ImportHistory()
+    for _ in range(5):
+        judge(2, 0, LogRow(3, "AA bad"), total=0, history=failing)
+    assert isinstance(judge(2, 0, total=0, history=failing), Halve)
+    assert isinstance(judge(2, 0, total=0, history=ImportHistory("always")), Accept)
+    never = ImportHistory("never")
+    assert [type(judge(2, 0, total=0, history=never)) for _ in range(4)] == [Halve] * 4
 
 
 @pytest.mark.parametrize(
