@@ -47,8 +47,8 @@ def read_references(
             or node is None
             or node.kind != "value"
         ):
-            known = [name for name, mapped in record.items() if mapped.kind == "value"]
-            problems.add_unknown("references", f'"{field}" is no field mapped here', str(field), known, where=here)
+            names = [name for name, mapped in record.items() if mapped.kind == "value"]
+            problems.add_unknown("references", f'"{field}" is no field mapped here', str(field), names, where=here)
             continue
         feed, dot, name = str(target).rpartition(".")
         if not dot:

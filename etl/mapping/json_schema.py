@@ -10,17 +10,99 @@ from typing import Any, get_args
 
 from etl.contract import spec
 from etl.contract.spec import Field, Operation
-from etl.mapping.key_descriptions import (
-    COLUMN_DESCRIPTIONS,
-    FILE_DESCRIPTIONS,
-    LIST_DESCRIPTIONS,
-    SOURCE_DESCRIPTIONS,
-    VALUE_DESCRIPTIONS,
-)
 from etl.mapping.limits import GUARD_KEYS, PRICE_MOVE_KEYS
 from etl.mapping.model import ColumnType
 
 Schema = dict[str, Any]
+
+#: What each key is for, in a sentence that an editor shows; docs/mapping.md says more.
+FILE_DESCRIPTIONS = {
+    "feed": "Name of the feed: lower-case letters, digits, - and _. The accepted records are stored under it.",
+    "operation": "The import of Connect that this feed is for.",
+    "source": "Which files belong to the feed, and how they are written.",
+    "columns": "How cells are read and checked, by column name or pattern (`*`). Undeclared columns are text.",
+    "rules": 'Conditions over a row, {name: …, sql: "a >= b"}, or {name: …, unique: [a, b]}.',
+    "rejects": "Limit of rejected rows, above which a run is held: {limit: 2%}, or a number of rows.",
+    "guards": "Limits of what a run may change without approval.",
+    "record": "Norce's fields and the origin of their values, in the shape of the JSON that Connect gets.",
+    "per": 'One record for each row and each column that matches: {columns: "stock_*"}.',
+    "switches": "Flags of the header without a field, by name.",
+    "gone": "What happens to records that a full file lacks: ignore (default) or deactivate.",
+    "supplier": "The supplier's number in Norce, sent as SupplierId.",
+    "after": "Feeds whose files are processed first.",
+    "yields": "Feeds that own the fields that both write: this feed does not overwrite their accepted values.",
+    "references": "Values that must be accepted in another feed before a record is sent: {PartNo: products.PartNo}.",
+    "expect": 'When files are expected: "every day by 06:00 Europe/Stockholm", or {arrives: …, changes: every 3 days}.',
+    "feedback": "true: the rejected rows of a file are written beside the place where the supplier dropped it.",
+    "full": 'When all records are sent again, as in cron: "0 3 * * SUN".',
+    "destructive": "Why a setting that can delete data is intended, in your words.",
+}
+SOURCE_DESCRIPTIONS = {
+    "files": "Pattern of the names below the inbox, or a list of them.",
+    "content": "full: a file holds every record. changes: it holds some records and says nothing about the others.",
+    "keep": "SQL over the columns; rows for which it is not true are skipped.",
+    "shrink": "How much smaller than the one before it a file may be before the run is held: 20%, or off.",
+    "order": "Regular expression for the file's name; its named groups give the file's time.",
+    "done": 'Name of the done file, which says that an export is complete: "{name}.ok".',
+    "manifest": 'Name of the checksum manifest: "{name}.sha256".',
+    "format": "csv, excel or fixed; by default it follows from the patterns of `files`.",
+    "encoding": "Code page, e.g. utf-8 or windows-1252; several with | between are tried line by line.",
+    "delimiter": "Character between cells.",
+    "quote": "Character around cells that contain the delimiter; null for none.",
+    "escape": "Character before a literal quote or delimiter.",
+    "header": "Line or sheet row of the column names; 0 when there is none.",
+    "skip": "Lines or sheet rows before the data of a file without a header.",
+    "columns": "Names that replace those of the header, one for each column.",
+    "sheet": "Sheet of a workbook; by default the first visible one.",
+    "widths": "Characters per column, for format: fixed.",
+    "short_rows": "reject, or empty: cells missing at the end of a row are empty.",
+    "long_rows": "reject, or empty: surplus cells are allowed if they are empty.",
+    "final_newline": "Whether the last row must end with a line break.",
+    "trailer": "Pattern of the last line; (?P<rows>…) in it must equal the number of rows.",
+}
+COLUMN_DESCRIPTIONS = {
+    "type": "text, integer, decimal, boolean, date or datetime.",
+    "required": "An empty cell rejects the row.",
+    "optional": "The file may lack the column; its fields are not sent then.",
+    "aliases": "Other names of the column.",
+    "pattern": "Regular expression for the whole cell.",
+    "in": "Allowed cells, or {file: x.csv} beside the mapping.",
+    "min": "Smallest allowed number or day.",
+    "max": "Largest allowed number or day.",
+    "max_length": "Largest number of characters.",
+    "unique": "A value that occurs more than once rejects all its rows.",
+    "decimal": "The decimal mark.",
+    "thousands": "Character between groups of digits.",
+    "round": "Decimals to keep; without it more than four reject the row.",
+    "true": "Words for yes.",
+    "false": "Words for no.",
+    "format": 'Patterns of dates or times, e.g. "%d.%m.%Y".',
+    "zone": "Time zone of the source, e.g. Europe/Stockholm.",
+    "trim": "Whether surrounding white space is removed.",
+    "empty": "Words for an empty cell, e.g. NULL.",
+}
+VALUE_DESCRIPTIONS = {
+    "column": "A column of the file.",
+    "value": "A constant.",
+    "sql": "An SQL expression over the typed columns.",
+    "cell": "The cell of the matching column, inside `columns` or with `per`.",
+    "item": "The part of the cell, inside `split`.",
+    "map": "Look-up from the cell's text, or {file: x.csv} beside the mapping.",
+    "replace": "Texts to replace, before `map`.",
+    "default": "Value for empty cells, and for cells that `map` does not know.",
+    "empty": "leave (default): an empty cell changes nothing. clear: it empties the field in Norce.",
+    "own": "false: sent only with new records.",
+    "flag": "A flag other than the default one.",
+}
+LIST_DESCRIPTIONS = {
+    "rows": "One element for each source row of the record.",
+    "columns": "Pattern of column names: one element for each that matches and has a cell.",
+    "each": "The fields of an element.",
+    "split": "A column whose cell is split: one element for each part.",
+    "by": "Separator of the parts; by default |.",
+    "flag": "A flag other than the default one.",
+}
+
 TEXTS_SCHEMA: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 LIMIT_SCHEMA: Schema = {"type": ["string", "integer", "boolean"]}
 KEY_SCHEMAS: dict[str, Schema] = {

@@ -134,18 +134,18 @@ class RecordParser:
 
     def parse_fields(self, raw: Any, schema: str, path: str, label: str) -> dict[str, Node]:
         """Parse the fields of one object of the contract."""
-        known = self.contract.schemas[schema]
+        fields = self.contract.schemas[schema]
         nodes: dict[str, Node] = {}
         for name, value in raw.items():
             here = self.problems.location(raw, name)
             if name == "flag":
                 continue
-            if name not in known:
+            if name not in fields:
                 message = f'{self.operation.id} has no field "{name}" in {schema.partition(".")[2]}'
                 where = f"{here}, {label}.{name}"
-                self.problems.add_unknown("unknown-field", message, str(name), known, where=where)
+                self.problems.add_unknown("unknown-field", message, str(name), fields, where=where)
                 continue
-            field = known[name]
+            field = fields[name]
             node = self.parse_node(value, field, f"{path}.{name}" if path else str(name), f"{label}.{name}", here)
             if node is not None:
                 nodes[str(name)] = node

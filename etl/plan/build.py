@@ -229,7 +229,7 @@ def _select_records(draft: _Draft) -> _Draft:
 
 
 def _finish_plan(draft: _Draft) -> Plan:
-    """Compare, batch and weigh the records of a draft. This is the one place that makes the plan of a file."""
+    """Compare and batch the records of a draft, and compute their impact: the one place that makes a file's plan."""
     comparison = _compare(draft)
     changes, missing = comparison.changes, comparison.missing_records
     batches = _make_batches(changes, draft, comparison.mode)

@@ -239,7 +239,7 @@ def _is_sent(leaf: Leaf) -> pl.Expr:
 def _make_steps(
     states: _States, accepted_records: pl.DataFrame, layout: Layout, owned_elsewhere: pl.DataFrame | None
 ) -> list[_Step]:
-    """Make the steps: plain values, records with cleared values, values that switch off, and deactivations."""
+    """Make the steps: plain values, records with cleared values, deactivating values, and missing records."""
     values = states.to_restore
     desired, final = (_desired_records(values, states.fields, final=final) for final in (False, True))
     clears = values.select(pl.any_horizontal([pl.lit(False), *(field.sends_null for field in states.fields)]))
@@ -249,8 +249,8 @@ def _make_steps(
     )
     stays_active = ~values[_PREVIOUS + DEACTIVATED]
     steps = [
-        _Step(_compare_desired(records, known, step_layout, owned_elsewhere), step_layout)
-        for records, known, step_layout in (
+        _Step(_compare_desired(records, reference, step_layout, owned_elsewhere), step_layout)
+        for records, reference, step_layout in (
             (desired.filter(~is_cleared), accepted_records, layout),
             (desired.filter(is_cleared), accepted_records, clearing),
             (final.filter(stays_active), desired, layout),

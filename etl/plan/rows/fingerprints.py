@@ -88,9 +88,9 @@ class FingerprintIndex:
             .otherwise(key_hash.is_in(unmatched[KEY_HASH].implode()))
         )
         candidates = self._accepted_records.filter(wanted).collect(engine="streaming").with_columns(self._record_hashes)
-        is_unmatched = pl.col(DEACTIVATED) | _combined_hash().is_in(
-            unmatched.select(_combined_hash()).to_series().implode()
-        )  # Two keys may have one hash.
+        # Two keys may have the same hash, so the hash of the values counts too.
+        hashes = unmatched.select(_combined_hash()).to_series()
+        is_unmatched = pl.col(DEACTIVATED) | _combined_hash().is_in(hashes.implode())
         return candidates.filter(is_unmatched).drop(KEY_HASH, VALUE_HASH)
 
     def _read_fingerprints(self) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from etl.contract import reference, spec
-from etl.mapping import columns, dialect, json_schema, key_descriptions, load, record
+from etl.mapping import columns, dialect, json_schema, load, record
 from etl.mapping.model import ColumnType
 from tests.contract import every
 from tests.unit.test_docs import examples
@@ -105,12 +105,12 @@ def test_a_slip_does_not_fit(wrong: dict[str, Any]) -> None:
 
 def test_every_key_has_words() -> None:
     """Each key of the mapping language has a sentence, and no other word has one."""
-    assert set(key_descriptions.FILE_DESCRIPTIONS) == set(load.MAPPING_KEYS)
-    assert set(key_descriptions.SOURCE_DESCRIPTIONS) == {*load.SOURCE_KEYS, *dialect.DIALECT_KEYS}
-    assert set(key_descriptions.COLUMN_DESCRIPTIONS) == set(columns.COLUMN_KEYS)
-    assert set(key_descriptions.VALUE_DESCRIPTIONS) == set(record.VALUE_KEYS)
-    assert set(key_descriptions.LIST_DESCRIPTIONS) == {key for keys in record.LIST_KEYS.values() for key in keys}
-    assert all(name in key_descriptions.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
+    assert set(json_schema.FILE_DESCRIPTIONS) == set(load.MAPPING_KEYS)
+    assert set(json_schema.SOURCE_DESCRIPTIONS) == {*load.SOURCE_KEYS, *dialect.DIALECT_KEYS}
+    assert set(json_schema.COLUMN_DESCRIPTIONS) == set(columns.COLUMN_KEYS)
+    assert set(json_schema.VALUE_DESCRIPTIONS) == set(record.VALUE_KEYS)
+    assert set(json_schema.LIST_DESCRIPTIONS) == {key for keys in record.LIST_KEYS.values() for key in keys}
+    assert all(name in json_schema.COLUMN_DESCRIPTIONS["type"] for name in get_args(ColumnType))
 
 
 def test_nothing_generated_is_stale() -> None:
