@@ -19,8 +19,8 @@ import clevercsv
 import polars as pl
 
 from etl import formats
-from etl.formats.text import reader
 from etl.model.tables import Dialect
+from tests.support.tolerant_reading import read_tolerantly
 
 ROUNDS = 9
 
@@ -73,7 +73,7 @@ def main() -> None:
         line("ours, windows-1252", lambda: formats.read_table(page, western))
         line("polars.read_csv, encoding='cp1252'", lambda: _polars_page(page))
         line("ours, one quoted column", lambda: formats.read_table(quoted, dialect))
-        line("ours, tolerant reader", lambda: reader.read_tolerantly(plain, dialect, formats.ReadLimits()), 1)
+        line("ours, tolerant reader", lambda: read_tolerantly(plain, dialect, formats.ReadLimits()), 1)
         line("csv.reader, rows only", lambda: _csv(plain), 1)
         if importlib.util.find_spec("duckdb"):
             line("DuckDB read_csv, all text, into a table", lambda: _duckdb(plain))

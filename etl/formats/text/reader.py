@@ -82,11 +82,6 @@ class TextFile:
             yield feed, lines
 
 
-def read_tolerantly(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
-    """The whole table without the fast reader."""
-    return collect_table(TextFile(path, dialect, limits, only_tolerant=True))
-
-
 def collect_table(reading: Reading) -> Table:
     """All of a file in memory."""
     frame = pl.concat(reading.frames())

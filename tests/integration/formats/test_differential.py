@@ -18,6 +18,7 @@ from etl.formats.text import header, polars_reader, reader
 from etl.formats.text.line_source import open_line_source
 from etl.model.tables import Dialect, Table
 from tests.support.campaign import few_or_all
+from tests.support.tolerant_reading import read_tolerantly
 
 LIMITS = formats.ReadLimits()
 COUNT = 300  #: lines of a clean file: some 150 small blocks
@@ -51,7 +52,7 @@ def test_fast_and_tolerant_agree_on_any_bytes(tmp_path: Path, body: list[bytes],
     for final in (True, False):
         dialect = Dialect(delimiter=";", encoding=encoding, final_newline=final)
         try:
-            safe = reader.read_tolerantly(path, dialect, LIMITS)
+            safe = read_tolerantly(path, dialect, LIMITS)
         except InvalidFileError as error:
             with pytest.raises(InvalidFileError, match=re.escape(error.message)):
                 formats.read_table(path, dialect)
@@ -110,7 +111,7 @@ def test_clean_files_take_the_fast_way(tmp_path: Path, end: str, encoding: str, 
             proved = polars_reader.ProvenPrefix(feed.bom_size, feed.line_count)
             found = pl.concat(polars_reader.read_proven(feed, names, proved, start))
         assert proved.is_complete
-        safe = reader.read_tolerantly(path, dialect, limits)
+        safe = read_tolerantly(path, dialect, limits)
         assert found.equals(safe.frame)
         assert proved.rows == safe.rows == COUNT
 
@@ -129,7 +130,7 @@ def test_what_cannot_be_proved_ends_the_blocks_begun_ahead(tmp_path: Path, odd: 
     reading = reader.TextFile(path, dialect, formats.ReadLimits(block_bytes=2000))
     with thread_pool.thread_pool() as start:
         found = pl.concat(reading.frames(start))
-    safe = reader.read_tolerantly(path, dialect, LIMITS)
+    safe = read_tolerantly(path, dialect, LIMITS)
     assert found.equals(safe.frame)
     assert reading.malformed.frame.equals(safe.malformed.frame)
     assert reading.rows == safe.rows

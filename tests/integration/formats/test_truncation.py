@@ -10,8 +10,8 @@ import pytest
 
 from etl import formats
 from etl.errors import InvalidFileError
-from etl.formats.text import reader
 from etl.model.tables import Dialect
+from tests.support.tolerant_reading import read_tolerantly
 
 
 def export(end: str, quoting: int, count: int) -> tuple[bytes, list[tuple[str | None, ...]]]:
@@ -36,7 +36,7 @@ def test_sweep(tmp_path: Path, end: str, quoting: int, count: int) -> None:
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
         try:
-            table = reader.read_tolerantly(path, dialect, formats.ReadLimits())
+            table = read_tolerantly(path, dialect, formats.ReadLimits())
         except InvalidFileError:
             continue
         got = [row[1:] for row in table.frame.iter_rows()]
