@@ -334,8 +334,7 @@ def _find_irreversible(states: _States, change_sets: Sequence[ChangeSet], layout
     for field in states.fields:
         yield from field.find_irreversible(states.table)
     if layout.deactivation_leaf is None:
-        created = states.to_deactivate.filter(~pl.col(_EXISTED))
-        yield from _irreversible_entries("", "the import cannot deactivate records", created)
+        yield from _irreversible_entries("", "the import cannot deactivate records", states.to_deactivate)
     values = states.to_restore
     for field in states.fields:
         yield from field.find_unsendable(values, change_sets)

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from etl.mapping.model import Mapping
+from etl.model.columns import DEACTIVATED, KEY
 from etl.model.runs import AcceptedRange, Overlay
 from etl.plan import undo
 from etl.plan.inputs import OriginalRun, SendMode
@@ -208,6 +209,20 @@ def test_records_that_cannot_be_switched_off_are_named() -> None:
     assert [(one["field"], one["keys"]) for one in back.irreversible] == [("", ["B"])]
     norce.take(back)
     assert norce.catalogue()["A"]["Name"] == "a"
+
+
+def test_records_that_cannot_be_deactivated_again_are_named() -> None:
+    """The same for a record that was deactivated before the run: it stays active, and is named."""
+    lists = mapping(
+        "feed: lists\noperation: Product/ImportPriceLists\nsource: {files: '*.csv', content: full}\n"
+        "record: {Code: code, Name: name, CurrencyCode: {value: SEK}}"
+    )
+    norce = Norce(lists)
+    norce.take(norce.file("code,name\nA,a\nB,a"))
+    norce.accepted = norce.accepted.with_columns((pl.col(KEY) == "B").alias(DEACTIVATED))
+    plan = norce.file("code,name\nA,a\nB,b")
+    back = norce.undone(plan, norce.take(plan))
+    assert [(entry["field"], entry["records"], entry["keys"]) for entry in back.irreversible] == [("", 1, ["B"])]
 
 
 def test_a_price_goes_back_before_its_row_is_switched_off() -> None:
