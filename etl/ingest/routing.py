@@ -1,8 +1,8 @@
-"""Which feeds a file belongs to by its name, and the files within an archive, each a run of its own.
+"""Routes a file to its feeds by name; each member of an archive is a run of its own.
 
-A pattern names a file below the inbox, an archive (all of its files then), or files within archives:
-`erp/day_*.zip/prices*.csv`, the archive before one slash and the member behind it. Names of members are only compared
-and shown, never used as paths: what a run reads is told by the number in its id.
+A pattern names a file below the inbox, an archive (then all of its members), or members of archives:
+`erp/day_*.zip/prices*.csv`, the archive before a slash and the member behind it. Names of members are compared and
+displayed only, never used as paths: a run identifies its member by the number in its id.
 """
 
 from __future__ import annotations
@@ -19,76 +19,87 @@ from etl.mapping.model import Mapping
 from etl.model.runs import Run
 from etl.state.files.archive import member_number, part_digest
 
-ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  #: how a .zip begins; workbooks do, too
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  #: first bytes of a .zip file; workbooks have them, too
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """What one run takes of a file: all of it, or a member of an archive."""
+    """The part of a file that one run reads: all of it, or a member of an archive."""
 
     mapping: Mapping
-    display_name: str  #: for people: below the inbox, and with the member behind it
-    member_number: int = 0  #: place of the member in its archive; 0: the file is no archive
+    display_name: str  #: the name below the inbox, followed by that of the member
+    member_number: int = 0  #: place of the member in its archive, from 1; 0: the file is no archive
 
     def run_id(self, claim_id: str) -> str:
-        """`base` tells the claimed file, the rest what is taken of it."""
+        """Return the id of the run, which begins with the id of the claim."""
         member = f"-m{self.member_number}" if self.member_number else ""
         return f"{claim_id}{member}-{self.mapping.feed}"
 
     def digest(self, file_digest: str) -> str:
-        """Of the file, or one that differs for each of its members."""
+        """Return the digest of the part: that of the file, or one that differs for each of its members."""
         return part_digest(file_digest, self.member_number)
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The parts of a file in the order of their runs, and the display names of members that belong to no feed."""
+
+    parts: tuple[FilePart, ...] = ()
+    unrouted_members: tuple[str, ...] = ()
+
+
 def match_mappings(name: str, mappings: Iterable[Mapping]) -> list[Mapping]:
-    """The feeds that a file belongs to by its name below the inbox, in the order in which they are to run."""
-    known = list(mappings)
-    order = dependencies.run_order(known)
-    found = [m for m in known if any(fnmatchcase(name, pattern) for pattern in m.source.files)]
-    return sorted(found, key=lambda m: order[m.feed])
+    """Return the mappings that a file belongs to by its name below the inbox, in the order of their runs."""
+    mappings = list(mappings)
+    order = dependencies.run_order(mappings)
+    matching = [mapping for mapping in mappings if _matches_file(name, mapping)]
+    return sorted(matching, key=lambda mapping: order[mapping.feed])
 
 
-def route_file(path: Path, name: str, mappings: Iterable[Mapping]) -> list[FilePart]:
-    """What runs are to be opened for a file, in their order. An archive that cannot be opened is a file as it is."""
-    known = list(mappings)
-    own = match_mappings(name, known)
-    inside = _list_members(path)
-    if inside is None:
-        within = [
-            m for m in known if m not in own and any(_member_patterns(name, pattern) for pattern in m.source.files)
-        ]
-        return [FilePart(m, name) for m in (*own, *within)]
-    if not inside:
-        return [FilePart(m, name) for m in own]
-    order = dependencies.run_order(known)
-    found = [
-        FilePart(m, f"{name}/{display_name(member)}", number)
-        for number, member in enumerate(inside, 1)
-        for m in known
-        if m in own
-        or any(fnmatchcase(member, end) for pattern in m.source.files for end in _member_patterns(name, pattern))
+def route_file(path: Path, name: str, mappings: Iterable[Mapping]) -> Route:
+    """Return the runs that a file needs. A damaged archive goes to its feeds as one file, so that their runs say so.
+
+    Args:
+        name: the file's name below the inbox, which may differ from that of `path`.
+    """
+    mappings = list(mappings)
+    members = _list_members(path)
+    if not members:
+        matching = match_mappings(name, mappings)
+        if members is None:
+            matching += [mapping for mapping in mappings if mapping not in matching and _member_patterns(name, mapping)]
+        return Route(tuple(FilePart(mapping, name) for mapping in matching))
+    order = dependencies.run_order(mappings)
+    parts = [
+        FilePart(mapping, f"{name}/{display_name(member)}", number)
+        for number, member in enumerate(members, 1)
+        for mapping in mappings
+        if _matches_file(name, mapping) or any(fnmatchcase(member, end) for end in _member_patterns(name, mapping))
     ]
-    return sorted(found, key=lambda part: (order[part.mapping.feed], part.member_number))
+    routed = {part.member_number for part in parts}
+    unrouted = (member for number, member in enumerate(members, 1) if number not in routed)
+    return Route(
+        tuple(sorted(parts, key=lambda part: (order[part.mapping.feed], part.member_number))),
+        tuple(f"{name}/{display_name(member)}" for member in unrouted),
+    )
 
 
-def unrouted_members(path: Path, name: str, parts: Iterable[FilePart]) -> list[str]:
-    """Members of an archive that belong to no feed, for people."""
-    taken = {part.member_number for part in parts}
+def _matches_file(name: str, mapping: Mapping) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in mapping.source.files)
+
+
+def _member_patterns(name: str, mapping: Mapping) -> list[str]:
+    """Return the ends of the mapping's patterns that apply to members of the archive `name`."""
     return [
-        f"{name}/{display_name(member)}"
-        for number, member in enumerate(_list_members(path) or (), 1)
-        if number not in taken
+        pattern[position + 1 :]
+        for pattern in mapping.source.files
+        for position, character in enumerate(pattern)
+        if character == "/" and fnmatchcase(name, pattern[:position])
     ]
-
-
-def _member_patterns(name: str, pattern: str) -> list[str]:
-    """The ends of a pattern that are left for members, where its beginning fits the archive."""
-    cuts = [at for at, sign in enumerate(pattern) if sign == "/"]
-    return [pattern[at + 1 :] for at in cuts if fnmatchcase(name, pattern[:at])]
 
 
 def _list_members(path: Path) -> tuple[str, ...] | None:
-    """Names in an archive; () for what is none, None for one that is damaged."""
+    """Return the names in an archive; () for a file that is none, None for a damaged archive."""
     try:
         with filesystem.open_regular_file(path) as raw:
             if raw.read(4) not in ZIP_SIGNATURES:
@@ -103,12 +114,16 @@ def _list_members(path: Path) -> tuple[str, ...] | None:
 
 
 def display_name(member: str) -> str:
-    """A member's name for people."""
+    """Return a member's name without control characters, at most 200 characters long."""
     return terminal.printable(member).replace("\n", "�").replace("\t", "�")[:200]
 
 
 def member_name(run: Run) -> str | None:
-    """What a run takes of its claimed archive; None: the file as it is. Raises FileRefused."""
+    """Return the member that a run reads; None for the whole file.
+
+    Raises:
+        InvalidFileError: the archive has no such member.
+    """
     number = member_number(run)
     if not number or run.claimed is None:
         return None

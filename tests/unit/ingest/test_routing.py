@@ -36,7 +36,7 @@ def packed(folder: Path, *names: str) -> Path:
 
 
 def found(path: Path, name: str, known: list[Mapping]) -> list[tuple[str, str]]:
-    return [(part.run_id("base"), part.display_name) for part in routing.route_file(path, name, known)]
+    return [(part.run_id("base"), part.display_name) for part in routing.route_file(path, name, known).parts]
 
 
 def test_members_are_runs_of_their_own(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_members_are_runs_of_their_own(tmp_path: Path) -> None:
         ("base-m1-prices", "erp/day1.zip/prices_1.csv"),
         ("base-m4-prices", "erp/day1.zip/sub/prices_2.csv"),
     ]
-    parts = routing.route_file(path, "erp/day1.zip", known)
-    assert routing.unrouted_members(path, "erp/day1.zip", parts) == ["erp/day1.zip/read me.txt"]
-    assert len({part.digest("whole") for part in parts}) == 3
+    route = routing.route_file(path, "erp/day1.zip", known)
+    assert route.unrouted_members == ("erp/day1.zip/read me.txt",)
+    assert len({part.digest("whole") for part in route.parts}) == 3
 
 
 def test_the_archives_own_name_means_all_of_it(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_workbooks_and_texts_are_no_archives(tmp_path: Path) -> None:
 def test_a_run_finds_its_member(tmp_path: Path, base: str) -> None:
     """The number in the run's id tells the member; a run without one reads the file as it is."""
     path = packed(tmp_path, "b.csv", "a.csv")
-    for part in routing.route_file(path, "day.zip", feeds('"day.zip"')):
+    for part in routing.route_file(path, "day.zip", feeds('"day.zip"')).parts:
         run = Run(part.run_id(base), "prices", "x", part.display_name, "", RunState.CLAIMED, claimed=path)
         assert member_number(run) == part.member_number
         assert part.display_name == f"day.zip/{routing.member_name(run)}"
