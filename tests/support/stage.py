@@ -55,7 +55,7 @@ class Stage:
             is_stopped=self.stop.is_set,
             sleep=self.stop.wait,
         )
-        http = HttpOptions(timeout=httpx.Timeout(0.5))
+        http = HttpOptions(timeout=httpx.Timeout(2.0))
         self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger.tokens, http=http)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.keys: dict[tuple[str, int], list[str]] = {}

@@ -8,8 +8,12 @@ from etl.plan.inputs import RequestLimits
 from tests.contract import coverage, every
 from tests.contract.every import CONTRACT, Way
 from tests.support import builders as build
+from tests.support.campaign import few_or_all
 
 OPERATIONS = sorted(CONTRACT.operations)
+
+#: Imports of hundreds of fields: inner lists are written in one style here, in all of them by `make contract-coverage`.
+WIDE = ("Product/ImportProducts", "Customer/ImportCompanies")
 
 #: A sale price overrules them, so what comes last in time decides.
 RULED = ("PriceRule", "PriceRuleValue")
@@ -24,6 +28,8 @@ def test_every_field_and_flag_is_sent_and_taken(operation_id: str) -> None:
     operation = CONTRACT.operations[operation_id]
     fields, flags = set(every.paths(operation)), set()
     for way in every.ways(operation):
+        if operation_id in WIDE and way.depth > few_or_all(1, 3):
+            continue
         reached, chosen = coverage.reach(operation, way), every.make(operation, way).chosen
         assert not reached.wrong, way.name
         assert fields - reached.fields == set(), way.name

@@ -31,17 +31,23 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
 
 def test_a_result_is_what_the_work_gives() -> None:
     """In the order in which it is asked for, also where that is not the order in which it ended; errors come out."""
+    ended = threading.Event()
     with thread_pool.thread_pool() as start:
-        slow = start(delayed_name)
-        quick = start(lambda: threading.current_thread().name)
+        slow = start(partial(name_after, ended))
+        quick = start(partial(name_before, ended))
         failed = start(lambda: 1 // 0)
         assert slow() != quick() != threading.current_thread().name
         with pytest.raises(ZeroDivisionError):
             failed()
 
 
-def delayed_name() -> str:
-    time.sleep(0.05)
+def name_after(ended: threading.Event) -> str:
+    assert ended.wait(60)
+    return threading.current_thread().name
+
+
+def name_before(ended: threading.Event) -> str:
+    ended.set()
     return threading.current_thread().name
 
 
