@@ -126,52 +126,47 @@ def supplier_rows(articles: Iterable[Article]) -> list[Cells]:
     return rows
 
 
-def product_rows(articles: Iterable[Article]) -> list[tuple[str | float, ...]]:
-    """The PIM's products, one row for each variant; two rows nobody finished."""
-    rows: list[tuple[str | float, ...]] = [
-        (
-            article.model,
-            *article.brand,
-            article.brand_part_no,
-            article.part_no,
-            article.ean,
-            article.status,
-            article.name_sv,
-            article.name_en,
-            article.text_sv,
-            article.text_en,
-            *article.variant,
-            article.kind.categories,
-            float(article.weight),
-            article.material,
-            article.series,
-            article.warranty,
-        )
-        for article in articles
-    ]
-    draft = (
-        "M1900",
-        *BRANDS[0],
-        "004711-1",
-        "",
-        "",
-        "Aktiv",
-        "Utkast",
-        "Draft",
-        "",
-        "",
-        "",
-        "",
-        "Hem",
-        1.0,
-        "",
-        "",
-        "",
-    )
-    typo = ("M1901", *BRANDS[1], "004712-1", "0099001", "", "Aktiv", "Mätsticka", "Ruler", "", "", "", "", "Verktyg")
-    rows.insert(60, draft)
-    rows.insert(160, (*typo, "ca 0,2", "", "", ""))
+ProductCells = tuple[str | float, ...]
+
+#: A product that somebody began in the PIM and left without an article number.
+DRAFT_PRODUCT: ProductCells = (
+    *("M1900", *BRANDS[0], "004711-1", "", "", "Aktiv", "Utkast", "Draft"),
+    *("", "", "", "", "Hem", 1.0, "", "", ""),
+)
+#: A product whose weight is no number.
+MISTYPED_PRODUCT: ProductCells = (
+    *("M1901", *BRANDS[1], "004712-1", "0099001", "", "Aktiv", "Mätsticka", "Ruler"),
+    *("", "", "", "", "Verktyg", "ca 0,2", "", "", ""),
+)
+
+
+def product_rows(articles: Iterable[Article]) -> list[ProductCells]:
+    """Return the PIM's products, one row for each variant, with two rows that contain errors."""
+    rows = [_product_cells(article) for article in articles]
+    rows.insert(60, DRAFT_PRODUCT)
+    rows.insert(160, MISTYPED_PRODUCT)
     return rows
+
+
+def _product_cells(article: Article) -> ProductCells:
+    return (
+        article.model,
+        *article.brand,
+        article.brand_part_no,
+        article.part_no,
+        article.ean,
+        article.status,
+        article.name_sv,
+        article.name_en,
+        article.text_sv,
+        article.text_en,
+        *article.variant,
+        article.kind.categories,
+        float(article.weight),
+        article.material,
+        article.series,
+        article.warranty,
+    )
 
 
 def write_csv(

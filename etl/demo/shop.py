@@ -66,52 +66,79 @@ def format_decimal(amount: Decimal | None) -> str:
     return "" if amount is None else str(amount).replace(".", ",")
 
 
+@dataclass(frozen=True)
+class _Product:
+    """What the variants of one product have in common."""
+
+    number: int
+    kind: ProductKind
+    series: str
+    brand: tuple[str, str]
+    material: tuple[str, str]
+    status: str
+    warranty: str
+    base_price: Decimal
+    variants: tuple[tuple[str, str], ...]
+
+
 def build_shop(rng: Random) -> list[Article]:
-    """Every article the shop has on either day."""
+    """Return every article that the shop has on either day."""
     articles: list[Article] = []
-    for product in range(PRODUCT_COUNT + LATE_PRODUCT_COUNT + NEW_PRODUCT_COUNT):
-        kind = PRODUCT_KINDS[product % len(PRODUCT_KINDS)]
-        series = SERIES[product // len(PRODUCT_KINDS) % len(SERIES)]
-        brand = BRANDS[rng.randrange(len(BRANDS))]
-        material = kind.materials[rng.randrange(len(kind.materials))]
-        status = "Utgående" if rng.random() < 0.04 else "Aktiv"
-        warranty = f"{rng.choice((1, 2, 5))} år"
-        base = Decimal(kind.price) * (80 + rng.randrange(45)) / 100
-        for place, variant in enumerate(kind.variants[: 1 + rng.randrange(len(kind.variants))]):
-            price = round_money(base * (100 + 15 * place) / 100)
-            number = 10400 + len(articles) * 7
-            stock = tuple(_random_quantity(rng, kind) for _ in WAREHOUSES)
-            coming = tuple(Decimal(rng.randrange(1, 8) * 10) if rng.random() < 0.2 else Decimal(0) for _ in WAREHOUSES)
-            articles.append(
-                Article(
-                    product=product,
-                    part_no=f"{number:07d}",
-                    model=f"M{1000 + product}",
-                    brand=brand,
-                    brand_part_no=f"{3 * number % 100000:06d}-{place + 1}",
-                    ean=ean13(f"200{number:09d}"),
-                    status=status,
-                    name_sv=f"{kind.name_sv} {series}",
-                    name_en=f"{kind.name_en} {series}",
-                    text_sv=f"{kind.text_sv} Utförd i {material[0]}.",
-                    text_en=f"{kind.text_en} Made of {material[1]}.",
-                    variant=variant,
-                    kind=kind,
-                    weight=Decimal(kind.grams + 60 * place) / 1000,
-                    material=material[0],
-                    series=series,
-                    warranty=warranty,
-                    price=price,
-                    cost=round_money(price * (45 + rng.randrange(20)) / 100),
-                    recommended=round_money(price * Decimal("1.25")) if rng.random() < 0.85 else None,
-                    b2b=round_money(price * Decimal("0.82")) if rng.random() < 0.36 else None,
-                    stock=stock,
-                    incoming=coming,
-                    delivery=tuple(DAYS[0] + timedelta(3 + rng.randrange(40)) if some else None for some in coming),
-                    lead_days=rng.choice((2, 5, 10, 21)),
-                )
-            )
+    for number in range(PRODUCT_COUNT + LATE_PRODUCT_COUNT + NEW_PRODUCT_COUNT):
+        product = _draw_product(rng, number)
+        for place in range(len(product.variants)):
+            articles.append(_draw_article(rng, product, place, 10400 + len(articles) * 7))
     return articles
+
+
+def _draw_product(rng: Random, number: int) -> _Product:
+    kind = PRODUCT_KINDS[number % len(PRODUCT_KINDS)]
+    return _Product(
+        number=number,
+        kind=kind,
+        series=SERIES[number // len(PRODUCT_KINDS) % len(SERIES)],
+        brand=BRANDS[rng.randrange(len(BRANDS))],
+        material=kind.materials[rng.randrange(len(kind.materials))],
+        status="Utgående" if rng.random() < 0.04 else "Aktiv",
+        warranty=f"{rng.choice((1, 2, 5))} år",
+        base_price=Decimal(kind.price) * (80 + rng.randrange(45)) / 100,
+        variants=kind.variants[: 1 + rng.randrange(len(kind.variants))],
+    )
+
+
+def _draw_article(rng: Random, product: _Product, place: int, number: int) -> Article:
+    """Draw the variant of a product at a place; `number` is its article number."""
+    kind, material = product.kind, product.material
+    price = round_money(product.base_price * (100 + 15 * place) / 100)
+    stock = tuple(_random_quantity(rng, kind) for _ in WAREHOUSES)
+    incoming = tuple(Decimal(rng.randrange(1, 8) * 10) if rng.random() < 0.2 else Decimal(0) for _ in WAREHOUSES)
+    return Article(
+        product=product.number,
+        part_no=f"{number:07d}",
+        model=f"M{1000 + product.number}",
+        brand=product.brand,
+        brand_part_no=f"{3 * number % 100000:06d}-{place + 1}",
+        ean=ean13(f"200{number:09d}"),
+        status=product.status,
+        name_sv=f"{kind.name_sv} {product.series}",
+        name_en=f"{kind.name_en} {product.series}",
+        text_sv=f"{kind.text_sv} Utförd i {material[0]}.",
+        text_en=f"{kind.text_en} Made of {material[1]}.",
+        variant=product.variants[place],
+        kind=kind,
+        weight=Decimal(kind.grams + 60 * place) / 1000,
+        material=material[0],
+        series=product.series,
+        warranty=product.warranty,
+        price=price,
+        cost=round_money(price * (45 + rng.randrange(20)) / 100),
+        recommended=round_money(price * Decimal("1.25")) if rng.random() < 0.85 else None,
+        b2b=round_money(price * Decimal("0.82")) if rng.random() < 0.36 else None,
+        stock=stock,
+        incoming=incoming,
+        delivery=tuple(DAYS[0] + timedelta(3 + rng.randrange(40)) if amount else None for amount in incoming),
+        lead_days=rng.choice((2, 5, 10, 21)),
+    )
 
 
 def _random_quantity(rng: Random, kind: ProductKind) -> Decimal:

@@ -52,23 +52,30 @@ class FetchResult:
     fetched_before: int  #: files on the server that were fetched before
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A server with files for us: `[fetch.NAME]` and what the login needs."""
+
+    name: str
+    settings: FetchSettings
+    secret: Secret | None  #: password, or passphrase of the private key
+
+
 class Fetcher:
-    """The files of one `[fetch.NAME]`."""
+    """The files of one source."""
 
     def __init__(
         self,
-        name: str,
-        settings: FetchSettings,
-        secret: Secret | None,
+        source: Source,
         inbox_folder: Path,
         fetched_files: FetchedFiles,
         has_run_since: Callable[[str, float], bool],
         emit: EventSink,
     ) -> None:
-        self._name = name
-        self._settings = settings
-        self._secret = secret
-        self._subfolder = settings.into if settings.into is not None else name
+        self._name = source.name
+        self._settings = source.settings
+        self._secret = source.secret
+        self._subfolder = source.settings.into if source.settings.into is not None else source.name
         self._folder = inbox_folder / self._subfolder
         self._fetched_files = fetched_files
         self._has_run_since = has_run_since

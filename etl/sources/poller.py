@@ -70,20 +70,19 @@ def _poll_and_report(
 def _poll_source(
     settings: Settings, name: str, ledger: Ledger, emit: EventSink, is_stopped: Callable[[], bool]
 ) -> FetchResult | None:
-    from etl.sources.fetcher import Fetcher
+    from etl.sources.fetcher import Fetcher, Source
 
-    memory, board = FetchedFiles(ledger.database, name), AlertStore(ledger.database)
+    fetched_files, alerts = FetchedFiles(ledger.database, name), AlertStore(ledger.database)
     try:
         secret = secrets.load_fetch_secret(name, settings.fetch[name])
-        source = Fetcher(
-            name, settings.fetch[name], secret, settings.paths.inbox, memory, ledger.runs.has_run_since, emit
-        )
-        made = source.poll(is_stopped)
+        source = Source(name, settings.fetch[name], secret)
+        fetcher = Fetcher(source, settings.paths.inbox, fetched_files, ledger.runs.has_run_since, emit)
+        result = fetcher.poll(is_stopped)
     except EtlError as error:
         sentence = f"files cannot be fetched from {name}: {error.message} ({error.code})"
-        board.raise_alert(Alert(f"fetch:{name}", sentence, datetime.now(UTC)))
+        alerts.raise_alert(Alert(f"fetch:{name}", sentence, datetime.now(UTC)))
         raise
     finally:
-        memory.save_poll_time(datetime.now(UTC))
-    board.resolve_alert(f"fetch:{name}")
-    return made
+        fetched_files.save_poll_time(datetime.now(UTC))
+    alerts.resolve_alert(f"fetch:{name}")
+    return result

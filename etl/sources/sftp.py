@@ -202,53 +202,71 @@ def _translate_errors(where: str) -> Iterator[None]:
 
 
 def _to_fetch_error(error: Exception, where: str) -> FetchError:
-    """What the library says, as something that somebody can act on."""
-    if isinstance(error, asyncssh.HostKeyNotVerifiable) or (
-        isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
-    ):
-        return FetchError(
-            "fetch-host-key",
-            "the server shows another host key than the one in known_hosts, or has none there",
-            where=where,
-            hint="ask the supplier whether it was changed; only then replace the line in known_hosts",
-        )
-    if isinstance(error, asyncssh.PermissionDenied):
-        return FetchError(
-            "fetch-credentials",
-            "the server denied the login",
-            where=where,
-            hint="check user, key or password with the supplier",
-        )
-    if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
-        return _RemoteFileMissing(
-            "fetch-not-there", "the server has no such file or folder", where=where, hint="check `folder`"
-        )
-    if isinstance(error, asyncssh.SFTPPermissionDenied):
-        return FetchError(
+    """Return what the library raises as an error with a code and a hint."""
+    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error):
+        report = _HOST_KEY_REPORT
+    else:
+        report = next((report for kinds, report in _ERROR_REPORTS if isinstance(error, kinds)), _UNREACHABLE_REPORT)
+    error_type = _RemoteFileMissing if report.code == "fetch-not-there" else FetchError
+    reason = error.reason if isinstance(error, asyncssh.Error) else error
+    return error_type(report.code, report.message.format(error=error, reason=reason), where=where, hint=report.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorReport:
+    """How an error of the library is reported."""
+
+    code: str
+    message: str  #: `{error}` and `{reason}` are replaced
+    hint: str
+
+
+_HOST_KEY_REPORT = _ErrorReport(
+    "fetch-host-key",
+    "the server shows another host key than the one in known_hosts, or has none there",
+    "ask the supplier whether it was changed; only then replace the line in known_hosts",
+)
+_UNREACHABLE_REPORT = _ErrorReport(
+    "fetch-unreachable",
+    "the server cannot be reached, or the connection broke: {error}",
+    "it is tried again at the next round and goes on where it stopped; check host, port and network",
+)
+#: The first row counts that an error is of.
+_ERROR_REPORTS: tuple[tuple[tuple[type[Exception], ...], _ErrorReport], ...] = (
+    ((asyncssh.HostKeyNotVerifiable,), _HOST_KEY_REPORT),
+    (
+        (asyncssh.PermissionDenied,),
+        _ErrorReport(
+            "fetch-credentials", "the server denied the login", "check user, key or password with the supplier"
+        ),
+    ),
+    (
+        (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath),
+        _ErrorReport("fetch-not-there", "the server has no such file or folder", "check `folder`"),
+    ),
+    (
+        (asyncssh.SFTPPermissionDenied,),
+        _ErrorReport(
             "fetch-denied",
             "the server does not allow that",
-            where=where,
-            hint="ask the supplier for the right to list, to read and, for `after`, to delete or move",
-        )
-    if isinstance(error, TimeoutError):
-        return FetchError(
+            "ask the supplier for the right to list, to read and, for `after`, to delete or move",
+        ),
+    ),
+    (
+        (TimeoutError,),
+        _ErrorReport(
             "fetch-stalled",
             "the server has not answered in time",
-            where=where,
-            hint="it is tried again at the next round and goes on where it stopped; else raise timeout_seconds",
-        )
-    if isinstance(error, asyncssh.SFTPError) and not isinstance(
-        error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection
-    ):
-        return FetchError(
+            "it is tried again at the next round and goes on where it stopped; else raise timeout_seconds",
+        ),
+    ),
+    ((asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection), _UNREACHABLE_REPORT),
+    (
+        (asyncssh.SFTPError,),
+        _ErrorReport(
             "fetch-refused",
-            f"the server reports an error: {error.reason}",
-            where=where,
-            hint="ask the supplier; it is tried again at the next round",
-        )
-    return FetchError(
-        "fetch-unreachable",
-        f"the server cannot be reached, or the connection broke: {error}",
-        where=where,
-        hint="it is tried again at the next round and goes on where it stopped; check host, port and network",
-    )
+            "the server reports an error: {reason}",
+            "ask the supplier; it is tried again at the next round",
+        ),
+    ),
+)

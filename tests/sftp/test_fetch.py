@@ -17,7 +17,7 @@ from etl.config.secrets import Secret
 from etl.errors import EtlError, FetchError
 from etl.ingest import scan
 from etl.sources import fetcher
-from etl.sources.fetcher import Fetcher, FetchResult
+from etl.sources.fetcher import Fetcher, FetchResult, Source
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.fetched_files import FetchedFile, FetchedFiles
 from tests.sftp.conftest import CAMPAIGN
@@ -95,7 +95,8 @@ class Side:
             if step is not None:
                 memory = Fragile(memory, step[0], before=step[1])
             hidden = Secret(secret) if secret else None
-            made = Fetcher("acme", settings, hidden, self.inbox, memory, ledger.runs.has_run_since, tell).poll()
+            source = Source("acme", settings, hidden)
+            made = Fetcher(source, self.inbox, memory, ledger.runs.has_run_since, tell).poll()
         assert made is not None
         return made
 

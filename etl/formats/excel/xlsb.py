@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from etl.formats.excel import cell_text, xlsx
 from etl.formats.excel.sheet import Sheet, SheetEntry, WorkbookError, choose_sheet
 from etl.formats.limits import ReadLimits
 
-BRT_ROW, BRT_RK, BRT_ERROR, BRT_BOOL, BRT_REAL, BRT_TEXT, BRT_SHARED_TEXT = 0, 2, 3, 4, 5, 6, 7
-BRT_FORMULA_REAL, BRT_FORMULA_BOOL, BRT_FORMULA_ERROR = 9, 10, 11
-BRT_STRING_ITEM, BRT_FORMAT, BRT_STYLE, BRT_BEGIN_STYLES, BRT_END_STYLES, BRT_MERGE, BRT_SHEET, BRT_PROPERTIES = (
-    19,
-    44,
-    47,
-    617,
-    618,
-    176,
-    156,
-    153,
-)
+#: Ids of records.
+BRT_ROW = 0
+BRT_RK, BRT_ERROR, BRT_BOOL, BRT_REAL, BRT_TEXT, BRT_SHARED_TEXT = 2, 3, 4, 5, 6, 7
+BRT_FORMULA_TEXT, BRT_FORMULA_REAL, BRT_FORMULA_BOOL, BRT_FORMULA_ERROR = 8, 9, 10, 11
+BRT_STRING_ITEM = 19
+BRT_FORMAT, BRT_STYLE, BRT_BEGIN_STYLES, BRT_END_STYLES = 44, 47, 617, 618
+BRT_PROPERTIES, BRT_SHEET, BRT_MERGE = 153, 156, 176
 
 
 def read_binary_records(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[int, bytes]]:
@@ -73,8 +69,21 @@ def _decode_rk(raw: int) -> float:
     return value / 100 if raw & 1 else value
 
 
+@dataclass(frozen=True, slots=True)
+class _CellContext:
+    """What the cells of a workbook refer to."""
+
+    number_formats: list[str]  #: by the number of the style
+    shared_texts: list[str]
+    dates_from_1904: bool
+
+
+class _CellError(Exception):
+    """The cell holds an error or a date that does not exist; the text is what stands there."""
+
+
 def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
-    """One sheet."""
+    """Read one sheet. Raises WorkbookError and InvalidFileError."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path, sheet_name, limits)
@@ -84,75 +93,108 @@ def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimi
 
 def _read_archive(archive: zipfile.ZipFile, path: Path, sheet_name: str | None, limits: ReadLimits) -> Sheet:
     main = next((t for k, t in xlsx.read_relations(archive, "").values() if k == "officeDocument"), "xl/workbook.bin")
-    related = xlsx.read_relations(archive, main)
-    tabs, epoch = [], False
-    for kind, data in read_binary_records(archive, main):
+    relations = xlsx.read_relations(archive, main)
+    entries, dates_from_1904 = _read_entries(archive, main, relations)
+    if len(entries) > limits.sheets:
+        raise WorkbookError(f"it has {len(entries)} sheets, more than {limits.sheets}")
+    entry = choose_sheet(entries, sheet_name, path.name)
+    parts, names = dict(relations.values()), set(archive.namelist())
+    formats = _read_number_formats(archive, parts["styles"]) if parts.get("styles") in names else []
+    texts = _read_shared_texts(archive, parts["sharedStrings"]) if parts.get("sharedStrings") in names else []
+    sheet = Sheet(entry.name, entries)
+    _read_cells(archive, entry.part, sheet, _CellContext(formats, texts, dates_from_1904), limits)
+    return sheet
+
+
+def _read_entries(
+    archive: zipfile.ZipFile, part: str, relations: dict[str, tuple[str, str]]
+) -> tuple[list[SheetEntry], bool]:
+    """Return the worksheets, and whether dates count from 1904."""
+    entries, dates_from_1904 = list[SheetEntry](), False
+    for kind, data in read_binary_records(archive, part):
         if kind == BRT_PROPERTIES:
-            epoch = bool(data[0] & 1)
+            dates_from_1904 = bool(data[0] & 1)
         elif kind == BRT_SHEET:
-            (state,) = struct.unpack_from("<I", data, 0)
-            relation, at = _read_string(data, 8)
-            name, _ = _read_string(data, at)
-            sort, target = related.get(relation, ("", ""))
-            if sort == "worksheet":
-                tabs.append(SheetEntry(name, target, state == 0))
-    if len(tabs) > limits.sheets:
-        raise WorkbookError(f"it has {len(tabs)} sheets, more than {limits.sheets}")
-    tab = choose_sheet(tabs, sheet_name, path.name)
-    parts, names = dict(related.values()), set(archive.namelist())
-    styles = _read_number_formats(archive, parts["styles"]) if parts.get("styles") in names else []
-    shared: list[str] = []
-    if parts.get("sharedStrings") in names:
-        shared = [
-            _read_string(d, 1)[0]
-            for kind, d in read_binary_records(archive, parts["sharedStrings"])
-            if kind == BRT_STRING_ITEM
-        ]
-    sheet = Sheet(tab.name, tabs)
+            (visibility,) = struct.unpack_from("<I", data, 0)
+            relation, offset = _read_string(data, 8)
+            name, _ = _read_string(data, offset)
+            target_kind, target = relations.get(relation, ("", ""))
+            if target_kind == "worksheet":
+                entries.append(SheetEntry(name, target, visibility == 0))
+    return entries, dates_from_1904
+
+
+def _read_shared_texts(archive: zipfile.ZipFile, part: str) -> list[str]:
+    return [_read_string(data, 1)[0] for kind, data in read_binary_records(archive, part) if kind == BRT_STRING_ITEM]
+
+
+def _read_cells(archive: zipfile.ZipFile, part: str, sheet: Sheet, context: _CellContext, limits: ReadLimits) -> None:
+    """Fill a sheet with its cells, cell errors and merged ranges."""
     row = 0
-    for kind, data in read_binary_records(archive, tab.part):
+    for kind, data in read_binary_records(archive, part):
         if kind == BRT_ROW:
             row = struct.unpack_from("<I", data, 0)[0] + 1
         elif kind == BRT_MERGE:
             top, bottom, left, right = struct.unpack_from("<IIII", data, 0)
             sheet.merged_ranges.append((top + 1, left + 1, bottom + 1, right + 1))
-        elif BRT_RK <= kind <= BRT_FORMULA_ERROR:
-            col, style = struct.unpack_from("<II", data, 0)
-            if col >= limits.columns:
-                raise WorkbookError(f"row {row} has a cell in column {col + 1:,}")
-            code = styles[style & 0xFFFFFF] if style & 0xFFFFFF < len(styles) else ""
+        elif cell_reader := _CELL_READERS.get(kind):
+            column, style = struct.unpack_from("<II", data, 0)
+            if column >= limits.columns:
+                raise WorkbookError(f"row {row} has a cell in column {column + 1:,}")
             try:
-                text = _cell_text(kind, data, code, epoch, shared)
-            except (ValueError, ArithmeticError):
-                text = (
-                    cell_text.ERROR_TEXTS.get(data[8], "#ERROR")
-                    if kind in (BRT_ERROR, BRT_FORMULA_ERROR)
-                    else _stored_number(kind, data)
-                )
-                sheet.cell_errors.append((row, col + 1, text))
+                text = cell_reader(data, style & 0xFFFFFF, context)
+            except _CellError as error:
+                text = str(error)
+                sheet.cell_errors.append((row, column + 1, text))
             if text:
-                sheet.rows.setdefault(row, {})[col + 1] = text
-    return sheet
+                sheet.rows.setdefault(row, {})[column + 1] = text
 
 
-def _cell_text(kind: int, data: bytes, format_code: str, epoch: bool, shared_texts: list[str]) -> str:
-    if kind in (BRT_ERROR, BRT_FORMULA_ERROR):
-        raise ValueError("error cell")
-    if kind == BRT_RK:
-        return cell_text.number_text(_decode_rk(struct.unpack_from("<I", data, 8)[0]), format_code, epoch)
-    if kind in (BRT_REAL, BRT_FORMULA_REAL):
-        return cell_text.number_text(struct.unpack_from("<d", data, 8)[0], format_code, epoch)
-    if kind in (BRT_BOOL, BRT_FORMULA_BOOL):
-        return cell_text.boolean_text(bool(data[8]))
-    if kind == BRT_SHARED_TEXT:
-        return shared_texts[int.from_bytes(data[8:12], "little")]
+def _rk_text(data: bytes, style: int, context: _CellContext) -> str:
+    return _number_text(_decode_rk(struct.unpack_from("<I", data, 8)[0]), style, context)
+
+
+def _real_text(data: bytes, style: int, context: _CellContext) -> str:
+    return _number_text(struct.unpack_from("<d", data, 8)[0], style, context)
+
+
+def _number_text(number: float, style: int, context: _CellContext) -> str:
+    number_format = context.number_formats[style] if style < len(context.number_formats) else ""
+    try:
+        return cell_text.number_text(number, number_format, context.dates_from_1904)
+    except (ValueError, ArithmeticError):  # a date that does not exist
+        raise _CellError(f"{number:.15g}") from None
+
+
+def _boolean_text(data: bytes, _style: int, _context: _CellContext) -> str:
+    return cell_text.boolean_text(bool(data[8]))
+
+
+def _inline_text(data: bytes, _style: int, _context: _CellContext) -> str:
     return _read_string(data, 8)[0]
 
 
-def _stored_number(kind: int, data: bytes) -> str:
-    """A number that is no date that exists, as it stands there."""
-    value = _decode_rk(struct.unpack_from("<I", data, 8)[0]) if kind == BRT_RK else struct.unpack_from("<d", data, 8)[0]
-    return f"{value:.15g}"
+def _shared_text(data: bytes, _style: int, context: _CellContext) -> str:
+    return context.shared_texts[int.from_bytes(data[8:12], "little")]
+
+
+def _error_text(data: bytes, _style: int, _context: _CellContext) -> str:
+    raise _CellError(cell_text.ERROR_TEXTS.get(data[8], "#ERROR"))
+
+
+#: How the text of a cell is read, by the id of its record.
+_CELL_READERS: dict[int, Callable[[bytes, int, _CellContext], str]] = {
+    BRT_RK: _rk_text,
+    BRT_ERROR: _error_text,
+    BRT_BOOL: _boolean_text,
+    BRT_REAL: _real_text,
+    BRT_TEXT: _inline_text,
+    BRT_SHARED_TEXT: _shared_text,
+    BRT_FORMULA_TEXT: _inline_text,
+    BRT_FORMULA_REAL: _real_text,
+    BRT_FORMULA_BOOL: _boolean_text,
+    BRT_FORMULA_ERROR: _error_text,
+}
 
 
 def _read_number_formats(archive: zipfile.ZipFile, part: str) -> list[str]:

@@ -137,13 +137,7 @@ class CsvReader:
             except StopIteration:
                 break
             except csv.Error as error:
-                self.record_line = start
-                cells = self.source.restore_delimiter(
-                    parse_padded("".join(recent), self.dialect, self.source.delimiter, error)
-                )
-                if len(cells) != width:
-                    self._reject_broken(start, str(error))
-                    continue
+                cells = self._parse_broken(start, error)
             self.record_line = start
             if len(cells) != width:
                 cells = self._fit_width(start, cells)
@@ -158,16 +152,25 @@ class CsvReader:
             self.rows.append(cells)
             if len(self.rows) > BLOCK_ROWS:
                 total += BLOCK_ROWS
-                if total > self.source.limits.rows:
-                    raise errors.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
-                yield self._take_rows(
-                    BLOCK_ROWS
-                )  # the latest row stays: only the end of the file tells whether it is whole
+                self._check_row_limit(total)
+                yield self._take_rows(BLOCK_ROWS)  # without the latest row: it may turn out to be cut off
         self._release_suspects()
         self._check_last_row()
-        if total + len(self.rows) > self.source.limits.rows:
-            raise errors.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+        self._check_row_limit(total + len(self.rows))
         yield self._take_rows(len(self.rows))
+
+    def _check_row_limit(self, rows: int) -> None:
+        if rows > self.source.limits.rows:
+            raise errors.file_too_big(self.source.path.name, "the number of rows", self.source.limits.rows)
+
+    def _parse_broken(self, row: int, error: csv.Error) -> list[str]:
+        """Return the cells of a record that csv refuses for padded quotes only; else reject it and return none."""
+        text = "".join(self.source.record_lines)
+        cells = self.source.restore_delimiter(parse_padded(text, self.dialect, self.source.delimiter, error))
+        if len(cells) == self.width:
+            return cells
+        self._reject_broken(row, str(error))
+        return []
 
     def _reject_repeated_header(self, row: int, cells: list[str]) -> bool:
         """The header once more, where exports were put together one after the other: no row of data."""

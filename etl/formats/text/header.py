@@ -27,19 +27,38 @@ SAMPLE_RECORDS = 100  #: records looked at when quoting is checked
 
 
 def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
-    """Reads up to and including the header, checks the dialect on it, and gives the column names."""
+    """Read up to and including the header, check the dialect on it, and return the column names.
+
+    Raises InvalidFileError.
+    """
     dialect, where = source.dialect, source.path.name
     if dialect.header == 0:
-        if not dialect.columns:
-            raise errors.missing_columns(where)
-        if sum(1 for _ in islice(lines, dialect.skip)) < dialect.skip:
-            raise errors.missing_header(where, dialect.skip, source.line_count)
-        return unique_names(dialect.columns, where, 0, source.limits.columns)
+        return _skip_to_data(source, lines)
+    cells = _read_header_cells(source, lines)
+    _check_header_text(source, cells, "".join(source.record_lines))
+    _check_column_count(dialect, cells, where)
+    check_column_order(dialect.columns, cells, where, dialect.header)
+    if not dialect.columns and len(cells) > 1:
+        source.header_cells = cells
+    return unique_names(dialect.columns or cells, where, dialect.header, source.limits.columns)
+
+
+def _skip_to_data(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
+    """Skip the lines before the data of a file without a header, and return the mapping's column names."""
+    dialect, where = source.dialect, source.path.name
+    if not dialect.columns:
+        raise errors.missing_columns(where)
+    if sum(1 for _ in islice(lines, dialect.skip)) < dialect.skip:
+        raise errors.missing_header(where, dialect.skip, source.line_count)
+    return unique_names(dialect.columns, where, 0, source.limits.columns)
+
+
+def _read_header_cells(source: LineSource, lines: Iterator[str]) -> list[str]:
+    dialect, where = source.dialect, source.path.name
     skipped = sum(1 for _ in islice(lines, dialect.header - 1))
     source.record_lines.clear()
-    reader = csv.reader(lines, **csv_options(dialect, source.delimiter))
     try:
-        cells = next(reader, None)
+        cells = next(csv.reader(lines, **csv_options(dialect, source.delimiter)), None)
     except csv.Error:
         raise InvalidFileError(
             "header-unreadable",
@@ -49,7 +68,12 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
         ) from None
     if cells is None:
         raise errors.missing_header(where, dialect.header, skipped)
-    raw = "".join(source.record_lines)
+    return source.restore_delimiter(cells)
+
+
+def _check_header_text(source: LineSource, cells: Sequence[str], raw: str) -> None:
+    """Check that the header is whole text, written with the mapping's delimiter and quotes."""
+    dialect, where = source.dialect, source.path.name
     if not raw.strip():
         raise errors.blank_header(where, dialect.header)
     if BAD_BYTE in raw or "\0" in raw:
@@ -59,7 +83,6 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
             where=f"{where}:{dialect.header}",
             hint="check `encoding:` in the mapping",
         )
-    cells = source.restore_delimiter(cells)
     check_delimiter(where, dialect, dialect.header, raw.replace(DELIMITER_PLACEHOLDER, dialect.delimiter))
     for quote in QUOTE_CHARACTERS:
         if quote != dialect.quote and all(_is_wrapped(cell, quote) for cell in cells):
@@ -71,18 +94,19 @@ def read_header(source: LineSource, lines: Iterator[str]) -> tuple[str, ...]:
             where=f"{where}:{dialect.header}",
             hint="ask the source to send it again; if it never ends its last line, set `final_newline: false`",
         )
-    more = dialect.short_rows == "empty" and len(dialect.columns) > len(cells)
-    if dialect.columns and len(dialect.columns) != len(cells) and not more:
-        raise InvalidFileError(
-            "columns-count",
-            f"the mapping names {len(dialect.columns)} columns, the header has {len(cells)}",
-            where=f"{where}:{dialect.header}",
-            hint="give `columns:` one name per column of the file",
-        )
-    check_column_order(dialect.columns, cells, where, dialect.header)
-    if not dialect.columns and len(cells) > 1:
-        source.header_cells = cells
-    return unique_names(dialect.columns or cells, where, dialect.header, source.limits.columns)
+
+
+def _check_column_count(dialect: Dialect, cells: Sequence[str], where: str) -> None:
+    """Check that the mapping names as many columns as the header; more only where rows may lack cells."""
+    columns = len(dialect.columns)
+    if not columns or columns == len(cells) or (dialect.short_rows == "empty" and columns > len(cells)):
+        return
+    raise InvalidFileError(
+        "columns-count",
+        f"the mapping names {columns} columns, the header has {len(cells)}",
+        where=f"{where}:{dialect.header}",
+        hint="give `columns:` one name per column of the file",
+    )
 
 
 def unique_names(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:

@@ -87,39 +87,59 @@ def is_single_byte_codec(codec: str) -> bool:
 
 
 def check_encoding(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
-    """The codecs to use and the length of the byte order mark; refuses a file that is plainly something else."""
-    where = path.name
-    found = codec_names(encoding, where)
+    """Return the codecs to use and the length of the byte order mark.
+
+    Raises InvalidFileError for a file that is plainly written in another encoding.
+    """
+    codec_list = codec_names(encoding, path.name)
     with path.open("rb") as raw:
         head = raw.read(READ_BYTES)
-    mark = find_bom(head)
-    if mark:
-        bom, name = mark
-        fits = any(codec.replace("_", "-").startswith(name) for codec in found)
-        endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
-        explicit = [codec for codec in found if is_wide_codec(codec) and codec[-3:] in ("-le", "-be")]
-        if not fits or any(codec[-2:] != endian for codec in explicit):
-            raise errors.wrong_encoding(where, encoding, name, "its first bytes are that encoding's mark")
-        if name == "utf-8":
-            return ("utf-8",) if "utf-8" in found else found, len(bom)
-        return (f"{name}-{endian}",), len(bom)
-    wide = None if any(is_wide_codec(codec) for codec in found) else guess_wide_codec(head)
-    if wide:
-        raise errors.wrong_encoding(where, encoding, wide, "every other byte is zero")
-    if any(is_wide_codec(codec) for codec in found):
-        if 0 not in head:
-            raise errors.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
-        if found[0] in ("utf-16", "utf-32"):  # no mark: the codec would guess the byte order from this machine
-            side = "le" if head[0] else "be"
-            return (f"{found[0]}-{side}",), 0
-    if all(is_single_byte_codec(codec) for codec in found):
+    if bom := find_bom(head):
+        return _check_bom(path.name, encoding, codec_list, *bom), len(bom[0])
+    if any(is_wide_codec(codec) for codec in codec_list):
+        return _check_wide(path.name, encoding, codec_list, head), 0
+    if wide := guess_wide_codec(head):
+        raise errors.wrong_encoding(path.name, encoding, wide, "every other byte is zero")
+    if all(is_single_byte_codec(codec) for codec in codec_list):
         if _is_utf8_file(path):
-            raise errors.wrong_encoding(where, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8")
-        _check_code_page(where, encoding, found[0], head)
-    elif is_single_byte_codec(found[-1]):  # the lines for which there is the last encoding
-        others = [line for line in head.splitlines()[:-1] if not line.isascii() and not _can_decode(line, found[:-1])]
-        _check_code_page(where, encoding, found[-1], b"\n".join(others))
-    return found, 0
+            raise errors.wrong_encoding(
+                path.name, encoding, "utf-8", "every character beyond ASCII in it is valid UTF-8"
+            )
+        _check_code_page(path.name, encoding, codec_list[0], head)
+    else:
+        _check_last_codec(path.name, encoding, codec_list, head)
+    return codec_list, 0
+
+
+def _check_bom(where: str, encoding: str, codec_list: tuple[str, ...], bom: bytes, bom_codec: str) -> tuple[str, ...]:
+    """Return the codecs of a file with a byte order mark, which has to fit the mapping's encoding."""
+    fits = any(codec.replace("_", "-").startswith(bom_codec) for codec in codec_list)
+    endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
+    explicit = [codec for codec in codec_list if is_wide_codec(codec) and codec[-3:] in ("-le", "-be")]
+    if not fits or any(codec[-2:] != endian for codec in explicit):
+        raise errors.wrong_encoding(where, encoding, bom_codec, "its first bytes are that encoding's mark")
+    if bom_codec == "utf-8":
+        return ("utf-8",) if "utf-8" in codec_list else codec_list
+    return (f"{bom_codec}-{endian}",)
+
+
+def _check_wide(where: str, encoding: str, codec_list: tuple[str, ...], head: bytes) -> tuple[str, ...]:
+    """Return the codecs of a file in UTF-16 or UTF-32 without a byte order mark."""
+    if 0 not in head:
+        raise errors.wrong_encoding(where, encoding, "utf-8", "it has single-byte characters and no mark")
+    if codec_list[0] in ("utf-16", "utf-32"):  # the codec would use the byte order of this machine
+        return (f"{codec_list[0]}-{'le' if head[0] else 'be'}",)
+    _check_last_codec(where, encoding, codec_list, head)
+    return codec_list
+
+
+def _check_last_codec(where: str, encoding: str, codec_list: tuple[str, ...], head: bytes) -> None:
+    """Check a code page at the end of the list on the lines that no other codec reads."""
+    if is_single_byte_codec(codec_list[-1]):
+        lines = [
+            line for line in head.splitlines()[:-1] if not line.isascii() and not _can_decode(line, codec_list[:-1])
+        ]
+        _check_code_page(where, encoding, codec_list[-1], b"\n".join(lines))
 
 
 def _can_decode(line: bytes, codec_list: tuple[str, ...]) -> bool:
