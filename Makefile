@@ -134,7 +134,7 @@ corruption: $(READY) ## damage files of a state folder in 1,000 ways (ten minute
 	@$(BIN)/python -m tests.corruption.walk $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY) ## insert faults into the deciding modules; the tests must fail
+mutants: $(READY) ## change the code in one place at a time and list what the nearest tests do not notice (ARGS=plan/changes)
 	@$(BIN)/python -m tests.mutation.mutants $(ARGS)
 
 .PHONY: golden

@@ -1,185 +1,204 @@
-"""`make mutants`: small mistakes are put into the deciding modules, one at a time, and the tests have to notice.
+"""`make mutants`: change the code in one place at a time with mutmut, and list what the tests do not notice.
 
-Tools that fork for each mistake do not get along with polars, whose threads do not survive a fork. Here one process
-puts the code of a changed function into the function that everybody holds already, runs the module's own tests, and
-puts the old code back.
+Each module runs by itself, with the tests nearest to it (see `nearest.py`), in a copy of the project outside of it.
+Survivors do not fail the command: it ends with 1 when an entry of `equivalent.toml` matches no survivor any more, and
+with 2 when mutmut itself fails, for example because the tests fail without a change.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
-import copy
-import importlib
-import io
 import os
-import random
+import re
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
-from typing import Any
 
-import pytest
+from tests.mutation import changes, nearest, results
 
-#: Modules, and the tests that have to notice.
-TARGETS = {
-    "etl.apply.scheduler": ["tests/unit/apply/test_scheduler.py"],
-    "etl.plan.changes.diff": ["tests/unit/plan/changes/test_diff.py", "tests/unit/plan/changes/test_diff_model.py"],
-    "etl.plan.batches.batching": [
-        "tests/unit/plan/batches/test_batching.py",
-        "tests/unit/plan/batches/test_full_file.py",
-        "tests/unit/plan/batches/test_batching_model.py",
-    ],
-    "etl.state.ledger.facade": [
-        "tests/integration/state/test_ledger.py",
-        "tests/integration/state/test_ledger_steps.py",
-    ],
-}
+ROOT = Path(__file__).parents[2]
 
-SWAPS: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
-}  # fmt: skip
+#: What the tests read besides `etl/`, as links in the folder that mutmut copies from.
+NEEDED = ("etl", "tests", "mappings", "docs", "deploy", "scripts", "README.md", "CHANGELOG.md", "Makefile")
 
-#: Seconds after which a test run counts as one that noticed.
-LONGEST = 60
+#: Lines with a sentence are for people, and stay as they are: a word in it is no mistake that a test has to notice.
+SENTENCES = r"""["'][^"']*[A-Za-z.,;:'}] [^"']*["']"""
 
-#: Share of its mistakes that has to be noticed of every module.
-ENOUGH = 0.85
+#: Seconds that a module gets at least in a run with a limit, if that many are left.
+LEAST = 45.0
 
 
-def mistakes(function: ast.FunctionDef) -> Iterator[tuple[int, str, ast.FunctionDef]]:
-    """Each mistake with its line, what it is, and the function that makes it."""
-    function = copy.deepcopy(function)
-    for node in ast.walk(function):  # types are mypy's affair
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
-    count = len(list(ast.walk(function)))
-    for place in range(count):
-        made = copy.deepcopy(function)
-        made.body = made.body[1:] if ast.get_docstring(made) and len(made.body) > 1 else made.body
-        nodes = list(ast.walk(made))
-        if place >= len(nodes):
-            return
-        node = nodes[place]
-        before = ast.unparse(node) if isinstance(node, ast.expr | ast.stmt) else ""
-        for change in _changes(node):
-            again = copy.deepcopy(made)
-            change(list(ast.walk(again))[place])
-            after = list(ast.walk(again))[place]
-            shown = ast.unparse(after) if isinstance(after, ast.expr | ast.stmt) else ""
-            if shown != before:
-                yield getattr(node, "lineno", function.lineno), f"{before[:60]} -> {shown[:60]}", again
+class MutmutError(Exception):
+    """mutmut failed, or the tests fail without a change."""
 
 
-def _changes(node: ast.AST) -> list[Any]:
-    match node:
-        case ast.Compare(ops=[op]) if type(op) in SWAPS:
-            return [lambda n: setattr(n, "ops", [SWAPS[type(n.ops[0])]()])]
-        case ast.BoolOp(op=op) | ast.BinOp(op=op) if type(op) in SWAPS:
-            return [lambda n: setattr(n, "op", SWAPS[type(n.op)]())]
-        case ast.Constant(value=bool()):
-            return [lambda n: setattr(n, "value", not n.value)]
-        case ast.Constant(value=int()):
-            return [lambda n: setattr(n, "value", n.value + 1)]
-        case ast.Constant(value=str(text)) if text and " " not in text.strip():  # sentences are for people
-            return [lambda n: setattr(n, "value", f"XX{n.value}")]
-        case ast.If() | ast.IfExp():
-            return [lambda n: setattr(n, "test", ast.copy_location(ast.UnaryOp(ast.Not(), n.test), n.test))]
-        case ast.Return(value=ast.expr()):
-            return [lambda n: setattr(n, "value", ast.Constant(None))]
-        case ast.keyword(value=ast.expr()) if not isinstance(node.value, ast.Constant):
-            return [lambda n: setattr(n, "value", ast.Constant(None))]
-        case _:
-            return []
+@dataclass(frozen=True)
+class Plan:
+    """What to run for one module."""
+
+    module: Path
+    tests: list[Path]
+    functions: list[str]  #: by their names in mutmut; all where empty
+
+    @property
+    def patterns(self) -> list[str]:
+        """The mutants that are asked for, as mutmut's patterns."""
+        prefix = ".".join(self.module.with_suffix("").parts)
+        return [f"{prefix}.{name}__mutmut_*" for name in self.functions]
 
 
-def functions(module: Any) -> Iterator[tuple[ast.FunctionDef, FunctionType]]:
-    """Every function and plain method of a module, as it is written and as it is held."""
-    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and not node.decorator_list:
-            yield node, getattr(module, node.name)
-        if isinstance(node, ast.ClassDef):
-            for inner in node.body:
-                if (
-                    isinstance(inner, ast.FunctionDef)
-                    and not inner.decorator_list
-                    and "super(" not in ast.unparse(inner)
-                ):
-                    yield inner, getattr(getattr(module, node.name), inner.name)
+def run_plan(plan: Plan, jobs: int, seconds: float | None, quick: bool) -> list[results.Mutant]:
+    """Run the mutants of a module and return them with their statuses.
+
+    Raises:
+        MutmutError: mutmut failed, or the tests fail without a change.
+    """
+    with _workspace(plan, quick) as folder:
+        output = folder / "output.txt"
+        code = _run_mutmut(folder, ["run", "--max-children", str(jobs), *plan.patterns], output, seconds)
+        text = output.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+        untested = "could not find any test case for any mutant" in text
+        if code and "nothing matches" not in text and not untested:
+            raise MutmutError(f"{plan.module}: mutmut ended with {code}:\n{text[-3000:]}")
+        listed = folder / "results.txt"
+        if _run_mutmut(folder, ["results", "--all", "true"], listed, None):
+            raise MutmutError(f"{plan.module}: mutmut lists no results:\n{listed.read_text(encoding='utf-8')[-3000:]}")
+        lines = listed.read_text(encoding="utf-8")
+        if untested:
+            lines = lines.replace(": not checked", ": no tests")
+        mutants = results.read_mutants(ROOT, folder / "mutants", plan.module, lines)
+    if not plan.functions:
+        return mutants
+    asked = {re.sub(r"^xǁ|^x_", "", name).replace("ǁ", ".") for name in plan.functions}
+    return [mutant for mutant in mutants if mutant.function in asked]
 
 
-def noticed(tests: list[str]) -> bool:
-    """Whether the tests fail."""
+@contextmanager
+def _workspace(plan: Plan, quick: bool) -> Iterator[Path]:
+    """Make a folder with links to the project and the settings of mutmut for one module."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        folder = Path(name)
+        for part in NEEDED:
+            (folder / part).symlink_to(ROOT / part)
+        settings = "\n".join(
+            [
+                "",
+                "[tool.mutmut]",
+                'source_paths = ["etl"]',
+                f'only_mutate = ["{plan.module}"]',
+                f"also_copy = {list(NEEDED[2:])}",
+                f"do_not_mutate_patterns = ['''{SENTENCES}''']",
+                'process_isolation = "forkserver"',
+                f"pytest_add_cli_args = {['-m', 'not slow'] if quick else []}",
+                f"pytest_add_cli_args_test_selection = {[str(path) for path in plan.tests]}",
+                "use_git_change_detection = false",
+                "",
+            ]
+        )
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        (folder / "pyproject.toml").write_text(text + settings, encoding="utf-8")
+        yield folder
 
-    def late(*_: object) -> None:
-        raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(LONGEST)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return pytest.main(["-x", "-q", "-n", "0", "--no-header", "-p", "no:logging", *tests]) != 0
-    except TimeoutError:
-        return True
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+def _run_mutmut(folder: Path, words: list[str], output: Path, seconds: float | None) -> int:
+    """Return the exit status of mutmut; 0 when it was stopped because the time is over."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)  # it names the code without changes
+    samples = ROOT.parent / "shared" / "samples"
+    if samples.is_dir():
+        environment.setdefault("ETL_SAMPLES", str(samples))
+    command = [str(Path(sys.executable).parent / "mutmut"), *words]
+    with output.open("w", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            return 0
+        finally:
+            _end(process)
 
 
-def mutate(name: str, tests: list[str], share: float, seed: int) -> tuple[int, int]:
-    """How many mistakes of a module were noticed, and how many were made."""
-    module = importlib.import_module(name)
-    assert not noticed(tests), f"the tests of {name} fail as they are"
-    chance = random.Random(seed)
-    killed = made = 0
-    for written, held in functions(module):
-        for line, what, changed in mistakes(written):
-            if chance.random() >= share:
-                continue
-            scope: dict[str, Any] = {}
-            code = ast.fix_missing_locations(ast.Module([changed], []))
-            exec(compile(code, str(module.__file__), "exec"), vars(module) | {"__builtins__": __builtins__}, scope)
-            plain = held.__code__, held.__defaults__, held.__kwdefaults__
-            new = scope[written.name]
-            held.__code__, held.__defaults__, held.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
-            try:
-                found = noticed(tests)
-            finally:
-                held.__code__, held.__defaults__, held.__kwdefaults__ = plain
-            made += 1
-            killed += found
-            if not found:
-                print(f"  survived: {Path(str(module.__file__)).name}:{line} {what}", flush=True)
-    print(f"{name}: {killed} of {made} noticed, {killed / max(made, 1):.0%}", flush=True)
-    return killed, made
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let a stopped mutmut save its results, then end what is left of its processes."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def plan_targets(targets: list[str]) -> list[Plan]:
+    """Return what to run for the packages and modules that are named; all packages where none is."""
+    modules = [module for target in targets or nearest.PACKAGES for module in nearest.modules_of(ROOT, target)]
+    return [Plan(module, nearest.nearest_tests(ROOT, module), []) for module in dict.fromkeys(modules)]
+
+
+def plan_landing() -> list[Plan]:
+    """Return what to run for the functions changed since the last landing, the module with the most of them first."""
+    since = changes.find_previous_landing(ROOT)
+    if since is None:
+        print("no earlier commit is known; nothing to compare with")
+        return []
+    print(f"functions changed since {since[:10]}")
+    found = changes.changed_functions(ROOT, since)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [Plan(module, nearest.nearest_tests(ROOT, module), names) for module, names in ordered]
+
+
+def run_plans(plans: list[Plan], words: argparse.Namespace) -> list[results.Score]:
+    """Run the modules one after another within the limit, print the survivors of each, and return the scores."""
+    equivalents = results.load_equivalents()
+    end = time.monotonic() + words.minutes * 60 if words.minutes else None
+    scores = []
+    for number, plan in enumerate(plans):
+        left = end - time.monotonic() if end is not None else None
+        if left is not None and left < min(LEAST, words.minutes * 60):
+            print("no time left for: " + ", ".join(str(later.module) for later in plans[number:]))
+            break
+        begun = time.monotonic()
+        share = None if left is None else min(left, max(LEAST, left / (len(plans) - number)))
+        mutants = run_plan(plan, words.jobs, share, quick=words.changed) if plan.tests else []
+        score = results.score_mutants(plan.module, mutants, equivalents, whole=not plan.functions)
+        scores.append(score)
+        print(f"\n{plan.module}: {score.noticed} noticed, {len(score.survivors)} survived, ", end="")
+        print(f"{score.not_run} not run, {time.monotonic() - begun:.0f} s", flush=True)
+        listed = "\n".join(mutant.describe() for mutant in score.survivors)
+        print(listed, flush=True)
+        if words.survivors:
+            name = str(plan.module.with_suffix("").relative_to("etl")).replace("/", "-")
+            (words.survivors / f"survivors-{name}.txt").write_text(listed + "\n", encoding="utf-8")
+    return scores
 
 
 def main() -> int:
-    """Every target, with the score."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("modules", nargs="*", help=f"of {', '.join(TARGETS)}; all unless given")
-    words.add_argument("--share", type=float, default=1.0, help="of all mistakes")
-    words.add_argument("--seed", type=int, default=1)
-    asked = words.parse_args()
-    from tests.support import fake_clock as told
-
-    told.install()
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    begun = time.monotonic()
-    scores = [mutate(name, TARGETS[name], asked.share, asked.seed) for name in asked.modules or TARGETS]
-    killed, made = (sum(part) for part in zip(*scores, strict=True))
-    print(f"{killed} of {made} noticed, {killed / max(made, 1):.1%}; {time.monotonic() - begun:.0f} s")
-    return 0 if all(found >= ENOUGH * of for found, of in scores) else 1
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", help="packages or modules: plan, plan/changes/guards; all unless given")
+    parser.add_argument("--changed", action="store_true", help="only functions changed since the last landing")
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--survivors", type=Path, help="folder for a file of survivors per module")
+    words = parser.parse_args()
+    try:
+        plans = plan_landing() if words.changed else plan_targets(words.targets)
+        scores = run_plans(plans, words)
+    except (MutmutError, LookupError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n" + results.render_table(scores))
+    stale = [entry for score in scores for entry in score.stale]
+    for entry in stale:
+        print(f"equivalent.toml: no survivor is this any more: {entry.module} {entry.function} {entry.removed}")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

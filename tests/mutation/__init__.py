@@ -1,0 +1,1 @@
+"""Mutation tests: mutmut changes the code in one place at a time, and the nearest tests must fail."""
