@@ -1,7 +1,7 @@
-"""How long jobs of an import have taken lately, in memory: when the first question for the next one is worth a request.
+"""Estimates, in memory, how long jobs of an import take: the first poll before that time is a wasted request.
 
-A job is seen to have ended when it is asked for, so what is kept is too long by that much. As the first question comes
-somewhat before the usual time, the figure comes down to the truth by itself; and where jobs take longer, it grows.
+The end of a job is noticed by a poll, so a measured duration is too long by the time since the end. The first poll
+comes somewhat before the usual duration; so the estimate shrinks to the true value, and grows where jobs take longer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import median
 
 from etl.model.runs import Chunk, ChunkState
 
-#: So many ended jobs of an import count.
+#: Ended jobs of an import that the estimate uses.
 SAMPLE_SIZE = 9
 
 
@@ -20,27 +20,27 @@ class JobDurations:
     """Seconds from an import to the end of its job, by operation. For one thread."""
 
     def __init__(self, since: float) -> None:
-        """`since`: what was sent earlier says nothing: nobody has asked for it meanwhile (epoch seconds)."""
+        """Ignore jobs sent before `since` (epoch seconds): no poll has measured them."""
         self._since = since
         self._recent_durations: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=SAMPLE_SIZE))
         self._usual_durations: dict[str, float] = {}
 
     @property
     def usual_durations(self) -> Mapping[str, float]:
-        """What is usual. Before the first job of an import has ended: how old the oldest one was when it was seen."""
+        """Median seconds by operation; until a job of it has ended, the age of its oldest job at the last poll."""
         return self._usual_durations
 
     def observe_finished(self, chunk: Chunk, now: float) -> None:
-        """The job of this chunk has ended."""
+        """Record that the job of this chunk has ended."""
         if chunk.sent_at is not None and chunk.sent_at >= self._since:
-            taken = self._recent_durations[chunk.operation]
-            taken.append(max(0.0, now - chunk.sent_at))
-            self._usual_durations[chunk.operation] = median(taken)
+            durations = self._recent_durations[chunk.operation]
+            durations.append(max(0.0, now - chunk.sent_at))
+            self._usual_durations[chunk.operation] = median(durations)
 
     def observe_running(self, chunk: Chunk) -> None:
-        """A chunk as it is now; if its job was looked at, it has not ended."""
+        """Record that the job of a submitted chunk had not ended at its last poll."""
         if chunk.state is not ChunkState.SUBMITTED or chunk.polled_at is None or chunk.sent_at is None:
             return
         if chunk.operation not in self._recent_durations and chunk.sent_at >= self._since:
-            known = self._usual_durations.get(chunk.operation, 0.0)
-            self._usual_durations[chunk.operation] = max(known, chunk.polled_at - chunk.sent_at)
+            longest = self._usual_durations.get(chunk.operation, 0.0)
+            self._usual_durations[chunk.operation] = max(longest, chunk.polled_at - chunk.sent_at)

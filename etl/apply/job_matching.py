@@ -1,4 +1,4 @@
-"""Which listed job, if any, is the one of a request whose answer was lost. Pure.
+"""Finds the listed job that belongs to a request whose response was lost. Pure.
 
 Adopting a stranger's job would count records as accepted that Norce never saw, while sending again only costs a
 request. So a job is adopted only when exactly one fits in every respect that can be checked. Job/List gives no
@@ -22,13 +22,16 @@ _ZONE_OFFSET_STEP = 900
 
 
 def match_job(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> Job | None:
-    """The one unknown job that fits the chunk's last attempt. `known`: ids of our jobs with the time they were sent."""
-    found = candidate_jobs(chunk, jobs, own_jobs)
-    return found[0] if len(found) == 1 else None
+    """Return the only unknown job that fits the chunk's last attempt, or None.
+
+    `own_jobs`: ids of our jobs, each with the time of its request (epoch seconds).
+    """
+    candidates = candidate_jobs(chunk, jobs, own_jobs)
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def candidate_jobs(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> tuple[Job, ...]:
-    """All unknown jobs that may be the chunk's."""
+    """Return all unknown jobs that may belong to the chunk."""
     offset = zone_offset(jobs, own_jobs)
     return tuple(job for job in jobs if job.id not in own_jobs and _is_candidate(chunk, job, offset, EARLY_TOLERANCE))
 

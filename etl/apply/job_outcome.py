@@ -1,4 +1,4 @@
-"""What an ended job means for its chunk. Pure.
+"""Decides what an ended job means for its chunk. Pure.
 
 The rule behind the table: only what Connect is known to have taken counts as accepted. Every number of the job has to
 agree with what was sent. When more went wrong than is named, or something is said of no record, the chunk is halved

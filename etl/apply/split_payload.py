@@ -18,7 +18,7 @@ from etl.model.runs import Chunk, ChunkState
 
 
 def halve(chunk: Chunk) -> tuple[Chunk, Chunk]:
-    """Two chunks with half of the records each, payloads on disk; their numbers are the ledger's business."""
+    """Return two chunks with half of the records each, payloads synced; the ledger numbers them."""
     if chunk.records < 2:
         raise InternalError("a single record was to be halved")
     middle = (chunk.records + 1) // 2
@@ -28,18 +28,18 @@ def halve(chunk: Chunk) -> tuple[Chunk, Chunk]:
 
 
 def without_records(chunk: Chunk, excluded: Collection[int]) -> Chunk | None:
-    """The chunk without the records at these positions of its own array; None when nothing would be left."""
-    kept = [position for position in range(chunk.records) if position not in excluded]
-    return _make_part(chunk, kept, _read_elements(chunk)) if kept else None
+    """Return the chunk without the records at these positions of its array; None when none is left."""
+    positions = [position for position in range(chunk.records) if position not in excluded]
+    return _make_part(chunk, positions, _read_elements(chunk)) if positions else None
 
 
 def duplicate(chunk: Chunk) -> Chunk:
-    """The very same request once more, as a chunk of its own."""
+    """Return a chunk that repeats the same request."""
     return replace(_reset_chunk(chunk), repeats=chunk.repeats + 1)
 
 
 def join_elements(elements: Sequence[bytes]) -> bytes:
-    """A JSON array of elements that already are JSON."""
+    """Return a JSON array of elements that are JSON already."""
     return b"[" + b",".join(elements) + b"]"
 
 

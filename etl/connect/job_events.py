@@ -1,8 +1,8 @@
-"""What Norce has said of jobs that have ended, in memory: a hint to ask at once, never the answer itself.
+"""Remembers job events, in memory: each causes one poll at once and never replaces the poll.
 
-A word may be false, late, early (before the import's answer with the job's id is stored), about somebody else's job, or
-come twice. So it only ever leads to one question more, and each job gets one; and while word of our own jobs
-arrives, jobs are asked for by themselves less often. Nothing is lost when a word is.
+An event can be false, late, premature (before the job id is stored), for another client's job, or duplicated. It
+therefore causes at most one extra poll per job. While events of our own jobs arrive, the regular polls are less
+frequent. A lost event delays a poll and loses nothing.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-#: So many jobs are remembered, ours and foreign ones.
+#: Jobs that are remembered, ours and foreign ones.
 MAX_REMEMBERED_JOBS = 10_000
 
-#: By how much the pauses between questions are stretched while word arrives.
+#: Factor by which the pauses between polls are longer while events arrive.
 POLL_FACTOR = 10.0
 
 
 class JobEvents:
-    """Shared by the endpoint and whoever waits for jobs; safe between threads."""
+    """Job events, shared by the webhook and the sender. Threads may share it."""
 
     def __init__(self) -> None:
-        self._polled_by_job: OrderedDict[int, bool] = OrderedDict()  # job to whether it has led to a question
+        self._polled_by_job: OrderedDict[int, bool] = OrderedDict()  # by job id: whether the event has caused a poll
         self._lock = threading.Lock()
         self._wake: Callable[[], None] = lambda: None
         self._events_arrive = False
 
     def set_wake(self, wake: Callable[[], None]) -> None:
-        """Who is to be woken by news."""
+        """Set the function that is called for each new event."""
         self._wake = wake
 
     def add(self, job_id: int) -> bool:
-        """Word came; False when it has before."""
+        """Add the event of a job; return False for a duplicate."""
         with self._lock:
             if job_id in self._polled_by_job:
                 return False
@@ -43,24 +43,24 @@ class JobEvents:
         return True
 
     def unpolled_jobs(self, job_ids: Iterable[int | None]) -> frozenset[int]:
-        """Those that are to be asked for at once."""
+        """Return the jobs that have an event and were not polled since."""
         with self._lock:
             return frozenset(job for job in job_ids if job is not None and self._polled_by_job.get(job) is False)
 
     def mark_polled(self, job_ids: Iterable[int | None]) -> None:
-        """These are being asked for: what was heard of them has served."""
+        """Record that these jobs are being polled."""
         with self._lock:
             for job in job_ids:
                 if job is not None and job in self._polled_by_job:
                     self._polled_by_job[job] = True
 
     def observe_finished(self, job_id: int) -> None:
-        """A job of ours was found to have ended: with word of it, word arrives; without, it does not."""
+        """Record that a poll found a job of ours ended; events arrive when there was one of this job."""
         with self._lock:
             self._events_arrive = job_id in self._polled_by_job
 
     @property
     def poll_factor(self) -> float:
-        """By how much pauses between questions are longer just now."""
+        """Factor by which the pauses between polls are longer now."""
         with self._lock:
             return POLL_FACTOR if self._events_arrive else 1.0

@@ -1,6 +1,6 @@
-"""Holds a state folder against itself: what the ledger counts on has to be there and as it was written.
+"""Checks that the ledger is intact and that the files it refers to exist and are unchanged.
 
-Every problem is one sentence with the command that repairs it. Nothing is changed here.
+Every problem is one sentence with the command that repairs it. The check changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from etl.state.startup_check import RESET_COMMAND, StateProblem, _check_payloads
 
 
 def find_problems(state: Path) -> Iterator[StateProblem]:
-    """All of a folder's. The ledger first: when that cannot be believed nothing else can be told."""
+    """Yield the problems of a state folder; those of a damaged ledger alone, because all other checks rely on it."""
     path = schema.ledger_path(state)
     if not path.exists():
         if any(
@@ -29,9 +29,9 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
         ):
             yield StateProblem("the ledger is missing", path, RESET_COMMAND)
         return
-    found = list(_check_ledger(path))
-    yield from found
-    if found:
+    ledger_problems = list(_check_ledger(path))
+    yield from ledger_problems
+    if ledger_problems:
         return
     try:
         with Ledger.open_read_only(state) as ledger:
@@ -54,11 +54,11 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
 def _check_ledger(path: Path) -> Iterator[StateProblem]:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            said = db.execute("PRAGMA integrity_check(5)").fetchall()
+            lines = db.execute("PRAGMA integrity_check(5)").fetchall()
     except sqlite3.Error as error:
         yield StateProblem(f"the ledger is damaged: {error}", path, RESET_COMMAND)
         return
-    for (line,) in said:
+    for (line,) in lines:
         if line != "ok":
             yield StateProblem(f"the ledger is damaged: {line}", path, RESET_COMMAND)
             return
