@@ -268,8 +268,9 @@ def parse_token(body: bytes) -> tuple[str, float]:
     except _OddResponse as error:
         raise malformed_response(f"the token endpoint: {error}") from None
     lifetime = _known(token.expires_in)
-    is_usable = lifetime is not None and math.isfinite(lifetime) and lifetime > 0
-    return token.access_token, min(lifetime, MAX_TOKEN_LIFETIME) if is_usable and lifetime else DEFAULT_TOKEN_LIFETIME
+    if lifetime is None or not math.isfinite(lifetime) or lifetime <= 0:
+        lifetime = DEFAULT_TOKEN_LIFETIME
+    return token.access_token, min(lifetime, MAX_TOKEN_LIFETIME)
 
 
 def outcome_unknown(reason: str) -> OutcomeUnknownError:

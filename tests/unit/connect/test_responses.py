@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -87,12 +88,52 @@ def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: typ
 
 
 @pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (300, "connect-moved"),
+        (399, "connect-moved"),
+        (400, "connect-refused"),
+        (401, "connect-unauthorized"),
+        (403, "connect-forbidden"),
+        (404, "connect-not-found"),
+        (408, "connect-unreachable"),
+        (413, "connect-too-large"),
+        (499, "connect-refused"),
+        (500, "connect-unreachable"),
+    ],
+)
+def test_each_status_has_its_code(status: int, code: str) -> None:
+    """The code tells what to do; a request that may be repeated is the usual case."""
+    with pytest.raises(ConnectError) as caught:
+        check_status(status, 10)
+    assert caught.value.code == code
+    check_status(200, 10)
+    check_status(299, 10)
+
+
+def test_a_denied_request_shows_what_connect_says() -> None:
+    """The text of the response goes to the hint in one line; without one the hint says so. A size is named."""
+    with pytest.raises(ConnectHttpError) as caught:
+        check_status(422, 10, "PartNo\n  is missing")
+    assert "Connect says: PartNo is missing;" in str(caught.value.hint)
+    with pytest.raises(ConnectHttpError) as silent:
+        check_status(422, 10)
+    assert "Connect says: nothing;" in str(silent.value.hint)
+    with pytest.raises(PayloadTooLargeError, match="of 4711 bytes") as large:
+        check_status(413, 4711)
+    assert large.value.size == 4711
+    assert ThrottledError(7.0).code == "connect-rate-limited"
+
+
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         ({"Retry-After": "17"}, 17.0),
         ({"Retry-After": "0.5"}, 0.5),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:10 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10.0),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:10 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:10 -0000", "Date": "Wed, 21 Oct 2026 09:28:00 +0200"}, 10.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 09:28:10 +0200", "Date": "Wed, 21 Oct 2026 07:28:00 -0000"}, 10.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-4"}, 0.0),
         ({"Retry-After": "nan"}, None),
@@ -103,6 +144,17 @@ def test_statuses_mean_what_they_ask_for(status: int, method: str, expected: typ
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], expected: float | None) -> None:
     """A date counts from the server's own clock where it tells it."""
     assert parse_retry_after(headers, 1.7e9) == expected
+
+
+def test_a_date_without_a_server_time_counts_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zone of this machine makes no difference."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert parse_retry_after({"Retry-After": "Tue, 14 Nov 2023 22:13:30 GMT"}, 1.7e9) == 10.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def encode(value: object) -> bytes:
@@ -140,6 +192,7 @@ def test_a_job_with_an_odd_value_is_an_odd_response(field: str, value: object) -
     with pytest.raises(ConnectUnreachableError) as caught:
         parse_job(encode({**JOB, field: value}), 7)
     assert caught.value.code == "connect-garbled"
+    assert f"$.{field}" in str(caught.value)
     listed = parse_jobs(encode([{**JOB, "JobId": 8}, {**JOB, field: value}]))
     assert [job.id for job in listed.jobs] == [8]
     assert listed.odd_ids == ((None,) if field == "JobId" else (7,))
@@ -164,6 +217,7 @@ NO_JSON = [
     b"[" * 200_000,
     b'{"a":' * 200_000,
     b'{"JobId": NaN}',
+    b'[{"Message": "x", "Elsewhere": NaN}]',
     b"\xff\xfe",
     b'{"JobId": 1',
     b"1" * 5000,
@@ -189,6 +243,9 @@ def test_an_import_answer_is_decoded() -> None:
     assert parse_submission(encode({"JobId": "12", "ValidationSummary": None})) == Submission(12)
     summary = {"NrOfItemsInTotal": 3, "NrOfValidationFailures": 1, "Messages": ["a", None]}
     assert parse_submission(encode({"JobId": 12, "ValidationSummary": summary})) == Submission(12, 1, ("a",))
+    assert parse_submission(encode({"JobId": 12, "ValidationSummary": {"Messages": ["a"]}})) == Submission(
+        12, 0, ("a",)
+    )
     odd: list[object] = [
         "ok", [1], {"NrOfValidationFailures": 10**30}, {"Messages": "All is well"}, {"Messages": 5}, {"Messages": [5]}
     ]  # fmt: skip
@@ -230,9 +287,17 @@ def test_a_log_is_decoded() -> None:
             parse_log(encode([{"SeverityId": 1, "Message": "start"}, row]))
 
 
+def test_an_event_names_its_job() -> None:
+    """The id of the job; None where there is none."""
+    assert parse_event(b'{"JobId": "7", "StatusId": 2}') == 7
+    assert parse_event(b'{"StatusId": 2}') is None
+
+
 def test_a_token_is_decoded() -> None:
     """A token that no header can carry is odd; a life that makes no sense is replaced."""
     assert parse_token(b'{"access_token": "x", "expires_in": 300}') == ("x", 300.0)
+    assert parse_token(b'{"access_token": "x", "expires_in": 0.5}') == ("x", 0.5)
+    assert parse_token(b'{"access_token": "x", "expires_in": 1e999}') == ("x", DEFAULT_TOKEN_LIFETIME)
     for life in (None, 0, -5):
         assert parse_token(encode({"access_token": "x", "expires_in": life})) == ("x", DEFAULT_TOKEN_LIFETIME)
     assert parse_token(b'{"access_token": "x"}') == ("x", DEFAULT_TOKEN_LIFETIME)
