@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from functools import lru_cache
@@ -301,10 +301,17 @@ def drafts(but: Collection[str]) -> list[str]:
     return sorted(name for name, known in EXPORTS.items() if known is not None and known[0] not in but)
 
 
-def contract_files() -> Iterator[tuple[str, Mapping, bool, list[list[Row]]]]:
-    """For each import and each way of writing its mapping: name, mapping, whether in full, and files of two days."""
+def contract_files(
+    is_wanted: Callable[[str, str, bool], bool],
+) -> Iterator[tuple[str, Mapping, bool, list[list[Row]]]]:
+    """For each import and each wanted way of writing its mapping: name, mapping, whether in full, files of two days.
+
+    What is wanted is asked by import, name of the way, and whether it is in full: reading a mapping takes time.
+    """
     for operation in every.CONTRACT.operations.values():
         for way in every.ways(operation):
+            if not is_wanted(operation.id, way.name, way.full):
+                continue
             made = every.make(operation, way)
             first, second = made.rows
             fixed = every.identities(operation, made)
@@ -312,9 +319,11 @@ def contract_files() -> Iterator[tuple[str, Mapping, bool, list[list[Row]]]]:
             yield f"{operation.id}, {way.name}", mapping(made.text), way.full, [[first, second], [changed, second]]
 
 
-def changes_of_each_field() -> Iterator[tuple[str, Mapping, list[list[Row]]]]:
-    """For each import a mapping, and files of two days between which each record changes in another field."""
+def changes_of_each_field(but: Collection[str]) -> Iterator[tuple[str, Mapping, list[list[Row]]]]:
+    """For each other import a mapping, and files of two days between which each record changes in another field."""
     for operation in every.CONTRACT.operations.values():
+        if operation.id in but:
+            continue
         made = every.make(operation, every.Way(), ("PriceRule", "PriceRuleValue"))
         before, after = every.one_change_each(operation, made)
         yield operation.id, mapping(made.text), [list(before), list(after)]

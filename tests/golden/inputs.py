@@ -98,24 +98,26 @@ SLOW = ("Product/ImportProducts", "Customer/ImportCompanies")
 
 def contract() -> Plans:
     """Each of Connect's imports by mappings that name every field."""
-    for name, mapping, in_full, days in adapter.contract_files():
+    for name, mapping, in_full, days in adapter.contract_files(_is_planned):
         operation, _, way = name.partition(", ")
         if operation in SLOW:
-            if way == "named":
-                yield f"{name}, day 1", Feed(mapping).file(days[0])
+            yield f"{name}, day 1", Feed(mapping).file(days[0])
         elif in_full:
             yield name, Feed(mapping).full(days[0])
-        elif way in ("named", "rows-1"):
+        else:
             feed = Feed(mapping)
             yield f"{name}, day 1", feed.file(days[0])
             if way == "named":
                 yield f"{name}, day 2", feed.file(days[1])
                 yield f"{name}, undo", feed.undo()
-    for name, mapping, days in adapter.changes_of_each_field():
-        if name not in SLOW:
-            feed = Feed(mapping)
-            for number, rows in enumerate(days, 1):
-                yield f"{name}, one change each, day {number}", feed.file(rows)
+    for name, mapping, days in adapter.changes_of_each_field(but=SLOW):
+        feed = Feed(mapping)
+        for number, rows in enumerate(days, 1):
+            yield f"{name}, one change each, day {number}", feed.file(rows)
+
+
+def _is_planned(operation: str, way: str, in_full: bool) -> bool:
+    return way == "named" or (operation not in SLOW and (in_full or way == "rows-1"))
 
 
 def drawn() -> Plans:
