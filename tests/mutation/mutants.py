@@ -52,14 +52,22 @@ class Plan:
         prefix = ".".join(self.module.with_suffix("").parts)
         return [f"{prefix}.{name}__mutmut_*" for name in self.functions]
 
+    @property
+    def marks(self) -> str:
+        """The tests to take by their marks: slow ones only where a whole file is slow."""
+        slow = any(
+            "\npytestmark = pytest.mark.slow" in (ROOT / path).read_text(encoding="utf-8") for path in self.tests
+        )
+        return "" if slow else "not slow"
 
-def run_plan(plan: Plan, jobs: int, seconds: float | None, quick: bool) -> list[results.Mutant]:
+
+def run_plan(plan: Plan, jobs: int, seconds: float | None) -> list[results.Mutant]:
     """Run the mutants of a module and return them with their statuses.
 
     Raises:
         MutmutError: mutmut failed, or the tests fail without a change.
     """
-    with _workspace(plan, quick) as folder:
+    with _workspace(plan) as folder:
         output = folder / "output.txt"
         code = _run_mutmut(folder, ["run", "--max-children", str(jobs), *plan.patterns], output, seconds)
         text = output.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
@@ -80,7 +88,7 @@ def run_plan(plan: Plan, jobs: int, seconds: float | None, quick: bool) -> list[
 
 
 @contextmanager
-def _workspace(plan: Plan, quick: bool) -> Iterator[Path]:
+def _workspace(plan: Plan) -> Iterator[Path]:
     """Make a folder with links to the project and the settings of mutmut for one module."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
@@ -95,7 +103,7 @@ def _workspace(plan: Plan, quick: bool) -> Iterator[Path]:
                 f"also_copy = {list(NEEDED[2:])}",
                 f"do_not_mutate_patterns = ['''{SENTENCES}''']",
                 'process_isolation = "forkserver"',
-                f"pytest_add_cli_args = {['-m', 'not slow'] if quick else []}",
+                f"pytest_add_cli_args = {['-m', plan.marks] if plan.marks else []}",
                 f"pytest_add_cli_args_test_selection = {[str(path) for path in plan.tests]}",
                 "use_git_change_detection = false",
                 "",
@@ -166,16 +174,16 @@ def run_plans(plans: list[Plan], words: argparse.Namespace) -> list[results.Scor
             break
         begun = time.monotonic()
         share = None if left is None else min(left, max(LEAST, left / (len(plans) - number)))
-        mutants = run_plan(plan, words.jobs, share, quick=words.changed) if plan.tests else []
+        mutants = run_plan(plan, words.jobs, share) if plan.tests else []
         score = results.score_mutants(plan.module, mutants, equivalents, whole=not plan.functions)
         scores.append(score)
         print(f"\n{plan.module}: {score.noticed} noticed, {len(score.survivors)} survived, ", end="")
         print(f"{score.not_run} not run, {time.monotonic() - begun:.0f} s", flush=True)
-        listed = "\n".join(mutant.describe() for mutant in score.survivors)
-        print(listed, flush=True)
+        listed = "".join(f"{mutant.describe()}\n" for mutant in score.survivors)
+        print(listed, end="", flush=True)
         if words.survivors:
             name = str(plan.module.with_suffix("").relative_to("etl")).replace("/", "-")
-            (words.survivors / f"survivors-{name}.txt").write_text(listed + "\n", encoding="utf-8")
+            (words.survivors / f"survivors-{name}.txt").write_text(listed, encoding="utf-8")
     return scores
 
 
