@@ -43,13 +43,13 @@ def find_previous_landing(root: Path) -> str | None:
 
 def changed_functions(root: Path, since: str) -> dict[Path, list[str]]:
     """Return the changed functions of each changed module under mutation, by their names in mutmut."""
-    folders = [f"etl/{package}" for package in PACKAGES]
-    patch = _git(root, "diff", "--unified=0", "--no-color", "--no-renames", f"{since}..HEAD", "--", *folders) or ""
+    folders = tuple(f"etl/{package}/" for package in PACKAGES)
+    patch = _git(root, "diff", "--unified=0", "--no-color", "--find-renames=40%", f"{since}..HEAD", "--", "etl") or ""
     lines: dict[Path, set[int]] = {}
     module: Path | None = None
     for line in patch.splitlines():
         if line.startswith("+++ "):
-            module = Path(line[6:]) if line.endswith(".py") else None
+            module = Path(line[6:]) if line[6:].startswith(folders) and line.endswith(".py") else None
         elif module is not None and (hunk := _HUNK.match(line)):
             first, count = int(hunk[1]), int(hunk[2] or 1)
             lines.setdefault(module, set()).update(range(first, first + count))

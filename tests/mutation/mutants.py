@@ -151,14 +151,19 @@ def plan_targets(targets: list[str]) -> list[Plan]:
 
 
 def plan_landing() -> list[Plan]:
-    """Return what to run for the functions changed since the last landing, the module with the most of them first."""
+    """Return what to run for the functions changed since the last landing.
+
+    Modules that decide come first, then those with the fewest changed functions: a limit of time reaches more modules.
+    """
     since = changes.find_previous_landing(ROOT)
     if since is None:
         print("no earlier commit is known; nothing to compare with")
         return []
     print(f"functions changed since {since[:10]}")
     found = changes.changed_functions(ROOT, since)
-    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    ordered = sorted(
+        found.items(), key=lambda item: (not str(item[0]).startswith(nearest.DECIDING), len(item[1]), item[0])
+    )
     return [Plan(module, nearest.nearest_tests(ROOT, module), names) for module, names in ordered]
 
 
@@ -170,7 +175,10 @@ def run_plans(plans: list[Plan], words: argparse.Namespace) -> list[results.Scor
     for number, plan in enumerate(plans):
         left = end - time.monotonic() if end is not None else None
         if left is not None and left < min(LEAST, words.minutes * 60):
-            print("no time left for: " + ", ".join(str(later.module) for later in plans[number:]))
+            later = [str(later.module) for later in plans[number:]]
+            print(
+                f"\nno time left for {len(later)} modules: {', '.join(later[:10])}{', ...' if len(later) > 10 else ''}"
+            )
             break
         begun = time.monotonic()
         share = None if left is None else min(left, max(LEAST, left / (len(plans) - number)))

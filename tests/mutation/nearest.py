@@ -9,6 +9,18 @@ from pathlib import Path
 #: Packages under mutation, as folders below `etl/`.
 PACKAGES = ("plan", "apply", "state", "connect", "ingest", "formats", "mapping", "runs")
 
+#: Modules whose wrong decision sends or forgets something: a landing's run begins with them.
+DECIDING = (
+    "etl/plan/changes/absence.py",
+    "etl/plan/changes/guards.py",
+    "etl/apply/job_outcome.py",
+    "etl/apply/job_matching.py",
+    "etl/connect/responses.py",
+    "etl/connect/rate_limiter.py",
+    "etl/state/ledger/",
+    "etl/plan/batches/packing.py",
+)
+
 FOLDERS = ("tests/unit", "tests/integration")
 
 
