@@ -47,10 +47,14 @@ def test_debug_may_show_values_but_no_secrets() -> None:
     assert '"pw"' not in out.getvalue()
 
 
-def test_the_watching_library_is_quiet() -> None:
-    """What watchdog has to say about events that come late does not reach stderr."""
+def test_the_watching_library_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    """What watchdog has to say about events that come late does not reach stderr, by no handler of its own."""
     log.configure(stream=io.StringIO())
-    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("watchdog").handlers)
+    handlers = logging.getLogger("watchdog").handlers
+    assert handlers
+    assert all(isinstance(handler, logging.NullHandler) for handler in handlers)
+    logging.getLogger("watchdog").callHandlers(logging.makeLogRecord({"msg": "late", "levelno": logging.ERROR}))
+    assert capfd.readouterr().err == ""
 
 
 def test_what_was_said_last_counts_from_the_next_line_on() -> None:

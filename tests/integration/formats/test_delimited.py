@@ -111,6 +111,18 @@ def test_latin_1_controls_are_not_taken_for_text(read: Read) -> None:
         (b"a,b\n\n1,2\n", {"header": 2}, "header-missing", "header:"),
         ("a,b\n1,2\n".encode("utf-16"), {}, "encoding-mismatch", "encoding: utf-16"),
         ("a,b\n1,2\n".encode("utf-16-le"), {}, "encoding-mismatch", "encoding: utf-16-le"),
+        (
+            b"\xfe\xff" + "a,b\n1,2\n".encode("utf-16-be"),
+            {"encoding": "utf-16-le"},
+            "encoding-mismatch",
+            "encoding: utf-16",
+        ),
+        (
+            b"\xff\xfe" + "a,b\n1,2\n".encode("utf-16-le"),
+            {"encoding": "utf-16-be"},
+            "encoding-mismatch",
+            "encoding: utf-16",
+        ),
         (b"a,b\n1,2\n", {"encoding": "klingon"}, "encoding-unknown", "utf-8"),
         (b'a,b\n"1","2"\n"3","4"\n', {"quote": None}, "quote-mismatch", "quote: '\"'"),
         (b"'a','b'\n'1','2'\n'3','4'\n", {}, "quote-mismatch", 'quote: "\'"'),

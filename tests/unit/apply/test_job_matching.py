@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.apply.job_matching import candidate_jobs, match_job, may_be_running, parse_epoch
+from etl.apply.job_matching import candidate_jobs, match_job, may_be_running, parse_epoch, zone_offset
 from etl.model.runs import Chunk, Job
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
@@ -80,3 +80,37 @@ def test_times_are_read_with_and_without_zone() -> None:
     assert parse_epoch("2026-03-01T13:00:00+01:00") == SENT
     assert parse_epoch("2026-03-01T12:00:00Z") == SENT
     assert parse_epoch("2026-03-01T12:00:00.1234567") == pytest.approx(SENT + 0.123456, abs=1e-5)
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(-5.5, False), (-5.0, True), (0.0, True), (300.0, True), (300.5, False)])
+def test_a_job_may_start_a_little_before_its_request_and_some_minutes_after(seconds: float, fits: bool) -> None:
+    """Clocks differ by five seconds at most, and a queue holds a job up for five minutes at most."""
+    job = replace(JOB, started=datetime.fromtimestamp(SENT + seconds, UTC).isoformat())
+    assert (match_job(CHUNK, [job], {}) == job) is fits
+
+
+def test_a_job_of_another_storage_is_left_alone() -> None:
+    """A job without a storage name, and a request without one, say nothing about it."""
+    ours = replace(CHUNK, header={"StorageName": "ours"})
+    assert match_job(ours, [replace(JOB, storage_name="theirs")], {}) is None
+    for chunk, name in ((ours, "ours"), (ours, None), (CHUNK, "theirs")):
+        job = replace(JOB, storage_name=name)
+        assert match_job(chunk, [job], {}) == job
+
+
+def test_a_finished_or_known_job_does_not_run() -> None:
+    """Only an unknown job that has not ended holds a request back."""
+    assert may_be_running(CHUNK, [JOB], {})
+    assert not may_be_running(CHUNK, [replace(JOB, finished=True)], {})
+    assert not may_be_running(CHUNK, [JOB], {5: SENT})
+
+
+def test_the_zone_is_the_middle_of_what_our_jobs_show() -> None:
+    """One job that waited long does not move it, and jobs without times say nothing."""
+    hour, second = 3600.0, "2026-03-01T13:00:0"
+    jobs = [Job(number, 2, True, total=1, started=f"{second}{number}") for number in (1, 2)]
+    late = Job(3, 2, True, total=1, started="2026-03-01T15:00:00")
+    own: dict[int, float | None] = {1: SENT, 2: SENT, 3: SENT, 4: None}
+    assert zone_offset([*jobs, late, replace(late, id=4), replace(late, id=3, started=None)], own) == hour
+    assert zone_offset([late], {}) == 0.0
+    assert zone_offset([Job(1, 2, True, total=1, started="2026-03-01T11:30:01")], own) == -1800.0

@@ -181,3 +181,46 @@ def test_failed_job_without_a_reason_is_repeated_once() -> None:
 def test_ended_with_an_unknown_status_is_not_accepted() -> None:
     """A finished job whose status we do not know proves nothing."""
     assert isinstance(judge(7, 0), Repeat)
+
+
+ONE = replace(CHUNK, records=1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (judge(2, 1), "job 9 dropped records that its log does not name"),
+        (judge(2, 4), "job 9 took none of its 4 records"),
+        (judge(3, 0), "job 9 ended with status 3"),
+        (judge(3, 1), "job 9 ended with status 3"),
+        (judge(4, 1, LogRow(3, "BB bad")), "job 9 ended with status 4"),
+        (judge(4, 0, bad=4), "job 9 ended with status 4: all 4 records failed validation"),
+        (judge(3, 0, chunk=replace(CHUNK, repeats=1)), "job 9 ended with status 3, twice, without a reason"),
+        (judge(4, 1, chunk=ONE), "job 9 ended with status 4"),
+    ],
+)
+def test_each_outcome_names_the_job_and_what_it_said(outcome: JobOutcome, reason: str) -> None:
+    """The reason is what a person reads in the log and on the page."""
+    assert not isinstance(outcome, Accept)
+    assert outcome.reason == reason
+
+
+def test_a_single_record_has_the_worst_message_of_its_job() -> None:
+    """The error is said of it although the log does not name it; without a message the job's reason is."""
+    outcome = judge(4, 1, LogRow(2, "somewhat bad"), LogRow(3, "very bad"), LogRow(2, "a bit bad"), chunk=ONE)
+    assert isinstance(outcome, Fail)
+    assert [(error.severity, error.message) for error in outcome.record_errors] == [(3, "very bad")]
+    silent = judge(2, 1, chunk=ONE)
+    assert isinstance(silent, Accept)
+    assert [(error.severity, error.message) for error in silent.record_errors] == [
+        (3, "job 9 dropped records that its log does not name")
+    ]
+
+
+def test_one_repeat_is_enough() -> None:
+    """A job that fails all records is repeated once; the second time the named reasons decide."""
+    assert isinstance(judge(3, 4, chunk=CHUNK), Repeat)
+    assert isinstance(judge(3, 5, chunk=CHUNK), Repeat)
+    assert isinstance(judge(3, 3, chunk=CHUNK), Halve)
+    assert isinstance(judge(3, 1, chunk=replace(ONE, repeats=1)), Fail)
+    assert isinstance(judge(3, 0, LogRow(3, "nobody is named"), chunk=replace(CHUNK, repeats=1)), Halve)

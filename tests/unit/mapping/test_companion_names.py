@@ -89,13 +89,27 @@ def test_what_is_no_manifest_is_said_with_its_line(text: str) -> None:
         companion_names.parse_manifest(text, "sums")
 
 
-@pytest.mark.parametrize("pattern", ["{date}.ok", "/{name}", "../{name}.ok", "*.ok", "done", "{name}"])
-def test_patterns_that_cannot_work_are_refused(pattern: str) -> None:
-    """With a reason for the mapping's author."""
-    assert companion_names.find_companion_problem(pattern, allow_wildcards=False)
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("{date}.ok", "{date} is no placeholder; use {name} or {stem}"),
+        ("/{name}", "leads out of the folder of the export"),
+        ("../{name}.ok", "leads out of the folder of the export"),
+        ("done/../{name}.ok", "leads out of the folder of the export"),
+        ("*.ok", "contains a star: a done file belongs to one export"),
+        ("{stem}.o?", "contains a star: a done file belongs to one export"),
+        ("done", "does not say which export it is of"),
+        ("{name}", "is the export itself"),
+    ],
+)
+def test_patterns_that_cannot_work_are_refused(pattern: str, reason: str) -> None:
+    """With the reason that fits, for the mapping's author."""
+    assert companion_names.find_companion_problem(pattern, allow_wildcards=False) == reason
 
 
 def test_patterns_that_work() -> None:
     """Done files belong to one export, manifests to many."""
     assert companion_names.find_companion_problem("{name}.ok", allow_wildcards=False) is None
     assert companion_names.find_companion_problem("sums_*.md5", allow_wildcards=True) is None
+    assert companion_names.find_companion_problem("a..b/{name}", allow_wildcards=False) is None
+    assert companion_names.find_companion_problem("", allow_wildcards=True) == "is the export itself"

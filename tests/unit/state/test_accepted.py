@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from etl.model.columns import DEACTIVATED, ITEM, KEY, ROW
+from etl.model.columns import DEACTIVATED, ITEM, KEY, PARTIAL, ROW
 from etl.model.runs import AcceptedRange, Overlay
 from etl.state.snapshots import record_overlay, sent_records
 
@@ -62,3 +62,34 @@ def test_of_what_was_sent_the_accepted_ranges_count(
     """Range by range, without the refused keys."""
     overlay = Overlay("r", tuple(AcceptedRange(origin, places, frozenset(no)) for origin, places, no in ranges))
     assert "".join(sent_records.select_accepted(ROWS, overlay)[KEY]) == keys
+
+
+@pytest.mark.parametrize(("ranges", "keys"), [([], "ABDE"), ([(1, (0,), ())], "BDE"), ([(2, (0, 1), ("d",))], "ABD")])
+def test_what_was_not_accepted_stays_pending_without_deactivations(
+    ranges: list[tuple[int, tuple[int, ...], tuple[str, ...]]], keys: str
+) -> None:
+    """A record that was to be deactivated has no values to keep: C is never pending."""
+    overlay = Overlay("r", tuple(AcceptedRange(origin, places, frozenset(no)) for origin, places, no in ranges))
+    assert "".join(sent_records.select_unaccepted(ROWS, overlay)[KEY]) == keys
+
+
+def test_a_record_that_was_left_out_of_a_full_file_is_not_pending() -> None:
+    """It has no place in a payload from which it could be sent again."""
+    rows = ROWS.with_columns((pl.col(KEY) == "D").alias(sent_records.OMITTED), pl.lit(False).alias(DEACTIVATED))
+    assert "".join(sent_records.select_unaccepted(rows, Overlay("r", ()))[KEY]) == "ABCE"
+
+
+def test_a_record_that_was_accepted_in_part_is_whole_after_the_next_acceptance() -> None:
+    """PARTIAL goes with the next values that are accepted; records that were not sent again keep it."""
+    partial = ROWS.filter(pl.col(KEY).is_in(["A", "D"])).with_columns(pl.lit(True).alias(PARTIAL))
+    before = record_overlay.overlay_records(NOTHING, partial)
+    assert dict(before.select(KEY, PARTIAL).collect().iter_rows()) == {"A": True, "D": True}
+    after = record_overlay.overlay_records(before, ROWS.filter(pl.col(KEY).is_in(["A", "E"])))
+    assert dict(after.select(KEY, PARTIAL).collect().iter_rows()) == {"A": False, "D": True, "E": False}
+
+
+def test_a_deactivation_is_never_accepted_in_part() -> None:
+    """Only records with values are sent again whatever the next file states."""
+    part = AcceptedRange(1, (0, 1, 2), frozenset({"a", "c"}), frozenset({"a", "c"}))
+    rows = sent_records.select_partially_accepted(ROWS, Overlay("r", (part,)))
+    assert rows.select(KEY, PARTIAL).rows() == [("A", True)]

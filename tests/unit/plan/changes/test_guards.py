@@ -329,3 +329,22 @@ def test_signs_that_terminals_act_on_are_not_shown() -> None:
         [{"key": "A\x1b[2J", "field": "Cultures[sv-SE].Name", "before": None, "after": "x\ny", "percent": None}]
     )
     assert row == ("A�[2J", "Cultures[sv-SE].Name", "–", "x⏎y", "")
+
+
+def test_missing_records_that_will_be_deactivated_are_counted_each_time() -> None:
+    """With `gone: deactivate` nothing stays missing unnoticed: what the file before lacked is no excuse."""
+    feed = mapping(PRICES + "gone: deactivate\n")
+    first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
+    file = table(Day("100,50", None).rows("part,price,cost", 40))
+    plan = plan_file(file, feed, first.accepted, previous_file=PreviousFile("r1", 60, gone=40))
+    (result,) = [result for result in plan.guard_results if result.guard == "gone"]
+    assert (result.count, result.held) == (40, True)
+
+
+def test_skipped_rows_have_no_part_in_the_share_of_rejected_rows() -> None:
+    """Thirty of a hundred rows that count are too many, however many rows `keep` leaves out."""
+    feed = mapping(PRICES.replace("content: full}", "content: full, keep: \"part <> 'T'\"}"))
+    rows = [f"A{number},{'many' if number < 30 else 1}," for number in range(100)]
+    plan = plan_file(table("part,price,cost\n" + "\n".join([*rows, *["T,1,"] * 900])), feed)
+    (result,) = [result for result in plan.guard_results if result.guard == "rejected"]
+    assert (result.count, result.total, result.held) == (30, 100, True)
