@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.connect.rate_limiter import (
+    UNKNOWN_BOOT,
+    MachineClock,
     Moment,
     Permit,
     PermitStamp,
@@ -199,6 +201,61 @@ def test_old_stamps_are_forgotten(tmp_path: Path) -> None:
     with gate._database.read() as db:
         assert db.scalar("select count(*) from permits") < 40
     gate._database.close()
+
+
+def test_permits_several_windows_old_are_deleted_once_there_are_many(tmp_path: Path) -> None:
+    """With more than twice the limit, those older than four windows go, and those of exactly four stay."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock)
+    counts = []
+    for _ in range(12):
+        assert isinstance(gate.try_acquire(), Permit)
+        with gate._database.read() as db:
+            counts.append(db.scalar("select count(*) from permits"))
+        clock.at += 60.0
+    assert counts == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 5]
+    gate._database.close()
+
+
+def test_a_wait_is_as_long_as_told_also_a_short_one(tmp_path: Path) -> None:
+    """Half a second before a place is free there is no permit; it is waited for exactly so long."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock)
+    for _ in range(5):
+        gate.mark_sent(gate.acquire())
+    clock.at += 60.0
+    assert gate.try_acquire() == pytest.approx(0.5)
+    gate.acquire()
+    assert clock.at == pytest.approx(1060.5)
+    gate._database.close()
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(tmp_path: Path) -> None:
+    """What is left of an earlier pause counts; half a second is half a second, and less than none is none."""
+    clock = FakeClock()
+    (gate,) = gates(tmp_path, clock)
+    permit = gate.acquire()
+    assert gate.pause_lane(permit, 17.0) == 17.0
+    clock.at += 7.0
+    assert gate.pause_lane(permit, 2.0) == 10.0
+    clock.at += 10.0
+    assert gate.pause_lane(permit, 0.5) == 0.5
+    clock.at += 1.0
+    assert gate.pause_lane(permit, -4.0) == 0.0
+    assert gate.pause_lane(permit, 1e9) == 3600.0
+    gate._database.close()
+
+
+def test_the_machine_names_its_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes of one boot name the same; a machine that does not tell has an unknown one."""
+    if Path("/proc/sys/kernel/random/boot_id").exists():
+        assert MachineClock().now().boot == MachineClock().now().boot != UNKNOWN_BOOT
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert MachineClock().now().boot == UNKNOWN_BOOT
 
 
 def test_waiting_ends_when_stopped(tmp_path: Path) -> None:
