@@ -126,7 +126,7 @@ def _decide_success(
 ) -> JobOutcome:
     failed, matches = count_failures(chunk, job), evidence.matches
     missed = failed > matches.error_count or (failed > matches.certain and matches.unmatched_errors > 0)
-    if missed or (matches.unmatched_errors > 0 and failed == 0 and matches.error_count == 0):
+    if missed or (matches.unmatched_errors > 0 and matches.error_count == 0):
         reason = f"job {job.id} dropped records that its log does not name"
         if chunk.records == 1:
             return Accept(_single_record_errors(single_record, evidence.problems, reason))

@@ -104,10 +104,7 @@ def suppressed_count(layout: Layout) -> pl.Expr:
     suppressible = [
         leaf
         for leaf in layout.leaves
-        if leaf.inner is None
-        and (
-            leaf.field.null_effect == "ignored" or leaf.index in layout.overridden_by or leaf.index in layout.activates
-        )
+        if leaf.inner is None and (leaf.field.null_effect == "ignored" or leaf.index in layout.overridden_by)
     ]
     conditions = [pl.col(leaf.column).is_not_null() & ~_has_value(leaf, layout) for leaf in suppressible]
     return pl.sum_horizontal(pl.lit(0, pl.UInt32), *(condition.cast(pl.UInt32) for condition in conditions))
