@@ -13,7 +13,7 @@ from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.import_history import ImportHistory
 from etl.apply.job_judge import JobJudge
-from etl.model.runs import Chunk, JobList
+from etl.model.runs import Chunk, ChunkState, JobList
 from etl.sandbox import Fault
 from tests.support.stage import Stage, parts, stage
 
@@ -86,3 +86,29 @@ def test_a_young_job_may_be_listed_later(tmp_path: Path) -> None:
         for _ in range(MAX_UNKNOWN_POLLS):
             on.poll(on.sent)
         assert not on.moves.poll_together
+
+
+def test_a_job_that_may_be_another_requests_is_not_adopted(tmp_path: Path) -> None:
+    """Two requests of one size without an answer, and one job: nobody knows whose it is. Alone, it is the request's."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="job_slow", delay=600.0, times=0))
+        on.plan(parts(1, 2), parts(3, 2))
+        moves = Actions(
+            ledger=on.ledger,
+            client=on.connect,
+            judge=JobJudge(on.records_of, ImportHistory()),
+            clock=time.time,
+            emit=events.ignore,
+            circuit_breaker=CircuitBreaker(emit=events.ignore, timeout=None, rng=random.Random(1)),
+        )
+        first, second = on.ledger.chunks.list_by_run("r1")
+        sending = on.ledger.mark_sending(first)
+        on.connect.submit(sending, on.gate.acquire())
+        rival = on.ledger.mark_sending(second)
+        (waiting,) = moves.resolve_unknown(sending, on.gate.acquire()).chunks
+        assert waiting.job_id is None
+        assert waiting.state is ChunkState.SENDING
+        on.ledger.requeue(rival)
+        (adopted,) = moves.resolve_unknown(waiting, on.gate.acquire()).chunks
+        assert adopted.state is ChunkState.SUBMITTED
+        assert adopted.job_id is not None

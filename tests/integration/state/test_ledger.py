@@ -103,6 +103,14 @@ def test_refusals_name_the_file_that_brought_the_record(tmp_path: Path) -> None:
         assert ledger.record_errors.list_by_run("r3") == (old[1], old[0], own[1], own[0])
 
 
+def test_of_two_record_errors_alike_the_first_is_shown(tmp_path: Path) -> None:
+    """A later one of a higher severity takes its place, a later one of the same severity does not."""
+    with Ledger.open(tmp_path) as ledger:
+        said = [(2, "less"), (3, "first"), (3, "second"), (2, "last")]
+        accepted(ledger, "r1", *(RecordError("K1", severity, message, 5) for severity, message in said))
+        assert ledger.record_errors.list_by_run("r1") == (RecordError("K1", 3, "first", 5),)
+
+
 def test_split_chunks_keep_their_origin(tmp_path: Path) -> None:
     """Parts get the next numbers and are counted to the chunk they come from."""
     with Ledger.open(tmp_path) as ledger:

@@ -146,3 +146,12 @@ def test_a_named_row_is_always_found(keys: list[str], cut: int) -> None:
     made = [RecordIdentity(key, (key,), 2) for key in keys]
     row = json.dumps({"PartNo": keys[0], "Name": "x" * cut})[: len(json.dumps({"PartNo": keys[0]})) + cut]
     assert keys[0] in found(made, "failed", row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    ['{"ParentPartNo":"B","PartNo":"A","WarehouseCode":"W1"}', "ParentPartNo=B; PartNo=A; WarehouseCode=W1"],
+)
+def test_a_longer_name_is_another_name(row: str) -> None:
+    """ParentPartNo is not PartNo: its value does not name the record that has it as a key."""
+    assert found(records("A|W1|L1", "B|W1|L1"), "bad", row) == ["A|W1|L1"]

@@ -9,8 +9,19 @@ import pytest
 
 from etl.apply.import_history import ImportHistory
 from etl.apply.job_judge import JobJudge, ReadAgain
-from etl.apply.job_log import RecordIdentity
-from etl.apply.job_outcome import Accept, Fail, Halve, JobOutcome, Repeat, SendRemainder
+from etl.apply.job_log import LogMatches, RecordIdentity
+from etl.apply.job_outcome import (
+    Accept,
+    Evidence,
+    Fail,
+    Halve,
+    JobOutcome,
+    Repeat,
+    SendRemainder,
+    count_failures,
+    decide,
+    totals_difference,
+)
 from etl.model.runs import Chunk, Job, LogRow
 
 CHUNK = Chunk("r", 1, 1, "Product/ImportOnhands", {}, Path("p"), "d", 4, 4)
@@ -224,3 +235,75 @@ def test_one_repeat_is_enough() -> None:
     assert isinstance(judge(3, 3, chunk=CHUNK), Halve)
     assert isinstance(judge(3, 1, chunk=replace(ONE, repeats=1)), Fail)
     assert isinstance(judge(3, 0, LogRow(3, "nobody is named"), chunk=replace(CHUNK, repeats=1)), Halve)
+
+
+@pytest.mark.parametrize(
+    ("total", "bad", "difference"),
+    [
+        (None, 0, "missing"), (4, 0, "none"), (3, 1, "none"), (4, 1, "none"), (0, 0, "zero"), (0, 4, "none"),
+        (3, 0, "fewer"), (2, 1, "fewer"), (5, 0, "more"), (1, 0, "fewer"),
+    ],
+)  # fmt: skip
+def test_the_count_of_a_job_is_compared_with_what_was_sent(total: int | None, bad: int, difference: str) -> None:
+    """With all items of the request, or with those that passed the validation."""
+    assert totals_difference(replace(CHUNK, validation_failures=bad), Job(9, 2, True, total=total)) == difference
+
+
+def test_failures_of_the_validation_and_of_the_job_add_up() -> None:
+    """A job that gives no number has none of its own."""
+    chunk = replace(CHUNK, validation_failures=2)
+    assert [count_failures(chunk, Job(9, 2, True, failed=failed)) for failed in (None, 0, 1)] == [2, 2, 3]
+
+
+def test_two_records_of_which_one_failed_are_both_refused() -> None:
+    """The log cannot tell them apart, and names enough records for the failures: nothing has to be halved."""
+    assert keys(judge(2, 1, LogRow(3, "AA or BB bad"))) == ["AA", "BB"]
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_an_error_without_a_record_beside_enough_names_is_no_failure(failed: int) -> None:
+    """The job counts no more failures than its log names for certain."""
+    assert keys(judge(2, failed, LogRow(3, "AA bad"), LogRow(3, "nobody is named"))) == ["AA"]
+
+
+def test_a_success_that_took_nothing_but_names_a_record_is_halved() -> None:
+    """What the log names shows that the others may have other reasons."""
+    assert isinstance(judge(2, 4, LogRow(3, "AA bad")), Halve)
+
+
+def test_a_single_record_without_any_hint_is_repeated() -> None:
+    """Its failed job says nothing about it, so the job may have failed for other reasons."""
+    assert isinstance(judge(3, 0, chunk=ONE), Repeat)
+
+
+def test_two_records_that_both_failed_validation_fail() -> None:
+    """Halving would only repeat what the validation has said of each."""
+    outcome = judge(4, 0, chunk=replace(CHUNK, records=2), bad=2)
+    assert isinstance(outcome, Fail)
+    assert outcome.record_errors == ()
+
+
+def test_the_message_of_a_record_is_its_own_if_there_is_one() -> None:
+    """Not that of a warning beside it; an empty message gives way to the job's reason."""
+    own = judge(2, 0, LogRow(2, "something was dropped"), LogRow(2, "AA: category"), chunk=ONE)
+    assert isinstance(own, Accept)
+    assert [error.message for error in own.record_errors] == ["AA: category"]
+    empty = judge(4, 1, LogRow(3, ""), chunk=ONE)
+    assert isinstance(empty, Fail)
+    assert [error.message for error in empty.record_errors] == ["job 9 ended with status 4"]
+
+
+@pytest.mark.parametrize("status", [2, 4])
+def test_a_record_that_cannot_be_read_has_no_error(status: int) -> None:
+    """The outcome stays the same without it."""
+    outcome = decide(ONE, Job(9, status, True, total=1, failed=1), Evidence(LogMatches()), lambda: None)
+    assert isinstance(outcome, Accept | Fail)
+    assert outcome.record_errors == ()
+
+
+@pytest.mark.parametrize(("usual", "accepted"), [(True, True), (False, False)])
+def test_a_count_that_is_usual_for_the_import_is_no_difference(usual: bool, accepted: bool) -> None:
+    """Some imports count other items than we send."""
+    evidence = Evidence(LogMatches(), difference="more", difference_is_usual=usual)
+    outcome = decide(CHUNK, Job(9, 2, True, total=9, failed=0), evidence, lambda: None)
+    assert isinstance(outcome, Accept) is accepted

@@ -448,3 +448,25 @@ def test_restart_follows_the_id_in_the_answer(tmp_path: Path) -> None:
     new = random.Random(3).randrange(100)
     with World(tmp_path, lambda _: httpx.Response(200, json={"JobId": str(new)})) as world:
         assert world.connect.restart_job(5) == new
+
+
+class DeniedWorld(World):
+    """A token endpoint that denies the client."""
+
+    status = 400
+
+    async def respond(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return httpx.Response(self.status, stream=Streamed(b"{}"))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_client_that_gets_no_token_has_wrong_credentials(
+    tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each status that a token endpoint denies a client with; no run can send anything until somebody acts."""
+    monkeypatch.setattr(DeniedWorld, "status", status)
+    with DeniedWorld(tmp_path, lambda _: httpx.Response(200)) as world:
+        with pytest.raises(ConnectHttpError, match=f"HTTP {status}") as caught:
+            world.connect.prepare()
+        assert caught.value.code == "connect-credentials"

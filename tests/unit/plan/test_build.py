@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from etl.contract import spec
 from etl.errors import InvalidFileError
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY
@@ -92,3 +93,17 @@ def test_values_that_connect_would_not_take_as_said_are_counted() -> None:
     )
     plan = plan_file(table("part,price,cost,on\nA,1,,false\nB,2,,true"), feed)
     assert plan.suppressed == 1
+
+
+def test_a_field_that_activates_its_record_ignores_zero() -> None:
+    """`suppressed_count` looks at fields that Connect ignores when empty; those that activate are among them."""
+    contract = spec.load_contract()
+    activating = [
+        contract.field(operation, path)
+        for operation in contract.operations.values()
+        for flag in operation.flags
+        if flag.activates is not None
+        for path in flag.paths
+    ]
+    assert {field.name for field in activating} == {"PriceSale"}
+    assert {field.null_effect for field in activating} == {"ignored"}
