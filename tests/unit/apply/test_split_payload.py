@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,3 +70,37 @@ def test_the_same_again_counts_its_repeats(tmp_path: Path) -> None:
     chunk = made(tmp_path, elements(2))
     assert split_payload.duplicate(chunk).repeats == 1
     assert split_payload.duplicate(chunk).payload == chunk.payload
+
+
+def test_a_part_has_its_share_of_the_values_and_no_repeats(tmp_path: Path) -> None:
+    """The first half is the larger one; counts of repeats begin anew, and numbers are given by the ledger."""
+    chunk = replace(made(tmp_path, elements(5)), repeats=1, values=10)
+    first, second = split_payload.halve(chunk)
+    assert [(part.records, part.values, part.repeats, part.number) for part in (first, second)] == [
+        (3, 6, 0, 0),
+        (2, 4, 0, 0),
+    ]
+    assert (first.indexes, second.indexes) == ((0, 1, 2), (3, 4))
+
+
+def test_a_part_of_a_planned_chunk_names_it_as_its_origin(tmp_path: Path) -> None:
+    """A chunk that was never cut has no origin of its own: it is the origin."""
+    chunk = replace(made(tmp_path, elements(2)), origin_chunk=0)
+    assert [part.origin_chunk for part in split_payload.halve(chunk)] == [3, 3]
+
+
+def test_without_any_record_there_is_no_chunk(tmp_path: Path) -> None:
+    """Nothing is written for it; positions outside of the chunk change nothing."""
+    chunk = made(tmp_path, elements(3))
+    assert split_payload.without_records(chunk, {0, 1, 2}) is None
+    rest = split_payload.without_records(chunk, {1, 7})
+    assert rest is not None
+    assert (rest.indexes, rest.first, rest.excluded_indexes) == ((0, 2), 0, (1,))
+
+
+def test_a_payload_with_another_number_of_records_is_a_defect(tmp_path: Path) -> None:
+    """The message names both numbers and the file."""
+    chunk = replace(made(tmp_path, elements(3)), records=4)
+    with pytest.raises(InternalError, match="says 4 records and holds 3") as caught:
+        split_payload.halve(chunk)
+    assert str(chunk.payload) in str(caught.value)
