@@ -137,3 +137,21 @@ def test_only_the_beginning_of_a_long_manifest_is_read(tmp_path: Path, monkeypat
     inbox.write("a.csv")
     inbox.list_in("day.sums", "a.csv")
     assert inbox.required_for("a.csv") == "day.sums: line 1 is no checksum with a name"
+
+
+def test_a_done_file_and_a_manifest_go_together(tmp_path: Path) -> None:
+    """A feed that asks for both gets both; a manifest without stars may be a hidden file."""
+    inbox = Inbox(tmp_path, feed(done="{name}.ok", manifest=".{name}.sums"))
+    inbox.write("a.csv")
+    inbox.write("a.csv.ok")
+    inbox.list_in(".a.csv.sums", "a.csv")
+    assert inbox.required_for("a.csv") == ["a.csv.ok", ".a.csv.sums"]
+
+
+def test_a_manifest_of_other_files_is_passed(tmp_path: Path) -> None:
+    """The manifests are looked at by name until those that list the export are found."""
+    inbox = Inbox(tmp_path, feed(manifest="*.sums"))
+    inbox.write("a.csv")
+    inbox.list_in("1.sums", "b.csv")
+    inbox.list_in("2.sums", "a.csv")
+    assert inbox.required_for("a.csv") == ["2.sums"]
