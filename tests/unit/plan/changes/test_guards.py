@@ -348,3 +348,48 @@ def test_skipped_rows_have_no_part_in_the_share_of_rejected_rows() -> None:
     plan = plan_file(table("part,price,cost\n" + "\n".join([*rows, *["T,1,"] * 900])), feed)
     (result,) = [result for result in plan.guard_results if result.guard == "rejected"]
     assert (result.count, result.total, result.held) == (30, 100, True)
+    assert (result.examples[0].key, result.examples[0].field) == ("row 2", "price")
+
+
+def test_a_guard_result_is_kept_with_everything_that_it_found() -> None:
+    """As the report shows it: count, total, limit, reason and examples."""
+    example = impact.Example("A", "PriceSale", "1", "2", 100.0)
+    result = guards.GuardResult("price_moves", 1, 2, "20 %", True, "why", (example,))
+    assert result.to_json() == {
+        "guard": "price_moves",
+        "count": 1,
+        "total": 2,
+        "limit": "20 %",
+        "held": True,
+        "reason": "why",
+        "examples": [example.to_json()],
+    }
+
+
+def test_shares_are_of_the_active_records() -> None:
+    """A file of two rows about a hundred records moves two of a hundred prices, and a change file lacks nothing."""
+    feed = mapping(PRICES.replace("content: full", "content: changes"))
+    first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
+    plan = plan_file(table("part,price,cost\nA000,200,50\nA001,200,50"), feed, first.accepted)
+    totals = {result.guard: (result.count, result.total) for result in plan.guard_results}
+    assert totals["price_moves"] == (2, 100)
+    assert totals["rejected"] == (0, 2)
+    assert "gone" not in totals
+    assert "full_file" not in totals
+
+
+def test_the_reason_names_count_total_limit_and_measure() -> None:
+    """A person reads it before approving the run."""
+    feed = mapping(PRICES + "guards: {price_moves: {share: 3%, by: 5%}}\n")
+    first = run(feed, table(Day("100,50").rows("part,price,cost", 0)))
+    plan = run(feed, table(Day("100,50", "110,50").rows("part,price,cost", 7)), first.accepted).plan
+    assert plan.hold_reasons == ("prices of 7 of 100 records would change by more than 5 %; the limit is 3 %",)
+
+
+@pytest.mark.parametrize(("rows", "lost"), [(70, 30), (100, 0), (130, 0)])
+def test_shrink_counts_the_rows_that_are_fewer(rows: int, lost: int) -> None:
+    """Of those of the file before; a longer file has lost none."""
+    file = table("part,price,cost\n" + "\n".join(f"A{number},1,1" for number in range(rows)))
+    plan = plan_file(file, mapping(PRICES), nothing(), previous_file=PreviousFile("r1", 100))
+    (result,) = [result for result in plan.guard_results if result.guard == "shrink"]
+    assert (result.count, result.total, result.limit, bool(result.reason)) == (lost, 100, "20 %", lost > 20)
