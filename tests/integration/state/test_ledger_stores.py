@@ -146,7 +146,8 @@ def test_a_seal_holds_size_and_digest(tmp_path: Path) -> None:
     seal.check_seal(path)
     written = json.loads(seal.seal_path(path).read_text(encoding="utf-8"))
     assert written["bytes"] == 7
-    for damage in ({**written, "bytes": 8}, {**written, "sha256": "0" * 64}, [], None):
+    damages: list[object] = [{**written, "bytes": 8}, {**written, "sha256": "0" * 64}, [], None]
+    for damage in damages:
         seal.seal_path(path).write_text(json.dumps(damage), encoding="utf-8")
         with pytest.raises(StateError) as caught:
             seal.check_seal(path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from etl.mapping.layout_builder import build_layout
 from etl.model.columns import KEY
 from etl.plan.rows import transform, validate
-from tests.support.builders import PRICES, build, days, mapping, run, table
+from tests.support.builders import PRICES, days, mapping, run, table
 
 PRODUCTS = """
 feed: products
@@ -132,5 +133,5 @@ def test_keys_of_rejected_rows_are_their_leading_key_values() -> None:
     rows = table("part,price,cost\nA,1,\n,2,")
     columns = validate.resolve_columns(rows.columns, feed)
     typed = validate.validate_rows(rows.frame, columns, feed).frame
-    keys = transform.keys_of_rejected_rows(typed, feed, build(feed, columns.used))
+    keys = transform.keys_of_rejected_rows(typed, feed, build_layout(feed, columns.used))
     assert keys.to_list() == ["A"]
