@@ -62,7 +62,8 @@ class SessionOptions:
 
     shutdown: ShutdownEvent = field(default_factory=ShutdownEvent)
     emit: EventSink = log.write_event
-    connect_timeout: float | None = None  #: seconds without any answer of Connect after which the rest is left open
+    #: seconds without any response of Connect, or any change of a request or job, after which the rest is left open
+    connect_timeout: float | None = None
     sandbox_settings: SandboxSettings | None = None  #: for a built-in sandbox other than the usual one
     listen: bool = False  #: for Norce's job events, where the settings have a webhook
 

@@ -78,6 +78,19 @@ class StateError(EtlError):
     """The state folder cannot be used as it is."""
 
 
+class OutcomeUndecidedError(StateError):
+    """Only a person can tell the outcome of a request; its run is held."""
+
+    def __init__(self, run_id: str, chunk_number: int) -> None:
+        super().__init__(
+            "outcome-unknown",
+            f"Connect has not answered request {chunk_number}, and its jobs do not tell what became of it",
+            where=run_id,
+            hint=f"look for the job in Norce Admin; when it has ended or was never there, `etl approve {run_id} "
+            f"--send-again`; else `etl discard {run_id}`",
+        )
+
+
 class ConnectError(EtlError):
     """Connect said no, or said nothing."""
 

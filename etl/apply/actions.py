@@ -24,24 +24,31 @@ from etl.apply.job_outcome import JobOutcome
 from etl.apply.scheduler import RequestAction, Submit, chunks_of
 from etl.connect.rate_limiter import Permit, Stopped
 from etl.connect.responses import PayloadTooLargeError, ThrottledError
-from etl.errors import ConnectError, ConnectHttpError, ConnectUnreachableError, InternalError, OutcomeUnknownError
+from etl.errors import (
+    ConnectError,
+    ConnectHttpError,
+    ConnectUnreachableError,
+    InternalError,
+    OutcomeUndecidedError,
+    OutcomeUnknownError,
+)
 from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job, JobList, LogRow, RecordError, Submission
 from etl.state.ledger.facade import Ledger
 
 Response = TypeVar("Response")
 
-#: Seconds until an unknown outcome is resolved again while a job that may be the chunk's own still runs.
-RESOLVE_INTERVAL = 30.0
+#: Parts of `limits.lost_answer_seconds` until an unknown outcome is looked into again, and until a person decides.
+RESOLVE_FRACTION, DECISION_FACTOR = 0.1, 6.0
+
+#: Part of `limits.lost_answer_seconds` in which Connect may not know a job whose id it has given, nor list it.
+VISIBLE_FRACTION = 0.1
 
 #: Attempts after which a chunk fails that Connect answers with errors while it answers others.
 MAX_ATTEMPTS = 12
 
 #: Polls of a job that Connect does not know any more, until its chunk is sent again.
 MAX_UNKNOWN_POLLS = 3
-
-#: Seconds after its import until every list contains a job, if lists contain it at all.
-LISTING_DELAY = 30.0
 
 #: Halvings of a planned chunk in search of unnamed bad records (some ten of them in 1000); then the rest fails,
 #: because the search for more would use up the requests of all other runs.
@@ -86,6 +93,14 @@ class Outcome:
         return f"{self.reason}; {self.detail}" if self.detail else self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class ActionTimes:
+    """The clock of actions, and how long they wait for what Connect does late."""
+
+    clock: Callable[[], float]  #: epoch seconds
+    lost_answer_seconds: float = 300.0  #: until Connect lists a job whose response was lost, at the latest
+
+
 class Actions:
     """One method per action. Threads may share it."""
 
@@ -95,14 +110,15 @@ class Actions:
         ledger: Ledger,
         client: ImportClient,
         judge: JobJudge,
-        clock: Callable[[], float],
+        times: ActionTimes,
         emit: EventSink,
         circuit_breaker: CircuitBreaker,
     ) -> None:
+        self._lost_answer_seconds = times.lost_answer_seconds
         self._ledger = ledger
         self._client = client
         self._judge = judge
-        self._clock = clock
+        self._clock = times.clock
         self._emit = emit
         self._circuit_breaker = circuit_breaker
         self._unknown_polls: dict[int, int] = {}
@@ -149,29 +165,49 @@ class Actions:
         return ActionResult((submitted,))
 
     def resolve_unknown(self, chunk: Chunk, permit: Permit) -> ActionResult:
-        """Find the job of a request without a response, or let the request be sent again."""
+        """Find the job of a request without a response, or let the request be sent again.
+
+        It goes again only when two complete lists, `lost_answer_seconds` apart, have shown no job that may be its own
+        and has not ended: sent again while its first job runs, it could undo what comes after it. Raises
+        OutcomeUndecidedError when that cannot be had for six times as long: a person decides.
+        """
+        listed = self._list_jobs_or_none(permit)
+        if listed is not None:
+            # Look for siblings before the ids of own jobs: a response stored in between makes its job an own one.
+            is_ambiguous = self._ledger.chunks.has_ambiguous_sibling(chunk)
+            own_jobs = self._ledger.jobs.find_own(_job_ids(listed))
+            match = None if is_ambiguous else job_matching.match_job(chunk, listed.jobs, own_jobs)
+            if match is not None:
+                adopted = self._ledger.save_submission(chunk, Submission(match.id), resolution="adopted")
+                self._emit("outcome_resolved", run=chunk.run, chunk=chunk.number, resolution="adopted", job=match.id)
+                return ActionResult((adopted,))
+            if not job_matching.may_be_running(chunk, listed, own_jobs):
+                return self._note_absence(chunk)
+        now = self._clock()
+        if chunk.sent_at is None or now - chunk.sent_at >= DECISION_FACTOR * self._lost_answer_seconds:
+            raise OutcomeUndecidedError(chunk.run, chunk.number)
+        reason = "Connect does not list its jobs" if listed is None else "a job that may be its own has not ended"
+        until = now + RESOLVE_FRACTION * self._lost_answer_seconds
+        return ActionResult((self._ledger.postpone(chunk, until, f"{reason}; the outcome of the request is unknown"),))
+
+    def _note_absence(self, chunk: Chunk) -> ActionResult:
+        """Remember the first complete list without the chunk's job; after the second one send the chunk again."""
+        now = self._clock()
+        since = now if chunk.absent_since is None or chunk.absent_since > now else chunk.absent_since
+        if now - since >= self._lost_answer_seconds:
+            return self._resubmit(chunk)
+        return ActionResult((self._ledger.note_absence(chunk, since, since + self._lost_answer_seconds),))
+
+    def _list_jobs_or_none(self, permit: Permit) -> JobList | None:
+        """Return the list; None when Connect does not give one. Raises ConnectHttpError when nothing can be sent."""
         try:
-            listed = self._request((chunk,), lambda: self._client.list_jobs(permit))
+            return self._list_jobs(permit)
+        except (Stopped, ThrottledError):
+            return None
         except ConnectHttpError as error:
-            if error.code in ACCOUNT_ERROR_CODES or error.code == "connect-forbidden":
+            if error.code in ACCOUNT_ERROR_CODES:
                 raise
-            listed = JobList(())  # this Connect does not offer the list
-        if isinstance(listed, ActionResult):
-            return listed
-        jobs = listed.jobs
-        # Look for siblings before the ids of own jobs: a response stored in between makes its job an own one.
-        is_ambiguous = self._ledger.chunks.has_ambiguous_sibling(chunk)
-        own_jobs = self._ledger.jobs.find_own([job.id for job in jobs])
-        match = None if is_ambiguous else job_matching.match_job(chunk, jobs, own_jobs)
-        if match is not None:
-            adopted = self._ledger.save_submission(chunk, Submission(match.id), resolution="adopted")
-            self._emit("outcome_resolved", run=chunk.run, chunk=chunk.number, resolution="adopted", job=match.id)
-            return ActionResult((adopted,))
-        # Sent again while its first job runs, a request could undo what comes after it.
-        if job_matching.may_be_running(chunk, jobs, own_jobs):
-            reason = "a job that may be its own is still running"
-            return ActionResult((self._ledger.postpone(chunk, self._clock() + RESOLVE_INTERVAL, reason),))
-        return self._resubmit(chunk)
+            return None
 
     def poll(self, chunks: Sequence[Chunk], permit: Permit) -> ActionResult:
         """Poll the jobs of these chunks: a single one by its id, several with one list."""
@@ -184,7 +220,7 @@ class Actions:
             return self._handle_unknown_job(chunk, error)
         if isinstance(job, ActionResult):
             return job
-        if job.finished or self._may_be_unlisted(chunk):
+        if job.finished or self._may_be_invisible(chunk):
             self._unlisted_jobs.discard(job.id)
         if job.finished:
             return ActionResult(finished_jobs=((chunk, job),))
@@ -326,12 +362,12 @@ class Actions:
         self._unlisted_jobs.difference_update(listed)
         if any(chunk.job_id in listed for chunk in chunks):
             self._useless_lists = 0
-        elif not all(self._may_be_unlisted(chunk) for chunk in chunks):
+        elif not all(self._may_be_invisible(chunk) for chunk in chunks):
             self._useless_lists += 1
 
-    def _may_be_unlisted(self, chunk: Chunk) -> bool:
-        """Return whether the chunk's job is so young that a list may lack it."""
-        return self._clock() - (chunk.sent_at or 0.0) < LISTING_DELAY
+    def _may_be_invisible(self, chunk: Chunk) -> bool:
+        """Return whether the chunk's job is so young that Connect may not know or list it yet."""
+        return self._clock() - (chunk.sent_at or 0.0) < VISIBLE_FRACTION * self._lost_answer_seconds
 
     def _handle_unknown_job(self, chunk: Chunk, error: ConnectHttpError) -> ActionResult:
         """Poll again soon, because a new job may not be visible yet; after several polls send the records again."""
@@ -341,7 +377,7 @@ class Actions:
         job_id = _require_job_id(chunk)
         self._unlisted_jobs.discard(job_id)
         polls = self._unknown_polls[job_id] = self._unknown_polls.get(job_id, 0) + 1
-        if polls < MAX_UNKNOWN_POLLS:
+        if polls < MAX_UNKNOWN_POLLS or self._may_be_invisible(chunk):
             until = self._clock() + scheduler.poll_delay(polls)
             return ActionResult((self._ledger.postpone(chunk, until, error.message),))
         if chunk.repeats == 0:
@@ -420,6 +456,10 @@ class Actions:
 def _is_complete(job: Job) -> bool:
     """Return whether a list gives all facts of a job that its end is judged by."""
     return not job.finished or (job.total is not None and job.failed is not None)
+
+
+def _job_ids(listed: JobList) -> list[int]:
+    return [*(job.id for job in listed.jobs), *(job_id for job_id in listed.odd_ids if job_id is not None)]
 
 
 def _require_job_id(chunk: Chunk) -> int:

@@ -38,6 +38,12 @@ class CircuitBreaker:
         self._failing_since: float | None = None
         self._paused_until = 0.0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last requests had no response; `record_failure` ends the wait then."""
+        with self._lock:
+            return self._failures > 0
+
     def remaining_pause(self) -> float:
         """Return the seconds for which no request may be sent."""
         with self._lock:

@@ -121,6 +121,7 @@ class PollPolicy:
     """When jobs are polled."""
 
     scale: float = 1.0  #: stretches the pauses between polls
+    max_delay: float = math.inf  #: longest pause in seconds: somebody waits for news
     together: bool = True  #: one list of jobs may poll several of them
     unlisted_jobs: Collection[int] = ()  #: jobs that lists do not contain: each is polled on its own
     jobs_with_event: Collection[int] = ()  #: jobs that have ended according to a job event
@@ -129,13 +130,14 @@ class PollPolicy:
 
     def delay(self, chunk: Chunk) -> float:
         """Return the seconds from the last poll of a chunk's job to the next."""
-        return poll_delay(chunk.polls, self.usual_durations.get(chunk.operation)) * self.scale
+        delay = poll_delay(chunk.polls, self.usual_durations.get(chunk.operation)) * self.scale
+        return min(delay, self.max_delay)
 
     def due_at(self, chunk: Chunk, now: float) -> float:
         """Return when a chunk's job is to be polled next, in epoch seconds: at once after a job event."""
         if chunk.job_id in self.jobs_with_event:
             return postponed_until(chunk, now)
-        return next_poll_time(chunk, now, self.scale, self.usual_durations.get(chunk.operation))
+        return next_poll_time(chunk, now, self.delay(chunk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +268,10 @@ def postponed_until(chunk: Chunk, now: float) -> float:
     return until if until <= now + MAX_WAIT else 0.0
 
 
-def next_poll_time(chunk: Chunk, now: float, poll_scale: float = 1.0, usual_duration: float | None = None) -> float:
-    """Return when a submitted chunk's job is to be polled next, in epoch seconds."""
+def next_poll_time(chunk: Chunk, now: float, delay: float) -> float:
+    """Return when a submitted chunk's job is to be polled next, in epoch seconds. `delay`: since the last poll."""
     last = chunk.polled_at if chunk.polled_at is not None else chunk.sent_at
-    due = 0.0 if last is None or last > now else last + poll_delay(chunk.polls, usual_duration) * poll_scale
+    due = 0.0 if last is None or last > now else last + delay
     return max(due, postponed_until(chunk, now))
 
 
@@ -364,7 +366,7 @@ def _sendable(
     ready_at: list[float] = []
     for load in loads:
         room_used = max(load.started, occupied_by_urgent if load.run.urgent else occupied)
-        if room_used >= capacity.unfinished or any(_is_unresolved(load.run, c, busy) for c in load.run.chunks):
+        if room_used >= capacity.unfinished:
             continue
         for chunk in _next_chunks(load.run, busy):
             until = postponed_until(chunk, now)

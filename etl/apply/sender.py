@@ -10,6 +10,7 @@ action is chosen when a request may leave, not before. All decisions are made by
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 from etl import filesystem
 from etl.apply import actions, scheduler
-from etl.apply.actions import ActionResult, Actions
+from etl.apply.actions import ActionResult, Actions, ActionTimes
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.import_client import ImportClient
 from etl.apply.import_history import ImportHistory
@@ -93,7 +94,8 @@ class SenderOptions:
     """Limits and times of a sender."""
 
     limits: LimitSettings
-    timeout: float | None = None  #: seconds without any response after which all runs end with an error (None: never)
+    #: seconds without any response, or without any change of a chunk or a job, after which all runs end with an error
+    timeout: float | None = None  #: None: never
     poll_scale: float = 1.0  #: stretches the pauses between polls
     clock: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
@@ -123,12 +125,14 @@ class Sender:
         self._shutdown = shutdown
         self._clock = options.clock
         self._poll_scale = options.poll_scale
+        self._timeout = options.timeout
+        self._progress_at = options.clock()
         self._circuit_breaker = CircuitBreaker(emit=emit, timeout=options.timeout, rng=options.rng)
         self._actions = Actions(
             ledger=ledger,
             client=connect.client,
             judge=JobJudge(read_chunk_records, ImportHistory(limits.trust_totals), options.poll_scale),
-            clock=options.clock,
+            times=ActionTimes(options.clock, limits.lost_answer_seconds),
             emit=emit,
             circuit_breaker=self._circuit_breaker,
         )
@@ -167,6 +171,7 @@ class Sender:
         chunks = {chunk.number: chunk for chunk in self._ledger.chunks.list_by_run(run_id, unfinished=True)}
         with self._lock:
             self._runs[run_id] = _ActiveRun(run_id, urgent, chunks)
+            self._progress_at = self._clock()
         self._wake.set()
         return len(chunks)
 
@@ -200,6 +205,7 @@ class Sender:
                 if self._closing.is_set() or self._shutdown.is_set():
                     return
                 self._collect_results()
+                self._stop_without_progress()
                 action = self._next_action()
                 if isinstance(action, Wait):
                     self._wake.wait(action.seconds)
@@ -225,6 +231,14 @@ class Sender:
             pool.shutdown(wait=True, cancel_futures=True)
             self.result_ready.set()
 
+    def _stop_without_progress(self) -> None:
+        """End all runs when nothing of them has changed for as long as the caller is willing to wait."""
+        now = self._clock()
+        if not self._runs or self._progress_at > now or self._circuit_breaker.is_failing:
+            self._progress_at = now
+        if self._timeout is not None and now - self._progress_at >= self._timeout:
+            self._stop_runs(_no_progress_error(self._timeout), set())
+
     def _next_action(self) -> scheduler.Action:
         pause = self._circuit_breaker.remaining_pause()
         if pause > 0:
@@ -244,6 +258,7 @@ class Sender:
     def _poll_policy(self, runs: Sequence[RunProgress]) -> PollPolicy:
         return PollPolicy(
             scale=self._poll_scale * self._job_events.poll_factor,
+            max_delay=math.inf if self._timeout is None else self._timeout / 4,
             together=self._actions.poll_together,
             unlisted_jobs=self._actions.unlisted_jobs,
             jobs_with_event=self._job_events.unpolled_jobs(chunk.job_id for run in runs for chunk in run.chunks),
@@ -301,6 +316,7 @@ class Sender:
         with self._lock:
             for chunk in result.chunks:
                 run = self._runs[chunk.run]
+                self._note_progress(run.chunks.get(chunk.number), chunk)
                 run.chunks[chunk.number] = chunk
                 self._job_durations.observe_running(chunk)
                 if chunk.state is not ChunkState.SUBMITTED:
@@ -310,9 +326,19 @@ class Sender:
             for chunk in result.reopened_jobs:
                 self._runs[chunk.run].finished_jobs.pop(chunk.number, None)
             for chunk, job in result.finished_jobs:
+                self._progress_at = self._clock()
                 self._runs[chunk.run].finished_jobs[chunk.number] = job
                 self._job_durations.observe_finished(chunk, self._clock())
                 self._job_events.observe_finished(job.id)
+
+    def _note_progress(self, before: Chunk | None, chunk: Chunk) -> None:
+        """Remember when a chunk, or what its job says, has changed last."""
+        if before is None or (before.state, before.job_status, before.job_counts) != (
+            chunk.state,
+            chunk.job_status,
+            chunk.job_counts,
+        ):
+            self._progress_at = self._clock()
 
     def _stop_runs(self, error: EtlError, run_ids: set[str]) -> None:
         """End these runs with the error, or all runs when the error concerns every request."""
@@ -333,3 +359,12 @@ class Sender:
                     del self._runs[run.id]
                     self._results.append(run.result or SendResult(run.id))
                     self.result_ready.set()
+
+
+def _no_progress_error(seconds: float) -> ConnectUnreachableError:
+    return ConnectUnreachableError(
+        "connect-no-progress",
+        f"no request or job has changed for {seconds:.0f} s",
+        hint="nothing is lost: the next `etl once` or `etl run` goes on where this one stopped; "
+        "`etl once --wait SECONDS` waits longer",
+    )

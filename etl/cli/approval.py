@@ -16,12 +16,22 @@ from etl.state.files import run_folder
 _RUN_LOOKBACK = 1000
 
 
-def approve(settings: Settings, run_id: str, *, as_json: bool, verbose: bool) -> ExitStatus:
-    """Send a held run exactly as it was planned."""
+def approve(
+    settings: Settings, run_id: str, *, send_again: bool = False, as_json: bool = False, verbose: bool = False
+) -> ExitStatus:
+    """Send a held run exactly as it was planned.
+
+    Args:
+        send_again: send the requests again whose outcome is unknown.
+    """
     with worker.worker_session(settings, verbose=verbose) as session:
         held_run = _find_held_run(session, run_id)
-        _check_plan_is_current(session, held_run)
-        session.ledger.release_run(held_run.id)
+        _check_send_again(held_run, send_again=send_again)
+        if held_run.has_unknown_outcome:
+            session.ledger.release_unknown(held_run.id)
+        else:
+            _check_plan_is_current(session, held_run)
+            session.ledger.release_run(held_run.id)
         worker.run_to_completion(session, show.find_run(session.ledger, held_run.id))
     return worker.print_results(session, as_json=as_json)
 
@@ -52,6 +62,22 @@ def _find_held_run(session: Session, run_id: str) -> Run:
     if run.state is not RunState.HELD:
         raise UsageError("run-not-held", f"run {run.id} is {run.state.value}, not held", hint="`etl status`")
     return run
+
+
+def _check_send_again(held_run: Run, *, send_again: bool) -> None:
+    """Refuse to send a request again without the word for it, and to send one that has not been sent with it."""
+    if held_run.has_unknown_outcome and not send_again:
+        raise UsageError(
+            "approval-needs-send-again",
+            f"a request of run {held_run.id} was sent, and its outcome is unknown",
+            where=held_run.id,
+            hint=f"look for its job in Norce Admin; when it has ended or was never there, `etl approve {held_run.id} "
+            "--send-again`",
+        )
+    if send_again and not held_run.has_unknown_outcome:
+        raise UsageError(
+            "nothing-to-send-again", f"run {held_run.id} has sent nothing yet", hint=f"`etl approve {held_run.id}`"
+        )
 
 
 def _check_plan_is_current(session: Session, held_run: Run) -> None:

@@ -106,14 +106,23 @@ def run(ctx: click.Context) -> ExitStatus:
 
 
 @main.command()
+@click.option(
+    "--wait",
+    "patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Exit with status 5 when no request and no job has changed for so long.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 @click.pass_context
 @handle_errors
-def once(ctx: click.Context, as_json: bool) -> ExitStatus:
+def once(ctx: click.Context, patience: float, as_json: bool) -> ExitStatus:
     """Process the files in the inbox, wait for their jobs, then exit."""
     from etl.cli import run
 
-    return run.once(_load_settings(ctx), as_json=as_json, verbose=ctx.obj["verbose"])
+    return run.once(_load_settings(ctx), patience=patience, as_json=as_json, verbose=ctx.obj["verbose"])
 
 
 @main.command()
@@ -185,14 +194,18 @@ def full(ctx: click.Context, feed: str, as_json: bool) -> ExitStatus:
 
 @main.command()
 @click.argument("run_id", metavar="RUN")
+@click.option(
+    "--send-again", is_flag=True, help="Send the requests again whose outcome is unknown (you have checked Norce)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 @click.pass_context
 @handle_errors
-def approve(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
+def approve(ctx: click.Context, run_id: str, send_again: bool, as_json: bool) -> ExitStatus:
     """Send a held RUN exactly as it was planned."""
     from etl.cli import approval
 
-    return approval.approve(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
+    settings, verbose = _load_settings(ctx), ctx.obj["verbose"]
+    return approval.approve(settings, run_id, send_again=send_again, as_json=as_json, verbose=verbose)
 
 
 @main.command()

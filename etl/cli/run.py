@@ -21,9 +21,13 @@ from etl.runs import alerts
 from etl.sources import poller
 
 
-def once(settings: Settings, *, as_json: bool, verbose: bool) -> ExitStatus:
-    """Process the files in the inbox and wait for their jobs."""
-    with worker.worker_session(settings, verbose=verbose) as session:
+def once(settings: Settings, *, as_json: bool, verbose: bool, patience: float = worker.CONNECT_TIMEOUT) -> ExitStatus:
+    """Process the files in the inbox and wait for their jobs.
+
+    Args:
+        patience: seconds without a change of any request or job after which the rest is left for the next start.
+    """
+    with worker.worker_session(settings, verbose=verbose, connect_timeout=patience) as session:
         unmatched: set[str] = set()
         for stable_files in _watch_inbox(session):
             _claim_files(session, stable_files, unmatched)

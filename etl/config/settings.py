@@ -75,6 +75,7 @@ class LimitSettings(msgspec.Struct, frozen=True):
     in_flight: Count = 8  #: imports whose answer has not come, over all runs; as many questions beside them
     unfinished: Count = 300  #: imports whose job has not ended, over all runs
     packing: Literal["budget", "strict"] = "budget"  #: spare minutes, or also requests within a minute
+    lost_answer_seconds: Seconds = 300.0  #: until Connect lists a job whose response was lost, at the latest
     #: when a job's number of items that differs from the number sent is believed
     trust_totals: Literal["never", "consistent", "always"] = "consistent"
 

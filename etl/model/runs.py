@@ -72,6 +72,7 @@ class Chunk:
     sent_at: float | None = None  #: epoch seconds of the latest attempt
     polled_at: float | None = None
     polls: int = 0
+    absent_since: float | None = None  #: epoch seconds of the first list without a job that may be the chunk's
     retry_after: float | None = None  #: epoch seconds before which it must not be tried again
     error: str | None = None  #: why it failed, in words without cell values
     #: Indexes of the array of `origin_chunk`, from `first` on, that are left out because their records failed.
@@ -79,6 +80,7 @@ class Chunk:
     repeats: int = 0  #: how often these very records went again because their job failed without a reason
     validation_failures: int = 0  #: of the import's answer
     messages: tuple[str, ...] = ()  #: of the import's answer; may hold cell values
+    job_counts: str = ""  #: the numbers that the job said last, to notice a change
     job_total: int | None = None  #: items that the job of an accepted chunk counts
     warnings: tuple[str, ...] = ()  #: of that job, about none of its records; may hold cell values
     resolution: str | None = None  #: how an unknown outcome was resolved: "adopted", "resubmitted"
@@ -122,6 +124,11 @@ class Job:
     updated: int | None = None
     storage_name: str | None = None
     started: str | None = None
+
+    @property
+    def counts(self) -> str:
+        """Return the numbers as text, to compare."""
+        return f"{self.total} {self.failed} {self.inserted} {self.updated}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,14 @@ class Run:
     claimed: Path | None = None  #: where the file waits while the run is open
     archive: Path | None = None  #: folder of the filed-away file, rejections and report
     merged_into: str | None = None  #: of a merged run: the run that has its records; None until then
+
+    @property
+    def has_unknown_outcome(self) -> bool:
+        """Whether it is held because a person has to decide on a request without a response.
+
+        Its keys stay barred until then; a run that is held by a guard has sent nothing.
+        """
+        return self.state is RunState.HELD and self.error is not None
 
     @property
     def has_file(self) -> bool:

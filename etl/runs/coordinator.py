@@ -14,7 +14,7 @@ from functools import partial
 
 from etl import filesystem
 from etl.apply.sender import Sender, SendResult
-from etl.errors import EtlError
+from etl.errors import EtlError, OutcomeUndecidedError
 from etl.events import EventSink
 from etl.model.runs import Run, RunState
 from etl.runs import admission
@@ -127,6 +127,8 @@ class Coordinator:
                 self._unprocessed_results.append(result)
             elif run.feed in stalled_feeds:
                 self._mark_stalled(run, stalled_feeds[run.feed])
+            elif isinstance(result.error, OutcomeUndecidedError):
+                self._apply_transition(run, partial(self._lifecycle.hold_unknown, run, result.error))
             elif result.error is not None:
                 self._mark_stalled(run, result.error)
                 self.connect_unavailable = self.connect_unavailable or result.affects_all_runs
@@ -140,6 +142,7 @@ class Coordinator:
         runs = self._candidate_runs()
         stalled_run_ids = {
             *self._stall_errors,
+            *(run.id for run in runs if run.has_unknown_outcome),
             *(run.id for run in runs if admission.key_space(run.operation) in self._busy_key_spaces),
         }
         admitted = admission.admit(runs, self._queue.feed_links, stalled_run_ids, self._sender.slow_runs())

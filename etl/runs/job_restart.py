@@ -24,6 +24,9 @@ from etl.state.ledger.jobs import JobRestart
 #: A restarted job that Connect does not know so many seconds later has ended long ago.
 JOB_EXPIRY_SECONDS = 86_400.0
 
+#: Seconds until Connect lists a restarted job whose response was lost, at the latest.
+LOST_ANSWER_SECONDS = 300.0
+
 
 def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float) -> JobRestart:
     """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknown it may be running."""
@@ -103,8 +106,11 @@ def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -
                 raise
             job = Job(restart.new_job, job_outcome.FAILED, finished=True)
         return job if job.finished else None
-    jobs = client.list_jobs().jobs
+    listed = client.list_jobs()
     like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
-    perhaps = job_matching.candidate_jobs(like, jobs, ledger.jobs.find_own([job.id for job in jobs]))
+    own_jobs = ledger.jobs.find_own([job.id for job in listed.jobs])
     old = client.get_job(restart.job)
-    return old if all(job.finished for job in (old, *perhaps)) else None
+    is_young = time.time() - restart.since < LOST_ANSWER_SECONDS
+    if is_young or not old.finished or job_matching.may_be_running(like, listed, own_jobs):
+        return None
+    return old

@@ -18,7 +18,7 @@ from typing import Any
 
 from etl import filesystem, formats, thread_pool
 from etl.config.settings import Settings
-from etl.errors import InvalidFileError, StateError
+from etl.errors import EtlError, InvalidFileError, StateError
 from etl.events import EventSink
 from etl.ingest import claims, feedback, routing
 from etl.ingest.intake import Intake
@@ -117,13 +117,21 @@ class RunLifecycle:
         )
         return run
 
+    def hold_unknown(self, run: Run, error: EtlError) -> Run:
+        """Hold a run because a person has to decide on a request whose outcome is unknown."""
+        return self._ledger.hold_unknown(run.id, str(error))
+
     def supersede(self, run: Run, reason: str) -> Run:
         """Close a run that a newer file makes needless."""
         self._emit("run_superseded", run=run.id, reason=reason)
         return self._close(run, RunState.SUPERSEDED, None, reason)
 
     def discard(self, run: Run) -> Run:
-        """Close a held run without sending it."""
+        """Close a held run without sending it, or without sending the rest of it: that stays pending."""
+        if run.has_unknown_outcome:
+            for chunk in self._ledger.chunks.list_by_run(run.id, unfinished=True):
+                self._ledger.fail(chunk, "discarded; the outcome of a request of the run is unknown")
+            return self.complete(run)
         return self._close(run, RunState.DISCARDED, run_folder.load_plan_facts(self._state, run.id))
 
     # -- planning -----------------------------------------------------------------------------------------------

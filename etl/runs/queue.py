@@ -82,7 +82,10 @@ class RunQueue:
             runs = self._runs_by_feed[feed]
             mapping = self._mappings_by_feed.get(feed)
             if mapping is None:  # the lifecycle refuses to plan it, with the reason
-                self._feed_queues[feed] = [run for run in runs.values() if run.state is not RunState.HELD], []
+                self._feed_queues[feed] = (
+                    [run for run in runs.values() if run.state is not RunState.HELD or run.has_unknown_outcome],
+                    [],
+                )
             else:
                 queue = order_runs(
                     [self._queue_entry(run, mapping) for run in runs.values()],
@@ -102,7 +105,7 @@ class RunQueue:
                 arrival=(arrival, run.file),
                 kind=run.kind,
                 has_started=_has_started(run),
-                is_held=run.state is RunState.HELD,
+                is_held=run.state is RunState.HELD and not run.has_unknown_outcome,
             )
         return self._queue_entries[run.id]
 
@@ -124,7 +127,7 @@ class RunQueue:
 
 
 def _has_started(run: Run) -> bool:
-    return run.state in (RunState.PLANNED, RunState.SENDING)
+    return run.state in (RunState.PLANNED, RunState.SENDING) or run.has_unknown_outcome
 
 
 @dataclass(frozen=True, slots=True)

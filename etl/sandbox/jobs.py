@@ -18,6 +18,8 @@ from etl.sandbox.header import RequestHeader
 from etl.sandbox.settings import SandboxSettings
 
 INITIALIZED, SUCCEEDED, FAILED, VALIDATION_FAILED, VALIDATING, QUEUED = 1, 2, 3, 4, 5, 6
+#: .NET's zero date: not yet.
+ZERO_DATE = "0001-01-01T00:00:00"
 _IMPORTED_ROW_CHARACTERS = 60
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -101,7 +103,7 @@ def job_dto(job: ImportJob, now: float) -> dict[str, Any]:
         "Insert": job.outcome.insert,
         "Updates": job.outcome.updates,
         "Fail": job.outcome.fail,
-        "Start": job_timestamp(job.submitted_at),
+        "Start": job_timestamp(job.submitted_at) if status != QUEUED else ZERO_DATE,
         "Stop": job_timestamp(job.finish_at) if finished else None,
         "LastUpdated": job_timestamp(until),
         "RunTime": _run_time(max(until - job.submitted_at, 0.0)),

@@ -194,3 +194,42 @@ def test_killed_in_the_middle(shop: Shop, moment: str) -> None:
     done = shop.once()
     file_ran(shop, done, {"A1", "A2"})
     assert len(shop.sandbox.jobs()) == 1
+
+
+def test_a_person_decides_on_a_request_without_an_outcome(shop: Shop) -> None:
+    """Without a list of jobs the run is held; its import waits, others go on; an approval sends the request again."""
+    shop.settings(lost_answer_seconds=0.2)
+    shop.mapping(PRICES_MAPPING, "prices.yaml")
+    shop.sandbox.inject(Fault(kind="reset_after", path="ImportOnhands"))
+    shop.sandbox.inject(Fault(kind="status", path="Job/List", times=0, status=500))
+    shop.drop(stock(("A1", "5")))
+    held = shop.once()
+    assert (held.status, held.run["state"]) == (6, "held")
+    assert "outcome-unknown" in held.run["error"]
+    run = held.run["run"]
+    shop.drop(stock(("A1", "7")), "stock_2.csv")
+    shop.drop("Art,Price\nA1,9\n", "prices.csv")
+    later = shop.once()
+    assert [each.path.rpartition("/")[2] for each in shop.imports()] == ["ImportOnhands", "ImportSkuPriceLists"]
+    assert shop.etl("status", "--json").json["held"] == 1
+    asked = shop.etl("approve", run)
+    assert asked.status == 2
+    assert "approval-needs-send-again" in asked.err
+    assert shop.etl("approve", run, "--send-again", "--json").run["state"] == "completed"
+    assert later.status == 0
+    assert shop.once().status == 0
+    assert shop.sandbox.records(STOCK)["A1|W1|L1"]["OnhandValue"] == 7
+
+
+def test_a_run_without_an_outcome_can_be_discarded(shop: Shop) -> None:
+    """What is not accepted stays pending: the next file brings it."""
+    shop.settings(lost_answer_seconds=0.2)
+    shop.sandbox.inject(Fault(kind="reset_before", path="ImportOnhands"))
+    shop.sandbox.inject(Fault(kind="status", path="Job/List", times=0, status=500))
+    shop.drop(stock(("A1", "5")))
+    run = shop.once().run["run"]
+    assert shop.etl("approve", run).status == 2
+    assert shop.etl("discard", run).status == 0
+    shop.drop(stock(("A1", "5")))
+    assert shop.once().status == 0
+    assert parts(shop) == {"A1"}

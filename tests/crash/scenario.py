@@ -140,7 +140,7 @@ class Theatre:
             (stage / "mappings" / name).write_text(text, encoding="utf-8")
         (stage / "etl.toml").write_text(
             f'[connect]\nbase_url = "{self.live.url}"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
-            'client_id = "sandbox"\n[limits]\nrequests = 5000\nmax_records = 2\n'
+            'client_id = "sandbox"\n[limits]\nlost_answer_seconds = 0.2\nrequests = 5000\nmax_records = 2\n'
             "[watch]\nsettle_seconds = 0\nrescan_seconds = 0.1\n",
             encoding="utf-8",
         )

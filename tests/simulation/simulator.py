@@ -161,11 +161,12 @@ class World:
 
     # -- what happens to it -----------------------------------------------------------------------------------------
 
-    def settings(self, *, rescan_seconds: float = 5, unfinished: int = 3) -> None:
+    def settings(self, *, rescan_seconds: float = 5, unfinished: int = 3, lost_answer_seconds: float = 30) -> None:
         """Write etl.toml."""
         (self.root / "etl.toml").write_text(
             '[connect]\nbase_url = "http://127.0.0.1:9"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
-            f'client_id = "sandbox"\n[limits]\nmax_records = 2\nunfinished = {unfinished}\n'
+            f'client_id = "sandbox"\n[limits]\nlost_answer_seconds = {lost_answer_seconds}\n'
+            f"max_records = 2\nunfinished = {unfinished}\n"
             f"[watch]\nsettle_seconds = 2\nrescan_seconds = {rescan_seconds}\n",
             encoding="utf-8",
         )
@@ -206,8 +207,10 @@ class World:
         """The wall clock is set."""
         self.clock.offset += seconds
 
-    def live(self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE) -> ExitStatus | None:
-        """One `etl once`; None when it died. `stop_after`: told seconds until SIGTERM."""
+    def live(
+        self, blow_at: int | None = None, stop_after: float = LONGEST_LIFE, patience: float = 120.0
+    ) -> ExitStatus | None:
+        """One `etl once --wait PATIENCE`; None when it died. `stop_after`: told seconds until SIGTERM."""
         blow = Blow(blow_at)
         self.lives += 1
         said = io.StringIO()
@@ -220,7 +223,7 @@ class World:
                 stack.enter_context(self.wired(blow))
                 stack.enter_context(mock.patch.object(scan, "_wake_on_changes", _deaf))
                 stack.enter_context(telling(self.clock))
-                return once(load_settings(self.root / "etl.toml"), as_json=True, verbose=False)
+                return once(load_settings(self.root / "etl.toml"), as_json=True, verbose=False, patience=patience)
         except Killed:
             return None
         except EtlError as error:

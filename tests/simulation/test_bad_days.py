@@ -79,7 +79,7 @@ IMPORT = "ImportOnhands"
 def test_one_life_is_enough(tmp_path: Path, fault: Fault) -> None:
     """What passes by itself is waited for: the command ends well, and everything agrees."""
     world = day(tmp_path, fault)
-    assert world.live() is ExitStatus.OK, world.said
+    assert world.live(patience=7 * HOUR) is ExitStatus.OK, world.said
     agreed(world)
 
 
@@ -180,7 +180,7 @@ def test_413_is_cut_and_not_met_again(tmp_path: Path) -> None:
 def test_a_job_that_is_stuck_is_left_when_stopped_and_found_again(tmp_path: Path) -> None:
     """A day long it is asked for seldom; stopped, the run stays open, and ends with the job."""
     world = day(tmp_path, Fault(kind="job_stuck"))
-    assert world.live(stop_after=20 * HOUR) is ExitStatus.INTERRUPTED
+    assert world.live(stop_after=20 * HOUR, patience=24 * HOUR) is ExitStatus.INTERRUPTED
     polls = sum("Job/" in one.path for one in world.sandbox.requests())
     assert polls < 20 * 60 / 2  # not each second of it
     with world.ledger() as ledger:
@@ -196,7 +196,7 @@ def test_statuses_five_and_six_are_not_an_end(tmp_path: Path) -> None:
     settings = world.sandbox.settings
     object.__setattr__(settings, "queued_seconds", 90.0)
     object.__setattr__(settings, "validating_seconds", 90.0)
-    assert world.live() is ExitStatus.OK
+    assert world.live(patience=HOUR) is ExitStatus.OK, world.said
     agreed(world)
 
 
@@ -259,10 +259,10 @@ def test_a_job_that_may_be_ours_has_to_end_before_anything_is_sent_again(tmp_pat
         Fault(kind="reset_after", path=IMPORT, times=2),
         Fault(kind="job_slow", path=IMPORT, times=2, delay=2 * HOUR),
     )
-    world.settings(unfinished=2)  # so that the two requests of two records are the first
-    assert world.live(stop_after=HOUR) is ExitStatus.INTERRUPTED
+    world.settings(unfinished=2, lost_answer_seconds=HOUR / 2)  # so that the two requests of two records are the first
+    assert world.live(stop_after=HOUR, patience=2 * HOUR) is ExitStatus.INTERRUPTED
     world.drop(world.file("stock", dict.fromkeys(FIRST, "9")))
-    assert world.live() is ExitStatus.OK, world.said
+    assert world.live(patience=3 * HOUR) is ExitStatus.OK, world.said
     agreed(world, dict.fromkeys(FIRST, "9"))
     jobs = [job for job in world.sandbox.jobs() if job["Operation"].endswith(IMPORT)]
     began = min(datetime.fromisoformat(job["Start"]) for job in jobs)

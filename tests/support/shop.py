@@ -70,7 +70,7 @@ class Shop:
         """Write etl.toml; without a sandbox of the test's own there is no `[connect]`, so none at all."""
         if self.live is None:
             return
-        wanted = {"requests": 1000, "per_seconds": 60, **limits}
+        wanted = {"requests": 1000, "per_seconds": 60, "lost_answer_seconds": 0.5, **limits}
         self.root.joinpath("etl.toml").write_text(
             f'[connect]\nbase_url = "{url or self.url}"\nscope = "playground"\napplication_id = 7\naccount_id = 11\n'
             'client_id = "sandbox"\n[limits]\n'

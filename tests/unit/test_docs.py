@@ -36,7 +36,7 @@ CODED = {
     "ConnectUnreachableError",
     "EtlError",
     "FetchError",
-    "Held",
+    "_ErrorReport",
     "InvalidFileError",
     "OutcomeUnknownError",
     "_RemoteFileMissing",

@@ -150,6 +150,7 @@ class Ledger:
                 state=ChunkState.SENDING,
                 attempts=chunk.attempts + 1,
                 sent_at=self._clock(),
+                absent_since=None,
                 retry_after=None,
                 error=None,
             )
@@ -175,6 +176,26 @@ class Ledger:
                 error=error,
                 resolution=resolution or chunk.resolution,
             )
+
+    def note_absence(self, chunk: Chunk, since: float, retry_after: float) -> Chunk:
+        """Store since when lists lack a job that may be that of a request without a response (epoch seconds)."""
+        with self.database.write() as db:
+            return self.chunks.update(db, chunk, (ChunkState.SENDING,), absent_since=since, retry_after=retry_after)
+
+    def hold_unknown(self, run_id: str, error: str) -> Run:
+        """Hold a run because a person has to decide on a request whose outcome is unknown."""
+        with self.database.write() as db:
+            return self.runs.update(db, run_id, (RunState.SENDING, RunState.HELD), RunState.HELD, error=error)
+
+    def release_unknown(self, run_id: str) -> Run:
+        """Let the requests of a run whose outcome is unknown be sent again, because a person has decided so."""
+        with self.database.write() as db:
+            for chunk in self.chunks.list_by_run(run_id, unfinished=True):
+                if chunk.state is ChunkState.SENDING:
+                    self.chunks.update(
+                        db, chunk, (ChunkState.SENDING,), state=ChunkState.READY, retry_after=None, error=None
+                    )
+            return self.runs.update(db, run_id, (RunState.HELD,), RunState.SENDING, error=None)
 
     def save_submission(self, chunk: Chunk, submission: Submission, resolution: str | None = None) -> Chunk:
         """Store the job id that Connect gave; `resolution` says how an unknown outcome was resolved."""
@@ -211,6 +232,7 @@ class Ledger:
                     (ChunkState.SUBMITTED,),
                     state=ChunkState.SUBMITTED,
                     job_status=job.status,
+                    job_counts=job.counts,
                     polled_at=self._clock(),
                     polls=chunk.polls + 1,
                     retry_after=None,

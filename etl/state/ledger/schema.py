@@ -29,8 +29,8 @@ CREATE_STATEMENTS = (
         "values" INTEGER NOT NULL, state TEXT NOT NULL, origin_chunk INTEGER NOT NULL, first INTEGER NOT NULL,
         excluded_indexes JSON NOT NULL, attempts INTEGER NOT NULL, repeats INTEGER NOT NULL, job_id INTEGER,
         job_status INTEGER, validation_failures INTEGER NOT NULL, messages JSON NOT NULL, sent_at FLOAT,
-        job_total INTEGER, warnings JSON NOT NULL,
-        polled_at FLOAT, polls INTEGER NOT NULL, retry_after FLOAT, error TEXT, resolution TEXT,
+        job_total INTEGER, job_counts TEXT NOT NULL, warnings JSON NOT NULL,
+        polled_at FLOAT, polls INTEGER NOT NULL, absent_since FLOAT, retry_after FLOAT, error TEXT, resolution TEXT,
         PRIMARY KEY (run, number))""",
     "CREATE INDEX ix_chunks_job_id ON chunks (job_id)",
     """CREATE TABLE record_errors (

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from etl import events
-from etl.apply.actions import LISTING_DELAY, MAX_UNKNOWN_POLLS, Actions
+from etl.apply.actions import MAX_UNKNOWN_POLLS, Actions, ActionTimes
 from etl.apply.circuit_breaker import CircuitBreaker
 from etl.apply.import_history import ImportHistory
 from etl.apply.job_judge import JobJudge
@@ -27,7 +27,7 @@ class Scene:
             ledger=on.ledger,
             client=on.connect,
             judge=JobJudge(on.records_of, ImportHistory()),
-            clock=self.clock,
+            times=ActionTimes(self.clock),
             emit=events.ignore,
             circuit_breaker=CircuitBreaker(emit=events.ignore, timeout=None, rng=random.Random(1), clock=self.clock),
         )
@@ -80,7 +80,7 @@ def test_a_young_job_may_be_listed_later(tmp_path: Path) -> None:
         assert on.moves.poll_together
         on.poll(on.sent[:1])
         assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
-        on.later = LISTING_DELAY + 1
+        on.later = 30.0 + 1
         on.poll(on.sent[1:2])
         assert set(on.moves.unlisted_jobs) == on.jobs(2, 3, 4)
         for _ in range(MAX_UNKNOWN_POLLS):
@@ -97,7 +97,7 @@ def test_a_job_that_may_be_another_requests_is_not_adopted(tmp_path: Path) -> No
             ledger=on.ledger,
             client=on.connect,
             judge=JobJudge(on.records_of, ImportHistory()),
-            clock=time.time,
+            times=ActionTimes(time.time),
             emit=events.ignore,
             circuit_breaker=CircuitBreaker(emit=events.ignore, timeout=None, rng=random.Random(1)),
         )

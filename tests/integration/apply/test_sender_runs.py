@@ -15,8 +15,8 @@ from etl.apply.sender import Sender, SendResult
 from etl.config.secrets import Secret
 from etl.connect.client import ConnectClient
 from etl.connect.http_exchange import HttpOptions
-from etl.errors import ConnectHttpError
-from etl.sandbox import Fault
+from etl.errors import ConnectHttpError, ConnectUnreachableError, StateError
+from etl.sandbox import Fault, SandboxSettings
 from tests.support.stage import PRICES, STOCK, Stage, parts, stage
 
 
@@ -279,3 +279,73 @@ def test_a_warning_without_a_record_finds_its_record(tmp_path: Path) -> None:
         assert on.accepted() == {"P-0001", "P-0003", "P-0004"}
         (refused,) = on.ledger.record_errors.list_by_run("r1")
         assert refused.key == "P-0002"
+
+
+def test_a_lost_answer_bars_its_keys_until_two_lists_lack_its_job(tmp_path: Path) -> None:
+    """A request that left no job goes again only after `lost_answer_seconds`; other requests of the run go on."""
+    with stage(tmp_path, lost_answer_seconds=1.0) as on:
+        on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
+        on.plan(parts(1, 2), parts(3, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 4))
+        first, second, again = [request for request in on.sandbox.requests() if request.path.endswith(STOCK)]
+        assert first.digest == again.digest != second.digest
+        assert again.time - first.time >= 1.0
+        assert second.time - first.time < 1.0
+
+
+def test_a_gateway_that_gives_up_may_have_handed_the_request_over(tmp_path: Path) -> None:
+    """503 after Connect has taken an import: its job is found, and nothing is sent twice."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="status", status=503, path=STOCK, accept=True))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 2))
+        assert on.posts() == 1
+        assert on.ledger.chunks.list_by_run("r1")[0].resolution == "adopted"
+
+
+def test_while_a_job_without_a_start_may_be_ours_nothing_is_sent_again(tmp_path: Path) -> None:
+    """A queued job says nothing of itself yet; once it has ended it is adopted."""
+    settings = SandboxSettings(requests=1000, queued_seconds=1.5)
+    with stage(tmp_path, settings, lost_answer_seconds=0.5) as on:
+        on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 2))
+        assert on.posts() == 1
+
+
+def test_an_outcome_that_nobody_can_tell_is_a_persons_decision(tmp_path: Path) -> None:
+    """Without a list of jobs the request is not sent again by itself."""
+    with stage(tmp_path, lost_answer_seconds=0.1) as on:
+        on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
+        on.sandbox.inject(Fault(kind="status", path="Job/List", times=0, status=500))
+        on.plan(parts(1, 2))
+        with pytest.raises(StateError, match="outcome") as caught:
+            on.go()
+        assert caught.value.code == "outcome-unknown"
+        assert on.posts() == 1
+        assert on.states() == ["sending"]
+
+
+@pytest.mark.parametrize("delay", [0.5, 1.5])
+def test_a_job_that_is_not_visible_yet_is_waited_for(tmp_path: Path, delay: float) -> None:
+    """Connect may not know a job at once whose id it has given: it is sent again only after a while."""
+    with stage(tmp_path, lost_answer_seconds=30.0) as on:
+        on.sandbox.inject(Fault(kind="job_unknown", path=STOCK, delay=delay))
+        on.plan(parts(1, 2))
+        assert on.go()
+        assert on.accepted() == set(parts(1, 2))
+        assert on.posts() == 1
+
+
+def test_runs_end_when_nothing_changes(tmp_path: Path) -> None:
+    """A job that stays as it is for as long as the caller waits: the rest is left for the next start."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="job_stuck", path=STOCK))
+        on.plan(parts(1, 2))
+        with pytest.raises(ConnectUnreachableError) as caught:
+            on.go(patience=0.5)
+        assert caught.value.code == "connect-no-progress"
+        assert on.states() == ["submitted"]

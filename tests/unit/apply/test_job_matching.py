@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from etl.apply.job_matching import candidate_jobs, match_job, may_be_running, parse_epoch, zone_offset
-from etl.model.runs import Chunk, Job
+from etl.model.runs import Chunk, Job, JobList
 
 SENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 CHUNK = Chunk("r", 1, 1, "op", {}, Path("p"), "d", 10, 10, sent_at=SENT)
 JOB = Job(5, 1, False, total=10, started="2026-03-01T12:00:01.5")
+
+
+def listed(jobs: Sequence[Job], *odd_ids: int | None) -> JobList:
+    return JobList(tuple(jobs), odd_ids)
 
 
 def test_the_only_fitting_job_is_adopted() -> None:
@@ -54,10 +59,64 @@ def test_a_job_of_before_the_clock_was_set_may_be_ours() -> None:
     jobs = [older, newer, replace(older, id=3, started="2026-03-01T11:01:40"), JOB]
     late = replace(CHUNK, sent_at=SENT + hours)
     assert candidate_jobs(late, jobs, known) == ()
-    assert may_be_running(late, jobs, known)
-    assert not may_be_running(late, [*jobs[:3], replace(JOB, finished=True)], known)
-    assert not may_be_running(late, [*jobs[:3], replace(JOB, total=11)], known)
-    assert not may_be_running(late, jobs[2:], {3: SENT - 3500})
+    assert may_be_running(late, listed(jobs), known)
+    assert not may_be_running(late, listed([*jobs[:3], replace(JOB, finished=True)]), known)
+    assert not may_be_running(late, listed([*jobs[:3], replace(JOB, total=11)]), known)
+    assert not may_be_running(late, listed(jobs[2:]), {3: SENT - 3500})
+
+
+OURS = Job(4, 2, True, total=3, started="2026-03-01T11:50:02")
+KNOWN = {4: SENT - 600}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        JOB,
+        replace(JOB, started=None),
+        replace(JOB, started="some day"),
+        replace(JOB, total=None),
+        replace(JOB, total=0),
+        replace(JOB, total=9),  # one item may have failed validation
+        replace(JOB, started="2026-03-01T12:30:00"),  # it may have been queued for long
+        replace(JOB, status=6, started=None, total=0),
+        replace(JOB, storage_name=None),
+    ],
+)
+def test_what_a_job_does_not_say_counts_for_it(job: Job) -> None:
+    """While such a job has not ended, the request is not sent again; once it has, it does not matter."""
+    assert may_be_running(CHUNK, listed([OURS, job]), KNOWN)
+    assert may_be_running(CHUNK, listed([job]), {})
+    assert not may_be_running(CHUNK, listed([OURS, replace(job, finished=True)]), KNOWN)
+    assert not may_be_running(CHUNK, listed([job]), {job.id: SENT})
+
+
+def test_a_job_that_cannot_be_ours_bars_nothing() -> None:
+    """One that began long before, has more items, or bears another name."""
+    for job in (replace(JOB, started="2026-03-01T11:50:00"), replace(JOB, total=11)):
+        assert not may_be_running(CHUNK, listed([OURS, job]), KNOWN)
+    named = replace(CHUNK, header={"StorageName": "a"})
+    assert not may_be_running(named, listed([OURS, replace(JOB, storage_name="b")]), KNOWN)
+    assert may_be_running(named, listed([OURS, replace(JOB, storage_name="a")]), KNOWN)
+
+
+def test_without_a_job_of_ours_the_zone_is_not_known() -> None:
+    """A start that looks earlier by hours may be that of a server far in the west."""
+    assert may_be_running(CHUNK, listed([replace(JOB, started="2026-03-01T02:00:00")]), {})
+    assert not may_be_running(CHUNK, listed([replace(JOB, started="2026-02-28T20:00:00")]), {})
+
+
+def test_an_entry_that_cannot_be_read_may_be_ours() -> None:
+    """Unless its id is known to be another's."""
+    assert may_be_running(CHUNK, listed([OURS], None), KNOWN)
+    assert may_be_running(CHUNK, listed([OURS], 77), KNOWN)
+    assert not may_be_running(CHUNK, listed([OURS], 4), KNOWN)
+
+
+def test_a_queue_of_ours_does_not_shift_the_zone() -> None:
+    """When our listed jobs waited for long, a fresh job is still waited for."""
+    queued = Job(4, 2, True, total=3, started="2026-03-01T11:58:20")
+    assert may_be_running(CHUNK, listed([queued, JOB]), {4: SENT - 600})
 
 
 def test_known_jobs_and_pairs_are_not_adopted() -> None:
@@ -100,9 +159,9 @@ def test_a_job_of_another_storage_is_left_alone() -> None:
 
 def test_a_finished_or_known_job_does_not_run() -> None:
     """Only an unknown job that has not ended holds a request back."""
-    assert may_be_running(CHUNK, [JOB], {})
-    assert not may_be_running(CHUNK, [replace(JOB, finished=True)], {})
-    assert not may_be_running(CHUNK, [JOB], {5: SENT})
+    assert may_be_running(CHUNK, listed([JOB]), {})
+    assert not may_be_running(CHUNK, listed([replace(JOB, finished=True)]), {})
+    assert not may_be_running(CHUNK, listed([JOB]), {5: SENT})
 
 
 def test_the_zone_is_the_middle_of_what_our_jobs_show() -> None:

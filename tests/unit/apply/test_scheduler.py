@@ -97,13 +97,13 @@ def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
 
 
 def test_doubt_comes_before_everything_else_that_is_sent() -> None:
-    """A chunk in doubt is settled first; while that has to wait nothing of its run is sent, but jobs are asked for."""
+    """A chunk in doubt is settled first; while it waits, other chunks of its wave are sent: they have other keys."""
     doubtful = sent(2, state=ChunkState.SENDING)
     assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "resolve r2"
     waiting = replace(doubtful, retry_after=15.0)
-    assert names(next_action([course(chunk(1), waiting)], WIDE, 10)) == "wait 5.0"
-    assert names(next_action([course(chunk(1), waiting, sent(3))], WIDE, 10)) == "poll r3"
-    assert names(next_action([course(chunk(1), waiting), course(chunk(1), run="q")], WIDE, 10)) == "submit q1"
+    assert names(next_action([course(chunk(1), waiting)], WIDE, 10)) == "submit r1"
+    assert names(next_action([course(replace(chunk(1), wave=2), waiting)], WIDE, 10)) == "wait 5.0"
+    assert names(next_action([course(waiting, sent(3))], WIDE, 10)) == "poll r3"
 
 
 def test_sending_by_this_process_is_no_doubt() -> None:
