@@ -5,6 +5,7 @@ ruff checks branches and complexity (pyproject.toml: C901, PLR0912, PLR0913); it
 
 from __future__ import annotations
 
+import ast
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -17,6 +18,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 MAX_MODULE_LINES = 500
+
+#: For tests and scripts too.
+MAX_LINES_ANYWHERE, MAX_PARAMETERS_ANYWHERE = 80, 9
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,20 @@ def test_a_signature_is_short(structure: ModuleType) -> None:
     """No function takes more parameters than the limit; self and cls are not counted."""
     parameters = {name: function.parameters for name, function in measure(structure).items()}
     assert above(parameters, structure.MOST_PARAMETERS) == {}
+
+
+def test_nothing_is_out_of_all_proportion(structure: ModuleType) -> None:
+    """Tests and scripts tell a story in order, which may be longer, but not as long as they like."""
+    measured = {
+        f"{path.relative_to(ROOT)}:{function.name}": function
+        for path in [*(ROOT / "tests").rglob("*.py"), ROOT / "scripts" / "structure", ROOT / "scripts" / "trace-price"]
+        for function in structure.functions(
+            structure.Module(path.relative_to(ROOT), 0), ast.parse(path.read_text(encoding="utf-8"))
+        )
+    }
+    assert len(measured) > 1000
+    assert above({name: function.lines for name, function in measured.items()}, MAX_LINES_ANYWHERE) == {}
+    assert above({name: function.parameters for name, function in measured.items()}, MAX_PARAMETERS_ANYWHERE) == {}
 
 
 def test_no_module_is_long(structure: ModuleType) -> None:
