@@ -15,7 +15,7 @@ from typing import Any
 from etl.contract import spec
 from etl.contract.spec import Operation
 from etl.errors import InvalidMappingError
-from etl.mapping import companion_names, conflicts, dependencies, dialect, file_order, limits, validation
+from etl.mapping import companion_names, conflicts, dependencies, dialect, file_times, limits, validation
 from etl.mapping.columns import read_columns, read_rules
 from etl.mapping.limits import read_guards, read_rejects_limit
 from etl.mapping.model import Mapping, ShrinkLimit, Source
@@ -233,7 +233,7 @@ def _read_file_order(source: Any, problems: Problems) -> str | None:
     if source.get("order") is None:
         return None
     text = str(source["order"])
-    reason = file_order.find_order_problem(text)
+    reason = file_times.find_order_problem(text)
     if reason:
         hint = 'order: "prices_(?P<time>[0-9]{8})", see docs/mapping.md, source'
         problems.add("order", reason, where=problems.location(source, "order"), hint=hint)

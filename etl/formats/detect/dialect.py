@@ -18,8 +18,9 @@ from etl.formats.detect import header_row
 from etl.formats.detect.encoding import guess_encoding
 from etl.formats.excel.workbook import BIFF_SIGNATURES, OLE_SIGNATURE, WorkbookRequest, run_worker
 from etl.formats.limits import ReadLimits
+from etl.formats.text.byte_order_mark import find_bom
 from etl.formats.text.csv_reader import csv_options, parse_padded
-from etl.formats.text.lines import BAD_BYTE, codec_names, find_bom, read_lines
+from etl.formats.text.lines import BAD_BYTE, codec_names, read_lines
 from etl.model.tables import Dialect
 
 SAMPLE_BYTES = 1 << 18  #: bytes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
-from etl.formats.text import encoding_score, lines
+from etl.formats.text import byte_order_mark, encoding_score, lines
 
 MIN_SCORE = 0.5
 FEW_BYTES = 20  #: bytes beyond ASCII that do not make an encoding sure
@@ -29,7 +29,7 @@ class EncodingGuess:
 
 def guess_encoding(sample: bytes, is_complete: bool) -> EncodingGuess:
     """`whole` tells that the sample is the file, so that a cut last character is a fault."""
-    mark = lines.find_bom(sample)
+    mark = byte_order_mark.find_bom(sample)
     if mark:
         name = mark[1]
         return EncodingGuess(name, f"encoding {name}: the file begins with its byte order mark")

@@ -16,20 +16,12 @@ from typing import BinaryIO
 
 from etl.formats import errors
 from etl.formats.text import encoding_score
+from etl.formats.text.byte_order_mark import check_bom, find_bom, is_wide_codec
 
 BAD_BYTE = "\udcff"
 READ_BYTES = 1 << 16  #: bytes looked at when an encoding is checked
 FEW_CHARACTERS = 4  #: characters beyond ASCII that are too few to refuse a file, unless they make nonsense of a word
 NONSENSE_SCORE, WORDS_SCORE = 0.75, 1.5  #: scores of a page that cannot be meant, and of one that is
-
-#: Longest first: the UTF-32 mark begins with the UTF-16 one.
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def _replace_bad_byte(error: UnicodeError) -> tuple[str, int]:
@@ -55,11 +47,6 @@ def codec_names(encoding: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def find_bom(head: bytes) -> tuple[bytes, str] | None:
-    """The byte order mark at the start, and the encoding that it tells."""
-    return next(((bom, name) for bom, name in BYTE_ORDER_MARKS if head.startswith(bom)), None)
-
-
 def guess_wide_codec(head: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, told by zero bytes that stand on one side only."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
@@ -70,11 +57,6 @@ def guess_wide_codec(head: bytes) -> str | None:
     if max(even, odd) < 4 or min(even, odd) or (even + odd) * 50 < len(head):
         return None
     return "utf-16-le" if odd else "utf-16-be"  # not a Latin script: only delimiters and line ends have a zero
-
-
-def is_wide_codec(codec: str) -> bool:
-    """UTF-16 and UTF-32: not a superset of ASCII."""
-    return codec.replace("_", "-").startswith(("utf-16", "utf-32"))
 
 
 def is_single_byte_codec(codec: str) -> bool:
@@ -95,7 +77,7 @@ def check_encoding(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
     with path.open("rb") as raw:
         head = raw.read(READ_BYTES)
     if bom := find_bom(head):
-        return _check_bom(path.name, encoding, codec_list, *bom), len(bom[0])
+        return check_bom(path.name, encoding, codec_list, *bom), len(bom[0])
     if any(is_wide_codec(codec) for codec in codec_list):
         return _check_wide(path.name, encoding, codec_list, head), 0
     if wide := guess_wide_codec(head):
@@ -109,18 +91,6 @@ def check_encoding(path: Path, encoding: str) -> tuple[tuple[str, ...], int]:
     else:
         _check_last_codec(path.name, encoding, codec_list, head)
     return codec_list, 0
-
-
-def _check_bom(where: str, encoding: str, codec_list: tuple[str, ...], bom: bytes, bom_codec: str) -> tuple[str, ...]:
-    """Return the codecs of a file with a byte order mark, which has to fit the mapping's encoding."""
-    fits = any(codec.replace("_", "-").startswith(bom_codec) for codec in codec_list)
-    endian = {codecs.BOM_UTF16_LE: "le", codecs.BOM_UTF32_LE: "le"}.get(bom, "be")
-    explicit = [codec for codec in codec_list if is_wide_codec(codec) and codec[-3:] in ("-le", "-be")]
-    if not fits or any(codec[-2:] != endian for codec in explicit):
-        raise errors.wrong_encoding(where, encoding, bom_codec, "its first bytes are that encoding's mark")
-    if bom_codec == "utf-8":
-        return ("utf-8",) if "utf-8" in codec_list else codec_list
-    return (f"{bom_codec}-{endian}",)
 
 
 def _check_wide(where: str, encoding: str, codec_list: tuple[str, ...], head: bytes) -> tuple[str, ...]:

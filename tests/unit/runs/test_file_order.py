@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from etl.mapping.file_order import find_newest, find_order_problem, parse_file_time
-from etl.runs.queue import QueueEntry, order_runs
+from etl.mapping.file_times import find_newest, find_order_problem, parse_file_time
+from etl.runs.file_order import QueueEntry, order_runs
 
 DAY = r"prices_(?P<time>\d{8})"
 
