@@ -1,7 +1,8 @@
-"""Tests of a mapping by its author: a folder with a file, what Norce had before, and the requests that have to follow.
+"""Tests of a mapping by its author: a folder with a file, the accepted records before, and the expected requests.
 
-`mappings/<feed>.cases/<case>/` holds `input.<ext>`, perhaps `accepted.<ext>` (an earlier file of the feed, all of
-which Norce took), and `expected.json`. The plan is the real one, so a case also shows what a changed mapping resends.
+`mappings/<feed>.cases/<case>/` holds `input.<ext>`, perhaps `accepted.<ext>` (an earlier file of the feed,
+whose records are all accepted), and `expected.json`. The plan is the real one, so a case also shows what a changed
+mapping resends.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def case_folders(mapping: Mapping) -> list[Path]:
 
 
 def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
-    """What comes of a case's file: rejected rows, and requests with their flags by name."""
+    """Return the rejected rows of a case's file, and its requests with their flags by name."""
     source = _find_file(case, "input")
     if source is None:
         return {"invalid": "there is no input file"}
@@ -42,17 +43,17 @@ def evaluate_case(mapping: Mapping, case: Path) -> dict[str, Any]:
     earlier = _find_file(case, "accepted")
     try:
         if earlier is not None:
-            made = _plan_file(earlier, mapping, before)
-            for request in make_requests(made):
+            earlier_plan = _plan_file(earlier, mapping, before)
+            for request in make_requests(earlier_plan):
                 sent = sent_records.build_sent_records(
-                    request.frame, request.bits, request.number, made.layout, request.retired_records
+                    request.frame, request.bits, request.number, earlier_plan.layout, request.retired_records
                 )
                 before = record_overlay.overlay_records(before, sent)
-        made = _plan_file(source, mapping, before)
-    except InvalidFileError as refused:
-        return {"invalid": refused.code}
-    rows = made.rejections.frame.select("row", "column", "code").unique(maintain_order=True)
-    return {"rejected": rows.to_dicts(), "requests": list(_request_json(made))}
+        plan_of_input = _plan_file(source, mapping, before)
+    except InvalidFileError as error:
+        return {"invalid": error.code}
+    rows = plan_of_input.rejections.frame.select("row", "column", "code").unique(maintain_order=True)
+    return {"rejected": rows.to_dicts(), "requests": list(_request_json(plan_of_input))}
 
 
 def _plan_file(path: Path, mapping: Mapping, accepted_records: pl.LazyFrame) -> Plan:
@@ -79,7 +80,7 @@ def _find_file(case: Path, name: str) -> Path | None:
 
 
 def find_differences(mapping: Mapping, case: Path) -> list[str]:
-    """Where a case's outcome is not what its author expects; empty when it is."""
+    """Return the differences between the expected result of a case and the actual one; empty if they agree."""
     path = case / EXPECTED_FILE
     try:
         expected = json.loads(path.read_text(encoding="utf-8"))
@@ -91,7 +92,7 @@ def find_differences(mapping: Mapping, case: Path) -> list[str]:
 
 
 def write_expected(mapping: Mapping, case: Path) -> None:
-    """What comes of a case as what is expected of it."""
+    """Write the actual result of a case as its expected one."""
     text = json.dumps(evaluate_case(mapping, case), indent=2, ensure_ascii=False)
     filesystem.write_atomically(case / EXPECTED_FILE, text.encode() + b"\n")
 

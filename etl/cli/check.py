@@ -38,38 +38,38 @@ def check_mappings(folder: Path, paths: Sequence[Path], *, write_expected: bool)
 
 
 def _load_mappings(paths: Sequence[Path]) -> tuple[list[Mapping], list[InvalidMappingError]]:
-    good: list[Mapping] = []
-    bad: list[InvalidMappingError] = []
+    mappings: list[Mapping] = []
+    errors: list[InvalidMappingError] = []
     for path in paths:
         if path.is_dir():
-            more, worse = load.load_mappings(path)
-            good += more
-            bad += worse
+            folder_mappings, folder_errors = load.load_mappings(path)
+            mappings += folder_mappings
+            errors += folder_errors
             continue
         try:
-            good.append(load.load_mapping(path))
+            mappings.append(load.load_mapping(path))
         except InvalidMappingError as error:
-            bad.append(error)
-    return good, bad
+            errors.append(error)
+    return mappings, errors
 
 
 def _check_cases(mapping: Mapping, errors: list[InvalidMappingError], write_expected: bool) -> str:
-    """How many cases hold; those that do not go to `bad`."""
-    found = cases.case_folders(mapping)
+    """Run the cases of a mapping, add those that fail to `errors`, and return the number of passed ones in words."""
+    folders = cases.case_folders(mapping)
     problems = Problems(mapping.path)
-    held = 0
-    for case in found:
+    passed = 0
+    for case in folders:
         if write_expected and not (case / cases.EXPECTED_FILE).exists():
             cases.write_expected(mapping, case)
-        wrong = cases.find_differences(mapping, case)
-        held += not wrong
-        if wrong:
-            more = [f"and {len(wrong) - MAX_DIFFERENCES} more"] if len(wrong) > MAX_DIFFERENCES else []
+        differences = cases.find_differences(mapping, case)
+        passed += not differences
+        if differences:
+            more = [f"and {len(differences) - MAX_DIFFERENCES} more"] if len(differences) > MAX_DIFFERENCES else []
             message = f"the case {case.name} of {mapping.feed} gives another result: " + "; ".join(
-                wrong[:MAX_DIFFERENCES] + more
+                differences[:MAX_DIFFERENCES] + more
             )
             hint = f"correct the mapping, or remove {cases.EXPECTED_FILE} and run `etl check --write` to write it again"
             problems.add("case", message, where=str(case), hint=hint)
     if problems.entries:
         errors.append(InvalidMappingError(problems.entries))
-    return f", {held} of {len(found)} cases" if found else ""
+    return f", {passed} of {len(folders)} cases" if folders else ""

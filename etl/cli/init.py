@@ -56,7 +56,7 @@ PRODUCT_LEVELS = (
 
 
 def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
-    """The draft on the terminal or in a new file; what it lacks on the error output."""
+    """Write a draft to the terminal or to a new file, and what is missing in it to standard error."""
     wanted = _find_operation(operation) if operation else None
     if output is not None and output.exists():
         raise UsageError("file-exists", "the mapping file exists already", where=str(output), hint="choose a new name")
@@ -71,20 +71,20 @@ def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
 
 
 def draft_mapping(file: Path, operation: Operation | None) -> str:
-    """The whole draft."""
+    """Draft the mapping of a file, with the problems that `etl check` has with it as comments at the end."""
     detection = formats.detect_dialect(file)
     table = formats.read_table(file, detection.dialect)
-    chosen, other = (operation, "") if operation else _guess_operation(table.columns, file.name)
-    made = _render_draft(file, detection, table, chosen, other)
-    missing = find_draft_problems(made)
-    if not missing:
-        return made + "# `etl check` has nothing against this draft.\n"
-    listed = "".join(f"#   {problem}\n" for problem in missing)
-    return f"{made}# Before `etl check` passes:\n{listed}"
+    chosen, alternative = (operation, "") if operation else _guess_operation(table.columns, file.name)
+    draft = _render_draft(file, detection, table, chosen, alternative)
+    problems = find_draft_problems(draft)
+    if not problems:
+        return draft + "# `etl check` has nothing against this draft.\n"
+    lines = "".join(f"#   {problem}\n" for problem in problems)
+    return f"{draft}# Before `etl check` passes:\n{lines}"
 
 
 def find_draft_problems(text: str) -> list[str]:
-    """What `etl check` has against a mapping, one line each."""
+    """Return the problems that `etl check` finds in a mapping, one line each."""
     with tempfile.TemporaryDirectory(prefix="etl-draft-") as folder:
         path = Path(folder, "draft.yaml")
         path.write_text(text, encoding="utf-8")
@@ -96,12 +96,12 @@ def find_draft_problems(text: str) -> list[str]:
 
 
 def _find_operation(name: str) -> Operation:
-    known = spec.load_contract().operations
-    fitting = [id_ for id_ in known if name.lower() in (id_.lower(), id_.partition("/")[2].lower())]
-    if len(fitting) != 1:
-        sentence = f'"{name}" is no import of Connect' if not fitting else f'"{name}" is two imports'
-        raise UsageError("operation-unknown", sentence, hint=f"one of {', '.join(fitting or known)}")
-    return known[fitting[0]]
+    operations = spec.load_contract().operations
+    matches = [id_ for id_ in operations if name.lower() in (id_.lower(), id_.partition("/")[2].lower())]
+    if len(matches) != 1:
+        message = f'"{name}" is no import of Connect' if not matches else f'"{name}" is two imports'
+        raise UsageError("operation-unknown", message, hint=f"one of {', '.join(matches or operations)}")
+    return operations[matches[0]]
 
 
 def _record_levels(operation: Operation) -> Sequence[tuple[str, tuple[str, ...]]]:
@@ -109,36 +109,36 @@ def _record_levels(operation: Operation) -> Sequence[tuple[str, tuple[str, ...]]
 
 
 def _draftable_fields(operation: Operation) -> dict[str, Field]:
-    """Plain fields that may be proposed, by name; of two with the same name the outer one."""
-    found: dict[str, Field] = {}
+    """Return the plain fields that may be proposed, by name; of two with the same name the outer one."""
+    fields: dict[str, Field] = {}
     for schema, _ in _record_levels(operation):
         for name, field in spec.load_contract().schemas[schema].items():
             if field.type in COMPATIBLE_COLUMN_TYPES and not field.deprecated:
-                found.setdefault(name, field)
-    return found
+                fields.setdefault(name, field)
+    return fields
 
 
 def _guess_operation(headers: Sequence[str], file_name: str) -> tuple[Operation, str]:
-    """The import whose fields the headers fit best; the next best one where it is not clearly ahead."""
-    said = field_matching.normalize_header(file_name)
+    """Return the import whose fields fit the headers best, and the id of the second best where it is nearly as good."""
+    name_words = field_matching.normalize_header(file_name)
 
-    def merit(operation: Operation) -> float:
+    def score(operation: Operation) -> float:
         pairs = field_matching.match_fields(headers, _draftable_fields(operation))
         field, words = OPERATION_HINTS.get(operation.id, ("", ""))
         keys = operation.key.fields
-        found = 2.0 * (field in pairs) + 2.0 * any(word in said for word in words.split())
-        return found + len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
+        hints = 2.0 * (field in pairs) + 2.0 * any(word in name_words for word in words.split())
+        return hints + len(pairs) + 1.5 * sum(key in pairs for key in keys) / len(keys)
 
-    rated = sorted(((merit(op), op.id) for op in spec.load_contract().operations.values()), reverse=True)
-    return spec.load_contract().operations[rated[0][1]], rated[1][1] if rated[0][0] < rated[1][0] + 1 else ""
+    scores = sorted(((score(op), op.id) for op in spec.load_contract().operations.values()), reverse=True)
+    return spec.load_contract().operations[scores[0][1]], scores[1][1] if scores[0][0] < scores[1][0] + 1 else ""
 
 
 def _render_draft(file: Path, detection: Detection, table: Table, operation: Operation, alternative: str) -> str:
     cells = {
         name.strip(WHITESPACE): table.frame[name].head(SAMPLE_ROWS).drop_nulls().to_list() for name in table.columns
-    }  # names as the checks of a run see them
+    }  # names as the checks of a run get them
     excel = detection.dialect.format == "excel"
-    guesses = {name: column_types.guess_column_type(found, excel=excel) for name, found in cells.items()}
+    guesses = {name: column_types.guess_column_type(texts, excel=excel) for name, texts in cells.items()}
     fields = _draftable_fields(operation)
     usable = [name for name in cells if "{" not in name]
     mark = _decimal_mark(guesses.values())
@@ -193,13 +193,13 @@ def _feed_name(stem: str) -> str:
 
 
 def _decimal_mark(type_guesses: Iterable[TypeGuess]) -> str:
-    """The decimal mark of the file's other columns."""
-    marks = Counter(str(found.settings.get("decimal", ".")) for found in type_guesses if found.type == "decimal")
+    """Return the decimal mark that most decimal columns of the file have."""
+    marks = Counter(str(guess.settings.get("decimal", ".")) for guess in type_guesses if guess.type == "decimal")
     return marks.most_common(1)[0][0] if marks else "."
 
 
 def _adapt_guess(type_guess: TypeGuess, field: Field, cells: Sequence[str], decimal_mark: str) -> TypeGuess | None:
-    """The guess as the field needs it; None where the two do not go together. Whole prices may get decimals one day."""
+    """Return the type that the field needs; None if the cells do not fit it. Whole prices become decimals."""
     if field.type == "number" and type_guess.type == "integer":
         return TypeGuess("decimal", {} if decimal_mark == "." else {"decimal": decimal_mark}, type_guess.uncertainty)
     if field.type == "string":
@@ -273,14 +273,14 @@ def _record_lines(operation: Operation, headers_by_field: dict[str, str]) -> Ite
 
 
 def quote(text: str) -> str:
-    """A text as YAML has to have it."""
+    """Return a text as a YAML scalar, in quotes where YAML needs them."""
     if PLAIN_SCALAR.fullmatch(text) and text.lower() not in YAML_KEYWORDS:
         return text
     return json.dumps(text, ensure_ascii=False)
 
 
 def explain_detection(file: Path) -> list[str]:
-    """What detection makes of a file, in sentences."""
-    found = formats.detect_dialect(file)
-    shown = ", ".join(name[:40] for name in found.columns[:12]) + (" …" if len(found.columns) > 12 else "")
-    return [*found.evidence, f"{len(found.columns)} columns: {shown}"]
+    """Return the evidence for the detected dialect of a file, and its columns, in sentences."""
+    detection = formats.detect_dialect(file)
+    names = ", ".join(name[:40] for name in detection.columns[:12]) + (" …" if len(detection.columns) > 12 else "")
+    return [*detection.evidence, f"{len(detection.columns)} columns: {names}"]

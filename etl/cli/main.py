@@ -213,7 +213,10 @@ def approve(ctx: click.Context, run_id: str, send_again: bool, as_json: bool) ->
 @click.pass_context
 @handle_errors
 def restart(ctx: click.Context, job_id: int) -> ExitStatus:
-    """Restart an ended JOB in Norce, unless newer records of the same import were sent."""
+    """Restart an ended JOB in Norce.
+
+    Fails when newer records of the same import were sent.
+    """
     from etl.cli import restart
 
     return restart.restart_job(_load_settings(ctx), job_id, verbose=ctx.obj["verbose"])
@@ -236,7 +239,10 @@ def discard(ctx: click.Context, run_id: str) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
-    """Fetch files from the server [fetch.NAME], or from all servers, into the inbox. Does not process them."""
+    """Fetch files from servers into the inbox.
+
+    NAME is the section [fetch.NAME] of the settings; without it, all servers are visited. The files are not processed.
+    """
     from etl.cli import fetch
 
     names = [name] if name else []
@@ -249,7 +255,10 @@ def fetch(ctx: click.Context, name: str | None, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def undo(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
-    """Plan a run that restores the values Norce had before RUN, and hold it for `etl approve`."""
+    """Plan and hold a run that restores the values from before RUN.
+
+    `etl approve` sends it.
+    """
     from etl.cli import approval
 
     return approval.undo(_load_settings(ctx), run_id, as_json=as_json, verbose=ctx.obj["verbose"])
@@ -273,7 +282,7 @@ def status(ctx: click.Context, as_json: bool, strict: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def show(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
-    """Show one RUN: counts, failed requests, rejected rows and failed records."""
+    """Show one RUN: counts, rejected rows and failed records."""
     from etl.cli import show as screens
 
     return screens.show(_load_settings(ctx), run_id, as_json=as_json)
@@ -285,7 +294,10 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> ExitStatus:
 @click.pass_context
 @handle_errors
 def check(ctx: click.Context, mappings: tuple[Path, ...], write: bool) -> ExitStatus:
-    """Check mapping files against Connect's contract and run their cases (default: all in the mappings folder)."""
+    """Check MAPPINGS against Connect's contract and run their cases.
+
+    Without arguments, all mapping files in the mappings folder are checked.
+    """
     from etl.cli import check
 
     return check.check_mappings(_load_settings(ctx).paths.mappings, mappings, write_expected=write)
@@ -308,7 +320,10 @@ def schema() -> ExitStatus:
 )
 @handle_errors
 def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
-    """Draft a mapping from FILE: its format, its columns, and the Norce fields that they resemble."""
+    """Draft a mapping from FILE.
+
+    The draft has the detected format, the columns, and the Norce fields that their headers resemble.
+    """
     from etl.cli import init
 
     return init.init(file, operation, output)
@@ -377,7 +392,7 @@ def state_rebuild(
 @click.option("--webhook", metavar="URL", help="Post a JobCompletedEvent to URL for every job that ends.")
 @handle_errors
 def sandbox(port: int, state: Path | None, webhook: str | None) -> ExitStatus:
-    """Start a local server that behaves as the Connect documentation says."""
+    """Start a local server that behaves as Connect is documented."""
     from etl.cli import sandbox
 
     return sandbox.serve(port, state, webhook)

@@ -52,7 +52,7 @@ def run(settings: Settings, *, verbose: bool) -> ExitStatus:
         poller.poll_in_background(session.settings, session.ledger, session.shutdown, session.emit),
     ):
         unmatched: set[str] = set()
-        rescan_time, kept = -math.inf, _make_retention(session)
+        rescan_time, retention = -math.inf, _make_retention(session)
         for stable_files in _watch_inbox(session):
             if time.monotonic() - rescan_time >= settings.watch.rescan_seconds:
                 rescan_time = time.monotonic()
@@ -61,7 +61,7 @@ def run(settings: Settings, *, verbose: bool) -> ExitStatus:
             if worker.step_and_report(session):
                 session.coordinator.wake_event.set()
             elif not session.coordinator.is_busy:
-                kept.apply(datetime.now(UTC))
+                retention.apply(datetime.now(UTC))
             session.coordinator.clear_results()
         log.write_event("service_stopped")
     return ExitStatus.OK

@@ -1,6 +1,6 @@
-"""The commands of `etl state`: look at a state folder, carry it elsewhere, put it right.
+"""The commands of `etl state`: verify, export, import and repair a state folder.
 
-All of them take the lock of the folder: what they say has to hold when they have said it.
+Each of them locks the folder, so no other process changes it meanwhile.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from etl.state.ledger.facade import Ledger
 
 
 def verify_folder(settings: Settings, *, as_json: bool) -> ExitStatus:
-    """Every problem of the folder, each with what repairs it."""
+    """Print every problem of the state folder with the command that repairs it."""
     state = _state_folder(settings)
     if not state.is_dir():
-        found = []
+        problems = []
     else:
         with lock.lock_state_folder(state):
-            found = list(verify.find_problems(state))
+            problems = list(verify.find_problems(state))
     if as_json:
-        rows = [{"problem": each.message, "where": str(each.where), "repair": each.repair} for each in found]
+        rows = [{"problem": each.message, "where": str(each.where), "repair": each.repair} for each in problems]
         tables.print_json({"state": str(state), "problems": rows})
     else:
-        for each in found:
+        for each in problems:
             click.echo(f"{each.message}\n  where:  {each.where}\n  repair: {each.repair}")
-        if not found:
+        if not problems:
             click.echo(f"{state} has no problems")
-    return ExitStatus.CANNOT_CONTINUE if found else ExitStatus.OK
+    return ExitStatus.CANNOT_CONTINUE if problems else ExitStatus.OK
 
 
 def export_to_file(settings: Settings, target: Path, feeds: Sequence[str]) -> ExitStatus:
-    """What Norce has, as one file."""
+    """Write the accepted and pending records of the feeds to a new file."""
     with _locked_ledger(settings) as (ledger, state):
         _print_lines(transfer.export_state(ledger, state, feeds, target))
     click.echo(f"wrote {target}; later changes are not included")
@@ -49,7 +49,7 @@ def export_to_file(settings: Settings, target: Path, feeds: Sequence[str]) -> Ex
 
 
 def import_from_file(settings: Settings, source: Path) -> ExitStatus:
-    """An empty folder filled from such a file."""
+    """Fill an empty state folder from an exported file."""
     state = _state_folder(settings)
     target = settings.connect.target if settings.connect is not None else "sandbox"
     with filesystem.translate_os_errors(state):
@@ -62,7 +62,7 @@ def import_from_file(settings: Settings, source: Path) -> ExitStatus:
 def rebuild_state(
     settings: Settings, names: Sequence[str], *, forget: bool, reset: bool, trust_ledger: bool
 ) -> ExitStatus:
-    """Feeds, runs or the whole folder made anew."""
+    """Rebuild feeds, repair runs, or reset the whole folder."""
     if reset or trust_ledger:
         if names or forget or (reset and trust_ledger):
             raise UsageError(

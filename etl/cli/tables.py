@@ -25,13 +25,13 @@ def print_json(value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of a table. `short` is its head where room is scarce; a column of noughts goes first, if it may."""
+    """A column of a table. `short_name` replaces its name in a narrow terminal."""
 
     name: str
     cells: Sequence[str]
     short_name: str = ""
     is_number: bool = True
-    drop_if_zero: bool = False  #: when it says nothing but 0
+    drop_if_zero: bool = False  #: leave the column out of a narrow table if every cell is 0
     may_shrink: bool = False  #: cut, or left out, when there is no room for all of it
 
     @property
@@ -44,7 +44,7 @@ _COLUMN_GAP, _MIN_WIDTH = 2, 8
 
 
 def print_runs(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = None) -> None:
-    """One line per run, numbers right, as wide as the terminal and no wider."""
+    """Print one line per run, at most as wide as the terminal."""
     pairs = list(rows)
     counts = [run.counts for run, _ in pairs]
     jobs = [format_jobs(chunks) for _, chunks in pairs]
@@ -68,7 +68,7 @@ def print_runs(rows: Iterable[tuple[Run, Sequence[Chunk]]], title: str | None = 
 
 
 def print_table(columns: Sequence[TableColumn], title: str | None = None) -> None:
-    """No wider than the terminal (COLUMNS counts; 118 where there is none): see `fitted`. rich draws it, and stays."""
+    """Print a table as wide as the terminal (`COLUMNS`, or 118 without a terminal), see `fit_columns`."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -84,7 +84,7 @@ def print_table(columns: Sequence[TableColumn], title: str | None = None) -> Non
 
 
 def fit_columns(columns: Sequence[TableColumn], width: int) -> list[TableColumn]:
-    """What of a table fits: columns of noughts go first, then heads are shortened, then what gives way is cut."""
+    """Return the columns that fit: drop columns of zeros, then shorten names, then cut cells that may shrink."""
     shown = list(columns)
     if _table_width(shown) > width:
         shown = [column for column in shown if not (column.drop_if_zero and set(column.cells) <= {"0"})]
@@ -101,7 +101,7 @@ def fit_columns(columns: Sequence[TableColumn], width: int) -> list[TableColumn]
 
 
 def print_summary(impact_summary: dict[str, Any]) -> None:
-    """What a run does to the shop, and its largest changes before and after."""
+    """Print what a run changes in the shop, and its largest changes before and after."""
     for line in summary.lines(impact_summary):
         click.echo(f"  {line}")
     largest = impact_summary.get("largest", [])
@@ -110,37 +110,37 @@ def print_summary(impact_summary: dict[str, Any]) -> None:
 
 
 def print_guards(guard_results: Sequence[dict[str, Any]]) -> None:
-    """What each guard found, and what may pass."""
+    """Print the count, total and limit of each guard."""
     click.echo()
     print_table(
         [
-            TableColumn("guard", [one["guard"] for one in guard_results], is_number=False),
-            TableColumn("count", [summary.format_number(one["count"]) for one in guard_results]),
-            TableColumn("total", [summary.format_number(one["total"]) for one in guard_results]),
-            TableColumn("limit", [one["limit"] for one in guard_results]),
-            TableColumn("", ["HOLDS" if one["held"] else "" for one in guard_results], is_number=False),
+            TableColumn("guard", [result["guard"] for result in guard_results], is_number=False),
+            TableColumn("count", [summary.format_number(result["count"]) for result in guard_results]),
+            TableColumn("total", [summary.format_number(result["total"]) for result in guard_results]),
+            TableColumn("limit", [result["limit"] for result in guard_results]),
+            TableColumn("", ["HOLDS" if result["held"] else "" for result in guard_results], is_number=False),
         ]
     )
 
 
 def print_hold_reasons(prefix: str, reasons: Sequence[str], guard_results: Sequence[dict[str, Any]]) -> None:
-    """Why a run is held, each reason with the largest examples of its guard."""
-    by_reason = {verdict["reason"]: verdict["examples"] for verdict in guard_results}
-    for doubt in reasons:
-        click.echo(f"{prefix}: {doubt}")
-        if by_reason.get(doubt):
-            _print_examples(by_reason[doubt], None)
+    """Print why a run is held, each reason with the largest examples of its guard."""
+    examples_by_reason = {result["reason"]: result["examples"] for result in guard_results}
+    for reason in reasons:
+        click.echo(f"{prefix}: {reason}")
+        if examples_by_reason.get(reason):
+            _print_examples(examples_by_reason[reason], None)
 
 
 def _print_examples(examples: Sequence[dict[str, Any]], title: str | None) -> None:
     heads = ("key", "field", "before", "after", "change")
     cells = list(zip(*summary.example_rows(examples), strict=True))
-    columns = [TableColumn(head, its, is_number=head == "change") for head, its in zip(heads, cells, strict=True)]
+    columns = [TableColumn(head, column, is_number=head == "change") for head, column in zip(heads, cells, strict=True)]
     print_table(shrink_columns(columns, shutil.get_terminal_size((118, 24)).columns), title)
 
 
 def shrink_columns(columns: Sequence[TableColumn], width: int) -> list[TableColumn]:
-    """No wider than that: the widest columns are cut until they fit beside the others."""
+    """Return the columns with the cells of the widest ones cut so that the table fits into `width` characters."""
     room = width - _COLUMN_GAP * (len(columns) - 1)
     most = max((column.width for column in columns), default=0)
     while most > _MIN_WIDTH and sum(min(column.width, most) for column in columns) > room:

@@ -73,12 +73,12 @@ def _no_mapping_error(settings: Settings, mapping_errors: Sequence[InvalidMappin
 
 def step_and_report(session: Session) -> bool:
     """Take one step and print the runs that stalled in it. True when more may be possible at once."""
-    known = len(session.coordinator.stalled_runs)
+    stalled_before = len(session.coordinator.stalled_runs)
     has_more = session.coordinator.step()
     printed_errors: set[str] = set()
-    for run, error in session.coordinator.stalled_runs[known:]:
-        sentence = f"run {run.id} stays open; the next `etl once` continues it"
-        click.echo(sentence if str(error) in printed_errors else f"{sentence}\n{error}", err=True)
+    for run, error in session.coordinator.stalled_runs[stalled_before:]:
+        message = f"run {run.id} stays open; the next `etl once` continues it"
+        click.echo(message if str(error) in printed_errors else f"{message}\n{error}", err=True)
         printed_errors.add(str(error))
     return has_more
 

@@ -97,7 +97,7 @@ def _cards(report: dict[str, Any], impact_summary: dict[str, Any]) -> Iterator[d
 
 
 def _plots(impact_summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """For each price field that moves, how many prices move by how much."""
+    """Yield for each price field that changes a plot of how many prices change by how much."""
     from markupsafe import Markup
 
     for field in impact_summary.get("fields", ()):
@@ -111,8 +111,8 @@ def _plots(impact_summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _median_text(field: dict[str, Any]) -> str:
     ways = [(field["median_up"], "up"), (field["median_down"], "down")]
-    said = [f"half of those that go {way} do so by {abs(median):g} % or more" for median, way in ways if median]
-    text = ", ".join(said)
+    sentences = [f"half of those that go {way} do so by {abs(median):g} % or more" for median, way in ways if median]
+    text = ", ".join(sentences)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 

@@ -95,18 +95,18 @@ def to_workbook(rows: pl.DataFrame, rejections: pl.DataFrame) -> bytes:
             else:
                 sheet.write_blank(at, over, None, bad)
             sheet.write_comment(at, over, "\n".join(reason for _, reason in reasons)[:_MAX_CELL_CHARS], {"x_scale": 2})
-        left = rejections["row"].n_unique() - last
-        if left > 0:
-            sheet.write_string(last + 1, 0, f"and {left} more rows: see rejections.csv", head)
+        hidden_rows = rejections["row"].n_unique() - last
+        if hidden_rows > 0:
+            sheet.write_string(last + 1, 0, f"and {hidden_rows} more rows: see rejections.csv", head)
         sheet.freeze_panes(1, 1)
         sheet.autofilter(0, 0, last, len(names))
     return stream.getvalue()
 
 
 def _reasons_by_cell(rejections: pl.DataFrame) -> dict[tuple[int, str], list[tuple[str | None, str]]]:
-    """By row and column the values and sentences."""
-    found: dict[tuple[int, str], list[tuple[str | None, str]]] = {}
+    """Return values with reasons, by row number and column."""
+    reasons: dict[tuple[int, str], list[tuple[str | None, str]]] = {}
     for row, column, _, value, message, hint in rejections.select(REJECTION_COLUMNS).iter_rows():
         reason = f"{message}: {hint}" if hint else str(message)
-        found.setdefault((row, column or ""), []).append((value, reason))
-    return found
+        reasons.setdefault((row, column or ""), []).append((value, reason))
+    return reasons

@@ -1,4 +1,4 @@
-"""What a run came to, for people and programs: the run as JSON, its report.
+"""The result of a run, for people and programs: the run as JSON, its report.
 
 The JSON of a run is documented in docs/cli.md and stable. No polars here: `etl status` and `etl show` are quick.
 """
@@ -12,12 +12,12 @@ from etl.model.keys import display_key
 from etl.model.plan_facts import PlanFacts
 from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState
 
-#: Files whose names are shown of those whose records went with a run.
+#: Most names of files that are shown of the runs merged into a run.
 MERGED_FILES_SHOWN = 10
 
 
 def run_json(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """One run, as `etl status --json` and `etl show --json` give it."""
+    """Return one run as `etl status --json` and `etl show --json` give it."""
     counts = run.counts
     return {
         "run": run.id,
@@ -82,21 +82,21 @@ def _record_error_json(error: RecordError, run: Run) -> dict[str, Any]:
 
 
 def final_counts(counts: Counts, chunks: Iterable[Chunk], record_errors: Sequence[RecordError]) -> Counts:
-    """The counts of a run at its end: what was really sent and taken."""
+    """Return the counts of an ended run: those of its plan, with what was sent and what failed."""
     from dataclasses import replace
 
-    went = [chunk for chunk in chunks if chunk.attempts > 0]
+    sent_chunks = [chunk for chunk in chunks if chunk.attempts > 0]
     return replace(
         counts,
-        requests=sum(chunk.attempts for chunk in went),
-        records_sent=sum(chunk.records for chunk in went),
-        values_sent=sum(chunk.values for chunk in went),
+        requests=sum(chunk.attempts for chunk in sent_chunks),
+        records_sent=sum(chunk.records for chunk in sent_chunks),
+        values_sent=sum(chunk.values for chunk in sent_chunks),
         failed=len(record_errors),
     )
 
 
 def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:
-    """What a run's records went with, and which runs' records went with it, in words."""
+    """Say in words into which run a run was merged, and which runs were merged into it."""
     if run.state is RunState.MERGED:
         yield (
             f"merged: its records were sent with run {run.merged_into}"
@@ -110,17 +110,17 @@ def merge_lines(run: Run, merged_runs: Sequence[Run]) -> Iterable[str]:
 
 
 def describe_row(record_error: RecordError) -> str:
-    """Where a refused record is, in words: its row in the run's file, or in the earlier file that brought it."""
+    """Say where a failed record is: its row in the run's file, or in the earlier file that brought it."""
     row = f"row {record_error.source_row}" if record_error.source_row else "no row"
     return f"{record_error.source_file}, {row}" if record_error.source_file else row
 
 
 def rejection_lines(groups: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """Groups of `etl.report.rejections` in words."""
+    """Yield one sentence for each group of rejections."""
     for group in groups:
         rows = [str(row) for row in group["rows"] if row is not None]
         more = " …" if group["count"] > len(rows) else ""
         place = f"{group['column']}: " if group["column"] else ""
-        told = not rows or "(rows " in group["message"]
-        at = "" if told else f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})"
+        has_place = not rows or "(rows " in group["message"]
+        at = "" if has_place else f" (row{'s' if group['count'] > 1 else ''} {', '.join(rows)}{more})"
         yield f"rejected {group['count']}: {place}{group['message']}{at}; {group['hint']}"

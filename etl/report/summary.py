@@ -40,15 +40,15 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _price_changes(field: dict[str, Any]) -> str:
-    found = []
+    parts = []
     for way in ("up", "down"):
         if field[way]:
             median = field[f"median_{way}"]
-            found.append(f"{field[way]} {way} ({format_percent(median)} in the middle)")
+            parts.append(f"{field[way]} {way} ({format_percent(median)} in the middle)")
     others = field["changed"] - field["up"] - field["down"]
     if others:
-        found.append(f"{others} for the first time" if field["filled"] >= others else f"{others} from or to nothing")
-    return ", ".join(found)
+        parts.append(f"{others} for the first time" if field["filled"] >= others else f"{others} from or to nothing")
+    return ", ".join(parts)
 
 
 def format_number(value: int) -> str:
@@ -57,14 +57,14 @@ def format_number(value: int) -> str:
 
 
 def format_percent(value: float | None) -> str:
-    """`+4.2 %`; nothing for what is no number."""
+    """`+4.2 %`; an empty text for None."""
     if value is None:
         return ""
     return f"{value:+.1f} %".replace(".0 %", " %").replace("-", "−")
 
 
 def field_label(field: str) -> str:
-    """A field as people look for it: the end of its path, and the code of the element it is in."""
+    """Return the name of a field for people: the end of its path, with the code of the element that it is in."""
     parts = field.replace("[]", "").split(".")
     return ".".join(parts[-2:]) if len(parts) > 1 and "[" in parts[-2] else parts[-1]
 

@@ -62,14 +62,19 @@ def _poll_and_report(
     settings: Settings, name: str, ledger: Ledger, emit: EventSink, is_stopped: Callable[[], bool]
 ) -> None:
     try:
-        _poll_source(settings, name, ledger, emit, is_stopped)
+        poll_source(settings, name, ledger, emit, is_stopped)
     except EtlError as error:
         emit("fetch_failed", source=name, code=error.code, reason=error.message, hint=error.hint)
 
 
-def _poll_source(
+def poll_source(
     settings: Settings, name: str, ledger: Ledger, emit: EventSink, is_stopped: Callable[[], bool]
 ) -> FetchResult | None:
+    """Visit one server, fetch its new files, and raise or resolve the alert `fetch:NAME`.
+
+    Raises:
+        EtlError: the server cannot be visited; the alert is raised.
+    """
     from etl.sources.fetcher import Fetcher, Source
 
     fetched_files, alerts = FetchedFiles(ledger.database, name), AlertStore(ledger.database)
