@@ -22,6 +22,7 @@ from etl.mapping.model import ColumnType
 from etl.model.plan_facts import PlanFacts
 from etl.model.tables import Dialect
 from etl.plan.changes import guards
+from etl.plan.rows import sql_values
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "etl"
@@ -359,6 +360,7 @@ def test_every_fact_of_a_plan_is_described() -> None:
 def test_the_reasons_of_rejections_are_listed() -> None:
     """docs/operations.md lists each reason for which the reading of files rejects a row."""
     listed = named(sections(text("docs/operations.md"))["Rows were rejected"])
+    assert sql_values.CODE in listed
     for path in [
         *PACKAGE.glob("formats/**/*.py"),
         PACKAGE / "plan/rows/transform.py",

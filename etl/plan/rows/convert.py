@@ -10,11 +10,13 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, replace
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from etl.contract import spec
 from etl.contract.spec import Field
 from etl.mapping.layout import Leaf
 from etl.mapping.model import Column, Mapping, Scalar, Value, bind_pattern
+from etl.plan.rows import sql_values
 from etl.plan.rows.cells import NUMBER_TYPE
 
 _ROUNDED_CODE = r"^[0-9][.,][0-9]+[eE]\+[0-9]{1,2}$"
@@ -47,12 +49,27 @@ def convert_leaf(leaf: Leaf, mapping: Mapping, frame: pl.DataFrame, captures: tu
         if value.text and isinstance(value.constant, str):  # The text is part of a column's name: it may be anything.
             return convert_value(pl.lit(value.constant), pl.String(), replace(value, replace=()), leaf.field)
         return Conversion(pl.lit(constant_value(value.constant, leaf.field), dtype=dtype(leaf.field)))
-    source = pl.sql_expr(value.text) if value.kind == "sql" else pl.col(value.text)
-    source_type = frame.select(source).schema.dtypes()[0]
+    source, source_type, failures = _evaluate_source(value, frame)
     conversion = convert_value(source, source_type, value, leaf.field)
+    conversion = replace(conversion, failures=(*failures, *conversion.failures))
     if leaf.field.type == "string" and (leaf.key or leaf.identifier or leaf.field.role == "code"):
         return replace(conversion, failures=(*conversion.failures, _rounded_code_failure(conversion.value)))
     return conversion
+
+
+def _evaluate_source(value: Value, frame: pl.DataFrame) -> tuple[pl.Expr, pl.DataType, tuple[Failure, ...]]:
+    """Return the source of a value and its type; where an SQL expression fails, the source is null."""
+    if value.kind != "sql":
+        return pl.col(value.text), frame.schema[value.text], ()
+    source = pl.sql_expr(value.text)
+    try:
+        return source, frame.select(source).schema.dtypes()[0], ()
+    except PolarsError:
+        found = sql_values.separate_failures(frame, source)
+    failure = Failure(
+        pl.lit(found.failed), sql_values.cells(source), sql_values.CODE, sql_values.message(value.text), sql_values.HINT
+    )
+    return pl.lit(found.values), found.values.dtype, (failure,)
 
 
 def convert_value(source: pl.Expr, source_type: pl.DataType, value: Value, field: Field) -> Conversion:

@@ -31,6 +31,7 @@ class Check:
     message: str
     hint: str
     condition: pl.Expr  #: over the frame with both columns, typed and text
+    sql: str | None = None  #: the expression of the mapping that the condition evaluates
 
 
 def run_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.Series | None]:

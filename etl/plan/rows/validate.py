@@ -9,9 +9,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from etl.errors import InvalidFileError
 from etl.mapping.model import Column, Mapping, Node, Rule, Value, match_pattern
@@ -19,7 +20,7 @@ from etl.mapping.text import WHITESPACE
 from etl.model import schemas
 from etl.model.columns import ROW
 from etl.model.tables import Rejections
-from etl.plan.rows import cells
+from etl.plan.rows import cells, sql_values
 from etl.plan.rows.pandera_checks import TEXT_SUFFIX, Check, run_checks
 
 
@@ -64,14 +65,13 @@ def validate_rows(
         ).alias(name)
         for name in used
     )
-    skipped = 0
-    if mapping.source.keep:
-        remaining = typed.filter(pl.sql_expr(mapping.source.keep).fill_null(False))
-        skipped = typed.height - remaining.height
-        typed = remaining
+    typed, undecided, skipped = _apply_keep(typed, mapping.source.keep)
     rejections, is_rejected = _apply_checks(typed, used, mapping, canonical, duplicates or {})
     valid = typed.filter(~is_rejected) if is_rejected is not None else typed
     rejected = typed.filter(is_rejected) if is_rejected is not None else typed.clear()
+    if undecided.height:
+        rejections = pl.concat([_reject_undecided(undecided, mapping.source.keep or ""), rejections])
+        rejected = pl.concat([undecided, rejected])
     columns_out = [pl.col(ROW), *(cells.to_wire_scale(name, mapping.find_column(name)) for name in used)]
     return ValidatedRows(
         frame=valid.select(columns_out),
@@ -86,6 +86,29 @@ def validate_rows(
                 if rule.sql is None and set(rule.input_columns) <= set(used)
             },
         },
+    )
+
+
+def _apply_keep(typed: pl.DataFrame, keep: str | None) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Return the rows that `keep` keeps, the rows for which it fails, and how many rows it leaves out."""
+    if not keep:
+        return typed, typed.clear(), 0
+    try:
+        kept, undecided = typed.filter(pl.sql_expr(keep).fill_null(False)), typed.clear()
+    except PolarsError:
+        found = sql_values.separate_failures(typed, pl.sql_expr(keep))
+        kept, undecided = typed.filter(found.values.cast(pl.Boolean).fill_null(False)), typed.filter(found.failed)
+    return kept, undecided, typed.height - kept.height - undecided.height
+
+
+def _reject_undecided(rows: pl.DataFrame, keep: str) -> pl.DataFrame:
+    return rows.select(
+        row=pl.col(ROW),
+        column=pl.lit("keep"),
+        code=pl.lit(sql_values.CODE),
+        value=sql_values.cells(pl.sql_expr(keep)),
+        message=pl.lit(sql_values.message(keep)),
+        hint=pl.lit(sql_values.HINT),
     )
 
 
@@ -254,12 +277,30 @@ def _apply_checks(
         for name in used_columns
         for check in _applicable_checks(name, used_columns, mapping, canonical, duplicates)
     ]
-    if checks:  # A condition that is null in a row is left to pandera.
-        met = _conditions_met(
-            typed_rows, {str(number): check.condition.fill_null(False).all() for number, check in enumerate(checks)}
-        )
-        checks = [check for number, check in enumerate(checks) if str(number) not in met]
+    try:
+        checks = _failing_checks(typed_rows, checks)
+    except PolarsError:
+        checks = [check for either in checks for check in _separate_sql_errors(typed_rows, either)]
+        checks = _failing_checks(typed_rows, checks)
     return run_checks(typed_rows, checks) if checks else (pl.DataFrame(schema=schemas.REJECTION_SCHEMA), None)
+
+
+def _failing_checks(typed_rows: pl.DataFrame, checks: Sequence[Check]) -> list[Check]:
+    """Return the checks that some row fails; a condition that is null in a row is left to pandera."""
+    conditions = {str(number): check.condition.fill_null(False).all() for number, check in enumerate(checks)}
+    met = _conditions_met(typed_rows, conditions)
+    return [check for number, check in enumerate(checks) if str(number) not in met]
+
+
+def _separate_sql_errors(typed_rows: pl.DataFrame, check: Check) -> Iterable[Check]:
+    """Yield a check of an SQL expression as two: whether it can be evaluated, and whether it holds."""
+    if not check.sql:
+        yield check
+        return
+    found = sql_values.separate_failures(typed_rows, check.condition)
+    message = sql_values.message(check.sql)
+    yield Check(check.column, sql_values.CODE, message, sql_values.HINT, pl.lit(~found.failed))
+    yield replace(check, condition=pl.lit(found.values.fill_null(True)))
 
 
 def _applicable_checks(
@@ -289,7 +330,8 @@ def _rule_checks(name: str, rule: Rule, mapping: Mapping, duplicates: Map[str, p
     """Yield the check of a rule, under the name of its first column; a rule with an empty cell passes."""
     if rule.sql is not None:
         good = pl.sql_expr(rule.sql).fill_null(True)
-        yield Check(name, "rule", f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})", good)
+        message, hint = f"breaks the rule: {rule.name}", f"{rule.sql} must hold ({rule.where})"
+        yield Check(name, "rule", message, hint, good, sql=rule.sql)
     elif _rule_tag(rule) in duplicates:
         is_unique = ~_combined_text(rule, mapping).is_in(duplicates[_rule_tag(rule)].implode())
         message = f"{' and '.join(rule.input_columns)} together occur more than once: {rule.name}"
