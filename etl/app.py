@@ -150,7 +150,7 @@ def _open_connect(
 def _finish_compaction(ledger: Ledger, state: Path, mappings: Sequence[Mapping]) -> None:
     """Merge ended runs that a crash has left beside their feed's base."""
     for mapping in mappings:
-        compaction.compact_feed(ledger, state, mapping.feed, is_changes_feed=mapping.source.content == "changes")
+        compaction.compact_feed(ledger, state, mapping.feed)
 
 
 def _start_sender(

@@ -204,8 +204,8 @@ class Sender:
                 # Check the events after clearing `wake`: an event set in between must not be overwritten.
                 if self._closing.is_set() or self._shutdown.is_set():
                     return
-                self._collect_results()
                 self._stop_without_progress()
+                self._collect_results()
                 action = self._next_action()
                 if isinstance(action, Wait):
                     self._wake.wait(action.seconds)

@@ -16,7 +16,6 @@ from etl.cli import tables
 from etl.config.settings import Settings, resolve_state_folder
 from etl.errors import ExitStatus, StateError, UsageError
 from etl.maintenance import repair, transfer, verify
-from etl.mapping import load
 from etl.state.files import lock
 from etl.state.ledger.facade import Ledger
 
@@ -76,15 +75,13 @@ def rebuild_state(
         with lock.lock_state_folder(state):
             _print_lines(repair.reset_state(state, settings.paths.inbox) if reset else repair.reseal_ledger(state))
         return ExitStatus.OK
-    mappings, _ = load.load_mappings(settings.paths.mappings)
-    changes = {mapping.feed for mapping in mappings if mapping.source.content == "changes"}
     with _locked_ledger(settings) as (ledger, state):
         for name in names or ledger.feeds.list_names():
             run = repair.find_run_or_feed(ledger, name)
             if run is not None:
                 _print_lines(repair.repair_run(ledger, state, run))
             else:
-                _print_lines(repair.repair_feed(ledger, state, name, forget=forget, is_changes_feed=name in changes))
+                _print_lines(repair.repair_feed(ledger, state, name, forget=forget))
     return ExitStatus.OK
 
 

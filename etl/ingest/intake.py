@@ -218,6 +218,7 @@ class Intake:
                 digest=part.digest(digest),
                 state=RunState.CLAIMED,
                 kind=kind,
+                content=part.mapping.source.content,
                 started=datetime.now(UTC),
                 claimed=path,
             )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from etl import filesystem
+from etl.connect.rate_limiter import MachineClock
 from etl.errors import StateError, UsageError
 from etl.ingest import claims
 from etl.model.plan_facts import PlanFacts
@@ -23,11 +24,14 @@ from etl.state.files import archive, checksums, run_folder
 from etl.state.ledger import repair_steps, schema, seal
 from etl.state.ledger.facade import Ledger
 
+#: Seconds for which nothing is sent after a repair of a ledger whose permits cannot be read: the longest window.
+UNREADABLE_LEDGER_PAUSE = 60.0
+
 #: What is left where it is when everything begins anew.
 _NOT_BACKED_UP = ("lock", "norce")
 
 
-def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_changes_feed: bool) -> list[str]:
+def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool) -> list[str]:
     """Make what Norce has from a feed anew, or forget it; what was done, as sentences. Raises StateError."""
     if forget:
         repair_steps.drop_accepted(ledger.database, feed)
@@ -39,7 +43,7 @@ def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool, is_chan
         ]
     try:
         before = compaction.read_accepted(ledger, state, feed).height
-        compaction.compact_feed(ledger, state, feed, is_changes_feed=is_changes_feed)
+        compaction.compact_feed(ledger, state, feed)
     except StateError as error:
         raise StateError(
             "accepted-unreadable",
@@ -78,7 +82,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     if not checksums.matches_digest(ledger, sent):
         repair_steps.fail_chunks(ledger.database, run.id, None, "its content is lost")
         said = [f"{run.id}: its sent records are no longer known, so its requests count as failed.", *repair_feed(
-            ledger, state, run.feed, forget=True, is_changes_feed=False
+            ledger, state, run.feed, forget=True
         )]  # fmt: skip
     else:
         damaged = [
@@ -123,12 +127,25 @@ def reset_state(state: Path, inbox_folder: Path) -> list[str]:
                 path.rename(backup / path.name)
         filesystem.sync_folder(backup)
         filesystem.sync_folder(state)
+        _keep_rate_limit(backup, state)
     said = [
         "The state folder is empty: it has no accepted records, so every feed's next file is sent in full. Records "
         "that those files lack are not deactivated.",
         f"The old state with its archive is in {backup}; delete that folder when you no longer need it.",
     ]
     return [*(line for line in back if line), *said]
+
+
+def _keep_rate_limit(backup: Path, state: Path) -> None:
+    """Give the empty ledger the permits and pauses of the old one: the server's window knows of no repair."""
+    if not schema.ledger_path(backup).exists():
+        return
+    with Ledger.open(state) as ledger:
+        try:
+            with Ledger.open_read_only(backup) as old:
+                repair_steps.copy_rate_limit(old.database, ledger.database)
+        except StateError:
+            repair_steps.insert_pause(ledger.database, MachineClock().now()._asdict(), UNREADABLE_LEDGER_PAUSE)
 
 
 def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> str:

@@ -130,6 +130,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
         "file": run.file,
         "digest": run.digest,
         "kind": run.kind,
+        "content": run.content,
         "started": run.started.isoformat() if run.started else None,
         "counts": asdict(run.counts),
     }
@@ -138,7 +139,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
 def _run_from_json(facts: dict[str, Any]) -> Run:
     started = facts["started"]
     return Run(
-        **{name: facts[name] for name in ("id", "feed", "operation", "file", "digest", "kind")},
+        **{name: facts[name] for name in ("id", "feed", "operation", "file", "digest", "kind", "content")},
         state=RunState.CLAIMED,
         counts=Counts(**facts["counts"]),
         started=datetime.fromisoformat(started) if started else None,

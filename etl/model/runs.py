@@ -199,6 +199,7 @@ class Run:
     state: RunState
     counts: Counts = field(default_factory=Counts)
     kind: Literal["file", "full", "rerun", "resend", "undo", "flush"] = "file"
+    content: Literal["full", "changes"] = "full"  #: as the mapping said when the run was opened
     started: datetime | None = None
     ended: datetime | None = None
     error: str | None = None  #: the whole error text, when the file is invalid

@@ -75,6 +75,7 @@ def open_flush_run(ledger: Ledger, mapping: Mapping) -> Run:
         digest="",
         state=RunState.CLAIMED,
         kind="flush",
+        content="changes",
         started=datetime.now(UTC),
     )
     ledger.open_run(run)

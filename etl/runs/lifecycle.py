@@ -293,9 +293,7 @@ class RunLifecycle:
             claims.archive_file(run.claimed, run.archive, self._state)
 
     def _compact(self, feed: str) -> None:
-        mapping = self._mappings_by_feed.get(feed)
-        is_changes_feed = mapping is not None and mapping.source.content == "changes"
-        compaction.compact_feed(self._ledger, self._state, feed, is_changes_feed=is_changes_feed)
+        compaction.compact_feed(self._ledger, self._state, feed)
 
 
 def _write_html_report(report: dict[str, Any], folder: Path) -> None:

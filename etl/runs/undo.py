@@ -39,6 +39,7 @@ def open_undo_run(ledger: Ledger, state: Path, original_run: Run) -> Run:
         digest=original_run.digest,
         state=RunState.CLAIMED,
         kind="undo",
+        content=original_run.content,
         started=datetime.now(UTC),
     )
     folder = run_folder.folder_path(state, run.id)

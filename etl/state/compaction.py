@@ -67,10 +67,11 @@ def has_pending(ledger: Ledger, state: Path, feed: str) -> bool:
     return generation is not None and accepted.pending_path(state, feed, generation).exists()
 
 
-def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: bool) -> None:
+def compact_feed(ledger: Ledger, state: Path, feed: str) -> None:
     """Merge a feed's ended runs into a new base snapshot. Raises StateError.
 
-    Does nothing while an open run of the feed has accepted records.
+    Does nothing while an open run of the feed has accepted records. Whether pending records stay pending is a fact of
+    the newest ended run, and not of a mapping that may have changed, or be missing, since then.
     """
     uncompacted = ledger.runs.list_uncompacted(feed)
     overlays = ledger.feeds.overlays(feed)
@@ -79,7 +80,8 @@ def compact_feed(ledger: Ledger, state: Path, feed: str, *, is_changes_feed: boo
         return
     checksums.check_files(ledger, snapshot_files(ledger, state, feed))
     before = name = ledger.feeds.generation(feed)
-    pending = read_pending(ledger, state, feed) if is_changes_feed else None
+    newest = ledger.runs.find(ended[-1])
+    pending = read_pending(ledger, state, feed) if newest is not None and newest.content == "changes" else None
     had_pending = before is not None and accepted.pending_path(state, feed, before).exists()
     if overlays or had_pending or (pending is not None and pending.height):
         if before is not None and not overlays:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 import zipfile
 from pathlib import Path
 
 from etl.sandbox import Fault
-from tests.support.shop import STOCK_MAPPING, Shop, stock, until
+from etl.state.ledger.facade import Ledger
+from tests.support.shop import STOCK, STOCK_MAPPING, Shop, stock, until
 
 DAY1 = stock(("A1", "5"), ("A2", "6"), ("A3", "7"))
 DAY2 = stock(("A1", "4"), ("A2", "6"), ("A3", "7"))
@@ -237,3 +239,46 @@ def test_commands_want_a_state_to_work_on(shop: Shop) -> None:
     assert shop.etl("state", "rebuild", run).err.startswith("error[run-ended]")
     assert shop.etl("state", "export", "x.zip", "--feed", "nobody").status == 2
     assert shop.etl("state", "rebuild").out == "stock: 3 records, all readable\n"
+
+
+def test_an_empty_state_keeps_the_permits_of_the_old_one(shop: Shop) -> None:
+    """The server's window knows of no repair: what was sent within the last minute still counts."""
+    shop.settings(requests=4, per_seconds=60)
+    shop.drop(stock(("A1", "5")))
+    assert shop.once().status == 0
+    with Ledger.open_read_only(shop.state) as ledger, ledger.database.read() as db:
+        permits = [tuple(row) for row in db.execute("SELECT * FROM permits ORDER BY id")]
+    assert permits
+    assert shop.etl("state", "rebuild", "--all").status == 0
+    with Ledger.open_read_only(shop.state) as ledger, ledger.database.read() as db:
+        assert [tuple(row) for row in db.execute("SELECT * FROM permits ORDER BY id")] == permits
+
+
+def test_permits_that_cannot_be_read_cost_a_window(shop: Shop) -> None:
+    """From a ledger that is no database nobody can tell what was sent: nothing is sent for a minute."""
+    shop.drop(stock(("A1", "5")))
+    assert shop.once().status == 0
+    (shop.state / "ledger.sqlite").write_bytes(b"nothing that SQLite knows" * 1000)
+    assert shop.etl("state", "rebuild", "--all").status == 0
+    with Ledger.open_read_only(shop.state) as ledger, ledger.database.read() as db:
+        assert db.scalar("SELECT seconds FROM pauses WHERE lane = 'connect'") == 60
+
+
+def test_what_is_pending_stays_pending_while_the_mapping_is_broken(shop: Shop) -> None:
+    """That a run is of a feed of changes is a fact of the run: a mistake in the mapping at one start loses nothing."""
+    mapping = (shop.mappings / "stock.yaml").read_text(encoding="utf-8")
+    changes = mapping.replace("content: full", "content: changes").replace("gone: deactivate\n", "")
+    shop.mapping(changes)
+    shop.mapping(changes.replace("feed: stock", "feed: other").replace("stock*", "other*"), "other.yaml")
+    shop.sandbox.inject(Fault(kind="refuse", path="ImportOnhands", keys=("A2",)))
+    shop.sandbox.inject(Fault(kind="job_slow", path="ImportOnhands", delay=3.0))
+    shop.drop(stock(("A1", "5"), ("A2", "5")))
+    assert shop.etl("once", "--wait", "0.5").status == 5
+    shop.mapping(changes + "\ngonee: x\n")
+    time.sleep(3)
+    shop.once()
+    shop.mapping(changes)
+    shop.once()
+    shop.drop(stock(("A3", "5")))
+    shop.once()
+    assert {key.split("|")[0] for key in shop.sandbox.records(STOCK)} == {"A1", "A2", "A3"}

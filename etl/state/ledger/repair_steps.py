@@ -1,8 +1,9 @@
-"""Steps in the ledger that only `etl state` and the retention take: count orphans, reset and delete runs."""
+"""Steps that only `etl state` and the retention take: count orphans, reset and delete runs, keep permits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from etl.state.ledger.database import IN_JSON, Database, json_list
 from etl.state.ledger.feeds import increment_revision
@@ -53,3 +54,16 @@ def delete_runs(database: Database, run_ids: Collection[str]) -> None:
         with database.write() as db:
             for table, column in (("chunks", "run"), ("record_errors", "run"), ("runs", "id")):
                 db.execute(f"DELETE FROM {table} WHERE {column} {IN_JSON}", (part,))
+
+
+def copy_rate_limit(source: Database, database: Database) -> None:
+    """Copy the permits and pauses of another ledger."""
+    with source.read() as old, database.write() as db:
+        for name in ("permits", "pauses"):
+            db.insert(name, *(dict(row) for row in old.execute(f"SELECT * FROM {name}")))
+
+
+def insert_pause(database: Database, since: Mapping[str, Any], seconds: float) -> None:
+    """Let nothing be sent for so many seconds. `since`: the columns of a moment."""
+    with database.write() as db:
+        db.insert("pauses", {"lane": "connect", **since, "seconds": seconds, "strikes": 0}, replace=True)

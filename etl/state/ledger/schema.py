@@ -19,8 +19,9 @@ CREATE_STATEMENTS = (
     "CREATE TABLE meta (key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (key))",
     f"""CREATE TABLE runs (
         seq INTEGER NOT NULL, id TEXT NOT NULL, feed TEXT NOT NULL, operation TEXT NOT NULL, file TEXT NOT NULL,
-        digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, started TEXT, ended TEXT, error TEXT,
-        claimed TEXT, archive TEXT, compacted INTEGER NOT NULL, {_COUNT_COLUMNS}, merged_into TEXT,
+        digest TEXT NOT NULL, state TEXT NOT NULL, kind TEXT NOT NULL, content TEXT NOT NULL,
+        started TEXT, ended TEXT, error TEXT, claimed TEXT, archive TEXT,
+        compacted INTEGER NOT NULL, {_COUNT_COLUMNS}, merged_into TEXT,
         PRIMARY KEY (seq), UNIQUE (id))""",
     "CREATE INDEX runs_of_feed ON runs (feed, state)",
     """CREATE TABLE chunks (

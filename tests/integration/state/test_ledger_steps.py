@@ -98,9 +98,10 @@ def test_polled_counts_and_notes_the_time(ledger: Ledger, clock: Clock) -> None:
     taken = ledger.save_submission(ledger.mark_sending(chunk), Submission(42))
     late = ledger.postpone(taken, 5500.0, "no answer")
     clock.now = 5060.0
-    looked = ledger.save_poll(late, Job(42, 6, False))
+    looked = ledger.save_poll(late, Job(42, 6, False, total=3, failed=1))
     assert looked == kept(ledger)
-    assert looked == replace(taken, polls=1, polled_at=5060.0, job_status=6, retry_after=None, error=None)
+    expected = replace(taken, polls=1, polled_at=5060.0, job_status=6, job_counts="3 1 None None")
+    assert looked == replace(expected, retry_after=None, error=None)
     assert ledger.save_poll(looked, Job(42, 1, False)).polls == 2
 
 
