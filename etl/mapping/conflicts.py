@@ -6,6 +6,7 @@ the mappings show that the two never have the same record, because a part of the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from typing import Any
@@ -14,6 +15,9 @@ from etl.contract.spec import Operation
 from etl.errors import InvalidMappingError
 from etl.mapping.model import Mapping, Node, Value
 from etl.mapping.problems import Problems
+
+#: Feeds whose names are shown when more of them write a field.
+FEEDS_SHOWN = 3
 
 
 def read_yields(raw: Any, problems: Problems) -> tuple[str, ...]:
@@ -30,37 +34,78 @@ def read_yields(raw: Any, problems: Problems) -> tuple[str, ...]:
 
 
 def find_conflicts(mappings: Sequence[Mapping]) -> dict[str, InvalidMappingError]:
-    """Return an error for each feed in conflict with another; it names the fields that both write."""
+    """Return an error for each feed in conflict with others; it names the fields that they write too.
+
+    Only mappings that may have the same record are compared, so that hundreds of feeds take no time.
+    """
+    feeds = [mapping.feed for mapping in mappings]
+    rivals = _find_rivals(mappings)
+    own_fields = {mapping.feed: tuple(_own_fields(mapping)) for mapping in mappings if rivals[mapping.feed]}
     errors = {}
     for mapping in mappings:
         problems = Problems(mapping.path)
         for name in mapping.yields:
-            if all(other.feed != name or other is mapping for other in mappings):
+            if name == mapping.feed or name not in feeds:
                 message = f'`yields` names the feed "{name}", which no other mapping makes'
-                names = [other.feed for other in mappings if other is not mapping]
+                names = [feed for feed in feeds if feed != mapping.feed]
                 problems.add_unknown("yields", message, name, names, where=str(mapping.path))
-        for other in mappings:
-            if other is not mapping and not _cannot_conflict(mapping, other):
-                for field, where in _shared_fields(mapping, other):
-                    hint = f"give one of them precedence: `yields: [{other.feed}]` here, or leave the field out here"
-                    problems.add("owners", f"{other.feed} writes {field} too", where=where, hint=hint)
+        writers: dict[tuple[str, str], list[str]] = {}
+        for rival in rivals[mapping.feed]:
+            for shared in _shared_fields(mapping, rival, own_fields):
+                writers.setdefault(shared, []).append(rival.feed)
+        for (field, where), names in writers.items():
+            hint = f"give one of them precedence: `yields: [{', '.join(names)}]` here, or leave the field out here"
+            problems.add("owners", f"{_list_feeds(names)} {field} too", where=where, hint=hint)
         if problems.entries:
             errors[mapping.feed] = InvalidMappingError(problems.entries)
     return errors
 
 
-def _cannot_conflict(one: Mapping, other: Mapping) -> bool:
-    if one.operation.id != other.operation.id or one.supplier != other.supplier:
-        return True
-    if other.feed in one.yields or one.feed in other.yields:
-        return True
-    return any(_keys_differ(one, other, path) for path in one.operation.key.paths)
+def _list_feeds(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} writes"
+    more = f" and {len(names) - FEEDS_SHOWN} others" if len(names) > FEEDS_SHOWN else ""
+    return f"{', '.join(names[:FEEDS_SHOWN])}{more} write"
 
 
-def _keys_differ(one: Mapping, other: Mapping, path: str) -> bool:
-    """Whether a part of the key always differs between the two."""
-    here, there = _possible_values(one, path), _possible_values(other, path)
-    return here is not None and there is not None and not here & there
+def _find_rivals(mappings: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Return for each feed the mappings of the same import that may have a record of it, unless one of both yields."""
+    groups: dict[tuple[str, Any], list[Mapping]] = defaultdict(list)
+    for mapping in mappings:
+        groups[mapping.operation.id, mapping.supplier].append(mapping)
+    return {
+        mapping.feed: [
+            rival
+            for rival in candidates
+            if rival is not mapping and rival.feed not in mapping.yields and mapping.feed not in rival.yields
+        ]
+        for group in groups.values()
+        for mapping, candidates in zip(group, _sharing_keys(group), strict=True)
+    }
+
+
+def _sharing_keys(group: Sequence[Mapping]) -> Iterator[list[Mapping]]:
+    """Yield for each mapping of an import those that may have the same key: no part of it always differs.
+
+    A set of mappings is the bits of a number, so that a group is compared part by part of the key and not pair by pair.
+    """
+    everyone = (1 << len(group)) - 1
+    shared = [everyone] * len(group)
+    for path in group[0].operation.key.paths:
+        values_of = [_possible_values(mapping, path) for mapping in group]
+        any_value = sum(1 << place for place, values in enumerate(values_of) if values is None)
+        by_value: dict[str, int] = defaultdict(int)
+        for place, values in enumerate(values_of):
+            for value in values or ():
+                by_value[value] |= 1 << place
+        for place, values in enumerate(values_of):
+            if values is not None:
+                same = any_value
+                for value in values:
+                    same |= by_value[value]
+                shared[place] &= same
+    for bits in shared:
+        yield [mapping for place, mapping in enumerate(group) if bits >> place & 1]
 
 
 def _possible_values(mapping: Mapping, path: str) -> frozenset[str] | None:
@@ -81,10 +126,12 @@ def _possible_values(mapping: Mapping, path: str) -> frozenset[str] | None:
     return None
 
 
-def _shared_fields(one: Mapping, other: Mapping) -> Iterator[tuple[str, str]]:
+def _shared_fields(
+    one: Mapping, other: Mapping, own_fields: Map[str, Sequence[tuple[str, Node]]]
+) -> Iterator[tuple[str, str]]:
     """Yield the fields that both write, with their location in the mapping of the first."""
-    other_fields = dict(_own_fields(other))
-    for place, node in _own_fields(one):
+    other_fields = dict(own_fields[other.feed])
+    for place, node in own_fields[one.feed]:
         for name, other_node in other_fields.items():
             if _may_be_same_place(place, name) and not _is_same_constant(node.value, other_node.value):
                 yield place, node.where
