@@ -44,9 +44,9 @@ def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoRetu
         except click.ClickException:
             raise
         except OSError as error:
-            refused = filesystem.disk_error(error)
-            click.echo(str(refused), err=True)
-            sys.exit(refused.exit_status)
+            disk_error = filesystem.disk_error(error)
+            click.echo(str(disk_error), err=True)
+            sys.exit(disk_error.exit_status)
         except Exception as error:
             _report_internal_error(error)
         sys.exit(status or ExitStatus.OK)
