@@ -113,6 +113,20 @@ class FetchError(EtlError):
     """A supplier's server does not give what we ask for; what is there of it is kept, and the next round goes on."""
 
 
+class RunParkedError(EtlError):
+    """An exception that no one foresaw concerns one run, which waits for a person."""
+
+    exit_status = ExitStatus.INTERNAL_ERROR
+
+    def __init__(self, run_id: str, cause: str, traceback_file: str) -> None:
+        super().__init__(
+            "run-parked",
+            f"the program has a defect ({cause}); run {run_id} is parked, and all other feeds go on",
+            where=traceback_file,
+            hint=f"please report it with that file; `etl rerun {run_id}` tries again, `etl discard {run_id}` gives up",
+        )
+
+
 class InternalError(EtlError):
     """An invariant of ours does not hold: stop before harm is done."""
 
@@ -122,3 +136,11 @@ class InternalError(EtlError):
         super().__init__(
             "defect", message, where=where, hint="this is our mistake: please report it together with the file"
         )
+
+
+class UnforeseenError(InternalError):
+    """An exception that no one foresaw, raised in another thread."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause

@@ -43,7 +43,7 @@ from etl.apply.scheduler import (
 from etl.config.settings import LimitSettings
 from etl.connect.job_events import JobEvents
 from etl.connect.rate_limiter import Permit, RateLimiter
-from etl.errors import ConnectHttpError, ConnectUnreachableError, EtlError
+from etl.errors import ConnectHttpError, ConnectUnreachableError, EtlError, UnforeseenError
 from etl.events import EventSink
 from etl.model.runs import Chunk, ChunkState, Job
 from etl.shutdown import ShutdownEvent
@@ -273,6 +273,9 @@ class Sender:
         except EtlError as error:
             self._stop_runs(error, {chunk.run for chunk in chunks_of(action)})
             return False
+        except Exception as error:
+            self._stop_runs(UnforeseenError(error), {chunk.run for chunk in chunks_of(action)})
+            return False
         if result is not None:
             self._store_result(result)
         return result is None
@@ -310,6 +313,8 @@ class Sender:
                 self._store_result(future.result())
             except EtlError as error:
                 self._stop_runs(error, {chunk.run for chunk in chunks})
+            except Exception as error:
+                self._stop_runs(UnforeseenError(error), {chunk.run for chunk in chunks})
         self._finish_runs()
 
     def _store_result(self, result: ActionResult) -> None:

@@ -37,11 +37,14 @@ def approve(
 
 
 def discard(settings: Settings, run_id: str) -> ExitStatus:
-    """Archive a held run without sending it."""
+    """Archive a held or parked run without sending it."""
     with worker.worker_session(settings, verbose=False) as session:
-        held_run = _find_held_run(session, run_id)
-        session.lifecycle.discard(held_run)
-        click.echo(f"{held_run.id} is discarded; its file is in the archive")
+        run = show.find_run(session.ledger, run_id)
+        if run.id not in session.coordinator.parked_run_ids:
+            run = _find_held_run(session, run_id)
+        session.lifecycle.discard(run)
+        session.lifecycle.unpark(run)
+        click.echo(f"{run.id} is discarded; its file is in the archive")
     return ExitStatus.OK
 
 

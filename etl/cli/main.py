@@ -56,15 +56,14 @@ def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoRetu
 
 def _report_internal_error(error: Exception) -> NoReturn:
     """What we did not foresee: a sentence on the terminal, the traceback in a file without cell values."""
-    import tempfile
     import traceback
 
-    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-    with tempfile.NamedTemporaryFile("w", prefix="etl-defect-", suffix=".txt", delete=False) as file:
-        file.write(f"connect-etl {__version__}\n{frames}{type(error).__name__}\n")
+    from etl import defect_report
+
+    file = defect_report.write_traceback(error)
     click.echo(
         f"error[defect]: the program has a defect ({type(error).__name__})\n"
-        f"  where: {file.name}\n"
+        f"  where: {file}\n"
         "  hint:  nothing is lost; please report it with that file",
         err=True,
     )

@@ -33,7 +33,11 @@ def rerun(settings: Settings, run_id: str | None, file: str | None, *, as_json: 
         for run in runs:
             _check_is_newest(session, run)
         for run in runs:
-            worker.run_to_completion(session, session.intake.reopen(run.feed, run, "rerun"))
+            if session.lifecycle.unpark(run):
+                session.coordinator.unpark(run)
+                worker.run_to_completion(session, run)
+            else:
+                worker.run_to_completion(session, session.intake.reopen(run.feed, run, "rerun"))
     return worker.print_results(session, as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from etl.app import Session, SessionOptions, open_session
 from etl.cli import tables
 from etl.cli.progress import RunDisplay
 from etl.config.settings import Settings
-from etl.errors import EtlError, ExitStatus, InvalidMappingError, UsageError
+from etl.errors import EtlError, ExitStatus, InvalidMappingError, RunParkedError, UsageError
 from etl.mapping import conflicts, load
 from etl.model.runs import Chunk, ChunkState, Run, RunState
 from etl.report import run_report
@@ -77,7 +77,8 @@ def step_and_report(session: Session) -> bool:
     has_more = session.coordinator.step()
     printed_errors: set[str] = set()
     for run, error in session.coordinator.stalled_runs[stalled_before:]:
-        message = f"run {run.id} stays open; the next `etl once` continues it"
+        is_parked = isinstance(error, RunParkedError)
+        message = f"run {run.id} " + ("is parked" if is_parked else "stays open; the next `etl once` continues it")
         click.echo(message if str(error) in printed_errors else f"{message}\n{error}", err=True)
         printed_errors.add(str(error))
     return has_more

@@ -30,6 +30,9 @@ _NOT_READY_PREFIX = "not_ready:"
 #: Prefixes of the names of alerts about the jobs of a run that has ended.
 _JOB_PREFIXES = ("job_warning:", "totals_differ:")
 
+#: Prefix of the names of alerts about runs that a defect has parked.
+_PARKED_PREFIX = "parked:"
+
 #: How long a file may be not ready before an alert is raised.
 NOT_READY_TIMEOUT = timedelta(hours=1)
 
@@ -79,6 +82,28 @@ def refresh_job_alerts(ledger: Ledger, run: Run, chunks: Sequence[Chunk], now: d
                 emit("alert_resolved", alert=name)
         elif board.raise_alert(Alert(name, message, now)):
             emit("alert_raised", alert=name, message=message)
+
+
+def list_parked(ledger: Ledger) -> list[str]:
+    """Return the ids of the runs that a defect has parked."""
+    names = (alert.name for alert in AlertStore(ledger.database).list_alerts())
+    return [name.removeprefix(_PARKED_PREFIX) for name in names if name.startswith(_PARKED_PREFIX)]
+
+
+def park(ledger: Ledger, run: Run, message: str, emit: EventSink) -> None:
+    """Raise the alert that parks a run, until `unpark`."""
+    alert = Alert(_PARKED_PREFIX + run.id, message, datetime.now(UTC))
+    if AlertStore(ledger.database).raise_alert(alert):
+        emit("alert_raised", alert=alert.name, message=message)
+
+
+def unpark(ledger: Ledger, run: Run, emit: EventSink) -> bool:
+    """Resolve the alert that parks a run; return whether it was parked."""
+    name = _PARKED_PREFIX + run.id
+    is_parked = AlertStore(ledger.database).resolve_alert(name)
+    if is_parked:
+        emit("alert_resolved", alert=name)
+    return is_parked
 
 
 def find_active(ledger: Ledger, now: datetime) -> list[Alert]:

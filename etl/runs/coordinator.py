@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from functools import partial
 
-from etl import filesystem
+import polars as pl
+
+from etl import defect_report, filesystem
 from etl.apply.sender import Sender, SendResult
-from etl.errors import EtlError, OutcomeUndecidedError
+from etl.errors import EtlError, InternalError, OutcomeUndecidedError, RunParkedError, UnforeseenError
 from etl.events import EventSink
 from etl.model.runs import Run, RunState
 from etl.runs import admission
@@ -78,6 +80,17 @@ class Coordinator:
         self._selected_run_ids = {run.id}
         self.add([run])
 
+    @property
+    def parked_run_ids(self) -> Set[str]:
+        """Runs that wait for a person because of a defect."""
+        return self._queue.parked_run_ids
+
+    def unpark(self, run: Run) -> None:
+        """Take a parked run in again."""
+        self._stall_errors.pop(run.id, None)
+        self._queue.unpark(run)
+        self.wake_event.set()
+
     def retry_stalled(self) -> None:
         """Let stalled runs, and Connect, be tried again."""
         if self._busy_key_spaces:
@@ -129,6 +142,8 @@ class Coordinator:
                 self._mark_stalled(run, stalled_feeds[run.feed])
             elif isinstance(result.error, OutcomeUndecidedError):
                 self._apply_transition(run, partial(self._lifecycle.hold_unknown, run, result.error))
+            elif isinstance(result.error, InternalError):
+                self._park(run, result.error.cause if isinstance(result.error, UnforeseenError) else result.error)
             elif result.error is not None:
                 self._mark_stalled(run, result.error)
                 self.connect_unavailable = self.connect_unavailable or result.affects_all_runs
@@ -139,10 +154,10 @@ class Coordinator:
         """Send the runs that are admitted, and plan the first claimed one. True when one was planned."""
         if self._busy_key_spaces is None:
             self._busy_key_spaces = self._find_busy_key_spaces()
-        runs = self._candidate_runs()
+        runs = self._without_parked(self._candidate_runs())
         stalled_run_ids = {
             *self._stall_errors,
-            *(run.id for run in runs if run.has_unknown_outcome),
+            *(run.id for run in runs if run.has_unknown_outcome or run.id in self._queue.parked_run_ids),
             *(run.id for run in runs if admission.key_space(run.operation) in self._busy_key_spaces),
         }
         admitted = admission.admit(runs, self._queue.feed_links, stalled_run_ids, self._sender.slow_runs())
@@ -187,11 +202,17 @@ class Coordinator:
                 changed_run = transition()
                 self._queue.update(changed_run)
                 follow_up_runs = self._follow_ups.open_follow_ups(changed_run)
+        except InternalError as error:
+            self._park(run, error)
+            return
         except EtlError as error:
             self._mark_stalled(run, error)
             # What cannot be opened now is opened by `open_unblocked` later.
             with contextlib.suppress(EtlError), filesystem.translate_os_errors(self._queue.state_folder):
                 self.add(self._follow_ups.open_follow_ups(run))
+            return
+        except (Exception, pl.exceptions.PanicException) as error:
+            self._park(run, error)
             return
         if self._selected_run_ids is not None:
             self._selected_run_ids |= {follow_up.id for follow_up in follow_up_runs}
@@ -199,6 +220,27 @@ class Coordinator:
         if changed_run.state.is_final or changed_run.state is RunState.HELD:
             self._results_by_run[changed_run.id] = changed_run
             self._reported_errors.pop(changed_run.id, None)
+
+    def _without_parked(self, runs: list[Run]) -> list[Run]:
+        """Leave out parked runs without a request under way, and the other runs of their feeds.
+
+        A parked run that may have a job at Norce stays, because its keys are barred.
+        """
+        parked = [run for run in runs if run.id in self._queue.parked_run_ids]
+        done = {run.feed for run in parked if not self._lifecycle.has_request_under_way(run)}
+        return [run for run in runs if run.feed not in done]
+
+    def _park(self, run: Run, error: BaseException) -> None:
+        """Park a run because of an exception that no one foresaw; one that has ended all the same is reported only."""
+        file = defect_report.write_traceback(error)
+        parked_error = RunParkedError(run.id, type(error).__name__, str(file))
+        current = self._queue.reload(run.id)
+        if current.state.is_final:
+            self._queue.update(current)
+        else:
+            self._lifecycle.park(current, f"{parked_error.message}; {parked_error.hint}; {file}")
+            self._queue.park(current)
+        self._mark_stalled(current, parked_error)
 
     def _mark_stalled(self, run: Run, error: EtlError) -> None:
         self._stall_errors[run.id] = error

@@ -18,6 +18,7 @@ class QueueEntry:
     kind: str = "file"  #: runs of other kinds were requested by a person and are never superseded
     has_started: bool = False  #: planned or beyond: has to be finished
     is_held: bool = False
+    is_parked: bool = False  #: waits for a person because of a defect; no newer file supersedes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def order_runs(entries: Sequence[QueueEntry], full_files: bool, newest_file: tup
     """
     ordered = sorted(entries, key=_queue_key)
     superseded = _outdated_by_name(ordered, newest_file)
-    files = [entry for entry in ordered if entry.kind == "file" and entry.run_id not in superseded]
+    files = [e for e in ordered if e.kind == "file" and e.run_id not in superseded and not e.is_parked]
     newest = max(files, key=_age_key) if full_files and files else None
     if newest is not None and newest.has_started:  # not before: should it be invalid, the next newest file is sent
         superseded |= _replaced_by(newest, ordered)
@@ -45,7 +46,7 @@ def order_runs(entries: Sequence[QueueEntry], full_files: bool, newest_file: tup
     for entry in ordered:
         if entry.run_id in superseded or (newest is not None and entry is not newest and _is_queued_file(entry)):
             continue
-        if not entry.is_held:
+        if not entry.is_held and not entry.is_parked:
             run_ids.append(entry.run_id)
         elif not full_files:  # an approved run would overwrite the values of the runs after it
             break
@@ -71,12 +72,15 @@ def _replaced_by(newest: QueueEntry, entries: Sequence[QueueEntry]) -> dict[str,
     return {
         entry.run_id: reason
         for entry in entries
-        if entry is not newest and _age_key(entry) < _age_key(newest) and (_is_queued_file(entry) or entry.is_held)
+        if entry is not newest
+        and not entry.is_parked
+        and _age_key(entry) < _age_key(newest)
+        and (_is_queued_file(entry) or entry.is_held)
     }
 
 
 def _is_queued_file(entry: QueueEntry) -> bool:
-    return entry.kind == "file" and not entry.has_started and not entry.is_held
+    return entry.kind == "file" and not (entry.has_started or entry.is_held or entry.is_parked)
 
 
 def _age_key(entry: QueueEntry) -> tuple[bool, FileTime, tuple[float, str]]:

@@ -24,7 +24,7 @@ from etl.ingest import claims, feedback, routing
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.model.plan_facts import PlanFacts
-from etl.model.runs import PROCESSED_STATES, Run, RunState
+from etl.model.runs import PROCESSED_STATES, ChunkState, Run, RunState
 from etl.model.tables import Reading
 from etl.parallel import Submit
 from etl.plan import build
@@ -126,9 +126,24 @@ class RunLifecycle:
         self._emit("run_superseded", run=run.id, reason=reason)
         return self._close(run, RunState.SUPERSEDED, None, reason)
 
+    def has_request_under_way(self, run: Run) -> bool:
+        """Return whether a request of the run has left and its end is not known."""
+        unfinished = self._ledger.chunks.list_by_run(run.id, unfinished=True)
+        return any(chunk.state in (ChunkState.SENDING, ChunkState.SUBMITTED) for chunk in unfinished)
+
+    def park(self, run: Run, message: str) -> None:
+        """Park a run because of a defect: it waits for a person."""
+        alerts.park(self._ledger, run, message, self._emit)
+
+    def unpark(self, run: Run) -> bool:
+        """Let a parked run go on; return whether it was parked."""
+        return alerts.unpark(self._ledger, run, self._emit)
+
     def discard(self, run: Run) -> Run:
-        """Close a held run without sending it, or without sending the rest of it: that stays pending."""
-        if run.has_unknown_outcome:
+        """Close a held or parked run without sending it, or without sending the rest of it: that stays pending."""
+        if run.state is RunState.CLAIMED:
+            return self._close(run, RunState.DISCARDED, None, "discarded; a defect had parked it")
+        if run.state is not RunState.HELD or run.has_unknown_outcome:
             for chunk in self._ledger.chunks.list_by_run(run.id, unfinished=True):
                 self._ledger.fail(chunk, "discarded; the outcome of a request of the run is unknown")
             return self.complete(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from etl.ingest import scan
@@ -16,6 +16,7 @@ from etl.mapping import dependencies, file_times
 from etl.mapping.file_times import FileTime
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
+from etl.runs import alerts
 from etl.runs.admission import FeedLinks
 from etl.runs.file_order import QueueEntry, order_runs
 from etl.state.ledger.facade import Ledger
@@ -39,6 +40,7 @@ class RunQueue:
         self._queue_entries: dict[str, QueueEntry] = {}
         self._newest_file_times: dict[str, tuple[FileTime, str] | None] = {}
         self._feed_queues: dict[str, tuple[list[Run], list[tuple[Run, str]]]] = {}
+        self._parked_run_ids = set(alerts.list_parked(ledger))
         for run in ledger.runs.list_open():
             self.update(run)
 
@@ -57,6 +59,21 @@ class RunQueue:
             self._runs_by_feed[run.feed].pop(run.id, None)
         else:
             self._runs_by_feed[run.feed][run.id] = run
+
+    @property
+    def parked_run_ids(self) -> Set[str]:
+        """Runs that wait for a person because of a defect."""
+        return self._parked_run_ids
+
+    def park(self, run: Run) -> None:
+        """Leave a run out until `unpark`."""
+        self._parked_run_ids.add(run.id)
+        self.update(run)
+
+    def unpark(self, run: Run) -> None:
+        """Take a parked run in again."""
+        self._parked_run_ids.discard(run.id)
+        self.update(run)
 
     def reload(self, run_id: str) -> Run:
         """Read a run from the ledger again, after its requests were sent."""
@@ -106,6 +123,7 @@ class RunQueue:
                 kind=run.kind,
                 has_started=_has_started(run),
                 is_held=run.state is RunState.HELD and not run.has_unknown_outcome,
+                is_parked=run.id in self._parked_run_ids and not _has_started(run),
             )
         return self._queue_entries[run.id]
 
