@@ -19,22 +19,22 @@ MAX_DIFFERENCES = 5
 
 
 def check_mappings(folder: Path, paths: Sequence[Path], *, write_expected: bool) -> ExitStatus:
-    """Print what is right and what is wrong; `write` fills in what cases do not say yet."""
-    good, bad = _load_mappings(paths or (folder,))
-    if not good and not bad:
+    """Print valid mappings, errors and warnings; with `write_expected`, write `expected.json` for cases without one."""
+    valid_mappings, errors = _load_mappings(paths or (folder,))
+    if not valid_mappings and not errors:
         raise UsageError("no-mappings", "there is no mapping file", where=str(folder), hint="docs/mapping.md has one")
-    conflicts = find_conflicts(good)
-    for mapping in good:
+    conflicts = find_conflicts(valid_mappings)
+    for mapping in valid_mappings:
         if mapping.feed in conflicts:
             continue
-        cases = _check_cases(mapping, bad, write_expected)
+        cases = _check_cases(mapping, errors, write_expected)
         click.echo(f"ok     {mapping.path}: {mapping.feed} -> {mapping.operation.id}{cases}")
         for warning in lint.lint_mapping(mapping):
             click.echo(str(warning).replace("error[", "warning[", 1), err=True)
-    bad += conflicts.values()
-    for problems in bad:
-        click.echo(str(problems), err=True)
-    return ExitStatus.CANNOT_CONTINUE if bad else ExitStatus.OK
+    errors += conflicts.values()
+    for error in errors:
+        click.echo(str(error), err=True)
+    return ExitStatus.CANNOT_CONTINUE if errors else ExitStatus.OK
 
 
 def _load_mappings(paths: Sequence[Path]) -> tuple[list[Mapping], list[InvalidMappingError]]:

@@ -57,10 +57,10 @@ PRODUCT_LEVELS = (
 
 def init(file: Path, operation: str | None, output: Path | None) -> ExitStatus:
     """Write a draft to the terminal or to a new file, and what is missing in it to standard error."""
-    wanted = _find_operation(operation) if operation else None
+    chosen = _find_operation(operation) if operation else None
     if output is not None and output.exists():
         raise UsageError("file-exists", "the mapping file exists already", where=str(output), hint="choose a new name")
-    text = draft_mapping(file, wanted)
+    text = draft_mapping(file, chosen)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -159,9 +159,9 @@ def _render_draft(file: Path, detection: Detection, table: Table, operation: Ope
         lines += _column_lines(name, guesses[name], name in used, doubtful.get(name), name in usable)
     lines.append("record:")
     lines += [f"  {line}" for line in _record_lines(operation, pairs)]
-    left = [key for key in operation.key.fields if key not in pairs]
-    if left and operation.key.match == "all" and len(_record_levels(operation)) == 1:
-        for key in left:
+    open_keys = [key for key in operation.key.fields if key not in pairs]
+    if open_keys and operation.key.match == "all" and len(_record_levels(operation)) == 1:
+        for key in open_keys:
             if key not in (operation.key.defaults or {}):
                 lines.append(f"  # TODO {key}: part of the key; a column, or {{value: …}}")
     lines += ["# TODO supplier: the supplier's id in Norce Admin"] if operation.key.header_fields else []
@@ -222,8 +222,8 @@ def _dialect_lines(dialect: Dialect) -> Iterator[str]:
     for setting in dataclasses.fields(Dialect):
         value = getattr(dialect, setting.name)
         if value != getattr(usual, setting.name):
-            shown = list(value) if isinstance(value, tuple) else value
-            yield f"{setting.name}: {json.dumps(shown, ensure_ascii=False)}"
+            json_value = list(value) if isinstance(value, tuple) else value
+            yield f"{setting.name}: {json.dumps(json_value, ensure_ascii=False)}"
 
 
 def _column_lines(
@@ -247,29 +247,29 @@ def _column_lines(
 
 
 def _record_lines(operation: Operation, headers_by_field: dict[str, str]) -> Iterator[str]:
-    left = dict(headers_by_field)
-    opened: tuple[str, ...] = ()
+    remaining_headers = dict(headers_by_field)
+    open_path: tuple[str, ...] = ()
     for schema, path in _record_levels(operation):
-        names = [name for name in left if name in spec.load_contract().schemas[schema]]
+        names = [name for name in remaining_headers if name in spec.load_contract().schemas[schema]]
         if not names and not any(key in spec.load_contract().schemas[schema] for key in operation.key.fields):
             continue
-        shared = sum(1 for a, b in zip(opened, path, strict=False) if a == b)
+        shared = sum(1 for a, b in zip(open_path, path, strict=False) if a == b)
         for depth in range(shared, len(path)):
             if path[depth] != "-":
                 yield "  " * depth + path[depth]
-        opened = path
+        open_path = path
         dash = path[-1:] == ("-",)
         indent = "  " * (len(path) - dash) + ("  " if dash else "")
-        lacks = [
+        missing_keys = [
             key
             for key in operation.key.fields
             if key in spec.load_contract().schemas[schema] and key not in headers_by_field
         ]
-        if dash and lacks:
-            yield f"{indent[:-2]}- # TODO {lacks[0]}: part of the key; a column, or {{value: …}}"
+        if dash and missing_keys:
+            yield f"{indent[:-2]}- # TODO {missing_keys[0]}: part of the key; a column, or {{value: …}}"
         for at, name in enumerate(names):
-            start = indent[:-2] + "- " if dash and at == 0 and not lacks else indent
-            yield f"{start}{name}: {quote(left.pop(name))}"
+            start = indent[:-2] + "- " if dash and at == 0 and not missing_keys else indent
+            yield f"{start}{name}: {quote(remaining_headers.pop(name))}"
 
 
 def quote(text: str) -> str:

@@ -91,11 +91,11 @@ def fit_columns(columns: Sequence[TableColumn], width: int) -> list[TableColumn]
     if _table_width(shown) > width:
         shown = [replace(column, name=column.short_name or column.name) for column in shown]
     for column in [column for column in shown if column.may_shrink]:
-        left = width - _table_width([other for other in shown if other is not column]) - _COLUMN_GAP
-        if left < min(_MIN_WIDTH, column.width):
+        room = width - _table_width([other for other in shown if other is not column]) - _COLUMN_GAP
+        if room < min(_MIN_WIDTH, column.width):
             shown.remove(column)
-        elif left < column.width:
-            cells = [cell if len(cell) <= left else cell[: left - 1] + "…" for cell in column.cells]
+        elif room < column.width:
+            cells = [cell if len(cell) <= room else cell[: room - 1] + "…" for cell in column.cells]
             shown[shown.index(column)] = replace(column, cells=cells)
     return shown
 

@@ -53,9 +53,9 @@ def _is_formula(name: str) -> pl.Expr:
 
 
 def rejected_cells(frames: Iterable[pl.DataFrame], rejections: pl.DataFrame) -> pl.DataFrame:
-    """The cells of the rejected rows as they came, as many as a workbook of them shows."""
-    bad = rejections["row"].unique().implode()
-    return pl.concat([frame.filter(pl.col(ROW).is_in(bad)) for frame in frames]).head(MAX_ANNOTATED_ROWS)
+    """Return the cells of the rejected rows as in the file, at most as many rows as their workbook shows."""
+    rejected_rows = rejections["row"].unique().implode()
+    return pl.concat([frame.filter(pl.col(ROW).is_in(rejected_rows)) for frame in frames]).head(MAX_ANNOTATED_ROWS)
 
 
 def to_workbook(rows: pl.DataFrame, rejections: pl.DataFrame) -> bytes:
