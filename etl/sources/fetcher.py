@@ -27,7 +27,7 @@ from typing import IO, Any
 from etl import filesystem
 from etl.config.fetch_settings import FetchSettings
 from etl.config.secrets import Secret
-from etl.errors import FetchError, StateError
+from etl.errors import FetchError
 from etl.events import EventSink
 from etl.ingest import scan
 from etl.mapping import companion_names
@@ -36,7 +36,7 @@ from etl.sources.sftp import RemoteFile, SftpClient
 from etl.state.ledger.fetched_files import FetchedFile, FetchedFiles
 
 #: What concerns one file only: the others are fetched all the same.
-_SINGLE_FILE_ERRORS = ("fetch-denied", "fetch-refused", "fetch-checksum", "fetch-not-there")
+_SINGLE_FILE_ERRORS = ("fetch-denied", "fetch-refused", "fetch-checksum", "fetch-not-there", "fetch-no-space")
 
 #: Bytes after which what has come is synced, and from which a broken transfer goes on.
 BLOCK_BYTES = 1024 * 1024
@@ -210,8 +210,8 @@ class Fetcher:
     def _check_disk_space(self, remote_file: RemoteFile, downloaded: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if remote_file.size - downloaded > free:
-            raise StateError(
-                "state-disk-full",
+            raise FetchError(
+                "fetch-no-space",
                 f"{remote_file.name} needs {remote_file.size - downloaded} bytes, and there is room for {free}",
                 where=str(self._folder),
                 hint="make room; the next round goes on where this one stopped",

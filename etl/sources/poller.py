@@ -65,6 +65,17 @@ def _poll_and_report(
         poll_source(settings, name, ledger, emit, is_stopped)
     except EtlError as error:
         emit("fetch_failed", source=name, code=error.code, reason=error.message, hint=error.hint)
+    except Exception as error:  # a defect in one visit must not end the visits to all servers
+        reason = f"the program has a defect ({type(error).__name__})"
+        message = f"files cannot be fetched from {name}: {reason}"
+        AlertStore(ledger.database).raise_alert(Alert(f"fetch:{name}", message, datetime.now(UTC)))
+        emit(
+            "fetch_failed",
+            source=name,
+            code="defect",
+            reason=reason,
+            hint="the next visit tries again; please report it",
+        )
 
 
 def poll_source(

@@ -185,7 +185,15 @@ def _load_key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey
 
 
 def _to_remote_file(path: str, attrs: asyncssh.SFTPAttrs) -> RemoteFile:
-    return RemoteFile(int(attrs.mtime or 0), path, int(attrs.size or 0))
+    """Return a file with its facts. SFTP makes each of them optional, but without a size nobody knows a whole file."""
+    if attrs.size is None:
+        raise FetchError(
+            "fetch-no-size",
+            "the server does not tell the sizes of its files",
+            where=path,
+            hint="nothing is fetched or removed: a file could not be told from a part of it; ask the supplier",
+        )
+    return RemoteFile(int(attrs.mtime or 0), path, int(attrs.size))
 
 
 def _is_safe_name(name: str) -> bool:

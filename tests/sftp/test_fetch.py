@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -329,11 +329,30 @@ def test_a_server_that_falls_silent_is_given_up(any_server: Server, side: Side, 
 
 
 def test_a_file_that_has_no_room_is_not_begun(server: Server, side: Side) -> None:
-    """The disk is looked at before, so that it is not filled to the last byte."""
+    """The disk is looked at before, so that it is not filled to the last byte; the other files come all the same."""
     with (server.root / "huge.csv").open("wb") as file:
         file.truncate(1 << 43)
-    assert code_of(side, server.settings()) == "state-disk-full"
-    assert side.left == []
+    put(server, "small.csv", b"a;b")
+    assert code_of(side, server.settings()) == "fetch-no-space"
+    side.take()
+    assert side.arrivals == [("acme/small.csv", b"a;b")]
+
+
+def test_a_server_that_tells_no_sizes_is_refused(server: Server, side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of unknown size would count as empty, and be deleted unread."""
+    put(server, "a.csv", b"a;b")
+    plain = asyncssh.SFTPClient.scandir
+
+    async def scan(self: asyncssh.SFTPClient, path: str) -> AsyncIterator[asyncssh.SFTPName]:
+        async for item in plain(self, path):
+            item.attrs.size = None
+            yield item
+
+    monkeypatch.setattr(asyncssh.SFTPClient, "scandir", scan)
+    assert code_of(side, server.settings(after="delete")) == "fetch-no-size"
+    assert (server.root / "a.csv").exists()
+    side.take()
+    assert side.arrivals == []
 
 
 def test_a_file_that_changes_while_it_comes_is_not_taken(server: Server, side: Side) -> None:
