@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,33 @@ def load_yaml(path: Path) -> Any:
     return content
 
 
+#: Functions of SQL whose value for a row depends on other rows.
+_FUNCTIONS_OF_ROWS = (
+    "array_agg|avg|bit_and|bit_or|bit_xor|bool_and|bool_or|corr|count|covar(_pop|_samp)?|cume_dist|dense_rank|every|"
+    "first|first_value|lag|last|last_value|lead|listagg|max|mean|median|min|mode|nth_value|ntile|percent_rank|"
+    "quantile_cont|quantile_disc|percentile_cont|percentile_disc|rank|row_number|std|stdev(_pop|_samp)?|"
+    "stddev(_pop|_samp)?|string_agg|sum|unnest|var(_pop|_samp)?|variance"
+)
+_OTHER_ROWS = re.compile(rf"\b(({_FUNCTIONS_OF_ROWS})\s*\(|select\b)|\)\s*over\b", re.IGNORECASE)
+
+
+def _reads_other_rows(sql: str) -> bool:
+    """Whether an expression has an aggregate, a window or a query; texts and quoted names count for nothing."""
+    without_texts = re.sub(r"--[^\n]*|/\*.*?\*/", " ", re.sub(r"""'[^']*'|"[^"]*\"""", " x ", sql), flags=re.DOTALL)
+    return _OTHER_ROWS.search(without_texts) is not None
+
+
 def parse_sql_columns(sql: str, where: str, problems: Problems) -> tuple[str, ...]:
     """Return the columns that an SQL expression reads; a text that is none is a problem."""
     import polars as pl
 
     try:
-        return tuple(dict.fromkeys(pl.sql_expr(sql).meta.root_names()))
+        expression = pl.sql_expr(sql)
+        columns = tuple(dict.fromkeys(expression.meta.root_names()))
+        if _reads_other_rows(sql):
+            hint = "a file is read in pieces, so each expression may read its own row only; compute it in the source"
+            problems.add("sql", f"`{sql}` has an aggregate, a window or a query", where=where, hint=hint)
+        return columns
     except Exception as error:  # polars raises several types for SQL that it cannot read
         text = str(error).partition("\n")[0]
         problems.add("sql", f"`{sql}` is no SQL expression: {text}", where=where, hint='quote odd names: "Art nr" > 1')

@@ -153,7 +153,7 @@ def build_resend_plan(mapping: Mapping, columns: Sequence[str], inputs: PlanInpu
         active=active.height,
         counts=Counts(rows=frame.height),
         rejection_lines=pl.DataFrame(schema=REJECTION_SCHEMA),
-        columns=Columns({}, (), ()),
+        columns=Columns({}, tuple(columns), ()),
     )
     return _finish_plan(draft)
 

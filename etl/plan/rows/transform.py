@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from etl.mapping.layout import Branch, Layout, Leaf
-from etl.mapping.model import Mapping, match_pattern
+from etl.mapping.model import Mapping, bind_pattern, match_pattern
 from etl.model.columns import ITEM, KEY, ROW
 from etl.model.keys import KEY_SEPARATOR, display_keys
 from etl.model.schemas import REJECTION_SCHEMA
@@ -67,12 +67,20 @@ def build_records(rows: pl.DataFrame, layout: Layout) -> tuple[Records, Rejectio
 
 def empty_records(mapping: Mapping, layout: Layout) -> pl.DataFrame:
     """Return a frame without rows that has every column of the records with its type."""
-    names = {leaf.value.text: pl.String for leaf in layout.leaves if leaf.value.kind == "column"}
+    names: dict[str, None] = {}
+    captures: tuple[str, ...] = ()
+    if mapping.per:  # a column that fits the pattern stands for all of them
+        name = mapping.per.replace("*", "x")
+        names[name] = None
+        captures = (name, *(match_pattern(mapping.per, name) or ()))
     for leaf in layout.leaves:
-        names.update(dict.fromkeys(leaf.value.input_columns, pl.String))
+        value = bind_pattern(leaf.value, captures) if captures else leaf.value
+        if value.kind == "column":
+            names[value.text] = None
+        names.update(dict.fromkeys(value.input_columns))
     for branch in layout.lists.values():
         if branch.node is not None and branch.node.kind == "split":
-            names[branch.node.column] = pl.String
+            names[branch.node.column] = None
     typed = {name: parse_text(pl.lit(None, dtype=pl.String), mapping.find_column(name), excel=False) for name in names}
     frame = pl.DataFrame({ROW: [0]}).with_columns(expr.alias(name) for name, expr in typed.items())
     frame = frame.with_columns(to_wire_scale(name, mapping.find_column(name)) for name in typed)
