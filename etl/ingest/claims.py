@@ -18,17 +18,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from etl import filesystem, open_writers
 from etl.errors import StateError
 from etl.ingest.scan import FileStat, to_file_stat
 from etl.model.tables import SourceFile
 from etl.state.files.archive import claim_folder
-
-if TYPE_CHECKING:
-    pass
-
 
 #: Where the companions of a claimed file wait, within its claim folder.
 _COMPANION_FOLDER = ".done"

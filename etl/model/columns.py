@@ -1,13 +1,5 @@
 """Names of the columns that every stage of a plan shares."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 #: First character of a column that exists only within a computation. No column of a record begins with it.
 INTERNAL = "\x1f"
 

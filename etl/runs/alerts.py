@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Number of runs of a feed, ended and open, that are searched.
 _RUN_LOOKBACK = 200
 
-#: Prefixes of the names of alerts that are derived from the ledger, and of those that a scan of the inbox finds.
+#: Prefixes of the names of alerts that are derived from the ledger, and the prefix of those from a scan of the inbox.
 _DERIVED_PREFIXES = ("late:", "unchanged:")
 _NOT_READY_PREFIX = "not_ready:"
 
@@ -33,7 +33,7 @@ _JOB_PREFIXES = ("job_warning:", "totals_differ:")
 #: Prefix of the names of alerts about runs that a defect has parked.
 _PARKED_PREFIX = "parked:"
 
-#: How long a file may be not ready before an alert is raised.
+#: Time that a file may be not ready before an alert is raised.
 NOT_READY_TIMEOUT = timedelta(hours=1)
 
 
@@ -50,20 +50,20 @@ def refresh(
     """
     board = AlertStore(ledger.database)
     board.save_expectations({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
-    found = {alert.name: alert for alert in _derive_alerts(ledger, board, now)}
+    alerts = {alert.name: alert for alert in _derive_alerts(ledger, board, now)}
     for name, reason, since in files_not_ready:
         moment = datetime.fromtimestamp(since, UTC)
         if now - moment >= NOT_READY_TIMEOUT:
             message = f"{name} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {reason}"
-            found[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, message, moment)
+            alerts[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, message, moment)
     for old in board.list_alerts():
         if (
             old.name.startswith((*_DERIVED_PREFIXES, _NOT_READY_PREFIX))
-            and old.name not in found
+            and old.name not in alerts
             and board.resolve_alert(old.name)
         ):
             emit("alert_resolved", alert=old.name)
-    for alert in found.values():
+    for alert in alerts.values():
         if board.raise_alert(alert):
             emit("alert_raised", alert=alert.name, message=alert.message)
 
@@ -109,9 +109,9 @@ def unpark(ledger: Ledger, run: Run, emit: EventSink) -> bool:
 def find_active(ledger: Ledger, now: datetime) -> list[Alert]:
     """Return the active alerts. Changes nothing."""
     board = AlertStore(ledger.database)
-    kept = {alert.name: alert for alert in board.list_alerts()}
-    others = [alert for alert in kept.values() if not alert.name.startswith(_DERIVED_PREFIXES)]
-    return [*(kept.get(alert.name, alert) for alert in _derive_alerts(ledger, board, now)), *others]
+    saved = {alert.name: alert for alert in board.list_alerts()}
+    others = [alert for alert in saved.values() if not alert.name.startswith(_DERIVED_PREFIXES)]
+    return [*(saved.get(alert.name, alert) for alert in _derive_alerts(ledger, board, now)), *others]
 
 
 def _job_warning(run: Run, chunks: Sequence[Chunk]) -> str | None:
@@ -139,17 +139,19 @@ def _validated(chunk: Chunk) -> int:
 
 
 def _derive_alerts(ledger: Ledger, store: AlertStore, now: datetime) -> list[Alert]:
-    found = []
-    for one in store.list_expectations():
+    alerts = []
+    for expectation in store.list_expectations():
         files = [
             run
-            for run in ledger.runs.list_recent(_RUN_LOOKBACK, one.feed)
+            for run in ledger.runs.list_recent(_RUN_LOOKBACK, expectation.feed)
             if run.kind == "file" and run.started is not None
         ]
-        found += [
-            alert for alert in (_late_alert(one, files, now), _unchanged_alert(one, files, now)) if alert is not None
+        alerts += [
+            alert
+            for alert in (_late_alert(expectation, files, now), _unchanged_alert(expectation, files, now))
+            if alert is not None
         ]
-    return found
+    return alerts
 
 
 def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
@@ -175,8 +177,8 @@ def _late_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -
 def _unchanged_alert(expectation: Expectation, file_runs: list[Run], now: datetime) -> Alert | None:
     if expectation.changes is None:
         return None
-    came = [(run.started, run.digest) for run in file_runs if run.started is not None]
-    since = expectations.unchanged_since(expectations.parse_max_gap(expectation.changes), came, now)
+    arrivals = [(run.started, run.digest) for run in file_runs if run.started is not None]
+    since = expectations.unchanged_since(expectations.parse_max_gap(expectation.changes), arrivals, now)
     if since is None:
         return None
     message = f"{expectation.feed}: the content has been the same since {_format_time(since, ZoneInfo('UTC'))}"

@@ -1,8 +1,8 @@
-"""Lets an ended job run again with the payload that Norce has kept, where that cannot undo anything newer.
+"""Restarts of ended jobs with the payload that Norce stores, where a restart cannot overwrite newer values.
 
-A restarted job is unfinished like any other, so nothing that may hold its keys is sent until it has ended. It belongs
-to no run: the ledger notes it before it is asked for, and every start looks at what is noted. What it brings does not
-move *accepted*; what was not accepted before is sent by the next run as if nothing had happened.
+A restarted job is unfinished like any other, so no request that may share keys with it is sent until it has ended. It
+belongs to no run: the ledger records the restart before the request leaves, and every start reads these rows. A restart
+does not change the accepted records: the next run sends again what was not accepted before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from etl.runs import admission
 from etl.state.ledger.facade import Ledger
 from etl.state.ledger.jobs import JobRestart
 
-#: A restarted job that Connect does not know so many seconds later has ended long ago.
+#: Seconds after which a restarted job that Connect does not know counts as ended.
 JOB_EXPIRY_SECONDS = 86_400.0
 
 #: Seconds until Connect lists a restarted job whose response was lost, at the latest.
@@ -29,7 +29,7 @@ LOST_ANSWER_SECONDS = 300.0
 
 
 def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float) -> JobRestart:
-    """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknown it may be running."""
+    """Restart a job. Raises UsageError, StateError, ConnectError; after OutcomeUnknownError the job may be running."""
     chunk = ledger.chunks.find_by_job(job_id)
     if chunk is None:
         raise UsageError("job-unknown", f"no run has a job {job_id}", hint="`etl show RUN --json` lists a run's jobs")
@@ -42,27 +42,27 @@ def begin_restart(ledger: Ledger, client: ImportClient, job_id: int, now: float)
             where=chunk.run,
             hint=f"Connect restarts jobs that succeeded or failed; `etl rerun {chunk.run}` sends the missing records",
         )
-    made = JobRestart(job_id, chunk.operation, chunk.records, now)
-    ledger.jobs.save_restart(made)
+    restart = JobRestart(job_id, chunk.operation, chunk.records, now)
+    ledger.jobs.save_restart(restart)
     try:
-        made = replace(made, new_job=client.restart_job(job_id))
+        restart = replace(restart, new_job=client.restart_job(job_id))
     except (ConnectHttpError, ConnectUnreachableError):  # not OutcomeUnknown: it may be running
-        ledger.jobs.save_restart(replace(made, ended=True))
+        ledger.jobs.save_restart(replace(restart, ended=True))
         raise
-    ledger.jobs.save_restart(made)
-    return made
+    ledger.jobs.save_restart(restart)
+    return restart
 
 
 def wait_for_job(
     ledger: Ledger, client: ImportClient, restart: JobRestart, shutdown: threading.Event, max_polls: int | None = None
 ) -> Job | None:
-    """The job when it has ended; None when stopped, or after so many questions. Raises ConnectError."""
-    for asked in itertools.count() if max_polls is None else range(max_polls):
+    """Return the job when it has ended; None after a shutdown or `max_polls` polls. Raises ConnectError."""
+    for poll in itertools.count() if max_polls is None else range(max_polls):
         job = _find_ended_job(ledger, client, restart)
         if job is not None:
             ledger.jobs.save_restart(replace(restart, ended=True))
             return job
-        if shutdown.wait(scheduler.poll_delay(asked)):
+        if shutdown.wait(scheduler.poll_delay(poll)):
             break
     return None
 
@@ -70,22 +70,22 @@ def wait_for_job(
 def find_busy_key_spaces(
     ledger: Ledger, client: ImportClient, shutdown: threading.Event, emit: EventSink
 ) -> frozenset[str]:
-    """The key spaces of restarted jobs that have not ended; each is waited for until it counts as slow."""
-    found = set()
-    for made in ledger.jobs.list_restarts():
-        if not made.ended:
-            emit("restart_awaited", job=made.new_job or made.job)
+    """Return the key spaces of restarted jobs that have not ended; wait for each job until it counts as slow."""
+    key_spaces = set()
+    for restart in ledger.jobs.list_restarts():
+        if not restart.ended:
+            emit("restart_awaited", job=restart.new_job or restart.job)
             try:
-                job = wait_for_job(ledger, client, made, shutdown, scheduler.SLOW_POLLS)
+                job = wait_for_job(ledger, client, restart, shutdown, scheduler.SLOW_POLLS)
             except ConnectError:
                 job = None
             if job is None:
-                found.add(admission.key_space(made.operation))
-    return frozenset(found)
+                key_spaces.add(admission.key_space(restart.operation))
+    return frozenset(key_spaces)
 
 
 def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
-    """A payload of yesterday over values of today would be a step back."""
+    """Raise StateError when a newer chunk may share keys with the job: its old payload would overwrite newer values."""
     newer = ledger.chunks.find_newer(chunk, admission.operations_sharing_keys(chunk.operation))
     if newer is not None:
         raise StateError(
@@ -97,7 +97,7 @@ def _check_job_is_current(ledger: Ledger, chunk: Chunk) -> None:
 
 
 def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -> Job | None:
-    """The job, once nothing of it can be running any more."""
+    """Return the job; None while it, or a restart of it whose response was lost, may be running."""
     if restart.new_job is not None:
         try:
             job = client.get_job(restart.new_job)
@@ -107,10 +107,10 @@ def _find_ended_job(ledger: Ledger, client: ImportClient, restart: JobRestart) -
             job = Job(restart.new_job, job_outcome.FAILED, finished=True)
         return job if job.finished else None
     listed = client.list_jobs()
-    like = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
+    unknown = Chunk("", 0, 1, restart.operation, {}, ledger.state_folder, "", restart.records, 0, sent_at=restart.since)
     own_jobs = ledger.jobs.find_own([job.id for job in listed.jobs])
     old = client.get_job(restart.job)
     is_young = time.time() - restart.since < LOST_ANSWER_SECONDS
-    if is_young or not old.finished or job_matching.may_be_running(like, listed, own_jobs):
+    if is_young or not old.finished or job_matching.may_be_running(unknown, listed, own_jobs):
         return None
     return old

@@ -110,10 +110,14 @@ class InputLoader:
         newest = next((run for run in runs if run.is_comparison), None)
         if newest is None:
             return None
-        kept = archived_file(newest)
-        if kept is None or mapping.source.dialect.format == "excel" or {kept.suffix, path.suffix} & _COMPRESSED:
+        archived_path = archived_file(newest)
+        if (
+            archived_path is None
+            or mapping.source.dialect.format == "excel"
+            or {archived_path.suffix, path.suffix} & _COMPRESSED
+        ):
             return PreviousFile(newest.id, newest.counts.rows, gone=newest.counts.gone)
-        sizes = kept.stat().st_size, path.stat().st_size
+        sizes = archived_path.stat().st_size, path.stat().st_size
         return PreviousFile(newest.id, newest.counts.rows, *sizes, gone=newest.counts.gone)
 
 
