@@ -1,8 +1,7 @@
 """Listens for Norce's JobCompletedEvent; see https://docs.norce.io/developer-portal/system-integration/using-norceevent
 
-Whoever knows the token may say that a job has ended, and then that job is asked for: nobody can do more here. The token
-is compared before anything of the body is read, in constant time; bodies are small; nothing that a caller sends comes
-back to it or into the log but numbers.
+A caller that has the token can cause one poll of a job and nothing else. The token is compared in constant time, before
+the body is read; bodies are small; of what a caller sends, only numbers enter the log, and nothing its response.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ from etl.errors import StateError
 #: The longest body in bytes; an event is about a hundred.
 MAX_BODY_BYTES = 4096
 
-#: Seconds that a caller has to send one. Norce itself gives up after five.
+#: Seconds that a caller has to send a body. Norce itself waits five seconds for the response.
 BODY_TIMEOUT = 4.0
 
-#: Seconds between two log lines about calls that were turned away.
+#: Seconds between two log lines about denied calls.
 _LOG_INTERVAL = 60.0
 
 
 @contextlib.contextmanager
 def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> Iterator[str]:
-    """Listen from a thread; the address. Raises StateError when the port is not to be had."""
+    """Listen in a thread; yield the address. Raises StateError when the port cannot be opened."""
     try:
-        door = socket.create_server((settings.host, settings.port))
+        listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
         raise StateError(
             "webhook-port",
@@ -50,11 +49,11 @@ def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> I
             where=f"{settings.host}:{settings.port}",
             hint="choose another webhook.port, or stop the program that has it",
         ) from error
-    with door:
+    with listener:
         server = uvicorn.Server(_server_config(create_app(settings, token, job_events)))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="webhook", daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="webhook", daemon=True)
         thread.start()
-        address = f"http://{settings.host}:{door.getsockname()[1]}{settings.path}"
+        address = f"http://{settings.host}:{listener.getsockname()[1]}{settings.path}"
         log.write_event("webhook_opened", address=address)
         try:
             yield address
@@ -64,22 +63,22 @@ def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> I
 
 
 def create_app(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> Starlette:
-    """The endpoint as an ASGI application."""
-    turn_away = _ErrorResponder()
+    """Create the endpoint as an ASGI application."""
+    deny = _ErrorResponder()
 
     async def event(request: Request) -> Response:
-        given = request.headers.get(settings.header, "")
-        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.reveal().encode()):
-            return turn_away(401, "the token is missing or wrong")
+        sent_token = request.headers.get(settings.header, "")
+        if not hmac.compare_digest(sent_token.encode("utf-8", "surrogateescape"), token.reveal().encode()):
+            return deny(401, "the token is missing or wrong")
         try:
             body = await asyncio.wait_for(_read_body(request), BODY_TIMEOUT)
         except (TimeoutError, ClientDisconnect):
-            return turn_away(408, "the body did not come")
+            return deny(408, "the body did not come")
         if body is None:
-            return turn_away(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+            return deny(413, f"the body has more than {MAX_BODY_BYTES} bytes")
         job_id = parse_event(body)
         if job_id is None:
-            return turn_away(400, "the body is no JobCompletedEvent")
+            return deny(400, "the body is no JobCompletedEvent")
         if job_events.add(job_id):
             log.write_event("job_event_received", job=job_id)
         return Response(status_code=204)
@@ -88,20 +87,20 @@ def create_app(settings: WebhookSettings, token: Secret, job_events: JobEvents) 
 
 
 async def _read_body(request: Request) -> bytes | None:
-    """None when it is too long; no more than that is read."""
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > MAX_BODY_BYTES:
+    """Read a body up to MAX_BODY_BYTES; None when it is longer."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         return None
-    found = b""
+    body = b""
     async for piece in request.stream():
-        found += piece
-        if len(found) > MAX_BODY_BYTES:
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
             return None
-    return found
+    return body
 
 
 class _ErrorResponder:
-    """Says no, and leaves a line in the log, but not one for each of a flood."""
+    """Denies calls, and writes at most one log line per interval."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
