@@ -1,7 +1,7 @@
-"""Puts a state folder right: what can be derived is derived anew, and what cannot is forgotten, with a word.
+"""Repairs a state folder: derives again what can be derived, deletes what cannot, and says which.
 
-Forgetting is always right in the end, because the next file is then compared with nothing and sends everything; it
-costs requests, and records that are gone from the file are not noticed.
+Deleting accepted records is safe: the next file is compared with nothing, so all of its records are sent. It costs
+requests, and missing records are not detected in that file.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from etl.state.ledger.facade import Ledger
 #: Seconds for which nothing is sent after a repair of a ledger whose permits cannot be read: the longest window.
 UNREADABLE_LEDGER_PAUSE = 60.0
 
-#: What is left where it is when everything begins anew.
+#: Entries of the state folder that a reset leaves in place.
 _NOT_BACKED_UP = ("lock", "norce")
 
 
 def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool) -> list[str]:
-    """Make what Norce has from a feed anew, or forget it; what was done, as sentences. Raises StateError."""
+    """Compact the accepted records of a feed, or delete them; return what was done, as sentences. Raises StateError."""
     if forget:
         repair_steps.drop_accepted(ledger.database, feed)
         compaction.remove_orphans(ledger, state, [feed])
@@ -55,7 +55,10 @@ def repair_feed(ledger: Ledger, state: Path, feed: str, *, forget: bool) -> list
 
 
 def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
-    """Put an open run right: planned anew while nothing of it has left, else what is damaged is given up."""
+    """Repair an open run: plan it again if none of its requests was sent, else fail its damaged chunks.
+
+    Return what was done, as sentences. Raises UsageError, StateError.
+    """
     if run.state.is_final:
         raise UsageError("run-ended", f"run {run.id} has ended", hint="only open runs are rebuilt; `etl status`")
     if run.has_file and (run.claimed is None or not run.claimed.is_file()):
@@ -76,12 +79,12 @@ def repair_run(ledger: Ledger, state: Path, run: Run) -> list[str]:
 
 
 def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
-    said = []
+    sentences = []
     folder = run_folder.folder_path(state, run.id)
     sent = run_folder.sent_records_path(state, run.id)
     if not checksums.matches_digest(ledger, sent):
         repair_steps.fail_chunks(ledger.database, run.id, None, "its content is lost")
-        said = [f"{run.id}: its sent records are no longer known, so its requests count as failed.", *repair_feed(
+        sentences = [f"{run.id}: its sent records are no longer known, so its requests count as failed.", *repair_feed(
             ledger, state, run.feed, forget=True
         )]  # fmt: skip
     else:
@@ -91,7 +94,7 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
             if not chunk.payload.is_file() or filesystem.digest(chunk.payload) != chunk.digest
         ]
         repair_steps.fail_chunks(ledger.database, run.id, damaged, "its payload was damaged in the state folder")
-        said = [
+        sentences = [
             f"{run.id}: {len(damaged)} damaged requests have failed; their records are not accepted and go with the "
             "feed's next file, or with `etl rerun`."
         ]
@@ -99,12 +102,12 @@ def _abandon_damaged_chunks(ledger: Ledger, state: Path, run: Run) -> list[str]:
     if not _is_valid_plan_file(ledger, plan):
         filesystem.make_folder(folder)
         filesystem.write_atomically(plan, json.dumps(PlanFacts().to_json()).encode())
-        said.append("The facts of its plan are lost; its report will lack them.")
+        sentences.append("The facts of its plan are lost; its report will lack them.")
     for file in run_folder.list_plan_files(state, run.id):
         if not checksums.matches_digest(ledger, file) and file != plan:
             file.unlink()
     checksums.save_digests(ledger, [plan])
-    return said
+    return sentences
 
 
 def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
@@ -117,10 +120,13 @@ def _is_valid_plan_file(ledger: Ledger, path: Path) -> bool:
 
 
 def reset_state(state: Path, inbox_folder: Path) -> list[str]:
-    """Begin with an empty state; what there was is kept beside it, and claimed files go back into the inbox."""
+    """Empty the state folder: move its contents into a backup folder within it, and claimed files into the inbox.
+
+    Return what was done, as sentences. Raises StateError.
+    """
     backup = state / f"backup-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with filesystem.translate_os_errors(state):
-        back = [_return_file(state, base, path, inbox_folder) for base, path in claims.claimed_files(state).items()]
+        returned = [_return_file(state, base, path, inbox_folder) for base, path in claims.claimed_files(state).items()]
         filesystem.make_folder(backup)
         for path in sorted(state.iterdir()):
             if path.name not in _NOT_BACKED_UP and not path.name.startswith("backup-"):
@@ -128,16 +134,16 @@ def reset_state(state: Path, inbox_folder: Path) -> list[str]:
         filesystem.sync_folder(backup)
         filesystem.sync_folder(state)
         _keep_rate_limit(backup, state)
-    said = [
+    sentences = [
         "The state folder is empty: it has no accepted records, so every feed's next file is sent in full. Records "
         "that those files lack are not deactivated.",
         f"The old state with its archive is in {backup}; delete that folder when you no longer need it.",
     ]
-    return [*(line for line in back if line), *said]
+    return [*(line for line in returned if line), *sentences]
 
 
 def _keep_rate_limit(backup: Path, state: Path) -> None:
-    """Give the empty ledger the permits and pauses of the old one: the server's window knows of no repair."""
+    """Copy the permits and pauses of the old ledger into the empty one: the rate limit of the server goes on."""
     if not schema.ledger_path(backup).exists():
         return
     with Ledger.open(state) as ledger:
@@ -160,16 +166,16 @@ def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> 
 
 
 def reseal_ledger(state: Path) -> list[str]:
-    """Take a ledger that somebody has changed for what it is; SQLite at least has to find it whole."""
+    """Seal a ledger that somebody has changed, if SQLite finds no damage in it. Raises StateError."""
     path = schema.ledger_path(state)
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            said = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            result = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        said = str(error)
-    if said != "ok":
+        result = str(error)
+    if result != "ok":
         raise StateError(
-            "state-corrupt", f"the ledger is damaged: {said}", where=str(path), hint=startup_check.RESET_COMMAND
+            "state-corrupt", f"the ledger is damaged: {result}", where=str(path), hint=startup_check.RESET_COMMAND
         )
     with path.open("rb") as file:
         seal.write_seal(path, file.fileno())
@@ -177,10 +183,10 @@ def reseal_ledger(state: Path) -> list[str]:
 
 
 def find_run_or_feed(ledger: Ledger, name: str) -> Run | None:
-    """The run of a name, None when it is a feed. Raises UsageError."""
-    found = ledger.runs.find(name)
-    if found is not None:
-        return found
+    """Return the run with this id; None when the name is a feed. Raises UsageError."""
+    run = ledger.runs.find(name)
+    if run is not None:
+        return run
     feeds: Sequence[str] = ledger.feeds.list_names()
     if name in feeds:
         return None

@@ -1,8 +1,8 @@
-"""Lets go of what is old, at quiet moments: folders of the archive first, rows of the ledger later.
+"""Deletes what is old while no run is open: folders of the archive first, rows of the ledger later.
 
-Kept whatever its age: of each feed the newest run that ended well with its file (`etl full`, `etl rerun`, `etl undo`,
-and the comparison with the file before), everything of feeds in which a rerun, full feed or undo is open, and all that
-is not part of a base yet. A run's row goes after its folder, so that a folder is never unknown.
+Never deleted: the newest processed run of each feed with its file (`etl full`, `etl rerun`, `etl undo` and the
+comparison with the previous file need it), the runs of feeds in which a rerun, full run or undo run is open, and what
+is not compacted yet. The row of a run is deleted after its folder, so that the ledger knows every folder.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from etl.state.files import archive
 from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
 
-#: Hours between two looks, and the most runs that one look lets go of: nobody waits for it.
+#: Hours between two passes, and the largest number of runs that one pass deletes: it delays other work.
 INTERVAL_HOURS, RUNS_PER_PASS = 1.0, 500
 
 
 @dataclass(slots=True)
 class Retention:
-    """What a service remembers between its looks."""
+    """The deletion of old runs of one state folder, at most once per interval."""
 
     ledger: Ledger
     state: Path
@@ -37,7 +37,7 @@ class Retention:
     last_pass: datetime | None = None
 
     def apply(self, now: datetime) -> None:
-        """Let go of what is old, at most once an hour. Call it when nothing is under way. Raises StateError."""
+        """Delete what is old, at most once an hour. Call it when no run is under way. Raises StateError."""
         if self.last_pass is not None and now - self.last_pass < timedelta(hours=INTERVAL_HOURS):
             return
         self.last_pass = now
@@ -49,14 +49,14 @@ class Retention:
         self.ledger.database.checkpoint()
 
     def _delete_archive_folders(self, now: datetime) -> int:
-        done = 0
+        count = 0
         for run in self._find_deletable_runs(self.settings.archive_days, now):
             if run.archive is not None and run.archive.is_dir() and self.state in run.archive.parents:
                 shutil.rmtree(run.archive, ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    run.archive.parent.rmdir()  # the day, when it was its last
-                done += 1
-        return done
+                    run.archive.parent.rmdir()  # the folder of the day, when it is empty
+                count += 1
+        return count
 
     def _delete_ledger_rows(self, now: datetime) -> int:
         old = self._find_deletable_runs(self.settings.ledger_days, now)
@@ -65,7 +65,7 @@ class Retention:
         return len(gone)
 
     def _find_deletable_runs(self, days: int, now: datetime) -> list[Run]:
-        """Runs that ended longer ago than that and are not needed; 0 days: none ever."""
+        """Return the runs that ended more than `days` ago and are not needed; none if `days` is 0."""
         if not days:
             return []
         before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
@@ -76,14 +76,14 @@ class Retention:
 
 
 def find_needed_runs(ledger: Ledger, feeds: Iterable[str]) -> set[str]:
-    """Of each feed the newest run that ended well, the newest over a dropped file, and the newest with its file."""
-    found: set[str] = set()
+    """Return of each feed the newest processed run, the newest over a dropped file, and the newest with its file."""
+    needed: set[str] = set()
     for feed in feeds:
-        worked = ledger.runs.list_recent(1000, feed, *PROCESSED_STATES)
+        processed = ledger.runs.list_recent(1000, feed, *PROCESSED_STATES)
         wanted = (
-            next(iter(worked), None),
-            next((run for run in worked if run.kind == "file"), None),
-            next((run for run in worked if archive.archived_file(run) is not None), None),
+            next(iter(processed), None),
+            next((run for run in processed if run.kind == "file"), None),
+            next((run for run in processed if archive.archived_file(run) is not None), None),
         )
-        found |= {run.id for run in wanted if run is not None}
-    return found
+        needed |= {run.id for run in wanted if run is not None}
+    return needed

@@ -1,8 +1,8 @@
-"""What Norce has, out of one state folder into another, as one file.
+"""Exports the accepted records of one state folder into one file, and imports them into another.
 
-The archive holds for each feed its accepted records, what it still owes, and the newest run that ended well, so that a
-file that has shrunk or is older than that one is noticed in the new folder too. Sent files, reports and tokens stay
-behind. It says how things stood when it was written: what is sent afterwards from the old folder it does not know.
+The export holds for each feed its accepted records, its pending records and its newest processed run, so that the new
+folder, too, detects a file that has shrunk or is older than that run. It holds no files, reports and tokens. It does
+not contain what the old folder sends after the export.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from etl.state.files import checksums, parquet
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
 
-#: Raised by one when the archive's contents change.
+#: Version of the export's contents; it grows by 1 with each change of them.
 EXPORT_FORMAT = 1
 
 _CONTENTS_FILE = "contents.json"
 
 
 def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path) -> list[str]:
-    """Write the archive (new, 0600); what is in it, as sentences. Raises StateError, UsageError."""
-    known = ledger.feeds.list_names()
+    """Write the export (a new file, mode 0600); return its contents, as sentences. Raises StateError, UsageError."""
+    feed_names = ledger.feeds.list_names()
     for feed in feeds:
-        if feed not in known:
-            raise UsageError("feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(known)}")
+        if feed not in feed_names:
+            raise UsageError(
+                "feed-or-run-unknown", f'there is no feed "{feed}"', hint=f"feeds are: {', '.join(feed_names)}"
+            )
     if target.exists():
         raise UsageError("file-exists", f"{target} exists already", hint="name another file, or remove that one")
     facts: dict[str, Any] = {
@@ -49,9 +51,9 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
         "target": ledger.meta.target(),
         "feeds": {},
     }
-    said, stream = [], io.BytesIO()
+    sentences, stream = [], io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for number, feed in enumerate(feeds or known, 1):
+        for number, feed in enumerate(feeds or feed_names, 1):
             _check_no_unfinished_jobs(ledger, feed)
             frame = compaction.read_accepted(ledger, state, feed)
             pending = compaction.read_pending(ledger, state, feed)
@@ -64,14 +66,14 @@ def export_state(ledger: Ledger, state: Path, feeds: Sequence[str], target: Path
                 "pending": _write_frame(archive, f"{number:04}-pending.parquet", pending) if pending.height else None,
                 "newest": _run_to_json(newest) if newest else None,
             }
-            said.append(f"{feed}: {frame.height} records")
+            sentences.append(f"{feed}: {frame.height} records")
         archive.writestr(_CONTENTS_FILE, json.dumps(facts, ensure_ascii=False, indent=2))
     filesystem.write_atomically(target.absolute(), stream.getvalue())
-    return said
+    return sentences
 
 
 def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
-    """Fill an empty state folder from an archive; what came, as sentences. Raises StateError, UsageError."""
+    """Fill an empty state folder from an export; return its contents, as sentences. Raises StateError, UsageError."""
     if ledger.runs.list_recent(1) or ledger.feeds.list_names():
         raise StateError(
             "state-not-empty",
@@ -82,28 +84,28 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
     facts, contents = _read_export(source)
     if facts["target"] is not None:
         ledger.meta.bind_target(facts["target"])
-    said = []
-    for feed, found in facts["feeds"].items():
+    sentences = []
+    for feed, feed_facts in facts["feeds"].items():
         name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        generation = accepted.write_base(state, feed, name, contents[found["accepted"]["name"]].lazy())
+        generation = accepted.write_base(state, feed, name, contents[feed_facts["accepted"]["name"]].lazy())
         paths = [accepted.base_path(state, feed, generation)]
-        if found["pending"]:
+        if feed_facts["pending"]:
             paths.append(accepted.pending_path(state, feed, generation))
-            parquet.write_parquet(paths[1], contents[found["pending"]["name"]])
+            parquet.write_parquet(paths[1], contents[feed_facts["pending"]["name"]])
         checksums.save_digests(ledger, paths)
-        if found["newest"] is not None:
-            run = _run_from_json(found["newest"])
+        if feed_facts["newest"] is not None:
+            run = _run_from_json(feed_facts["newest"])
             ledger.open_run(run)
             ledger.close_run(run.id, RunState.COMPLETED, run.counts)
             ledger.replace_base(feed, generation, [run.id])
         else:
             ledger.replace_base(feed, generation, [])
-        said.append(f"{feed}: {found['records']} records")
-    return said
+        sentences.append(f"{feed}: {feed_facts['records']} records")
+    return sentences
 
 
 def _check_no_unfinished_jobs(ledger: Ledger, feed: str) -> None:
-    """Jobs that go on would change what Norce has behind the archive's back."""
+    """Raise StateError while jobs of the feed have not ended: they would change what is exported."""
     for run in ledger.runs.list_open():
         states = {chunk.state for chunk in ledger.chunks.list_by_run(run.id)} if run.feed == feed else set()
         if states & {ChunkState.SENDING, ChunkState.SUBMITTED}:
@@ -147,17 +149,17 @@ def _run_from_json(facts: dict[str, Any]) -> Run:
 
 
 def _read_export(source: Path) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """Everything in an archive, held against its digests before anything is written."""
+    """Read an export and compare its parts with their digests, before anything is written. Raises StateError."""
     try:
         with zipfile.ZipFile(source) as archive:
             facts = json.loads(archive.read(_CONTENTS_FILE))
             if facts["format"] != EXPORT_FORMAT:
                 raise _unusable_export(source, f"it has format {facts['format']}, this program knows {EXPORT_FORMAT}")
             contents = {}
-            for feed, found in facts["feeds"].items():
+            for feed, feed_facts in facts["feeds"].items():
                 if not load.FEED_NAME_PATTERN.fullmatch(feed):
                     raise _unusable_export(source, f"{feed!r} is no name of a feed")
-                for part in (found["accepted"], found["pending"]):
+                for part in (feed_facts["accepted"], feed_facts["pending"]):
                     if part is not None:
                         data = archive.read(part["name"])
                         if hashlib.sha256(data).hexdigest() != part["sha256"]:

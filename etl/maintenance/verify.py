@@ -17,7 +17,7 @@ from etl.state import compaction
 from etl.state.files import checksums
 from etl.state.ledger import repair_steps, schema, seal
 from etl.state.ledger.facade import Ledger
-from etl.state.startup_check import RESET_COMMAND, StateProblem, _check_payloads, _check_run_files, find_unknown_runs
+from etl.state.startup_check import RESET_COMMAND, StateProblem, check_payloads, check_run_files, find_unknown_runs
 
 
 def find_problems(state: Path) -> Iterator[StateProblem]:
@@ -42,8 +42,8 @@ def find_problems(state: Path) -> Iterator[StateProblem]:
                 )
             for run in ledger.runs.list_open():
                 yield from _check_claimed_file(state, run)
-                yield from _check_run_files(ledger, state, run)
-                yield from _check_payloads(ledger, run)
+                yield from check_run_files(ledger, state, run)
+                yield from check_payloads(ledger, run)
             for feed in ledger.feeds.list_names():
                 yield from _check_accepted(ledger, state, feed)
     except StateError as error:

@@ -40,7 +40,7 @@ def check_startup(ledger: Ledger, state: Path) -> None:
             hint=f"put ledger and folders of the same time together; else `{RESET_COMMAND}`",
         )
     for run in ledger.runs.list_open():
-        for problem in _check_run_files(ledger, state, run):
+        for problem in check_run_files(ledger, state, run):
             raise StateError("state-file-damaged", problem.message, where=str(problem.where), hint=problem.repair)
 
 
@@ -55,7 +55,8 @@ def find_unknown_runs(ledger: Ledger, state: Path) -> list[Path]:
     )
 
 
-def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StateProblem]:
+def check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StateProblem]:
+    """Yield the missing and damaged files of an open run, without its payloads."""
     if run.state is RunState.CLAIMED:
         return
     needed = [run_folder.folder_path(state, run.id) / "plan.json"]
@@ -68,7 +69,8 @@ def _check_run_files(ledger: Ledger, state: Path, run: Run) -> Iterator[StatePro
             yield StateProblem(message, file, f"etl state rebuild {run.id}")
 
 
-def _check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
+def check_payloads(ledger: Ledger, run: Run) -> Iterator[StateProblem]:
+    """Yield the missing and damaged payloads of the unfinished chunks of a run."""
     for chunk in ledger.chunks.list_by_run(run.id, unfinished=True):
         try:
             is_sound = filesystem.digest(chunk.payload) == chunk.digest
