@@ -1,14 +1,10 @@
-"""Finds settled files, claims them, files them away. A file is in exactly one place, and each move is one rename.
-
-Truth is a scan: events of the file system only wake it early, because they get lost, come in storms and do not
-exist on every file system. A file counts as settled when size and modification time have been still for the set
-time, it does not carry an upload name, and nobody has it open for writing as far as the system tells.
+"""Claims stable files and archives them. A file is in exactly one place, and each move is one rename.
 
 Order of writes (numbers of the crash table): 1 `claim` renames the file into `claimed/<run>/`; the run is opened
-after it, so a crash between leaves a claimed file without a run, which `claimed_files` finds; 9 `archive` renames it
-into `archive/<date>/<run>/` after the run was closed. Companions (done files) go into `claimed/<run>/.done/` before
-their file and leave it before their file, so companions alone mean that a claim was interrupted: `restore` puts them
-back.
+after it, so a crash between leaves a claimed file without a run, which `claimed_files` finds; 9 `archive_file` renames
+it into `archive/<date>/<run>/` after the run was closed. Companions (done files) go into `claimed/<run>/.done/` before
+their file and leave it before their file, so companions alone mean that a claim was interrupted: `restore_companions`
+moves them into the inbox.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ from etl.ingest.scan import FileStat, to_file_stat
 from etl.model.tables import SourceFile
 from etl.state.files.archive import claim_folder
 
-#: Where the companions of a claimed file wait, within its claim folder.
+#: Name of the folder for the companions of a claimed file, within its claim folder.
 _COMPANION_FOLDER = ".done"
 
 
@@ -37,10 +33,10 @@ def claim(
     stable_stat: FileStat | None = None,
     companions: Iterable[str] = (),
 ) -> SourceFile | None:
-    """Move a settled file and its companions out of the inbox.
+    """Move a stable file and its companions out of the inbox.
 
-    None when somebody was faster, or when it is not still after all: somebody writes to it, or it no longer looks as
-    it did when it had `settled`. It is in the inbox then, and has to settle anew. Raises StateError.
+    None when the file is gone or not stable any more: a program writes to it, or it differs from `stable_stat`. It is
+    then in the inbox and has to become stable again. Raises StateError.
     """
     folder = claim_folder(state, claim_id)
     target = folder / name
@@ -68,12 +64,12 @@ def claim(
 
 
 def _is_same_file(before: FileStat, after: FileStat, *, renamed: bool) -> bool:
-    """Whether what was moved is what was looked at; a copy over a border of file systems is another inode."""
+    """Return whether the moved file is the one that was checked; a copy to another file system has a new inode."""
     return after == before if renamed else after[:2] == before[:2]
 
 
 def return_to_inbox(claimed_path: Path, state: Path, claim_id: str, inbox_folder: Path) -> bool:
-    """A claimed file and its companions go back to where they came from; False when a newer file stands there.
+    """Move a claimed file and its companions back into the inbox; False when a newer file has its name there.
 
     Raises StateError.
     """
@@ -90,7 +86,7 @@ def return_to_inbox(claimed_path: Path, state: Path, claim_id: str, inbox_folder
 
 
 def restore_companions(state: Path, claim_id: str, inbox_folder: Path) -> None:
-    """Companions whose file was not claimed go back; where new ones stand already, the old ones mean nothing."""
+    """Move the companions of a file that was not claimed back into the inbox; delete those that are replaced there."""
     folder = claim_folder(state, claim_id) / _COMPANION_FOLDER
     for path in _companion_paths(state, claim_id):
         try:
@@ -103,7 +99,7 @@ def restore_companions(state: Path, claim_id: str, inbox_folder: Path) -> None:
 
 
 def attach(state: Path, claim_id: str, name: str, content: bytes) -> None:
-    """Something of ours that goes with a claimed file, as its companions do. Raises StateError."""
+    """Write a file of ours that is archived with a claimed file, as its companions are. Raises StateError."""
     path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
     with filesystem.translate_os_errors(path):
         filesystem.make_folder(path.parent)
@@ -111,7 +107,7 @@ def attach(state: Path, claim_id: str, name: str, content: bytes) -> None:
 
 
 def read_attachment(state: Path, claim_id: str, name: str) -> bytes:
-    """Raises StateError."""
+    """Read a file that `attach` wrote. Raises StateError."""
     path = claim_folder(state, claim_id) / _COMPANION_FOLDER / name
     with filesystem.translate_os_errors(path):
         return path.read_bytes()
@@ -123,7 +119,7 @@ def _companion_paths(state: Path, claim_id: str) -> list[Path]:
 
 
 def hash_file(path: Path) -> SourceFile:
-    """Size, time and digest of a file that is ours. Raises StateError."""
+    """Return size, time and digest of a claimed file. Raises StateError."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -134,25 +130,25 @@ def hash_file(path: Path) -> SourceFile:
 
 
 def claimed_files(state: Path) -> dict[str, Path]:
-    """Run ids to the files that were claimed for them and not filed away yet."""
-    found = {}
+    """Return the claimed files that are not archived yet, by run id."""
+    files = {}
     for folder in sorted((state / "claimed").glob("*")):
         for file in sorted(folder.rglob("*")):
             hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
             if file.is_file() and not file.is_symlink() and not hidden:
-                found[folder.name] = file
-    return found
+                files[folder.name] = file
+    return files
 
 
 def incomplete_claims(state: Path) -> list[str]:
-    """Run ids of claims that got no further than the companions."""
-    found = claimed_files(state)
+    """Return the run ids of claims that were interrupted after the companions were moved."""
+    files = claimed_files(state)
     folders = (path.name for path in sorted((state / "claimed").glob("*")))
-    return [run for run in folders if run not in found and _companion_paths(state, run)]
+    return [run for run in folders if run not in files and _companion_paths(state, run)]
 
 
 def archive_file(claimed_path: Path, folder: Path, state: Path) -> Path:
-    """File a claimed file away, its companions first; done already is fine. Raises StateError."""
+    """Move a claimed file into the archive, its companions first; a second call does nothing. Raises StateError."""
     target = folder / claimed_path.name
     run_id = claimed_path.relative_to(state / "claimed").parts[0]
     try:

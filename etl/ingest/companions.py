@@ -1,8 +1,8 @@
-"""Looks beside an export for what has to be there before it counts as complete: its done file, and a manifest that
-lists it with the right checksum.
+"""Finds the companion files without which an export is not complete: its done file, and a checksum manifest that lists
+it with the right checksum.
 
-A done file says nothing of the content, so it is consumed with its export: left behind, it would vouch for the next
-one of that name. A manifest vouches for its content whenever it stands there; it goes with the last of its files.
+A done file says nothing of the content, so it is claimed with its export: left behind, it would count for the next file
+of that name. A manifest holds checksums of the content, so it may stay; it is claimed with the last of its files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
 class CompanionFinder:
-    """Of one inbox. Remembers checksums for as long as the files look the same."""
+    """The companion files of one inbox. Caches the checksum of a file until its size, time or inode changes."""
 
     def __init__(
         self, inbox_folder: Path, mappings: Mapping[str, Feed], has_run_since: Callable[[str, float], bool]
@@ -36,26 +36,26 @@ class CompanionFinder:
         self._checksums: dict[tuple[str, str], tuple[scan.FileStat, str]] = {}
 
     def required_for(self, name: str, mappings: Iterable[Feed]) -> list[str] | str:
-        """The companions that go with an export when it is claimed, or what it lacks, as a sentence."""
-        found: list[str] = []
+        """Return the companions that are claimed with an export, or why it is not ready, as a sentence."""
+        companions: list[str] = []
         for feed in mappings:
             if feed.source.done is not None:
                 done = companion_names.single_name(feed.source.done, name) or ""
                 if not filesystem.is_regular_file(self._inbox_folder / done):
                     return f"its done file {posixpath.basename(done)} is not there yet"
-                found.append(done)
+                companions.append(done)
             if feed.source.manifest is not None:
-                vouching = self._matching_manifests(feed.source.manifest, name)
-                if isinstance(vouching, str):
-                    return vouching
-                found += [path for path, listed in vouching if self._is_used_up(path, listed, name)]
-        self._checksums = {key: known for key, known in self._checksums.items() if key[0] != name}
-        return list(dict.fromkeys(found))
+                manifests = self._matching_manifests(feed.source.manifest, name)
+                if isinstance(manifests, str):
+                    return manifests
+                companions += [path for path, listed in manifests if self._is_used_up(path, listed, name)]
+        self._checksums = {key: checksum for key, checksum in self._checksums.items() if key[0] != name}
+        return list(dict.fromkeys(companions))
 
     def _matching_manifests(self, pattern: str, name: str) -> list[tuple[str, Mapping[str, Checksum]]] | str:
-        """Manifests that list the export with its checksum, or why there is none."""
+        """Return the manifests that list the export with its checksum, or why there is none, as a sentence."""
         reason = "no manifest lists it yet"
-        found = []
+        manifests = []
         for path in self._manifest_paths(pattern, name):
             try:
                 with filesystem.open_regular_file(self._inbox_folder / path) as file:
@@ -66,14 +66,14 @@ class CompanionFinder:
             except ValueError as error:
                 reason = f"{path}: {error}"
                 continue
-            said = listed.get(name)
-            if said is None:
+            checksum = listed.get(name)
+            if checksum is None:
                 continue
-            if self._checksum(name, said.algorithm) == said.value:
-                found.append((path, listed))
+            if self._checksum(name, checksum.algorithm) == checksum.value:
+                manifests.append((path, listed))
             else:
-                reason = f"{path} gives it another {said.algorithm} than it has"
-        return found or reason
+                reason = f"{path} gives it another {checksum.algorithm} than it has"
+        return manifests or reason
 
     def _manifest_paths(self, pattern: str, name: str) -> list[str]:
         plain = companion_names.single_name(pattern, name)
@@ -89,15 +89,15 @@ class CompanionFinder:
 
     def _checksum(self, name: str, algorithm: str) -> str:
         with filesystem.open_regular_file(self._inbox_folder / name) as file:
-            look = scan.to_file_stat(os.fstat(file.fileno()))
-            known = self._checksums.get((name, algorithm))
-            if known is None or known[0] != look:
-                known = look, hashlib.file_digest(file, algorithm).hexdigest()
-                self._checksums[name, algorithm] = known
-        return known[1]
+            file_stat = scan.to_file_stat(os.fstat(file.fileno()))
+            entry = self._checksums.get((name, algorithm))
+            if entry is None or entry[0] != file_stat:
+                entry = file_stat, hashlib.file_digest(file, algorithm).hexdigest()
+                self._checksums[name, algorithm] = entry
+        return entry[1]
 
     def _is_used_up(self, path: str, checksums: Mapping[str, Checksum], name: str) -> bool:
-        """Whether all other files of a manifest that belong to a feed have been taken since it came."""
+        """Return whether all other files of a manifest that belong to a feed were claimed after it arrived."""
         arrived = (self._inbox_folder / path).stat().st_ctime
         others = [
             other for other in checksums if other != name and match_mappings(other, self._mappings_by_feed.values())

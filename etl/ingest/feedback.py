@@ -1,8 +1,8 @@
-"""Gives a supplier the rejected rows of its file back, in the folder where it dropped the file.
+"""Writes the rejected rows of a file for its supplier, into the folder where the supplier dropped the file.
 
-The name ends so that `inbox` never takes it for an export. The folder belongs to somebody else: what lies there under
-the names that we write may be a trap, so a new file is made under a name that nobody can guess and renamed, and a
-folder that is a link is not gone into.
+The suffix of the name tells the scan that it is no export. The supplier may write to the folder: a link may stand there
+under our name, so the content goes into a new file with a random name that is then renamed, and folders that are links
+are not entered.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from etl.model.columns import REJECTION_COLUMNS
 from etl.model.runs import Run, RunState
 from etl.state.files.archive import member_number
 
-#: Readable for the group, which in the supplier's folder is the supplier's.
+#: Mode of the file. The group may read it: in the supplier's folder it is the group of the supplier.
 _FILE_MODE = 0o640
 
 
 def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | None) -> Path | None:
-    """Write what was rejected of a run's file, or why all of it was refused; remove an older word when all is well.
+    """Write the rejected rows of a run's file, or why the file is invalid; delete older feedback if there is neither.
 
-    Where it was written, or None. Raises OSError.
+    Return the path of the written file, or None. Raises OSError.
     """
     target = inbox_folder / feedback_name(run)
     if (
@@ -35,11 +35,11 @@ def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | N
         or not _is_real_folder(inbox_folder, target.parent)
     ):
         return None
-    said = archive / "rejections.csv"
+    rejections = archive / "rejections.csv"
     if error is not None:
         content = _render_file_error(error)
-    elif said.exists():
-        content = said.read_bytes()
+    elif rejections.exists():
+        content = rejections.read_bytes()
     else:
         with contextlib.suppress(FileNotFoundError):
             target.unlink()
@@ -61,7 +61,10 @@ def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | N
 
 
 def feedback_name(run: Run) -> str:
-    """Below the inbox: `acme/prices.csv.rejections.csv`; of a member of an archive `acme/day.zip.prices.csv.…`."""
+    """Return the path below the inbox: `acme/prices.csv.rejections.csv`.
+
+    For a member of an archive: `acme/day.zip.prices.csv.rejections.csv`.
+    """
     name = run.file
     if run.claimed is not None and member_number(run):
         archive, _, member = name.partition(f"{run.claimed.name}/")
@@ -71,17 +74,17 @@ def feedback_name(run: Run) -> str:
 
 
 def _is_real_folder(inbox_folder: Path, folder: Path) -> bool:
-    """A real folder, and no link on the way to it."""
+    """Return whether the path is a folder and contains no link."""
     between = [folder, *folder.parents]
     between = between[: between.index(inbox_folder)]
     return folder.is_dir() and not any(path.is_symlink() for path in between)
 
 
 def _render_file_error(error: str) -> bytes:
-    """As a rejections file with one line, for a file that was refused as a whole."""
-    found = re.match(r"error\[(?P<code>[\w-]+)\]: (?P<message>.*)", error)
+    """Return a rejections file with one line, for an invalid file."""
+    match = re.match(r"error\[(?P<code>[\w-]+)\]: (?P<message>.*)", error)
     hint = re.search(r"(?m)^  hint:  (.*)", error)
-    told = {"code": found["code"], "message": found["message"]} if found else {"message": error}
-    told["hint"] = hint[1] if hint else ""
-    cells = ['"' + told.get(name, "").replace('"', '""') + '"' for name in REJECTION_COLUMNS]
+    cells_by_column = {"code": match["code"], "message": match["message"]} if match else {"message": error}
+    cells_by_column["hint"] = hint[1] if hint else ""
+    cells = ['"' + cells_by_column.get(name, "").replace('"', '""') + '"' for name in REJECTION_COLUMNS]
     return ("\ufeff" + ",".join(REJECTION_COLUMNS) + "\r\n" + ",".join(cells) + "\r\n").encode()

@@ -1,4 +1,8 @@
-"""Watches the inbox: which files are there, and which of them are stable."""
+"""Watches the inbox: which files are there, and which of them are stable.
+
+Repeated scans find every file. Events of the file system only start a scan early, because events get lost, come in
+large numbers and do not exist on every file system.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,13 @@ if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
 
 
-#: Ends of names that uploaders use while they write.
+#: Suffixes of the names that uploading programs use while they write.
 UPLOAD_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", ".swp", "~")
 
-
-#: End of the names under which suppliers get their rejected rows back; never an export.
+#: Suffix of the files with rejected rows that suppliers get; never an export.
 FEEDBACK_SUFFIX = ".rejections.csv"
 
-
-#: Bytes of a name and of all names on the way: the rest of what a file system takes is for what we put around them.
+#: Largest number of bytes of a name and of a relative path; the file system allows more, which our own folders need.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 200, 1000
 
 
@@ -78,10 +80,12 @@ def find_stable(
 ) -> tuple[dict[str, Observation], frozenset[str]]:
     """Return the new observations, and the names of files that have not changed for long enough. Pure."""
     current = {}
-    for name, look in file_stats.items():
+    for name, file_stat in file_stats.items():
         before = observations.get(name)
-        current[name] = before if before is not None and before.file_stat == look else Observation(look, now)
-    return current, frozenset(name for name, seen in current.items() if now - seen.since >= settle_seconds)
+        current[name] = before if before is not None and before.file_stat == file_stat else Observation(file_stat, now)
+    return current, frozenset(
+        name for name, observation in current.items() if now - observation.since >= settle_seconds
+    )
 
 
 def scan(inbox_folder: Path) -> dict[str, FileStat]:
@@ -155,10 +159,12 @@ def watch(
             now = time.monotonic()
             snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, settle_seconds)
             yield {name: snapshot[name].file_stat for name in ready}
-            restless = [
-                seen.since + settle_seconds - time.monotonic() for name, seen in snapshot.items() if name not in ready
+            delays = [
+                observation.since + settle_seconds - time.monotonic()
+                for name, observation in snapshot.items()
+                if name not in ready
             ]
-            if wake_event.wait(max(0.01, min([rescan_seconds, *restless]))):
+            if wake_event.wait(max(0.01, min([rescan_seconds, *delays]))):
                 shutdown.wait(0.02)  # let the events of one upload arrive together
 
 
