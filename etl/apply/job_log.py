@@ -1,11 +1,11 @@
-"""Which of our records a job's log complains about. Pure.
+"""Finds the records that the rows of a job log are about. Pure.
 
 The log names a record in free text and in a copy of the row that may be missing or cut off
-(https://docs.norce.io/solution-portal/functional-change-job-logs), so neither is parsed. Key values are looked for
-as whole tokens: `A-1` is not found in `A-10`. Two mistakes are possible, and both are leant against: a record
-missed would count as accepted, so whenever several records share what was found, all of them are refused; a value
-found by accident (a supplier's number that equals a part number) would blame an innocent record and clear the guilty
-one, so a number is a key only where the text says so: behind the name of a key, or in a whole key of several parts.
+(https://docs.norce.io/solution-portal/functional-change-job-logs), so neither is parsed. Key values are searched as
+whole tokens: `A-1` is not found in `A-10`. Two mistakes are possible. A missed record would count as accepted, so
+whenever several records share the values found, all of them fail. A value found by accident (a supplier's number that
+equals a part number) would fail the wrong record and accept the right one, so a number is a key only where the text
+says so: behind the name of a key, or in a whole key of several parts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from etl.model.runs import LogRow, RecordError
 #: (https://docs.norce.io/api-reference/schemas/connectjob).
 WARNING, ERROR = 2, 3
 
-#: Longest message kept with a refusal.
+#: Characters of the longest message in a record error.
 MAX_MESSAGE_LENGTH = 500
 
-# What may stand inside a key value without ending it; everything else is a border.
+# Characters of a key value; any other character ends it.
 _TOKEN = re.compile(r"[\w\-./+#@&*%$~!?§°^]+")
 _TRAILING_PUNCTUATION = ".!?"
 _INNER_CHARACTERS = r"\w\-/+#@&*%$~§°^"
@@ -42,53 +42,53 @@ class RecordIdentity:
     """A record as the log may name it."""
 
     key: str  #: as in the `_key` column of what was sent
-    identifiers: tuple[str, ...]  #: the identifying values as text, the most telling first
+    identifiers: tuple[str, ...]  #: the identifying values as text, the most specific first
     source_row: int | None = None
-    source_file: str | None = None  #: as in `etl.model.runs.Refusal`
+    source_file: str | None = None  #: as in `etl.model.runs.RecordError`
     source_run: str | None = None
 
     def make_error(self, severity: int, message: str) -> RecordError:
-        """That Connect did not take it."""
+        """Return the record error of this record."""
         return RecordError(self.key, severity, message, self.source_row, self.source_file, self.source_run)
 
 
 @dataclass(frozen=True, slots=True)
 class LogMatches:
-    """What could be made of a log."""
+    """The record errors of a job log, and its rows that match no record."""
 
     record_errors: tuple[RecordError, ...] = ()  #: one per key, highest severity
-    positions: frozenset[int] = frozenset()  #: of the refused records among those given
-    certain: int = 0  #: records that an error names beyond doubt
+    positions: frozenset[int] = frozenset()  #: of the failed records, in the order passed to `match_log`
+    certain: int = 0  #: records that are the only match of an error
     unmatched_errors: int = 0  #: errors that name no record of ours
     unmatched_warnings: tuple[str, ...] = ()  #: messages of warnings that name no record of ours
 
     @property
     def error_count(self) -> int:
-        """Records refused with an error, for certain or because they could not be told apart."""
-        return sum(refusal.severity >= ERROR for refusal in self.record_errors)
+        """Number of records with an error, including those that could not be distinguished."""
+        return sum(error.severity >= ERROR for error in self.record_errors)
 
 
 def select_problems(rows: Iterable[LogRow]) -> tuple[LogRow, ...]:
-    """The rows that say something went wrong: start, finish and other information left out."""
+    """Return the warnings and errors, without start, finish and other information."""
     return tuple(row for row in rows if row.severity >= WARNING)
 
 
 def match_log(records: Sequence[RecordIdentity], rows: Iterable[LogRow], key_names: Sequence[str] = ()) -> LogMatches:
-    """The refused records. `names` are the JSON names of the values, where they have one each."""
+    """Return the failed records. `key_names`: the JSON names of the identifiers, where they have one each."""
     index = _RecordIndex(records, key_names)
     worst: dict[int, LogRow] = {}
-    sure: set[int] = set()
+    certain: set[int] = set()
     unmatched_errors = 0
     unmatched_warnings: list[str] = []
     for row in select_problems(rows):
-        found = index.find(row)
-        if not found and row.severity >= ERROR:
+        positions = index.find(row)
+        if not positions and row.severity >= ERROR:
             unmatched_errors += 1
-        elif not found:
+        elif not positions:
             unmatched_warnings.append(row.message)
-        if len(found) == 1 and row.severity >= ERROR:
-            sure |= found
-        for position in found:
+        if len(positions) == 1 and row.severity >= ERROR:
+            certain |= positions
+        for position in positions:
             if position not in worst or row.severity > worst[position].severity:
                 worst[position] = row
     return LogMatches(
@@ -96,14 +96,14 @@ def match_log(records: Sequence[RecordIdentity], rows: Iterable[LogRow], key_nam
             records[position].make_error(row.severity, _shorten(row.message)) for position, row in sorted(worst.items())
         ),
         positions=frozenset(worst),
-        certain=len(sure),
+        certain=len(certain),
         unmatched_errors=unmatched_errors,
         unmatched_warnings=tuple(unmatched_warnings),
     )
 
 
 class _RecordIndex:
-    """Values to the records that carry them."""
+    """The positions of records by their identifying values."""
 
     def __init__(self, records: Sequence[RecordIdentity], key_names: Sequence[str]) -> None:
         self._records = records
@@ -125,22 +125,22 @@ class _RecordIndex:
         )
 
     def find(self, row: LogRow) -> set[int]:
-        """Positions of the records this row is about; all that cannot be told apart, none when nothing fits."""
+        """Return the positions of the records that fit a row best; several when they cannot be distinguished."""
         named = self._named_values(row.imported_row) if row.imported_row else set()
         seen = named | set(self._values_in(row.message))
         if row.imported_row and not named:
             seen |= set(self._values_in(row.imported_row, is_row=True))
-        found: set[int] = set()
+        positions: set[int] = set()
         lead = self._leading_values(seen)
         for value in lead or seen:
             candidates = self._positions_by_value[value]
             scores = {position: self._score(position, seen) for position in candidates}
             best = max(scores.values())
-            found |= {position for position, score in scores.items() if score == best}
-        return found
+            positions |= {position for position, score in scores.items() if score == best}
+        return positions
 
     def _leading_values(self, mentioned_values: set[str]) -> set[str]:
-        """Of the values seen, those that are some record's most telling one: the others only narrow down."""
+        """Return the values that are the first identifier of a record; the others only choose between records."""
         return {
             value
             for value in mentioned_values
@@ -154,16 +154,16 @@ class _RecordIndex:
         return values[0] in mentioned_values, sum(value in mentioned_values for value in values)
 
     def _named_values(self, text: str) -> set[str]:
-        """Values that stand behind one of the key's own names in a row that looks like JSON, XML or name=value."""
-        found = set()
+        """Return the values behind the name of a key in a row that looks like JSON, XML or name=value."""
+        values = set()
         for name in self._key_names:
             for quoted, bare in re.findall(
                 rf'(?<!\w){re.escape(name)}"?\s*[:=>]\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;<>}}\]]+))', text
             ):
                 value = (_unescape(quoted) if quoted else bare).strip()
                 if value in self._positions_by_value:
-                    found.add(value)
-        return found
+                    values.add(value)
+        return values
 
     def _values_in(self, text: str, *, is_row: bool = False) -> Iterable[str]:
         plain = _unescape(text)
@@ -232,7 +232,7 @@ def _stands_alone(value: str, text: str) -> bool:
 
 
 def _unescape(text: str) -> str:
-    """JSON escapes resolved, also in a text that was cut off."""
+    """Resolve JSON escapes, also in a text that was cut off."""
     if "\\" not in text:
         return text
 

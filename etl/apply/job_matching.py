@@ -1,9 +1,9 @@
 """Finds the listed job that belongs to a request whose response was lost. Pure.
 
-Adopting a stranger's job would count records as accepted that Norce never saw, while sending again only costs a
-request. So a job is adopted only when exactly one fits in every respect that can be checked. Job/List gives no
-operation and times without a zone (https://docs.norce.io/solution-portal/functional-change-job-logs); the zone is
-learnt from jobs of ours in the same list, else UTC is assumed.
+Adopting the job of another program would count records as accepted that Norce never received, while sending again costs
+only a request. So a job is adopted only when exactly one job fits in every property that can be checked. Job/List gives
+no operation and times without a zone (https://docs.norce.io/solution-portal/functional-change-job-logs); the zone is
+derived from our jobs in the same list, else UTC is assumed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_ZONE_OFFSET = 12 * 3600.0
 
 
 def match_job(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> Job | None:
-    """Return the one unknown job that fits the chunk's last attempt.
+    """Return the job that fits the chunk's last attempt and belongs to no other request; None unless exactly one does.
 
     `own_jobs`: ids of our jobs with the time of their request (epoch seconds).
     """
@@ -35,7 +35,7 @@ def match_job(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | 
 
 
 def candidate_jobs(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> tuple[Job, ...]:
-    """Return all unknown jobs that fit the chunk's last attempt in every respect."""
+    """Return all jobs that fit the chunk's last attempt and belong to no other request."""
     offset = zone_offset(jobs, own_jobs)
     return tuple(job for job in jobs if job.id not in own_jobs and _fits(chunk, job, offset))
 
@@ -43,8 +43,7 @@ def candidate_jobs(chunk: Chunk, jobs: Sequence[Job], own_jobs: Mapping[int, flo
 def may_be_running(chunk: Chunk, listed: JobList, own_jobs: Mapping[int, float | None]) -> bool:
     """Return whether a job that may be the chunk's has not ended, as far as the list tells.
 
-    What a job does not say counts for it: it may be queued, without a start and without totals, and an entry that
-    cannot be read may be any job.
+    A missing property fits: a queued job has no start and no totals. An entry that cannot be read may be any job.
     """
     if any(job_id is None or job_id not in own_jobs for job_id in listed.odd_ids):
         return True
@@ -54,9 +53,9 @@ def may_be_running(chunk: Chunk, listed: JobList, own_jobs: Mapping[int, float |
 
 
 def zone_offset(jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> float:
-    """Seconds that the server's zoneless times are ahead of UTC, as our own jobs in the list tell; 0 when none does."""
-    ahead = _clock_offsets(jobs, own_jobs)
-    return round(median(ahead) / _ZONE_OFFSET_STEP) * _ZONE_OFFSET_STEP if ahead else 0.0
+    """Return the seconds that the server's times without a zone are ahead of UTC, by our jobs in the list; else 0."""
+    offsets = _clock_offsets(jobs, own_jobs)
+    return round(median(offsets) / _ZONE_OFFSET_STEP) * _ZONE_OFFSET_STEP if offsets else 0.0
 
 
 def _clock_offsets(jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) -> list[float]:
@@ -65,7 +64,7 @@ def _clock_offsets(jobs: Sequence[Job], own_jobs: Mapping[int, float | None]) ->
 
 
 def parse_epoch(text: str | None) -> float | None:
-    """ISO 8601 as epoch seconds, UTC where it names no zone; None when it is not one."""
+    """Parse an ISO 8601 time into epoch seconds, UTC where it has no zone; None when it is no such time."""
     try:
         moment = datetime.fromisoformat((text or "")[:32])
     except ValueError:
@@ -82,7 +81,7 @@ def _fits(chunk: Chunk, job: Job, offset: float) -> bool:
 
 
 def _is_possible(chunk: Chunk, job: Job, earliest: float) -> bool:
-    """Return whether nothing that an unfinished job says speaks against its being the chunk's."""
+    """Return whether an unfinished job may be the chunk's by total, name and start."""
     if job.total is not None and job.total > chunk.records:
         return False
     started = parse_epoch(job.started)

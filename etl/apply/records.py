@@ -1,4 +1,4 @@
-"""The records of a request, as its job log may name them."""
+"""Reads the records of a chunk, as the job log may name them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
-    """The records of a chunk as a job's log may name them, in the order of its payload.
+    """Return the records of a chunk as a job's log may name them, in the order of its payload.
 
     Records are told apart by ITEM: a product with several variants is one record with several part numbers.
     """
@@ -37,16 +37,16 @@ def read_chunk_records(state: Path, chunk: Chunk) -> list[RecordIdentity]:
     items = rows.group_by(sent_records.RECORD_INDEX).agg(
         pl.col(ITEM).first(), KEY, pl.col(ROW).min(), pl.col(ORIGIN).drop_nulls().first()
     )
-    made = []
-    for item, keys, row, came in (
+    records = []
+    for item, keys, row, origin in (
         items.sort(sent_records.RECORD_INDEX).select(ITEM, KEY, ROW, ORIGIN).collect().iter_rows()
     ):
         parts = [part for key in keys for part in split_key(str(key))]
         if str(item).startswith("Code=") and parts != [item]:
             parts.append(str(item))
         values = [remove_identifier(part) for part in parts]
-        if row is None and came is not None:
-            made.append(RecordIdentity(item, tuple(values), came["row"], came["file"], came["run"]))
+        if row is None and origin is not None:
+            records.append(RecordIdentity(item, tuple(values), origin["row"], origin["file"], origin["run"]))
         else:
-            made.append(RecordIdentity(item, tuple(values), row))
-    return made
+            records.append(RecordIdentity(item, tuple(values), row))
+    return records
