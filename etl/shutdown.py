@@ -1,4 +1,4 @@
-"""The word to stop, for everybody who works or waits."""
+"""The event that ends a process on SIGTERM and SIGINT."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from contextlib import contextmanager
 
 
 class ShutdownEvent(threading.Event):
-    """Set once and for all. Who waits for something else is woken too, so that nobody has to look again and again."""
+    """An event that is never cleared. It also sets linked events, so that threads that wait for those need not poll."""
 
     def __init__(self) -> None:
         super().__init__()
         self._linked_events: list[threading.Event] = []
 
     def also_set(self, event: threading.Event) -> None:
-        """Set this one as well, now or later."""
+        """Link an event: it is set together with this one, or at once if this one is set."""
         self._linked_events.append(event)
         if self.is_set():
             event.set()
 
     def set(self) -> None:
-        """Everything is to end."""
+        """Set this event and the linked ones."""
         super().set()
         for other in list(self._linked_events):
             other.set()
@@ -31,15 +31,15 @@ class ShutdownEvent(threading.Event):
 
 @contextmanager
 def set_on_signals(stop: ShutdownEvent) -> Iterator[None]:
-    """SIGTERM and SIGINT say it for as long as the block lasts."""
+    """Set the event on SIGTERM and SIGINT within the block."""
 
-    def said(*_: object) -> None:
+    def handle_signal(*_: object) -> None:
         # A handler runs between any two steps of the main thread, which may hold the lock of an event just then.
         _thread.start_new_thread(stop.set, ())
 
-    before = {name: signal.signal(name, said) for name in (signal.SIGTERM, signal.SIGINT)}
+    old_handlers = {name: signal.signal(name, handle_signal) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for name, handler in before.items():
+        for name, handler in old_handlers.items():
             signal.signal(name, handler)

@@ -24,7 +24,7 @@ from etl.state.ledger.fetched_files import FetchedFiles
 if TYPE_CHECKING:
     from etl.sources.fetcher import FetchResult
 
-#: Seconds between two looks at the timetables.
+#: Seconds between two checks of the timetables.
 _CHECK_INTERVAL = 5.0
 
 

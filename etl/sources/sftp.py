@@ -1,4 +1,4 @@
-"""Speaks SFTP to a supplier's server: list, look, read, remove, move. Alone in knowing asyncssh.
+"""Speaks SFTP to a supplier's server: list, stat, read, remove, move. The only module that uses asyncssh.
 
 Nothing waits for ever: a server that sends no byte for `patience` seconds is given up. Everything that the library
 raises becomes a FetchError with a code here. Names that could do harm here are not seen at all.
@@ -26,7 +26,7 @@ T = TypeVar("T")
 #: Bytes of one read: it grows on quick lines, so that many packets are on their way, and shrinks on slow ones.
 _MIN_READ_BYTES, _MAX_READ_BYTES = 32 * 1024, 4 * 1024 * 1024
 
-#: The most that is read of a file of checksums.
+#: Bytes of a checksum manifest that are read.
 _MAX_TEXT_BYTES = 1024 * 1024
 
 
@@ -44,7 +44,7 @@ class RemoteFile:
 
 
 class SftpClient:
-    """One connection."""
+    """One connection to an SFTP server."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection, sftp: asyncssh.SFTPClient, timeout: float) -> None:
         self._connection = connection
@@ -52,19 +52,19 @@ class SftpClient:
         self._timeout = timeout
 
     async def list_files(self, folder: str) -> list[RemoteFile]:
-        """The regular files of a folder."""
-        found = []
+        """Return the regular files of a folder, sorted."""
+        files = []
         with _translate_errors(folder):
             async with asyncio.timeout(self._timeout):
                 async for item in self._sftp.scandir(folder):
                     name, kind = str(item.filename), item.attrs.type
                     regular = (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN)
                     if kind in regular and _is_safe_name(name):
-                        found.append(_to_remote_file(posixpath.join(folder, name), item.attrs))
-        return sorted(found)
+                        files.append(_to_remote_file(posixpath.join(folder, name), item.attrs))
+        return sorted(files)
 
     async def stat(self, path: str) -> RemoteFile | None:
-        """A file as it is now; None when there is none."""
+        """Return size and time of a file; None when it does not exist."""
         try:
             return _to_remote_file(path, await self._with_timeout(self._sftp.stat(path), path))
         except FetchError as error:
@@ -73,7 +73,7 @@ class SftpClient:
             raise
 
     async def read(self, path: str, offset: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `offset` to `end`, in pieces; ends early where the file does."""
+        """Yield the bytes from `offset` to `end` in pieces; stop early where the file ends."""
         file = await self._with_timeout(self._sftp.open(path, "rb", encoding=None), path)
         size = _MIN_READ_BYTES
         try:
@@ -98,33 +98,35 @@ class SftpClient:
                     await file.close()
 
     async def read_text(self, path: str) -> str | None:
-        """A small file, such as one of checksums; None when there is none."""
-        found = await self.stat(path)
-        if found is None:
+        """Return the text of a small file, such as a checksum manifest; None when it does not exist."""
+        file = await self.stat(path)
+        if file is None:
             return None
-        pieces = [piece async for piece in self.read(path, 0, min(found.size, _MAX_TEXT_BYTES))]
+        pieces = [piece async for piece in self.read(path, 0, min(file.size, _MAX_TEXT_BYTES))]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     async def checksum(self, path: str) -> str | None:
-        """SHA-256 as the server's own `sha256sum` says; None where it has none to offer."""
+        """Return the SHA-256 that `sha256sum` on the server computes; None where the server cannot run it."""
         try:
             async with asyncio.timeout(max(self._timeout, 600)):
-                done = await self._connection.run(f"sha256sum -- {shlex.quote(path)}", stdin=asyncssh.DEVNULL)
+                process = await self._connection.run(f"sha256sum -- {shlex.quote(path)}", stdin=asyncssh.DEVNULL)
         except (asyncssh.Error, OSError, TimeoutError):
             return None
-        word = str(done.stdout or "").lstrip("\\").partition(" ")[0]
-        return word if done.exit_status == 0 and len(word) == 64 else None
+        word = str(process.stdout or "").lstrip("\\").partition(" ")[0]
+        return word if process.exit_status == 0 and len(word) == 64 else None
 
     async def remove(self, path: str) -> None:
-        """Gone already is fine."""
+        """Delete a file; do nothing when it does not exist."""
         with contextlib.suppress(_RemoteFileMissing):
             await self._with_timeout(self._sftp.remove(path), path)
 
     async def move(self, path: str, target: str) -> None:
-        """Never over a file that is there: the target then gets another name. Gone already is fine."""
+        """Rename a file; add a number to an existing target's name, and do nothing when the file does not exist."""
         with contextlib.suppress(_RemoteFileMissing):
-            found = await self.stat(target)
-            await self._with_timeout(self._sftp.rename(path, f"{target}.{time.time_ns()}" if found else target), path)
+            existing = await self.stat(target)
+            await self._with_timeout(
+                self._sftp.rename(path, f"{target}.{time.time_ns()}" if existing else target), path
+            )
 
     async def _with_timeout(self, awaitable: Awaitable[T], path: str) -> T:
         with _translate_errors(path):
