@@ -172,16 +172,16 @@ class Contract:
     def field(self, operation: Operation, path: str) -> Field:
         """The field at a path of the operation's record; KeyError names the first unknown part."""
         schema = operation.item_schema
-        found: Field | None = None
+        field: Field | None = None
         for part in path.split("."):
             name = part.removesuffix("[]")
             if name not in self.schemas[schema]:
                 raise KeyError(f"{schema} has no field {name}")
-            found = self.schemas[schema][name]
-            if found.inner_type in self.schemas:
-                schema = str(found.inner_type)
-        assert found is not None
-        return found
+            field = self.schemas[schema][name]
+            if field.inner_type in self.schemas:
+                schema = str(field.inner_type)
+        assert field is not None
+        return field
 
     def fields_of(self, field: Field) -> Mapping[str, Field]:
         """The fields inside an object or a list of objects; empty for scalars and lists of scalars."""

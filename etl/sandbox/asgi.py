@@ -31,16 +31,16 @@ class _SandboxApp(Starlette):
 
 
 def make_app(sandbox: Sandbox) -> Starlette:
-    """The sandbox as an ASGI application."""
+    """Create the sandbox as an ASGI application."""
 
     async def connect(request: Request) -> Response:
         call = await _read_request(request)
-        given = await run_in_threadpool(sandbox.respond, call)
-        if given.delay:
-            await _sleep(sandbox, given.delay)
-        if given.reset or given.hang:
-            return _NoResponse(sandbox, given)
-        return Response(given.body, given.status, dict(given.headers), given.content_type)
+        response = await run_in_threadpool(sandbox.respond, call)
+        if response.delay:
+            await _sleep(sandbox, response.delay)
+        if response.reset or response.hang:
+            return _NoResponse(sandbox, response)
+        return Response(response.body, response.status, dict(response.headers), response.content_type)
 
     routes = [*control_api.control_routes(sandbox), Route("/{path:path}", connect, methods=_METHODS)]
     return _SandboxApp(routes=routes)

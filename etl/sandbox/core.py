@@ -64,7 +64,7 @@ class Sandbox:
             items = _item_count(request) if operation else None
             fault = self.faults.match_request(request.path, items, now, request.body)
             before = self._last_job_id
-            given = self._faulty_response(request, fault, now) if fault else self._regular_response(request, now)
+            response = self._faulty_response(request, fault, now) if fault else self._regular_response(request, now)
             job = self._last_job_id if self._last_job_id != before else None
             self.request_log.append(
                 LoggedRequest(
@@ -72,7 +72,7 @@ class Sandbox:
                     request.method,
                     request.path,
                     request.query,
-                    0 if given.reset or given.hang else given.status,
+                    0 if response.reset or response.hang else response.status,
                     _header_value(request),
                     http.body_digest(request.body),
                     len(request.body),
@@ -82,7 +82,7 @@ class Sandbox:
                 )
             )
             self._save(tokens=request.path == self.contract.token_path)
-            return given
+            return response
 
     def _save(self, tokens: bool = False) -> None:
         if self._folder_store and (tokens or self.store.changed_keys or self._unsaved_jobs):
@@ -233,13 +233,13 @@ class Sandbox:
     def _audit_items(self, operation: Operation, request_header: header.RequestHeader, items: list[Any]) -> None:
         mode, nodes = field_modes.field_modes(operation.id, request_header.flags), field_modes.field_tree(operation.id)
         for item in items:
-            for found in field_modes.find_mismatches(item, nodes, mode):
-                if found.kind == "unlisted":
-                    self.unlisted_fields[f"{operation.id} {found.path}"] += 1
+            for mismatch in field_modes.find_mismatches(item, nodes, mode):
+                if mismatch.kind == "unlisted":
+                    self.unlisted_fields[f"{operation.id} {mismatch.path}"] += 1
                     continue
                 keys = payload_validation.item_keys(item, operation, request_header.supplier_id)
                 self.listed_but_absent.append(
-                    {"operation": operation.id, "job": self._last_job_id + 1, "keys": keys, "path": found.path}
+                    {"operation": operation.id, "job": self._last_job_id + 1, "keys": keys, "path": mismatch.path}
                 )
 
     def _finish_due_jobs(self, now: float | None) -> None:
@@ -264,15 +264,17 @@ class Sandbox:
 
     def _apply_job(self, job: ImportJob, outcome: ImportOutcome) -> None:
         operation = self.contract.operations[job.operation_id]
-        good = [item for index, item in enumerate(job.items) if index not in job.failures]
-        taken = [
-            item for item in (self._apply_faults(job, operation, item, outcome) for item in good) if item is not None
+        valid_items = [item for index, item in enumerate(job.items) if index not in job.failures]
+        items = [
+            item
+            for item in (self._apply_faults(job, operation, item, outcome) for item in valid_items)
+            if item is not None
         ]
         apply = products.import_products if operation.key.list_path else catalogue.import_items
-        done = apply(self.store, operation, job.header, taken, good)
-        outcome.insert, outcome.updates = done.insert, done.updates
-        outcome.fail += done.fail
-        outcome.lines += done.lines
+        result = apply(self.store, operation, job.header, items, valid_items)
+        outcome.insert, outcome.updates = result.insert, result.updates
+        outcome.fail += result.fail
+        outcome.lines += result.lines
 
     def _apply_faults(
         self, job: ImportJob, operation: Operation, item: Mapping[str, Any], outcome: ImportOutcome
@@ -323,13 +325,13 @@ class Sandbox:
         if now - job.submitted_at > self.settings.retention_days * 86400:
             return error_response(400, f"the payload of job {job.id} is gone")
         again = self._enqueue_job(job.operation_id, job.header, job.items, job.failures, [], now)
-        given = {"StatusCode": "OK", "Description": "Restarted", "JobId": str(again.id), "ValidationSummary": None}
-        return json_response(200, given)
+        body = {"StatusCode": "OK", "Description": "Restarted", "JobId": str(again.id), "ValidationSummary": None}
+        return json_response(200, body)
 
     # ---- what tests and the control endpoints see
 
     def inject(self, fault: Fault) -> Fault:
-        """Let something go wrong; the fault comes back with its id."""
+        """Add a fault; return it with its id."""
         with self._lock:
             return self.faults.add(fault, self.settings.clock())
 
@@ -340,7 +342,7 @@ class Sandbox:
             self._save()
 
     def records(self, operation_id: str) -> dict[str, dict[str, Any]]:
-        """The catalogue of one operation by key; products by part number, each variant on its own."""
+        """Return the catalogue of one operation by key; products by part number, each variant on its own."""
         with self._lock:
             self._finish_due_jobs(self.settings.clock())
             if self.contract.operations[operation_id].key.list_path:
@@ -348,20 +350,20 @@ class Sandbox:
             return {key: copy.deepcopy(record.data) for key, record in self.store.records_of(operation_id).items()}
 
     def catalogue(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """`records` of every operation that has any."""
+        """Return the `records` of every operation that has any."""
         with self._lock:
-            found = {name: self.records(name) for name in self.contract.operations}
-            return {name: held for name, held in found.items() if held}
+            records = {name: self.records(name) for name in self.contract.operations}
+            return {name: rows for name, rows in records.items() if rows}
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Every job with its operation, oldest first."""
+        """Return every job with its operation, oldest first."""
         with self._lock:
             now = self.settings.clock()
             self._finish_due_jobs(now)
             return [{**jobs.job_dto(job, now), "Operation": job.operation_id} for job in self._jobs.values()]
 
     def requests(self) -> list[LoggedRequest]:
-        """Every request so far, tokens and refused ones included."""
+        """Return every request so far, including those for tokens and those with an error."""
         with self._lock:
             return list(self.request_log)
 

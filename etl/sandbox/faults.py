@@ -103,10 +103,10 @@ class FaultList:
         return fault
 
     def remove(self, fault_id: int) -> bool:
-        kept = [fault for fault in self._faults if fault.id != fault_id]
-        found = len(kept) < len(self._faults)
-        self._faults = kept
-        return found
+        others = [fault for fault in self._faults if fault.id != fault_id]
+        is_removed = len(others) < len(self._faults)
+        self._faults = others
+        return is_removed
 
     def clear(self) -> None:
         self._faults.clear()
@@ -151,9 +151,9 @@ class FaultList:
 
 
 def parse_fault(raw: Mapping[str, Any]) -> Fault:
-    """A fault as the control endpoint takes it; ValueError for words it does not know."""
-    known = {item.name for item in fields(Fault)} - {"id", "since", "used"}
-    unknown = _sorted(set(raw) - known)
+    """Parse a fault in the form of the control endpoint. Raises ValueError for unknown names."""
+    names = {item.name for item in fields(Fault)} - {"id", "since", "used"}
+    unknown = _sorted(set(raw) - names)
     if unknown or "kind" not in raw:
         raise ValueError(f"unknown or missing: {', '.join(unknown) or 'kind'}")
     return Fault(**raw)

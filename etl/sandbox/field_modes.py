@@ -76,10 +76,10 @@ def _build_nodes(
 
 @lru_cache(maxsize=512)
 def field_modes(operation_id: str, flag_ids: frozenset[str]) -> Mapping[str, FieldMode]:
-    """How every path is treated under these flags."""
-    found: dict[str, FieldMode] = {}
-    _fill_modes(field_tree(operation_id), flag_ids, False, found)
-    return found
+    """Return the mode of every path under these flags."""
+    modes: dict[str, FieldMode] = {}
+    _fill_modes(field_tree(operation_id), flag_ids, False, modes)
+    return modes
 
 
 def _fill_modes(

@@ -20,19 +20,19 @@ Items = Sequence[Mapping[str, Any]]
 def deactivate_absent(
     operation: Operation, header: RequestHeader, items: Items, stored: Mapping[str, StoredRecord]
 ) -> Iterator[tuple[str, StoredRecord]]:
-    """The records that change, already changed."""
+    """Deactivate the stored records that the items lack; yield them with their keys."""
     if operation.key.header_fields:
         yield from _deactivate_supplier_records(header, items, stored)
         return
     scope = operation.full_file.scope or ()
     mentioned = {tuple(item.get(name) for name in scope) for item in items}
-    kept = {key for item in items for key in payload_validation.item_keys(item, operation, header.supplier_id)}
+    item_keys = {key for item in items for key in payload_validation.item_keys(item, operation, header.supplier_id)}
     resets = [
         path for flag in operation.flags if flag.name == "FullfileResetInheritance" and header.has_flag(flag)
         for path in flag.affected_paths
     ]  # fmt: skip
     for key, record in stored.items():
-        if key not in kept and tuple(record.data.get(name) for name in scope) in mentioned:
+        if key not in item_keys and tuple(record.data.get(name) for name in scope) in mentioned:
             record.data["IsActive"] = False
             record.data.update(dict.fromkeys(resets))
             yield key, record

@@ -34,15 +34,15 @@ def validate_items(
 
 
 def item_keys(item: Any, operation: Operation, supplier_id: int | None = None) -> list[str]:
-    """The keys of one item as text, parts joined by `|`; nothing where the item is too broken to tell."""
+    """Return the keys of one item as text, parts joined by `|`; none where the item is malformed."""
     if not isinstance(item, dict):
         return []
     key = operation.key
     if key.list_path:
         return [text for text, _ in variants_by_part_number(item)]
     if key.match == "first_of":
-        given = next((item[name] for name in key.fields if item.get(name) not in (None, "", 0)), None)
-        return [] if given is None else [str(given)]
+        key_value = next((item[name] for name in key.fields if item.get(name) not in (None, "", 0)), None)
+        return [] if key_value is None else [str(key_value)]
     values = [item.get(name, (key.defaults or {}).get(name)) for name in key.fields]
     if any(value is None for value in values):
         return []
@@ -50,15 +50,15 @@ def item_keys(item: Any, operation: Operation, supplier_id: int | None = None) -
 
 
 def variants_by_part_number(item: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Each variant of a product under its part number, else under manufacturer and the manufacturer's number."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    """Return each variant of a product under its part number, else under manufacturer and the manufacturer's number."""
+    variants: list[tuple[str, Mapping[str, Any]]] = []
     for variant in _object_rows(item.get("Variants")):
         part_no = next((sku["PartNo"] for sku in _object_rows(variant.get("Skus")) if sku.get("PartNo")), None)
         if part_no is None and item.get("ManufacturerCode") and variant.get("ManufacturerPartNo"):
             part_no = f"{item['ManufacturerCode']}|{variant['ManufacturerPartNo']}"
         if part_no is not None:
-            found.append((str(part_no), variant))
-    return found
+            variants.append((str(part_no), variant))
+    return variants
 
 
 def _object_rows(value: Any) -> list[dict[str, Any]]:
@@ -100,15 +100,15 @@ def _object_problems(
     value: Mapping[str, Any], contract: Contract, schema: str, path: str, by_manufacturer: bool = False
 ) -> Iterator[str]:
     fields = contract.schemas[schema]
-    for name, given in value.items():
+    for name, field_value in value.items():
         field = fields.get(name)
         if field is None:
             yield f"{path}{name}: unknown field"
-        elif given is None:
+        elif field_value is None:
             if not field.nullable and field.null_effect is None:
                 yield f"{path}{name}: must not be null"
         else:
-            yield from _value_problems(given, field, contract, f"{path}{name}", by_manufacturer)
+            yield from _value_problems(field_value, field, contract, f"{path}{name}", by_manufacturer)
     for name, field in fields.items():
         if field.required == "true" and value.get(name) is None:
             if schema == "Product.Sku" and by_manufacturer:

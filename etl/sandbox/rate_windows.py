@@ -14,14 +14,14 @@ class RollingLimit:
         self._request_times: dict[str, deque[float]] = {}
 
     def acquire(self, client: str, now: float) -> float:
-        """0 when the request may pass, else the seconds until the next one may."""
-        taken = self._request_times.setdefault(client, deque())
-        while taken and taken[0] <= now - self._seconds:
-            taken.popleft()
-        if len(taken) < self._limit:
-            taken.append(now)
+        """Return 0 when the request may pass, else the seconds until the next one may."""
+        times = self._request_times.setdefault(client, deque())
+        while times and times[0] <= now - self._seconds:
+            times.popleft()
+        if len(times) < self._limit:
+            times.append(now)
             return 0.0
-        return max(taken[0] + self._seconds - now, 0.001) if taken else self._seconds
+        return max(times[0] + self._seconds - now, 0.001) if times else self._seconds
 
 
 class RefillingLimit:
@@ -33,7 +33,7 @@ class RefillingLimit:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def acquire(self, client: str, now: float) -> float:
-        """0 when the request may pass, else the seconds until the next one may."""
+        """Return 0 when the request may pass, else the seconds until the next one may."""
         level, since = self._levels.get(client, (float(self._burst), now))
         level = min(float(self._burst), level + max(now - since, 0.0) * self._rate)
         if level >= 1:

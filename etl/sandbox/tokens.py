@@ -37,8 +37,8 @@ class TokenIssuer:
         form = {name: values[0] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
         if form.get("grant_type") != "client_credentials":
             return json_response(400, {"error": "unsupported_grant_type"})
-        known = (form.get("client_id"), form.get("client_secret"))
-        if known != (self._settings.client_id, self._settings.client_secret):
+        credentials = (form.get("client_id"), form.get("client_secret"))
+        if credentials != (self._settings.client_id, self._settings.client_secret):
             return json_response(401, {"error": "invalid_client"})
         scope = form.get("scope", "")
         if not scope or (self._settings.scope is not None and scope != self._settings.scope):
