@@ -32,35 +32,35 @@ DEFAULT_READ_LIMITS = ReadLimits()
 def open_table(
     path: Path, dialect: Dialect, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None
 ) -> Iterator[Reading]:
-    """The file, to be read piece by piece; `member` names a file within an archive."""
+    """Open the file for reading in pieces; `member` names a file within an archive."""
     with ExitStack() as stack:
         with translate_read_errors(path):
             plain = stack.enter_context(archives.unpack(path, member, limits))
             if dialect.format == "excel":
-                found: Reading = workbook.read_workbook(plain, dialect, limits)
+                reading: Reading = workbook.read_workbook(plain, dialect, limits)
             elif dialect.format == "fixed":
-                found = fixed_width.read_fixed_width(plain, dialect, limits)
+                reading = fixed_width.read_fixed_width(plain, dialect, limits)
             else:
-                found = reader.TextFile(plain, dialect, limits)
-        yield found
+                reading = reader.TextFile(plain, dialect, limits)
+        yield reading
 
 
 def read_table(
     path: Path, dialect: Dialect, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None
 ) -> Table:
-    """The whole file as a table of text cells."""
-    with open_table(path, dialect, limits=limits, member=member) as found:
-        return found if isinstance(found, Table) else reader.collect_table(found)
+    """Read the whole file as a table of text cells."""
+    with open_table(path, dialect, limits=limits, member=member) as reading:
+        return reading if isinstance(reading, Table) else reader.collect_table(reading)
 
 
 def archive_members(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS) -> tuple[str, ...]:
-    """Names of the files in an archive, each to be read as a file of its own; () when the file is no archive."""
+    """Return the names of the files in an archive, each to be read by itself; () when the file is no archive."""
     with translate_read_errors(path):
         return archives.member_names(path, limits)
 
 
 def detect_dialect(path: Path, *, limits: ReadLimits = DEFAULT_READ_LIMITS, member: str | None = None) -> Detection:
-    """A dialect for the file, guessed from a sample, with the evidence."""
+    """Guess a dialect from a sample of the file; return it with the evidence."""
     from etl.formats.detect.dialect import detect_file  # clevercsv and charset-normalizer are not needed in production
 
     with translate_read_errors(path), archives.unpack(path, member, limits) as plain:
