@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -201,3 +202,22 @@ def test_golden_headers_are_right_by_the_second_reading(group: str) -> None:
     assert headers
     wrong = {pair: list(strict.Request(*pair, b"[]").in_header()) for pair in headers}
     assert {pair: problems for pair, problems in wrong.items() if problems} == {}
+
+
+@pytest.mark.parametrize(
+    ("nullable", "null_effect", "clearable"),
+    [
+        (False, None, False),
+        (True, None, True),
+        (False, "reset", True),
+        (False, "inherit", True),
+        (True, "ignored", False),
+        (True, "no_change", False),
+    ],
+)
+def test_the_word_for_null_counts_more_than_nullable(
+    nullable: bool, null_effect: Literal["ignored", "inherit", "reset", "no_change"] | None, clearable: bool
+) -> None:
+    """A documented effect of null makes a field clearable or not, whether or not nullable is known."""
+    field = spec.Field("PriceSale", "number", nullable=nullable, null_effect=null_effect)
+    assert field.clearable is clearable
