@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal
 
 from etl import cron
+from etl.errors import StateError
 from etl.ingest.intake import Intake
 from etl.mapping.model import Mapping
 from etl.model.runs import PROCESSED_STATES, Run, RunState
 from etl.runs import flush
 from etl.state import compaction
 from etl.state.files import archive
+from etl.state.ledger.alerts import Alert, AlertStore
 from etl.state.ledger.facade import Ledger
 
 #: Runs of a feed that are searched for its last full run and its newest file.
@@ -40,10 +43,11 @@ class FollowUps:
         if run.state is not RunState.COMPLETED or not run.counts.records_sent:
             return []
         return [
-            self._retry_blocked(mapping, blocked_run)
+            retry_run
             for mapping in self._mappings_by_feed.values()
             if any(feed == run.feed for feed, _ in mapping.references.values())
             and (blocked_run := self._newest_blocked_run(mapping)) is not None
+            for retry_run in self._retry_blocked(mapping, blocked_run)
         ]
 
     def open_unblocked(self) -> list[Run]:
@@ -58,7 +62,7 @@ class FollowUps:
             if blocked_run is not None and any(
                 self._has_accepted_since(blocked_run, feed) for feed, _ in mapping.references.values()
             ):
-                opened.append(self._retry_blocked(mapping, blocked_run))
+                opened += self._retry_blocked(mapping, blocked_run)
         return opened
 
     def flush_awaiting_merge(self, feeds: Iterable[str], *, only_if_idle: bool = False) -> list[Run]:
@@ -108,7 +112,7 @@ class FollowUps:
             if last_run is None or source_run is None or last_run.started is None:
                 continue
             if cron.is_due(mapping.full, last_run.started, now):
-                opened.append(self._intake.reopen(mapping.feed, source_run, "full"))
+                opened += self._reopen(mapping.feed, source_run, "full")
         return opened
 
     def _busy_feeds(self) -> set[str]:
@@ -121,11 +125,22 @@ class FollowUps:
             return None
         return newest
 
-    def _retry_blocked(self, mapping: Mapping, blocked_run: Run) -> Run:
+    def _retry_blocked(self, mapping: Mapping, blocked_run: Run) -> list[Run]:
         """Open a run for the blocked records: they are pending in a change feed, and in the file of a full feed."""
         if mapping.source.content == "changes":
-            return flush.open_flush_run(self._ledger, mapping)
-        return self._intake.reopen(mapping.feed, blocked_run, "rerun")
+            return [flush.open_flush_run(self._ledger, mapping)]
+        return self._reopen(mapping.feed, blocked_run, "rerun")
+
+    def _reopen(self, feed: str, source_run: Run, kind: Literal["full", "rerun"]) -> list[Run]:
+        """Open a run over an archived file; one that was changed or removed blocks its feed only."""
+        board, name = AlertStore(self._ledger.database), f"archive:{feed}"
+        try:
+            run = self._intake.reopen(feed, source_run, kind)
+        except StateError as error:
+            board.raise_alert(Alert(name, f"{feed}: {error.message}; {error.hint}", datetime.now(UTC)))
+            return []
+        board.resolve_alert(name)
+        return [run]
 
     def _has_accepted_since(self, run: Run, feed: str) -> bool:
         """Return whether Norce has accepted records of a feed since the run was opened."""
