@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corruption.walk import Workshop, play, variants, workshop
+from tests.corruption.walk import LAST, THIRD, Workshop, export, play, variants, workshop
 
 #: How many, and the number that makes the choice.
 COUNT, SEED = 12, 7
@@ -22,9 +22,13 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 def test_an_undamaged_folder_goes_on_and_is_right(on: Workshop, tmp_path: Path) -> None:
     """Without damage the killed run is ended, and the last file brings the catalogue to what it says."""
     on.put_back("killed")
+    assert on.quantities() != THIRD
     on.shop.drop("Art;Qty;Days\n", "other.csv")
     assert on.shop.etl("once").status == 0
-    assert not on.right()
+    assert on.quantities() == THIRD
+    on.shop.drop(export(LAST), "stock_9.csv")
+    assert on.shop.etl("once").status == 0
+    assert on.right()
 
 
 @pytest.mark.slow

@@ -84,8 +84,9 @@ class Workshop:
         shop.settings(max_records=2, unfinished=1)
         self.live.sandbox.inject(Fault(kind="job_slow", delay=60.0, times=0))
         shop.drop(export(THIRD), "stock_3.csv")
+        before = len(shop.imports())
         process = shop.start("once")
-        until(lambda: len(shop.imports()) > 4)
+        until(lambda: len(shop.imports()) > before)
         process.kill()
         shop.finish(process)
         self._keep("killed")
@@ -129,9 +130,12 @@ class Workshop:
 
     def right(self) -> bool:
         """Whether the catalogue says what the last file says."""
+        return self.quantities() == LAST
+
+    def quantities(self) -> dict[str, int]:
+        """What the catalogue says of the parts of the feed that is damaged."""
         records = {tuple(key.split("|")[:2]): record for key, record in self.live.sandbox.records(STOCK).items()}
-        found = {part: int(record["OnhandValue"]) for (part, place), record in records.items() if place == "W1"}
-        return found == LAST
+        return {part: int(record["OnhandValue"]) for (part, place), record in records.items() if place == "W1"}
 
 
 def damage(path: Path, kind: str, chance: random.Random) -> None:

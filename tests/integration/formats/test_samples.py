@@ -67,6 +67,7 @@ def test_real_exports_are_read_right() -> None:
         assert found.dialect.header == int(line["header_record"]) + 1, path.name
         delimiter = "\t" if line["delimiter"] == "TAB" else line["delimiter"]
         assert found.dialect.delimiter == delimiter, path.name
+    assert seen >= 1
     print(f"\nA: {seen} text exports read, {sum(TRULY_MALFORMED.values())} rows in 3 of them malformed")
 
 
