@@ -270,11 +270,8 @@ class Sender:
         try:
             with filesystem.translate_os_errors(self._ledger.state_folder):
                 result = self._actions.prepare(action)
-        except EtlError as error:
-            self._stop_runs(error, {chunk.run for chunk in chunks_of(action)})
-            return False
         except Exception as error:
-            self._stop_runs(UnforeseenError(error), {chunk.run for chunk in chunks_of(action)})
+            self._stop_runs(_as_etl_error(error), {chunk.run for chunk in chunks_of(action)})
             return False
         if result is not None:
             self._store_result(result)
@@ -311,10 +308,8 @@ class Sender:
             chunks = self._futures.pop(future)
             try:
                 self._store_result(future.result())
-            except EtlError as error:
-                self._stop_runs(error, {chunk.run for chunk in chunks})
             except Exception as error:
-                self._stop_runs(UnforeseenError(error), {chunk.run for chunk in chunks})
+                self._stop_runs(_as_etl_error(error), {chunk.run for chunk in chunks})
         self._finish_runs()
 
     def _store_result(self, result: ActionResult) -> None:
@@ -364,6 +359,10 @@ class Sender:
                     del self._runs[run.id]
                     self._results.append(run.result or SendResult(run.id))
                     self.result_ready.set()
+
+
+def _as_etl_error(error: Exception) -> EtlError:
+    return error if isinstance(error, EtlError) else UnforeseenError(error)
 
 
 def _no_progress_error(seconds: float) -> ConnectUnreachableError:
