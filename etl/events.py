@@ -40,6 +40,7 @@ _LIST = (
     _event("file_not_ready", "info", "source", "file", "reason"),
     _event("file_still_changing", "info", "file", "reason"),
     _event("file_claimed", "info", "file", "bytes"),
+    _event("folder_skipped", "warning", "folder", "reason"),
     _event("file_unclaimed", "warning", "file", "reason"),
     _event("member_unclaimed", "info", "file", "reason"),
     _event("file_put_back", "warning", "file", "run"),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import click
 
-from etl import log
+from etl import log, terminal
 from etl.app import Session
 from etl.cli import worker
 from etl.config.settings import Settings
@@ -40,8 +40,8 @@ def once(settings: Settings, *, as_json: bool, verbose: bool, patience: float = 
                 session.coordinator.add(runs)
         _refresh_alerts(session)
         _make_retention(session).apply(datetime.now(UTC))
-        for name, reason in sorted(session.intake.not_ready.items()):
-            click.echo(f"{name} stays in the inbox: {reason}", err=True)
+        for file in session.intake.list_waiting():
+            click.echo(f"{terminal.printable(file.name)[:200]} stays in the inbox: {file.reason}", err=True)
     return worker.print_results(session, as_json=as_json)
 
 
@@ -133,4 +133,6 @@ def _make_retention(session: Session) -> retention.Retention:
 
 
 def _refresh_alerts(session: Session) -> None:
-    alerts.refresh(session.ledger, session.mappings, datetime.now(UTC), session.emit, session.intake.files_not_ready())
+    """Raise and resolve alerts, also those about folders of the inbox that a scan skips."""
+    session.intake.update_skipped_folders(scan.scan_folders(session.settings.paths.inbox).skipped_folders)
+    alerts.refresh(session.ledger, session.mappings, datetime.now(UTC), session.emit, session.intake.list_waiting())

@@ -11,10 +11,12 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Map
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from etl import filesystem, open_writers
 from etl.config.settings import Settings
@@ -32,6 +34,15 @@ from etl.state.ledger.facade import Ledger
 _KEYS_FILE = "keys.json"
 
 
+class WaitingFile(NamedTuple):
+    """A file or folder that cannot be processed yet."""
+
+    name: str
+    reason: str
+    since: float  #: epoch seconds
+    needs_alert: bool = False  #: at once, however short the time since then
+
+
 class Intake:
     """Claims the files of one inbox for one state folder."""
 
@@ -46,6 +57,7 @@ class Intake:
         #: Stable files that cannot be claimed yet, each with the reason.
         self.not_ready: dict[str, str] = {}
         self._changing_names: set[str] = set()
+        self._skipped_folders: dict[str, WaitingFile] = {}
 
     def rank(self, name: str) -> tuple[int, int, str] | None:
         """Return a file's place in the order of runs; None when its name fits no mapping."""
@@ -95,15 +107,25 @@ class Intake:
             return "this user may not take it out of its folder"
         return self._companions.required_for(name, {part.mapping.feed: part.mapping for part in route.parts}.values())
 
-    def files_not_ready(self) -> list[tuple[str, str, float]]:
-        """Return names of files that are not ready, each with the reason and its arrival (epoch seconds)."""
+    def update_skipped_folders(self, reasons: Map[str, str]) -> None:
+        """Take in the folders that a scan has skipped, each with the reason; emit one event for each new one."""
+        previous, self._skipped_folders = self._skipped_folders, {}
+        for name, reason in reasons.items():
+            known = previous.get(name)
+            if known is None or known.reason != reason:
+                self._emit("folder_skipped", folder=name, reason=reason)
+                known = WaitingFile(name, reason, time.time(), needs_alert=True)
+            self._skipped_folders[name] = known
+
+    def list_waiting(self) -> list[WaitingFile]:
+        """Return the files that are not ready, since their arrival, and the folders that were skipped."""
         files = []
         for name, reason in sorted(self.not_ready.items()):
             try:
-                files.append((name, reason, (self._inbox_folder / name).stat().st_ctime))
+                files.append(WaitingFile(name, reason, (self._inbox_folder / name).stat().st_ctime))
             except OSError:
                 del self.not_ready[name]
-        return files
+        return [*files, *self._skipped_folders.values()]
 
     def _route(self, name: str) -> routing.Route:
         if self.is_companion_file(name) or scan.unusable_name_reason(name) is not None:

@@ -33,6 +33,9 @@ FEEDBACK_SUFFIX = ".rejections.csv"
 #: Largest number of bytes of a name and of a relative path; the file system allows more, which our own folders need.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 200, 1000
 
+#: Folders within each other, and entries of one folder, that a scan looks at.
+MAX_FOLDER_DEPTH, MAX_FOLDER_ENTRIES = 32, 1_000_000
+
 
 class FileStat(NamedTuple):
     """A file as one scan saw it. `inode` tells a replaced file from a touched one."""
@@ -88,37 +91,91 @@ def find_stable(
     )
 
 
+class InboxContent(NamedTuple):
+    """Regular files of an inbox, and folders that a scan did not look into, each with the reason. Relative names."""
+
+    file_stats: dict[str, FileStat]
+    skipped_folders: dict[str, str]
+
+
 def scan(inbox_folder: Path) -> dict[str, FileStat]:
     """Return every regular file below the inbox by relative name; links are not followed. Raises StateError."""
-    try:
-        return dict(_walk(str(inbox_folder), ""))
-    except OSError as error:
-        raise StateError(
-            "inbox-unreadable",
-            f"the inbox cannot be looked into: {error.strerror}",
-            where=error.filename if isinstance(error.filename, str) else str(inbox_folder),
-            hint="create the folder named by paths.inbox, or correct its permissions",
-        ) from error
+    return scan_folders(inbox_folder).file_stats
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, FileStat]]:
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        if prefix:
-            return  # the folder was removed during the scan
-        raise
-    for entry in entries:
-        name = prefix + entry.name
-        if not may_be_export(name) or entry.is_symlink():
+def scan_folders(inbox_folder: Path) -> InboxContent:
+    """Return the files of the inbox and the folders that were skipped.
+
+    A folder that cannot be read, lies too deep or has too many entries costs its own files only. Raises StateError
+    when the inbox itself cannot be read.
+    """
+    content = InboxContent({}, {})
+    folders = [""]
+    seen: set[tuple[int, int]] = set()
+    while folders:
+        prefix = folders.pop()
+        try:
+            subfolders = _scan_folder(inbox_folder, prefix, content, seen)
+        except OSError as error:
+            if not prefix:
+                raise _unreadable_inbox(inbox_folder, error) from error
+            if not isinstance(error, FileNotFoundError):  # else it was removed during the scan
+                content.skipped_folders[prefix] = f"it cannot be read: {error.strerror or error}"
             continue
-        with contextlib.suppress(FileNotFoundError):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, name + "/")
+        for name in subfolders:
+            reason = _skip_reason(name)
+            if reason is None:
+                folders.append(name + "/")
+            else:
+                content.skipped_folders[name + "/"] = reason
+    return content
+
+
+def _unreadable_inbox(inbox_folder: Path, error: OSError) -> StateError:
+    return StateError(
+        "inbox-unreadable",
+        f"the inbox cannot be looked into: {error.strerror}",
+        where=error.filename if isinstance(error.filename, str) else str(inbox_folder),
+        hint="create the folder named by paths.inbox, or correct its permissions",
+    )
+
+
+def _skip_reason(folder: str) -> str | None:
+    if folder.count("/") >= MAX_FOLDER_DEPTH:
+        return f"it is more than {MAX_FOLDER_DEPTH} folders deep"
+    if len(os.fsencode(folder)) > MAX_PATH_BYTES:
+        return f"its path is longer than {MAX_PATH_BYTES} bytes"
+    return None
+
+
+def _scan_folder(inbox_folder: Path, prefix: str, content: InboxContent, seen: set[tuple[int, int]]) -> list[str]:
+    """Add the files of one folder to `content`; return the names of its folders. Raises OSError.
+
+    Args:
+        seen: device and inode of the folders so far: a folder that is mounted within itself is entered once.
+    """
+    folder = os.path.join(inbox_folder, prefix)
+    status = os.stat(folder, follow_symlinks=not prefix)
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    subfolders = []
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number >= MAX_FOLDER_ENTRIES:
+                content.skipped_folders[prefix] = f"it has more than {MAX_FOLDER_ENTRIES} entries; the others wait"
+                break
+            name = prefix + entry.name
+            if not may_be_export(name):
                 continue
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                yield name, to_file_stat(status)
+            # One entry costs itself only: it may vanish, or its file system may refuse to tell what it is.
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    subfolders.append(name)
+                elif stat.S_ISREG(status.st_mode):
+                    content.file_stats[name] = to_file_stat(status)
+    return subfolders
 
 
 def to_file_stat(status: os.stat_result) -> FileStat:
@@ -170,7 +227,7 @@ def watch(
 
 @contextlib.contextmanager
 def _wake_on_changes(inbox_folder: Path, wake_event: threading.Event) -> Iterator[None]:
-    """Set `wake_event` on changes below the inbox. Without inotify the rescan alone finds them."""
+    """Set `wake_event` on changes below the inbox. Where they cannot be watched, the rescan alone finds them."""
     from watchdog.events import FileSystemEventHandler
     from watchdog.observers import Observer
 
@@ -183,9 +240,14 @@ def _wake_on_changes(inbox_folder: Path, wake_event: threading.Event) -> Iterato
     try:
         observer.schedule(Waker(), str(inbox_folder), recursive=True)
         observer.start()
-    except OSError:
-        yield
-        return
+    except (OSError, RecursionError):  # also one folder that cannot be watched, or folders without end
+        observer = Observer()
+        try:
+            observer.schedule(Waker(), str(inbox_folder), recursive=False)
+            observer.start()
+        except OSError:
+            yield
+            return
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from etl import terminal
 from etl.events import EventSink
 from etl.mapping import expectations
 from etl.model.runs import Chunk, ChunkState, Run
@@ -18,6 +19,7 @@ from etl.state.ledger.alerts import Alert, AlertStore, Expectation
 from etl.state.ledger.facade import Ledger
 
 if TYPE_CHECKING:
+    from etl.ingest.intake import WaitingFile
     from etl.mapping.model import Mapping
 
 #: Number of runs of a feed, ended and open, that are searched.
@@ -42,20 +44,21 @@ def refresh(
     mappings: Iterable[Mapping],
     now: datetime,
     emit: EventSink,
-    files_not_ready: Iterable[tuple[str, str, float]] = (),
+    waiting_files: Iterable[WaitingFile] = (),
 ) -> None:
     """Save the expectations of the mappings; raise and resolve alerts.
 
-    `files_not_ready`: name, reason and arrival (epoch seconds) of files in the inbox that cannot be processed yet.
+    `waiting_files`: files and folders of the inbox that cannot be processed yet.
     """
     board = AlertStore(ledger.database)
     board.save_expectations({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
     alerts = {alert.name: alert for alert in _derive_alerts(ledger, board, now)}
-    for name, reason, since in files_not_ready:
-        moment = datetime.fromtimestamp(since, UTC)
-        if now - moment >= NOT_READY_TIMEOUT:
-            message = f"{name} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {reason}"
-            alerts[_NOT_READY_PREFIX + name] = Alert(_NOT_READY_PREFIX + name, message, moment)
+    for file in waiting_files:
+        moment = datetime.fromtimestamp(file.since, UTC)
+        if file.needs_alert or now - moment >= NOT_READY_TIMEOUT:
+            shown = terminal.printable(file.name)[:200]
+            message = f"{shown} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {file.reason}"
+            alerts[_NOT_READY_PREFIX + shown] = Alert(_NOT_READY_PREFIX + shown, message, moment)
     for old in board.list_alerts():
         if (
             old.name.startswith((*_DERIVED_PREFIXES, _NOT_READY_PREFIX))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import InvalidMappingError
+from etl.ingest.intake import WaitingFile
 from etl.mapping import load
 from etl.mapping.model import Mapping
 from etl.model.runs import Run, RunState
@@ -69,10 +70,10 @@ def test_a_file_that_never_changes_is_told(tmp_path: Path) -> None:
 def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
     """After an hour, once; seen by whoever looks; gone when it has been taken."""
     told: list[tuple[str, str]] = []
-    lacks = [("acme/a.csv", "its done file a.csv.ok is not there yet", SIX.timestamp())]
+    lacks = [WaitingFile("acme/a.csv", "its done file a.csv.ok is not there yet", SIX.timestamp())]
     with Ledger.open(tmp_path / "var") as ledger:
 
-        def look(minutes: int, waiting: list[tuple[str, str, float]]) -> list[str]:
+        def look(minutes: int, waiting: list[WaitingFile]) -> list[str]:
             now = SIX + timedelta(minutes=minutes)
             tell = lambda event, /, **facts: told.append((event, facts["alert"]))  # noqa: E731
             alerts.refresh(ledger, [], now, tell, waiting)
