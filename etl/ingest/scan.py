@@ -36,6 +36,9 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 200, 1000
 #: Folders within each other, and entries of one folder, that a scan looks at.
 MAX_FOLDER_DEPTH, MAX_FOLDER_ENTRIES = 32, 1_000_000
 
+#: Skipped folders that a scan names; one supplier can make any number of them.
+MAX_SKIPPED_FOLDERS = 100
+
 
 class FileStat(NamedTuple):
     """A file as one scan saw it. `inode` tells a replaced file from a touched one."""
@@ -95,7 +98,12 @@ class InboxContent(NamedTuple):
     """Regular files of an inbox, and folders that a scan did not look into, each with the reason. Relative names."""
 
     file_stats: dict[str, FileStat]
-    skipped_folders: dict[str, str]
+    skipped_folders: dict[str, str]  #: the first `MAX_SKIPPED_FOLDERS`
+
+    def skip(self, folder: str, reason: str) -> None:
+        """Note a folder that is not looked into."""
+        if len(self.skipped_folders) < MAX_SKIPPED_FOLDERS:
+            self.skipped_folders[folder] = reason
 
 
 def scan(inbox_folder: Path) -> dict[str, FileStat]:
@@ -120,14 +128,14 @@ def scan_folders(inbox_folder: Path) -> InboxContent:
             if not prefix:
                 raise _unreadable_inbox(inbox_folder, error) from error
             if not isinstance(error, FileNotFoundError):  # else it was removed during the scan
-                content.skipped_folders[prefix] = f"it cannot be read: {error.strerror or error}"
+                content.skip(prefix, f"it cannot be read: {error.strerror or error}")
             continue
         for name in subfolders:
             reason = _skip_reason(name)
             if reason is None:
                 folders.append(name + "/")
             else:
-                content.skipped_folders[name + "/"] = reason
+                content.skip(name + "/", reason)
     return content
 
 
@@ -163,7 +171,7 @@ def _scan_folder(inbox_folder: Path, prefix: str, content: InboxContent, seen: s
     with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             if number >= MAX_FOLDER_ENTRIES:
-                content.skipped_folders[prefix] = f"it has more than {MAX_FOLDER_ENTRIES} entries; the others wait"
+                content.skip(prefix or "./", f"it has more than {MAX_FOLDER_ENTRIES} entries; the others wait")
                 break
             name = prefix + entry.name
             if not may_be_export(name):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +24,26 @@ def nest(folder: Path, name: str, depth: int) -> None:
     os.close(handle)
 
 
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Path]:
+    """An inbox that is removed afterwards by `rm`, which no depth stops."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
 @pytest.mark.parametrize(("name", "depth", "reason"), [("a", 1100, "folders deep"), ("b" * 200, 30, "path is longer")])
-def test_folders_without_end_are_left(tmp_path: Path, name: str, depth: int, reason: str) -> None:
+def test_folders_without_end_are_left(inbox: Path, name: str, depth: int, reason: str) -> None:
     """Deeper than the recursion limit, or with a path that the system refuses: the other files are found."""
-    (tmp_path / "s.csv").write_text("1")
-    nest(tmp_path, name, depth)
-    content = scan.scan_folders(tmp_path)
+    (inbox / "s.csv").write_text("1")
+    nest(inbox, name, depth)
+    content = scan.scan_folders(inbox)
     assert content.file_stats.keys() == {"s.csv"}
     assert [reason in said for said in content.skipped_folders.values()] == [True]
     shutdown = ShutdownEvent()
     seen: set[str] = set()
-    for names in scan.watch(tmp_path, 0.01, 0.05, shutdown):
+    for names in scan.watch(inbox, 0.01, 0.05, shutdown):
         seen |= names.keys()
         if names:
             shutdown.set()
@@ -70,6 +81,14 @@ def test_a_folder_that_vanishes_is_no_problem(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "scandir", remove)
     assert scan.scan_folders(tmp_path) == ({}, {})
+
+
+def test_only_the_first_skipped_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supplier with any number of such folders does not flood log and alerts."""
+    monkeypatch.setattr(scan, "MAX_FOLDER_DEPTH", 0)
+    for number in range(scan.MAX_SKIPPED_FOLDERS + 5):
+        (tmp_path / str(number)).mkdir()
+    assert len(scan.scan_folders(tmp_path).skipped_folders) == scan.MAX_SKIPPED_FOLDERS
 
 
 def test_a_folder_with_too_many_entries_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
