@@ -97,10 +97,12 @@ class _LayoutBuilder:
             return self.build_list(name, node, place, inside)
         return self.build_elements(name, node, place, inside)
 
-    def build_list(self, name: str, node: Node, place: str, context: _Context) -> Branch:
+    def build_list(self, name: str, node: Node, place: str, context: _Context) -> Branch | None:
         """Build a list whose elements come from the rows of a record, or from the parts of a cell."""
         inside = replace(context, column=place, parents=(*context.parents, place))
-        children = self.build_branches(node.children, place + "[]", inside)
+        children = self.build_element(node.children, place + "[]", inside)
+        if not children:
+            return None
         branch = Branch("rows", name, place, children=children, scalar="" in node.children, node=node)
         self.lists[place] = branch
         return branch
@@ -115,10 +117,19 @@ class _LayoutBuilder:
             inside = replace(context, parents=(*context.parents, element_place), captures=captures or context.captures)
             if node.kind == "keyed":
                 fields = {node.field.row_key[0]: self.make_code_node(node, code), **fields}
-            children = self.build_branches(fields, element_place, inside)
+            children = self.build_element(fields, element_place, inside)
             if children:
                 elements.append(children)
         return Branch("elements", name, place, elements=tuple(elements), scalar=scalar)
+
+    def build_element(self, fields: Map[str, Node], place: str, context: _Context) -> tuple[Branch, ...]:
+        """Build a list element; none where its cells come from optional columns and the file has none of them."""
+        start = len(self.leaves)
+        children = self.build_branches(fields, place, context)
+        if _reads_cells(fields) and all(leaf.constant for leaf in self.leaves[start:]):
+            del self.leaves[start:]
+            return ()
+        return children
 
     def named_elements(self, node: Node) -> Iterator[tuple[str, Map[str, Node], tuple[str, ...] | None]]:
         if node.kind != "columns":
@@ -227,6 +238,17 @@ class _LayoutBuilder:
         bound = bind_pattern(value, captures)
         needs = (bound.text,) if bound.kind == "column" else bound.input_columns
         return bound if all(name in self.columns for name in needs) else None
+
+
+def _reads_cells(nodes: Map[str, Node]) -> bool:
+    """Return whether anything inside has its value from the file."""
+    return any(
+        (node.value is not None and node.value.kind != "constant")
+        or node.kind in ("columns", "split")
+        or _reads_cells(node.children)
+        or any(_reads_cells(fields) for _, fields in node.elements)
+        for node in nodes.values()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,8 +182,9 @@ class Request:
         keys = [name for name in spec.get("row_key", ()) if "." not in name]
         seen = set()
         for row in rows:
-            told = json.dumps([row.get(name) for name in keys], default=str) if isinstance(row, dict) and keys else None
-            if told in seen and told is not None:
+            values = [row.get(name) for name in keys] if isinstance(row, dict) else []
+            told = json.dumps(values, default=str)
+            if told in seen and any(value is not None for value in values):  # without any, `etl check` warns
                 yield f"{at} has two rows {told}"
             seen.add(told)
 

@@ -34,7 +34,7 @@ from etl.plan.inputs import OriginalRun, PlanInputs, RequestLimits, SendMode
 from etl.plan.model import Plan
 from etl.plan.requests import make_requests
 from etl.state.snapshots import accepted, record_overlay, sent_records
-from tests.contract import every
+from tests.contract import every, strict
 from tests.integration.formats.test_drafts import EXPORTS
 from tests.support import strategies as drawn
 
@@ -196,10 +196,13 @@ def _golden(made: Plan) -> Golden:
     listed: list[dict[str, Any]] = []
     try:
         for request in make_requests(made):
+            header = {"AccountId": made.account_id, **request.header}  # as the client sends it
+            wrong = strict.Request(made.mapping.operation.id, json.dumps(header), request.payload).problems()
+            assert wrong == []
             line: dict[str, Any] = {
                 "wave": request.wave,
                 "method": made.mapping.operation.id,
-                "header": {"AccountId": made.account_id, **request.header},  # as the client sends it
+                "header": header,
                 "records": request.records,
                 "values": request.values,
                 "sha256": hashlib.sha256(request.payload).hexdigest(),

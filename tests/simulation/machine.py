@@ -203,6 +203,7 @@ class Days(RuleBasedStateMachine):
     def promises(self) -> None:
         """All of them; P4 and P7 are rules, and `agree`."""
         self.every_file_is_in_one_place()
+        self.every_request_is_sound()
         self.doubt_is_settled_first()
         self.the_limit_is_kept()
         self.newer_values_stay()
@@ -248,6 +249,10 @@ class Days(RuleBasedStateMachine):
         there = {key: count for key, count in self.world.places().items() if key[0] not in growing}
         dropped = {(file.name, file.text): 1 for file in self.world.dropped}
         assert there == dropped, f"{there.items() ^ dropped.items()}"
+
+    def every_request_is_sound(self) -> None:
+        """A second reading of the contract has nothing against a request."""
+        assert self.world.wrong == []
 
     def accepted_is_what_jobs_have_taken(self, accepted: dict[str, dict[str, str]]) -> None:
         """P3: nothing counts as accepted that no ended job has brought."""

@@ -39,6 +39,7 @@ from etl.sandbox.http import ApiRequest
 from etl.state.ledger.database import Connection, Database
 from etl.state.ledger.facade import Ledger
 from etl.state.snapshots import accepted
+from tests.contract.checked_sandbox import check_requests
 from tests.support.fake_clock import Clock, telling
 
 STOCK, PRICES = "Product/ImportOnhands", "Product/ImportSkuPriceLists"
@@ -146,6 +147,7 @@ class World:
                 shuffle_seed=1, token_requests=60, **settings,
             )
         )  # fmt: skip
+        self.wrong = check_requests(self.sandbox)  #: what a second reading of the contract has against requests
         self.inbox.mkdir(parents=True)
         (root / "mappings").mkdir()
         self.edition = 0

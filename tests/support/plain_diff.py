@@ -127,19 +127,23 @@ class Naive:
         return [one for one in plain if one.field.null_effect == "ignored" or self.wakes(one) or self.rivals(one)]
 
     def able(self, leaf: Leaf, row: Row, *, new: bool, back: bool) -> bool:
-        """Whether a leaf can be sent: it says something, it is ours to say, and everything that it needs is there."""
-        if not self.says(leaf, row) or (not leaf.value.own and (back or not new)):
-            return False
-        if not all(self.is_there(place, row) for place in leaf.parents):
+        """Whether a leaf can be sent: it stands, as does what it is read with, and its bundle is no other feed's."""
+        if not self.stands(leaf, row, new=new, back=back):
             return False
         if leaf.field.read_with is not None:
             trunk = leaf.name.removesuffix(leaf.field.name) + leaf.field.read_with
             others = [one for one in self.layout.leaves if one.name == trunk or one.name.startswith(f"{trunk}[")]
-            if not any(self.says(one, row) for one in others):
+            if not any(self.stands(one, row, new=new, back=back) for one in others):
                 return False
         alone = leaf.identifier and leaf.bundle == leaf.name
         columns = {one.column for one in self.bundles[leaf.bundle]}
         return leaf.key or alone or not columns & set(self.theirs.get(row[KEY], ()))
+
+    def stands(self, leaf: Leaf, row: Row, *, new: bool, back: bool) -> bool:
+        """Whether a leaf has a value, which is ours to send, in an object or element that is there."""
+        if not self.says(leaf, row) or (not leaf.value.own and (back or not new)):
+            return False
+        return all(self.is_there(place, row) for place in leaf.parents)
 
     def is_there(self, place: str, row: Row) -> bool:
         """Whether a row has an object or element: something is given of it, and what tells it apart."""
@@ -148,8 +152,8 @@ class Naive:
         tokens = self.tokens(place)
         needed = [one for one in tokens if one.required or one.identifies_list == place]
         if needed:
-            return all(one.constant or self.says(one, row) for one in needed)
-        return not tokens or any(one.constant or self.says(one, row) for one in tokens)
+            return all(self.says(one, row) for one in needed)
+        return not tokens or any(self.says(one, row) for one in tokens)
 
     def is_given(self, place: str, row: Row) -> bool:
         """Whether a row says anything of an element of a list beyond what the mapping says of all."""

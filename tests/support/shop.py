@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from etl.sandbox import RunningSandbox, SandboxSettings, run_in_thread
+from tests.contract.checked_sandbox import check_requests
 
 ETL = Path(sys.executable).parent / "etl"
 SECRET = "hush-4711-never-shown"
@@ -196,8 +197,9 @@ def open_shop(
 ) -> Iterator[Shop]:
     """Open a shop with a sandbox in this process; its commands are processes, unless the kind says otherwise."""
     with run_in_thread(settings or SandboxSettings(client_secret=SECRET, requests=1000, token_burst=1000)) as live:
-        shop = kind(root, live)
+        shop, wrong = kind(root, live), check_requests(live.sandbox)
         try:
             yield shop
         finally:
             shop.close()
+        assert wrong == []

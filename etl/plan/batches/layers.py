@@ -8,7 +8,7 @@ that only some have follows under a header of its own. The layers of a record sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from etl.mapping.layout import Layout
@@ -40,25 +40,63 @@ def split_initial_load(
     small = {bits: records for bits, records in records_by_set.items() if records < max_records}
     if len(small) < 2:
         return {}
-    common = -1
-    for bits in small:
-        common &= bits
-    core = flag_closure.closure(common, common, layout)
-    if core is None:
-        return {}
     layers_by_set: dict[int, tuple[Pass, ...]] = {}
-    record_counts: dict[int, int] = {core: sum(small.values())}
-    for bits in small:
-        layers = [Pass(0, core)]
-        for group in _bundle_sets(bits & ~core, layout):
-            closed = flag_closure.closure(group, bits, layout)
-            if closed is None:
+    for sets in _group_by_key(small, layout):
+        core = _common_core(sets, layout)
+        for bits in sets:
+            layers = None if core is None else _split_set(bits, core, layout)
+            if layers is None:
                 return {}
-            layers.append(Pass(1 + (group & -group).bit_length(), closed))
-            record_counts[closed] = record_counts.get(closed, 0) + small[bits]
-        layers_by_set[bits] = tuple(layers)
+            layers_by_set[bits] = layers
+    record_counts: dict[int, int] = {}
+    for bits, layers in layers_by_set.items():
+        for layer in layers:
+            record_counts[layer.bits] = record_counts.get(layer.bits, 0) + small[bits]
     requests = sum(-(-records // max_records) for records in record_counts.values())
     return layers_by_set if requests < len(small) else {}
+
+
+def _group_by_key(sets: Iterable[int], layout: Layout) -> list[list[int]]:
+    """Return the sets in groups of one key field each: all layers of a record must name it by the same key."""
+    groups: dict[int, list[int]] = {}
+    for bits in sets:
+        groups.setdefault(layout.deciding_key(bits), []).append(bits)
+    return list(groups.values())
+
+
+def _common_core(sets: Iterable[int], layout: Layout) -> int | None:
+    """Return the closed set of leaves that all sets can share; None where it cannot be closed.
+
+    A leaf is in it when everything that a header with its flag asks of any of the records is in all sets. A list of
+    which records have different elements is therefore sent by the layers that follow, each time as a whole.
+    """
+    common, union = -1, 0
+    for bits in sets:
+        common &= bits
+        union |= bits
+    core = 0
+    for leaf in layout.leaves_in(common):
+        closed = flag_closure.closure(1 << leaf.index, union, layout)
+        if closed is not None and not closed & ~common:
+            core |= closed
+    return flag_closure.closure(core, common, layout)
+
+
+def _split_set(bits: int, core: int, layout: Layout) -> tuple[Pass, ...] | None:
+    """Return the layers of one set, the core first if it says more than the key; None where one cannot be closed."""
+    layers: list[Pass] = []
+    for group in _bundle_sets(bits & ~core, layout):
+        closed = flag_closure.closure(group, bits, layout)
+        if closed is None:
+            return None
+        layers.append(Pass(1 + (group & -group).bit_length(), closed))
+    if not layers or core != flag_closure.closure(0, core, layout):
+        layers.insert(0, Pass(0, core))
+    widest: list[Pass] = []
+    for layer in sorted(layers, key=lambda layer: -layer.bits.bit_count()):
+        if all(layer.bits & ~wider.bits for wider in widest):  # what a wider layer sends needs no request of its own
+            widest.append(layer)
+    return tuple(sorted(widest, key=lambda layer: layer.order))
 
 
 def _bundle_sets(bits: int, layout: Layout) -> list[int]:

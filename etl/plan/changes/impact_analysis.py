@@ -128,7 +128,7 @@ def _list_parts(frame: pl.DataFrame, layout: Layout) -> Iterator[_Part]:
     for column in layout.lists:
         inside = [leaf for leaf in layout.leaves if leaf.column == column and leaf.inner is not None]
         (codes,) = codes_by_list.get(column, [[]])
-        content = [leaf for leaf in inside if not leaf.identifier]
+        content = [leaf for leaf in inside if not leaf.identifier and leaf not in codes]
         if codes and content:
             columns = [replace(leaf, column=leaf.name, inner=None) for leaf in content]
             yield _build_part(_explode_elements(frame, column, codes, content), columns)
@@ -152,7 +152,7 @@ def _explode_elements(frame: pl.DataFrame, column: str, identifiers: list[Leaf],
     accepted = accepted.filter(pl.col(column).is_not_null()).select(
         _RECORD_KEY,
         *(
-            _element_field(accepted, column, code).alias(name)
+            _element_field(accepted, column, code).cast(sent.schema[name]).alias(name)
             for code, name in zip(identifiers, code_columns, strict=True)
         ),
         *(_element_field(accepted, column, leaf).alias(leaf.name + ACCEPTED_SUFFIX) for leaf in content),

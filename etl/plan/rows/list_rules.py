@@ -1,6 +1,7 @@
 """Conditions that the elements of a list must meet before a record can be sent.
 
 Connect identifies the elements of a list by their codes: of two elements with one code it would keep an arbitrary one.
+A list of texts has each text once.
 One flag counts for all elements: a field with a flag of its own needs a value in all of them, or in none.
 """
 
@@ -57,7 +58,7 @@ def _inconsistent_elements(layout: Layout) -> Iterator[Violation]:
 
 def _duplicate_elements(layout: Layout) -> Iterator[Violation]:
     for place, keys in identifying_leaves(layout).items():
-        names = ", ".join(dict.fromkeys(leaf.field.name for leaf in keys[0]))
+        names = ", ".join(dict.fromkeys("text" if leaf.path.endswith("[]") else leaf.field.name for leaf in keys[0]))
         if place in layout.lists:
             identity = pl.struct(pl.element().struct.field(str(leaf.inner)) for leaf in keys[0])
             identities = pl.col(place).list.eval(identity)
@@ -88,7 +89,8 @@ def identifying_leaves(layout: Layout) -> dict[str, list[list[Leaf]]]:
         contract_path = layout.contract_paths.get(leaf.parent, "")
         if not contract_path.endswith("[]") or (leaf.inner is not None and leaf.parent != leaf.column):
             continue
-        if leaf.field.name in contract.field(layout.operation, contract_path).row_key:
+        is_text = leaf.path == contract_path  # the element is the value itself
+        if is_text or leaf.field.name in contract.field(layout.operation, contract_path).row_key:
             place = leaf.column if leaf.inner is not None else leaf.parent.rpartition("[")[0]
             by_element.setdefault(place, {}).setdefault(leaf.parent, []).append(leaf)
     return {place: list(elements.values()) for place, elements in by_element.items()}

@@ -53,22 +53,26 @@ def leaves_with_value(layout: Layout) -> dict[int, pl.Expr]:
 
 def conditions_to_send(layout: Layout, has_value: Map[int, pl.Expr]) -> dict[int, pl.Expr]:
     """Return for every leaf whether a record can send it, from the conditions of `leaves_with_value`."""
-    sendable: dict[int, pl.Expr] = {}
-    for leaf in layout.leaves:
-        conditions = [has_value[leaf.index], *elements_given(leaf, layout, has_value)]
-        for place in leaf.parents:  # An object or element without its identifiers cannot be sent.
-            identifiers = list(layout.leaves_in(layout.identifiers.get(place, 0)))
-            required = [other for other in identifiers if other.required or other.identifies_list == place]
-            conditions += [has_value[other.index] for other in required if not other.constant]
-            if identifiers and not required and not any(other.constant for other in identifiers):
-                conditions.append(pl.any_horizontal(has_value[other.index] for other in identifiers))
-        if leaf.index in layout.read_with:  # Connect reads the field only together with another one.
-            partners = (has_value[other.index] for other in layout.leaves_in(layout.read_with[leaf.index]))
-            conditions.append(pl.any_horizontal(pl.lit(False), *partners))
-        if not leaf.value.own:
-            conditions.append(pl.col(NEW) & ~pl.col(REAPPEARED))  # Only a new record sends it.
-        sendable[leaf.index] = pl.all_horizontal(conditions)
+    alone = {leaf.index: _can_send_alone(leaf, layout, has_value) for leaf in layout.leaves}
+    sendable = dict(alone)
+    for index, partners in layout.read_with.items():  # Connect reads the field only together with one of the others.
+        has_partner = (alone[other.index] for other in layout.leaves_in(partners))
+        sendable[index] = alone[index] & pl.any_horizontal(pl.lit(False), *has_partner)
     return sendable
+
+
+def _can_send_alone(leaf: Leaf, layout: Layout, has_value: Map[int, pl.Expr]) -> pl.Expr:
+    """Return whether a record can send a leaf, apart from fields that Connect reads only together with it."""
+    conditions = [has_value[leaf.index], *elements_given(leaf, layout, has_value)]
+    for place in leaf.parents:  # An object or element without its identifiers cannot be sent.
+        identifiers = list(layout.leaves_in(layout.identifiers.get(place, 0)))
+        required = [other for other in identifiers if other.required or other.identifies_list == place]
+        conditions += [has_value[other.index] for other in required]
+        if identifiers and not required:
+            conditions.append(pl.any_horizontal(has_value[other.index] for other in identifiers))
+    if not leaf.value.own:
+        conditions.append(pl.col(NEW) & ~pl.col(REAPPEARED))  # Only a new record sends it.
+    return pl.all_horizontal(conditions)
 
 
 def _has_value(leaf: Leaf, layout: Layout) -> pl.Expr:

@@ -22,6 +22,7 @@ from etl.plan.requests import make_requests
 from etl.sandbox import Sandbox, SandboxSettings
 from etl.sandbox.http import ApiRequest, decode_json
 from etl.state.snapshots import record_overlay, sent_records
+from tests.contract.checked_sandbox import problems
 from tests.support.builders import PRICES, mapping, nothing, plan_file, plan_inputs, table
 from tests.support.random_mappings import CONTRACT, OPERATIONS, Feed, feeds, files, modest
 
@@ -64,9 +65,11 @@ class Norce:
         """Everything of a plan, sent and taken; what was sent, as a run keeps it."""
         parts = []
         for request in make_requests(plan):
-            headers = self.headers | {"x-stormconnect-header": json.dumps(request.header)}
+            headers = self.headers | {"x-stormconnect-header": json.dumps({"AccountId": 7, **request.header})}
             path = self.sandbox.contract.path_prefix + self.feed.operation.id
-            answer = self.sandbox.respond(ApiRequest("POST", path, headers=headers, body=request.payload))
+            call = ApiRequest("POST", path, headers=headers, body=request.payload)
+            assert problems(call) == []
+            answer = self.sandbox.respond(call)
             assert answer.status == 200, answer.body
             self.sandbox.finish_jobs()
             job = self.sandbox.jobs()[-1]
@@ -177,6 +180,26 @@ def test_what_cannot_be_emptied_is_named() -> None:
     ]
     norce.take(back)
     assert norce.catalogue()["A|B2C|0"]["PriceSale"] == 10
+
+
+def test_an_element_that_was_not_there_is_not_sent_without_its_code() -> None:
+    """A list that Connect replaces goes back to the one warehouse of before, and no request has one without a code."""
+    warehouses = """
+        feed: lists
+        operation: Product/ImportPriceLists
+        source: {files: "*.csv", content: full}
+        record:
+          Code: code
+          Warehouses:
+            - {Code: {value: N}, Name: north, Locations: [{Code: hall}]}
+            - {Code: {value: S}, Name: south, Locations: [{Code: yard}]}
+    """
+    norce = Norce(mapping(warehouses))
+    norce.take(norce.file("code,north,hall,south,yard\nL,cold,1,,\n"))
+    before = norce.catalogue()
+    plan = norce.file("code,north,hall,south,yard\nL,cold,1,warm,2\n")
+    norce.take(norce.undone(plan, norce.take(plan)))
+    assert norce.catalogue() == before
 
 
 def test_what_a_later_run_has_changed_stays() -> None:

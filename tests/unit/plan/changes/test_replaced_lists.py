@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from etl.plan.inputs import RequestLimits
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
@@ -150,6 +152,52 @@ def test_two_elements_that_nothing_tells_apart_are_refused() -> None:
     (outcome,) = days(mapping(RULES), "code,value,maker,category\nL,1,M,\nL,2,M,\nK,1,M,\n")
     assert outcome.codes == [(2, "twin-elements"), (3, "twin-elements")]
     assert [record["Code"] for record in outcome.records] == ["K"]
+
+
+def test_a_text_is_once_in_a_list_of_texts() -> None:
+    """Two columns that give a list the same text reject the row; an empty one of them does not."""
+    feed = """
+        feed: lists
+        operation: Product/ImportPriceLists
+        source: {files: "*.csv", content: full}
+        record:
+          Code: code
+          Population:
+            Type: {value: Include}
+            AllCategories: {RuleType: {value: Manufacturers}, RuleCodes: [first, second]}
+    """
+    (outcome,) = days(mapping(feed), "code,first,second\nA,x,x\nB,x,y\nC,x,\n")
+    assert outcome.codes == [(2, "twin-elements")]
+    codes = [record["Population"]["AllCategories"]["RuleCodes"] for record in outcome.records]
+    assert codes == [["x", "y"], ["x"]]
+
+
+@pytest.mark.parametrize("rules", ["{rows: RULE}", "[RULE]"])
+def test_without_its_optional_columns_there_is_no_element(rules: str) -> None:
+    """A file without the columns of a list sends no element made of the mapping's constants alone."""
+    feed = """
+        feed: lists
+        operation: Product/ImportPriceLists
+        source: {files: "*.csv", content: full}
+        columns: {value: {type: decimal, optional: true}, maker: {optional: true}}
+        record:
+          Code: code
+          Name: name
+          PriceRules: RULES
+    """
+    rule = "{Type: {value: CostPlus_PurchaseCost}, Value: value, ManufacturerCode: maker}"
+    lists = mapping(feed.replace("RULES", rules.replace("RULE", rule)))
+    without, present = days(lists, "code,name\nL,N\n", "code,name,value,maker\nL,N,1,M\n")
+    assert without.records == [{"Code": "L", "Name": "N"}]
+    assert [len(record["PriceRules"]) for record in present.records] == [1]
+
+
+def test_a_column_that_tells_elements_apart_can_come_later() -> None:
+    """A file of the first day lacks an optional column that identifies rules; that of the second has it."""
+    feed = RULES.replace("value: decimal", "value: decimal, maker: {optional: true}")
+    first, second = days(mapping(feed), "code,value,category\nL,1,C\n", "code,value,maker,category\nL,1,M,C\n")
+    assert [rule["Value"] for record in first.records for rule in record["PriceRules"]] == [1]
+    assert [rule["ManufacturerCode"] for record in second.records for rule in record["PriceRules"]] == ["M"]
 
 
 def test_a_price_overrules_the_rule() -> None:
