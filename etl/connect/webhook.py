@@ -26,6 +26,7 @@ from etl.config.settings import WebhookSettings
 from etl.connect.job_events import JobEvents
 from etl.connect.responses import parse_event
 from etl.errors import StateError
+from etl.http_server import server_config
 
 #: The longest body in bytes; an event is about a hundred.
 MAX_BODY_BYTES = 4096
@@ -50,7 +51,13 @@ def listen(settings: WebhookSettings, token: Secret, job_events: JobEvents) -> I
             hint="choose another webhook.port, or stop the program that has it",
         ) from error
     with listener:
-        server = uvicorn.Server(_server_config(create_app(settings, token, job_events)))
+        config = server_config(
+            create_app(settings, token, job_events),
+            limit_concurrency=50,
+            timeout_keep_alive=5,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="webhook", daemon=True)
         thread.start()
         address = f"http://{settings.host}:{listener.getsockname()[1]}{settings.path}"
@@ -115,22 +122,3 @@ class _ErrorResponder:
         else:
             self._unlogged_count += 1
         return Response(status_code=status)
-
-
-def _server_config(application: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=50,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=16 * 1024,
-        loop="asyncio",
-        http="h11",
-        ws="none",
-    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from etl.http_server import server_config
 from etl.sandbox import webhook_events
 from etl.sandbox.asgi import make_app
 from etl.sandbox.core import Sandbox
@@ -30,7 +31,7 @@ class RunningSandbox:
 def serve(sandbox: Sandbox, port: int, host: str = _HOST) -> None:
     """Answer until a signal comes; prints nothing."""
     with webhook_events.post_job_events(sandbox, sandbox.settings.events):
-        uvicorn.Server(_server_config(sandbox, host, port)).run()
+        uvicorn.Server(server_config(make_app(sandbox), host=host, port=port)).run()
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def run_in_thread(
     sandbox = sandbox or Sandbox(settings)
     sandbox.closing = False
     with socket.create_server((_HOST, port)) as listening:
-        server = uvicorn.Server(_server_config(sandbox, _HOST, port))
+        server = uvicorn.Server(server_config(make_app(sandbox), host=_HOST, port=port))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="sandbox", daemon=True)
         thread.start()
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
@@ -52,21 +53,3 @@ def run_in_thread(
             sandbox.closing = True
             server.should_exit = True
             thread.join()
-
-
-def _server_config(sandbox: Sandbox, host: str, port: int) -> uvicorn.Config:
-    return uvicorn.Config(
-        make_app(sandbox),
-        host=host,
-        port=port,
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        loop="asyncio",
-        http="h11",
-        ws="none",
-    )
