@@ -1,6 +1,6 @@
 """Every exception of the program, each with a stable code, an exit status and a hint.
 
-Bad rows are data and never raised. What is raised here means that the thing in hand cannot go on; the one
+Bad rows are data and never raised. An exception means that a file, run or command cannot go on; the one
 place that prints it is `etl.cli.main`. Constructors take facts and build the sentence, so that the same trouble
 always reads the same. This module imports nothing of the package.
 """
@@ -45,13 +45,13 @@ class EtlError(Exception):
 
 
 class UsageError(EtlError):
-    """The command was called with words that do not fit."""
+    """The command was called with wrong arguments."""
 
     exit_status = ExitStatus.USAGE
 
 
 class SettingsError(EtlError):
-    """`etl.toml` or the environment: the operator's move."""
+    """The settings in `etl.toml` or the environment are wrong or incomplete."""
 
 
 class InvalidFileError(EtlError):
@@ -92,13 +92,13 @@ class OutcomeUndecidedError(StateError):
 
 
 class ConnectError(EtlError):
-    """Connect said no, or said nothing."""
+    """Connect refused a request, or did not answer."""
 
     exit_status = ExitStatus.CONNECT_ERROR
 
 
 class ConnectUnreachableError(ConnectError):
-    """No answer that counts: waiting helps."""
+    """Connect could not be reached: the same request may succeed later."""
 
 
 class ConnectHttpError(ConnectError):
@@ -128,7 +128,7 @@ class RunParkedError(EtlError):
 
 
 class InternalError(EtlError):
-    """An invariant of ours does not hold: stop before harm is done."""
+    """An invariant of the program does not hold."""
 
     exit_status = ExitStatus.INTERNAL_ERROR
 

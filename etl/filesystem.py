@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, also after a power cut.
+"""Writes and moves files so that each is complete or absent, also after a power cut.
 
 The names of half-written files are always the same for one target, so that trying again after a crash writes over
-them. What the disk refuses becomes a StateError here: it concerns the operator, never the file in hand.
+them. What the disk refuses becomes a StateError here: it concerns the operator, not the file that is being processed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEMP_SUFFIX = ".tmp"
 
 @contextlib.contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """What the system says of a file of ours, as a StateError with a way out."""
+    """Raise an OSError of a file of ours as a StateError with a hint."""
     try:
         yield
     except OSError as error:
@@ -32,7 +32,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 
 
 def disk_error(error: OSError, path: Path | None = None) -> StateError:
-    """The sentence for it."""
+    """Return the StateError for an OSError."""
     where = str(path or error.filename or "the state folder")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         code, hint = "state-disk-full", "make room; nothing is lost, and the next start goes on where this one stopped"
@@ -49,7 +49,7 @@ def disk_error(error: OSError, path: Path | None = None) -> StateError:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, hex. Raises OSError."""
+    """Return the SHA-256 of a file in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -62,7 +62,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 @contextlib.contextmanager
 def open_atomically(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """The same for what is written piece by piece: the file counts when the block has ended without an error."""
+    """Open a file to be written piece by piece; it gets its name when the block has ended without an error."""
     temporary = temp_path(path)
     with translate_os_errors(path):
         try:
@@ -79,7 +79,7 @@ def open_atomically(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
 
 
 def temp_path(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
+    """Return where a file is written before it gets its name."""
     return path.with_name(f".{path.name}{TEMP_SUFFIX}")
 
 
@@ -105,7 +105,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def move_without_replacing(source: Path, target: Path) -> None:
-    """`move` that raises FileExistsError rather than replacing a file."""
+    """Move a file as `move` does, but raise FileExistsError rather than replace a file."""
     make_folder(target.parent)
     if _rename_without_replacing(source, target):
         sync_folder(target.parent)
@@ -153,7 +153,7 @@ def _copy_and_remove(source: Path, target: Path) -> None:
 
 
 def hard_link(path: Path, link: Path) -> None:
-    """The same file under another name as well; where a link is not allowed (it belongs to somebody else), a copy.
+    """Give a file a second name; where a link is not allowed (it belongs to somebody else), make a copy.
 
     Raises OSError.
     """
@@ -173,7 +173,7 @@ def hard_link(path: Path, link: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """The folder with its parents, each synced into its own parent. Raises OSError."""
+    """Make a folder with its parents, and sync each into its own parent. Raises OSError."""
     missing = [path, *path.parents]
     missing = missing[: next((n for n, folder in enumerate(missing) if folder.is_dir()), len(missing))]
     for folder in reversed(missing):
@@ -182,7 +182,7 @@ def make_folder(path: Path) -> None:
 
 
 def open_regular_file(path: Path) -> io.BufferedReader:
-    """A file for reading that is one: no link is followed and nothing waited for. Raises OSError."""
+    """Open a regular file for reading, without following a link or waiting. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return io.BufferedReader(io.FileIO(handle))
@@ -191,7 +191,7 @@ def open_regular_file(path: Path) -> io.BufferedReader:
 
 
 def descriptor_path(file: io.BufferedReader, path: Path) -> Path:
-    """A path to an open file that stays the same file whatever happens to its name `path`."""
+    """Return a path to an open file that stays the same file whatever happens to its name `path`."""
     held = Path(f"/proc/self/fd/{file.fileno()}")
     return held if held.exists() else path
 
@@ -205,7 +205,7 @@ def is_regular_file(path: Path) -> bool:
 
 
 def restrict_to_owner(path: Path) -> None:
-    """For its owner only; what belongs to somebody else is in a folder that nobody else may enter."""
+    """Restrict a file to its owner; what belongs to somebody else is in a folder that nobody else may enter."""
     with contextlib.suppress(OSError), open_regular_file(path) as file:
         os.fchmod(file.fileno(), 0o600)
 

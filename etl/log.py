@@ -80,7 +80,7 @@ def _configure_structlog(out: TextIO, *, json_lines: bool, verbose: bool) -> Non
 
 
 def logger(**facts: Any) -> structlog.typing.FilteringBoundLogger:
-    """A logger that carries `facts` in every event, e.g. `logger(run=run.id, feed=run.feed)`."""
+    """Return a logger that adds `facts` to every event, e.g. `logger(run=run.id, feed=run.feed)`."""
     global _deferred_setup
     import structlog
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
-#: Pieces that are begun before the one in hand is done with: enough to keep two threads busy.
+#: Pieces that are started before the current one is finished: enough to keep two threads busy.
 MAX_AHEAD = 2
 
 _T = TypeVar("_T")
@@ -26,12 +26,12 @@ class Submit(Protocol):
 
 
 def run_inline(task: Callable[[], _T]) -> Callable[[], _T]:
-    """The plainest way to start something: it is done when its result is asked for."""
+    """Start a task by running it when its result is asked for."""
     return task
 
 
 def ordered_results(tasks: Iterable[Callable[[], _T]], submit: Submit) -> Iterator[_T]:
-    """The results in the order of the works, some of which are begun ahead."""
+    """Yield the results in the order of the tasks, some of which are started ahead."""
     begun: deque[Callable[[], _T]] = deque()
     for work in tasks:
         begun.append(submit(work))

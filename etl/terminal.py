@@ -1,4 +1,4 @@
-"""What we say to people, without signs that a terminal would act on.
+"""Output without control characters, on which a terminal would act.
 
 Names of files, cells and Norce's sentences come from outside; an escape sequence in one of them could hide, forge or
 overwrite lines, and a surrogate would end the command. Everything that is printed passes here; only what colours and
@@ -18,17 +18,17 @@ _CONTROL_CHARACTERS = re.compile(
 
 
 def printable(text: str) -> str:
-    """The text with a sign in place of each that acts."""
+    """Return the text with a visible character in place of each control character."""
     return _CONTROL_CHARACTERS.sub("\ufffd", text)
 
 
 def escape_json(json: str) -> str:
-    """JSON that means the same, without such signs."""
+    """Return JSON of the same meaning without control characters."""
     return _CONTROL_CHARACTERS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json)
 
 
 class _SanitizedStream:
-    """A stream that lets nothing act."""
+    """A stream that replaces control characters."""
 
     def __init__(self, stream: TextIO) -> None:
         self.raw = stream
@@ -42,12 +42,12 @@ class _SanitizedStream:
 
 
 def sanitize_streams() -> None:
-    """From now on standard output and error are plain."""
+    """Replace control characters in everything that is written to standard output and error from now on."""
     for name in ("stdout", "stderr"):
         if not isinstance(getattr(sys, name), _SanitizedStream):
             setattr(sys, name, cast(TextIO, _SanitizedStream(getattr(sys, name))))
 
 
 def raw_stream(stream: TextIO) -> TextIO:
-    """The stream itself, for those that clean their own texts."""
+    """Return the stream itself, for those that clean their own texts."""
     return stream.raw if isinstance(stream, _SanitizedStream) else stream

@@ -1,4 +1,4 @@
-"""Pieces of one plan worked on side by side: polars lets go of Python's lock, so that two threads fill two cores.
+"""Threads for the pieces of a plan: polars releases Python's lock, so two threads use two cores.
 
 What decides starts work by `etl.parallel.Start` and knows nothing of threads; results are taken in the order of the
 file.
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @contextmanager
 def thread_pool() -> Iterator[Submit]:
-    """A `Start` with threads, which have ended when the block has."""
+    """Yield a `Start` with threads, which have ended when the block has."""
     pool = ThreadPoolExecutor(THREAD_COUNT, thread_name_prefix="plan")
 
     def start(work: Callable[[], _T], /) -> Callable[[], _T]:

@@ -191,7 +191,7 @@ class Actions:
         return ActionResult((self._ledger.postpone(chunk, until, f"{reason}; the outcome of the request is unknown"),))
 
     def _note_absence(self, chunk: Chunk) -> ActionResult:
-        """Remember the first complete list without the chunk's job; after the second one send the chunk again."""
+        """Record the first complete list without the chunk's job; after the second one send the chunk again."""
         now = self._clock()
         since = now if chunk.absent_since is None or chunk.absent_since > now else chunk.absent_since
         if now - since >= self._lost_answer_seconds:
@@ -357,7 +357,7 @@ class Actions:
             return None
 
     def _note_unlisted(self, chunks: Sequence[Chunk], listed: Collection[int]) -> None:
-        """Remember the jobs that a list did not contain, and whether the list was of any use."""
+        """Record the jobs that a list did not contain, and whether the list was of any use."""
         self._unlisted_jobs.update(_require_job_id(chunk) for chunk in chunks)
         self._unlisted_jobs.difference_update(listed)
         if any(chunk.job_id in listed for chunk in chunks):

@@ -1,4 +1,4 @@
-"""Estimates, in memory, how long jobs of an import take: the first poll before that time is a wasted request.
+"""Estimates how long jobs of an import take, so that no poll is spent before that time.
 
 The end of a job is noticed by a poll, so a measured duration is too long by the time since the end. The first poll
 comes somewhat before the usual duration; so the estimate shrinks to the true value, and grows where jobs take longer.

@@ -1,4 +1,4 @@
-"""Reads the records of a chunk, as the job log may name them."""
+"""Reads the records of a chunk with the texts by which a job log may name them."""
 
 from __future__ import annotations
 

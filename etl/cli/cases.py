@@ -30,7 +30,7 @@ _ACCOUNT_ID = 1
 
 
 def case_folders(mapping: Mapping) -> list[Path]:
-    """The cases of a feed, by name."""
+    """Return the folders with cases of a feed, by name."""
     return sorted(path for path in mapping.path.parent.glob(f"{mapping.feed}.cases/*") if path.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""`etl check`: mapping files held against the contract, and their authors' cases against the plan."""
+"""`etl check`: checks mapping files against the contract, and their authors' cases against the plan."""
 
 from __future__ import annotations
 

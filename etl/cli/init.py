@@ -1,4 +1,4 @@
-"""`etl init`: a draft of a mapping from a sample file, with everything in it that a look at the file can tell.
+"""`etl init`: drafts a mapping from a sample file, with everything that the file shows.
 
 The dialect is frozen as it was detected, columns get the types that all cells looked at have, and headers are held
 against Connect's fields. What a file cannot tell is a TODO, never made up: a draft with gaps does not pass `etl check`,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 5_000
 PLAIN_SCALAR = re.compile(r"[A-Za-zÀ-ɏ][\wÀ-ɏ ./()%-]*[\wÀ-ɏ)%]|[A-Za-zÀ-ɏ]")
 YAML_KEYWORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-#: What gives an import away: a field that only it has, and words in the names of its files.
+#: The signs of an import: a field that only it has, and words in the names of its files.
 OPERATION_HINTS = {
     "Product/ImportOnhands": ("OnhandValue", "stock inventory lager saldo bestand onhand varasto beholdning"),
     "Product/ImportSkuPriceLists": ("PriceSale", "price pris preis hinna hinta"),
@@ -187,7 +187,7 @@ def _head_lines(file: Path, detection: Detection, table: Table, operation: Opera
 
 
 def _feed_name(stem: str) -> str:
-    """The words of the file's name without its numbers."""
+    """Return the words of the file's name without its numbers."""
     words = (field_matching.normalize_header(word) for word in re.split(r"[\W\d_]+", stem))
     return "-".join(word for word in words if len(word) > 1)[:60].strip("-") or "feed"
 

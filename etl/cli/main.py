@@ -27,7 +27,7 @@ class CommandGroup(click.Group):
 
 
 def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoReturn]:
-    """The error boundary: a command returns its status, or raises."""
+    """Turn exceptions into messages: a command returns its exit status or raises."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
@@ -55,7 +55,7 @@ def handle_errors(command: Callable[P, ExitStatus | None]) -> Callable[P, NoRetu
 
 
 def _report_internal_error(error: Exception) -> NoReturn:
-    """What we did not foresee: a sentence on the terminal, the traceback in a file without cell values."""
+    """Report an exception that no one foresaw: a message on the terminal, the traceback in a file."""
     import traceback
 
     from etl import defect_report

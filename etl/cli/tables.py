@@ -156,7 +156,7 @@ def _table_width(columns: Sequence[TableColumn]) -> int:
 
 
 def format_jobs(chunks: Iterable[Chunk]) -> str:
-    """`3 succeeded, 1 failed`."""
+    """Return the numbers of jobs as text, such as `3 succeeded, 1 failed`."""
     counted: dict[str, int] = {}
     for chunk in chunks:
         if chunk.job_id is not None:

@@ -35,7 +35,7 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_fetch_problem(source: str, settings: FetchSettings) -> str | None:
-    """What cannot work, as a sentence, or None."""
+    """Return what cannot work in these settings, as a sentence, or None."""
     from etl import cron
     from etl.mapping import companion_names
 

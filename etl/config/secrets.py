@@ -23,7 +23,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself; call it only where it goes over the wire."""
+        """Return the value; call this only where the value is sent."""
         return self._value
 
     def __repr__(self) -> str:
@@ -36,12 +36,12 @@ class Secret:
 
 
 def load_client_secret(environ: Mapping[str, str] = os.environ) -> Secret:
-    """The client secret from ETL_CLIENT_SECRET, or from the file ETL_CLIENT_SECRET_FILE names."""
+    """Read the client secret from ETL_CLIENT_SECRET, or from the file that ETL_CLIENT_SECRET_FILE names."""
     return _load_secret("secret", "client secret", "ETL_CLIENT_SECRET", environ)
 
 
 def load_webhook_token(environ: Mapping[str, str] = os.environ) -> Secret:
-    """What a caller of the webhook has to know: ETL_WEBHOOK_TOKEN, or the file ETL_WEBHOOK_TOKEN_FILE names."""
+    """Read the token of the webhook from ETL_WEBHOOK_TOKEN, or from the file that ETL_WEBHOOK_TOKEN_FILE names."""
     token = _load_secret("webhook token", "webhook token", "ETL_WEBHOOK_TOKEN", environ)
     if len(token.reveal()) < MIN_TOKEN_LENGTH:
         raise SettingsError(
@@ -71,7 +71,7 @@ def _load_secret(short_name: str, full_name: str, variable: str, environ: Mappin
 
 
 def load_fetch_secret(source: str, fetch: FetchSettings, environ: Mapping[str, str] = os.environ) -> Secret | None:
-    """The password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
+    """Read the password of a server, or the passphrase of its key; None when a key needs none. Raises SettingsError."""
     variable = "ETL_FETCH_" + source.upper().replace("-", "_") + "_PASSWORD"
     hint = f"set {variable}, or {variable}_FILE to a file that contains only the secret"
     value = environ.get(variable, "")

@@ -34,7 +34,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ConnectSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`[connect]`: where Norce is and who we are."""
+    """`[connect]`: the address of Norce, and the client that calls it."""
 
     base_url: Text  #: e.g. https://acme.api-se.playground.norce.tech
     scope: Text  #: the environment: playground, stage or prod
@@ -88,7 +88,7 @@ class WatchSettings(msgspec.Struct, frozen=True):
 
 
 class RetentionSettings(msgspec.Struct, frozen=True):
-    """`[retention]`: days after which ended runs are let go of; 0: never."""
+    """`[retention]`: days after which ended runs are deleted; 0: never."""
 
     archive_days: Annotated[int, msgspec.Meta(ge=0)] = 90
     ledger_days: Annotated[int, msgspec.Meta(ge=0)] = 400
@@ -109,7 +109,7 @@ SANDBOX_ACCOUNT_ID = 1
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of it. `connect` is None when there is no settings file: the sandbox is meant then."""
+    """All settings. `connect` is None without a settings file: the sandbox is used then."""
 
     connect: ConnectSettings | None = None
     paths: PathSettings = PathSettings()
@@ -137,7 +137,7 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
 
 
 def resolve_state_folder(settings: Settings) -> Settings:
-    """The settings with the state folder that is really meant: the sandbox has one of its own."""
+    """Return the settings with the state folder in use: the sandbox has one of its own."""
     if settings.connect is not None:
         return settings
     paths = msgspec.structs.replace(settings.paths, state=settings.paths.state / "sandbox")
@@ -145,7 +145,7 @@ def resolve_state_folder(settings: Settings) -> Settings:
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from `path`, else the file ETL_CONFIG names, else `etl.toml`, else defaults without Connect.
+    """Load the settings from `path`, the file ETL_CONFIG names, or `etl.toml`; without any, defaults without Connect.
 
     Raises SettingsError with the place of the first mistake.
     """
@@ -167,7 +167,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
 
 
 def parse_settings(text: str, file_name: str = DEFAULT_FILE) -> Settings:
-    """Settings from TOML text; `name` is only for messages. Raises SettingsError."""
+    """Parse settings from TOML text; `name` is only for messages. Raises SettingsError."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -253,7 +253,7 @@ def _raise_unknown_key(key: str, path: str, known_keys: tuple[str, ...], text: s
 
 
 def _find_location(file_name: str, text: str, path: str) -> str:
-    """`file:line, key`; the line is found by looking, because tomllib keeps none."""
+    """Return `file:line, key`; a search finds the line, because tomllib keeps none."""
     section, _, key = path.rpartition(".") if path.startswith("fetch.") else path.partition(".")
     if section == "fetch":
         section, key = path, ""

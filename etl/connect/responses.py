@@ -81,7 +81,7 @@ class _OddResponse(Exception):
 
 
 class ThrottledError(ConnectError):
-    """429: nothing was taken; come back after `delay` seconds."""
+    """429: Connect took nothing; the request may be sent again after `delay` seconds."""
 
     def __init__(self, delay: float) -> None:
         super().__init__(
@@ -93,7 +93,7 @@ class ThrottledError(ConnectError):
 
 
 class PayloadTooLargeError(ConnectError):
-    """413: the body has to be cut."""
+    """413: the body is too large for one request."""
 
     def __init__(self, size: int) -> None:
         super().__init__(
@@ -274,7 +274,7 @@ def parse_token(body: bytes) -> tuple[str, float]:
 
 
 def outcome_unknown(reason: str) -> OutcomeUnknownError:
-    """An import may or may not have been taken."""
+    """Return the error for an import that Connect may or may not have taken."""
     return OutcomeUnknownError(
         "connect-outcome-unknown", reason, hint="nothing to do; whether a job exists is found out before anything else"
     )
@@ -288,7 +288,7 @@ def malformed_response(problem: str) -> ConnectUnreachableError:
 
 
 def job_unknown(job_id: int) -> ConnectHttpError:
-    """There is no such job (any more)."""
+    """Return the error for a job that Connect does not know (any more)."""
     return ConnectHttpError(
         "connect-job-unknown",
         f"Connect does not know job {job_id}",

@@ -1,4 +1,4 @@
-"""What is made from `contract.yaml`: `contract.json`, which is read faster, and docs/connect.md (`make reference`)."""
+"""Makes from `contract.yaml`: `contract.json`, which is read faster, and docs/connect.md (`make reference`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGE_FOLDER = Path(__file__).parent
 
 
 def contract_json() -> str:
-    """`contract.yaml` as JSON, with everything in its order."""
+    """Return `contract.yaml` as JSON, everything in its order."""
     from ruamel.yaml import YAML
 
     raw = YAML(typ="safe").load((PACKAGE_FOLDER / "contract.yaml").read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def contract_json() -> str:
 
 
 def render_reference() -> str:
-    """The whole of docs/connect.md."""
+    """Render docs/connect.md."""
     contract = spec.load_contract()
     parts = [PAGE_INTRO]
     parts += ["\n".join(_operation_section(contract, operation)) for operation in contract.operations.values()]
@@ -55,7 +55,7 @@ def _operation_section(contract: Contract, operation: Operation) -> Iterator[str
     key = ", ".join(f"`{path}`" for path in operation.key.paths)
     how = "the first of these that is given" if operation.key.match == "first_of" else "all of these"
     yield f"- **Key**: {key} ({how})" + "".join(f"; `{name}` in the header" for name in operation.key.header_fields)
-    unknown = {"created": "created", "ignored": "ignored without a word", "not_stated": "not stated"}
+    unknown = {"created": "created", "ignored": "ignored without a message", "not_stated": "not stated"}
     yield f"- **Unknown key**: {unknown[operation.unknown_key]}"
     if operation.required_on_create:
         yield f"- **A new record needs**: {', '.join(f'`{path}`' for path in operation.required_on_create)}"

@@ -1,7 +1,7 @@
-"""What the Connect API says of itself: operations, header flags, keys, scopes and record shapes.
+"""The contract of the Connect API: operations, header flags, keys, scopes and record shapes.
 
 The facts are data: written in `contract.yaml`, and read from `contract.json`, which `make reference` makes of it, in
-a hundredth of the time. This module only gives them types and a few questions that everybody asks. A *path* is the
+a hundredth of the time. This module gives them types, and answers questions that several packages ask. A *path* is the
 place of a field in one record, as the documentation writes it: `Cultures[].Name`, where `[]` marks a list on the way.
 """
 
@@ -75,7 +75,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What tells records apart. `row` is the list that carries the key fields, "" for the record itself."""
+    """The key of a record. `row` is the list that carries the key fields, "" for the record itself."""
 
     list_path: str
     match: Literal["all", "first_of"]
@@ -145,21 +145,21 @@ class Operation:
         return tuple(flag for array in self.arrays.values() for flag in array.flags.values())
 
     def with_search_switches(self, switches: Iterable[str]) -> Operation:
-        """The same with the key that these switches leave: SearchOnlyByCode takes a field out of it."""
+        """Return the operation with the key that these switches leave: SearchOnlyByCode takes a field out of it."""
         narrow = [flag for flag in map(self.flag, switches) if flag.name == "SearchOnlyByCode"]
         dropped = {path for flag in narrow for path in flag.affected_paths}
         fields = tuple(name for name in self.key.fields if name not in dropped)
         return replace(self, key=replace(self.key, fields=fields))
 
     def flag(self, flag_id: str) -> Flag:
-        """The flag named `Array.Flag`; KeyError when there is none."""
+        """Return the flag named `Array.Flag`. Raises KeyError when there is none."""
         array, _, name = flag_id.partition(".")
         return self.arrays[array].flags[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The whole of it."""
+    """The contract."""
 
     path_prefix: str
     token_path: str
@@ -170,7 +170,7 @@ class Contract:
     enums: Mapping[str, Mapping[str, int]]
 
     def field(self, operation: Operation, path: str) -> Field:
-        """The field at a path of the operation's record; KeyError names the first unknown part."""
+        """Return the field at a path of the operation's record. Raises KeyError that names the first unknown part."""
         schema = operation.item_schema
         field: Field | None = None
         for part in path.split("."):
@@ -184,7 +184,7 @@ class Contract:
         return field
 
     def fields_of(self, field: Field) -> Mapping[str, Field]:
-        """The fields inside an object or a list of objects; empty for scalars and lists of scalars."""
+        """Return the fields inside an object or a list of objects; empty for scalars and lists of scalars."""
         return self.schemas.get(field.inner_type or "", {})
 
 
@@ -267,7 +267,7 @@ def _make_operation(op_id: str, raw: Mapping[str, Any]) -> Operation:
 
 @cache
 def load_contract() -> Contract:
-    """The contract that ships with the package, read once per process."""
+    """Return the contract that is part of the package; it is read once per process."""
     raw = json.loads(resources.files("etl.contract").joinpath("contract.json").read_bytes())
     return Contract(
         path_prefix=raw["prefix"],

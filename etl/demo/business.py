@@ -1,6 +1,6 @@
-"""What the shop's smaller systems export: price lists, relations, competitors, a wholesaler, companies, customers.
+"""Exports of the shop's smaller systems: price lists, relations, competitors, a wholesaler, companies, customers.
 
-Each of them has habits of its own: several rows for one price list or one supplied article, tabs, UTF-8, points in
+Each has a form of its own: several rows for one price list or one supplied article, tabs, UTF-8, points in
 decimals, lists in one cell, one column for each discount group. Between the days a few things change in each.
 """
 
@@ -91,7 +91,7 @@ COMPANY_COUNT, CUSTOMER_COUNT = 12, 40
 
 
 def price_list_rows(day: int) -> list[Cells]:
-    """Three price lists and from the second day an outlet: a row for each rule or warehouse, whichever are more."""
+    """Return three price lists, from the second day on four: a row for each rule or warehouse of a list."""
     lists = [
         ("B2C", "Butik och webb", "SEK", "ja", "Med", [brand[0] for brand in BRANDS], WAREHOUSES),
         ("B2B", "Företagskunder", "SEK", "nej", "Med", [brand[0] for brand in BRANDS[:4]], WAREHOUSES[:1]),
@@ -122,7 +122,7 @@ def price_list_rows(day: int) -> list[Cells]:
 
 
 def relation_rows(articles: Sequence[Article], day: int) -> list[Cells]:
-    """An accessory or an alternative for every ninth article; texts only where somebody wrote some."""
+    """Return an accessory or an alternative for every ninth article; some have texts."""
     by_no = sorted(articles, key=lambda article: article.part_no)
     rows: list[Cells] = []
     for place, article in enumerate(by_no[:-4:9]):
@@ -136,7 +136,7 @@ def relation_rows(articles: Sequence[Article], day: int) -> list[Cells]:
 
 
 def competitor_rows(articles: Sequence[Article], day: int) -> list[Cells]:
-    """What a price watch found in two other shops; one price is not one."""
+    """Return the prices of two other shops; one of the prices is no number."""
     rng = Random(SEED + 1)
     rows: list[Cells] = []
     for place, article in enumerate(sorted(articles, key=lambda article: article.part_no)[::6]):
@@ -154,7 +154,7 @@ def competitor_rows(articles: Sequence[Article], day: int) -> list[Cells]:
 
 
 def assortment_rows(articles: Sequence[Article], day: int) -> list[Cells]:
-    """The wholesaler's own assortment: two rows for each article, as it has two stocks and two quantity prices."""
+    """Return the wholesaler's assortment: two rows for each article, which has two stocks and two quantity prices."""
     rng = Random(SEED + 2)
     rows: list[Cells] = []
     for place, article in enumerate(article for article in articles if article.brand[0] in WHOLESALER_BRANDS):
@@ -173,7 +173,7 @@ def assortment_rows(articles: Sequence[Article], day: int) -> list[Cells]:
 
 
 def company_rows(day: int) -> list[Cells]:
-    """The companies of the CRM, with the lists they may buy from in one cell and a column for each discount group."""
+    """Return the companies of the CRM: their price lists in one cell, and a column for each discount group."""
     return list(_generate_companies(day))
 
 
@@ -210,7 +210,7 @@ def _generate_companies(day: int) -> Iterator[Cells]:
 
 
 def customer_rows(day: int) -> list[Cells]:
-    """The people of the CRM: their marks and companies in one cell each; one without a number, one address twice."""
+    """Return the people of the CRM, marks and companies in one cell each; one has no number, one address is twice."""
     rng = Random(SEED + 4)
     rows: list[Cells] = []
     for place in range(CUSTOMER_COUNT + 2 * day):

@@ -1,4 +1,4 @@
-"""The sandbox's catalogue held against the files of a day, which are read here with other eyes than the pipeline's.
+"""Compares the sandbox's catalogue with the files of a day, which are read here without the code of the pipeline.
 
 Plain csv, no mapping, no contract: what a person would expect to find in Norce after having read the files.
 """
@@ -20,7 +20,7 @@ ExpectedRecords = dict[str, dict[str, Any]]
 
 
 def compare_catalogue(folder: Path, sandbox: Any) -> list[str]:
-    """Where the catalogue differs from the files of a day."""
+    """Return the differences between the catalogue and the files of a day."""
     wrong: list[str] = []
     for operation, read in READERS:
         records, expected = sandbox.records(operation), read(folder)
@@ -38,7 +38,7 @@ def compare_catalogue(folder: Path, sandbox: Any) -> list[str]:
 
 
 def _value_at(record: Any, path: str) -> Any:
-    """A value by a path such as `Cultures.sv-SE.Name` or `Flags.*.Code`; a star stands for all elements, sorted."""
+    """Return a value by a path such as `Cultures.sv-SE.Name` or `Flags.*.Code`; a star means all elements, sorted."""
     name, _, rest = path.partition(".")
     if name == "*":
         return sorted(_value_at(part, rest) for part in record or ())
@@ -74,7 +74,7 @@ def _is_date(text: str) -> bool:
 
 
 def _unambiguous_records(rows: Iterable[tuple[str, dict[str, Any]]]) -> ExpectedRecords:
-    """Keys that stand once, or always the same: a key with two answers has none."""
+    """Return the records whose key occurs once, or always with the same values."""
     found: ExpectedRecords = {}
     doubtful: set[str] = set()
     for key, fields in rows:
@@ -123,7 +123,7 @@ def read_stock(folder: Path) -> ExpectedRecords:
 
 
 def read_products(_folder: Path) -> ExpectedRecords:
-    """The workbook's rows as the generator has them, before they became a workbook."""
+    """Return the workbook's rows as the generator makes them, before they become a workbook."""
     rows = []
     rng = Random(SEED)
     for line in generate.product_rows(advance_day(rng, build_shop(rng))):
@@ -144,7 +144,7 @@ def read_products(_folder: Path) -> ExpectedRecords:
 
 
 def read_price_lists(folder: Path) -> ExpectedRecords:
-    """Every list with all its rules and warehouses."""
+    """Return each list with all its rules and warehouses."""
     found: ExpectedRecords = {}
     for row in _read_rows(folder, "erp/pricelists_*.csv"):
         code, name, currency, _, public, way, makers, rule, rate, maker, warehouse, label, place, spot, days = row
@@ -191,7 +191,7 @@ def read_competitors(folder: Path) -> ExpectedRecords:
 
 
 def read_assortment(folder: Path) -> ExpectedRecords:
-    """Both stocks and both quantity prices of every article, none where one of its rows cannot be read."""
+    """Return both stocks and both quantity prices of each article; none where one of its rows cannot be read."""
     found: ExpectedRecords = {}
     for row in _read_rows(folder, "wholesale/assortment_*.csv"):
         number, name, maker, _, ean, group, city, _, stock, coming, _, least, price, _, _ = row

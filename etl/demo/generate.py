@@ -71,7 +71,7 @@ Cells = tuple[str, ...]
 
 
 def price_rows(articles: Iterable[Article], day: int) -> list[Cells]:
-    """The ERP's price lists, and what nobody corrected: on the second day one of them is right."""
+    """Return the ERP's price lists with their mistakes, one of which is corrected on the second day."""
     rows: list[Cells] = []
     for article in articles:
         for code, price in (("B2C", article.price), ("B2B", article.b2b)):
@@ -88,7 +88,7 @@ def price_rows(articles: Iterable[Article], day: int) -> list[Cells]:
 
 
 def stock_rows(articles: Iterable[Article], day: int) -> list[Cells]:
-    """The ERP's stock per warehouse, with a date that does not exist and a row without a warehouse."""
+    """Return the ERP's stock per warehouse, with a date that does not exist and a row without a warehouse."""
     rows: list[Cells] = []
     for article in articles:
         for place, (warehouse, location) in enumerate(WAREHOUSES):
@@ -113,7 +113,7 @@ def stock_rows(articles: Iterable[Article], day: int) -> list[Cells]:
 
 
 def supplier_rows(articles: Iterable[Article]) -> list[Cells]:
-    """A wholesaler's catalogue in its own currency; one article on request, one without our number."""
+    """Return a wholesaler's catalogue in its currency; one price is on request, one article has no number of ours."""
     rows: list[Cells] = []
     for article in articles:
         if article.brand[0] in WHOLESALER_BRANDS:
@@ -179,7 +179,7 @@ def write_csv(
 
 
 def write_excel(path: Path, title: str, header: Cells, rows: Iterable[Sequence[str | float]]) -> None:
-    """A title, an empty row, the header in row 3; numbers written as text stay text."""
+    """Write a workbook: title, empty row, header in row 3; numbers that are stored as text stay text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with xlsxwriter.Workbook(path) as book:
         book.set_properties({"title": title, "created": datetime(2026, 3, 2)})
@@ -197,7 +197,7 @@ def write_excel(path: Path, title: str, header: Cells, rows: Iterable[Sequence[s
 
 
 def write_exports(folder: Path) -> None:
-    """Both days, as `day1/` and `day2/` below the folder."""
+    """Write the exports of both days, as `day1/` and `day2/` below the folder."""
     rng = Random(SEED)
     everything = build_shop(rng)
     days = (everything, advance_day(rng, everything))

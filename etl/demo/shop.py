@@ -53,7 +53,7 @@ class Article:
 
 
 def ean13(body: str) -> str:
-    """Twelve digits and their check digit; the bodies lie in the range kept for use inside a shop."""
+    """Return twelve digits with their check digit; the bodies lie in the range for use inside a shop."""
     total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(body))
     return f"{body}{-total % 10}"
 
@@ -148,7 +148,7 @@ def _random_quantity(rng: Random, kind: ProductKind) -> Decimal:
 
 
 def advance_day(rng: Random, articles: Sequence[Article]) -> list[Article]:
-    """The same shop a day later: some prices, much stock, one text, one product gone."""
+    """Return the same shop a day later: some prices, many stocks and one text change, one product is gone."""
     changed: list[Article] = []
     for article in articles:
         if article.product == REMOVED_PRODUCT:

@@ -1,4 +1,4 @@
-"""What the made-up shop sells. Brands, products and texts are inventions of this project."""
+"""The articles of the made-up shop. Brands, products and texts are inventions of this project."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Packed files: .gz and the members of a .zip, unpacked within bounds into a temporary file.
 
-A zip that is a workbook is a workbook. Sizes in an archive's directory may lie, so what comes out is counted.
+A zip file that is a workbook counts as a workbook. The directory of an archive may hold wrong sizes, so the unpacked
+bytes are counted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ WORKBOOK_PARTS = frozenset(("[content_types].xml", "content.xml", "_rels/.rels",
 
 
 def archive_kind(path: Path) -> str:
-    """ "gz", "zip" or "" by the first bytes: names lie."""
+    """Return "gz", "zip" or "" by the first bytes, not by the name."""
     with path.open("rb") as raw:
         head = raw.read(4)
     if head[:2] == b"\x1f\x8b":
@@ -51,7 +52,7 @@ def archive_kind(path: Path) -> str:
 
 
 def member_names(path: Path, limits: ReadLimits) -> tuple[str, ...]:
-    """Names of the files in an archive; () for a file that is not packed in one."""
+    """Return the names of the files in an archive; () for a file that is no archive."""
     if archive_kind(path) != "zip":
         return ()
     try:
@@ -66,14 +67,14 @@ def member_names(path: Path, limits: ReadLimits) -> tuple[str, ...]:
 
 
 def _is_system_file(name: str) -> bool:
-    """What packers of desktops leave behind."""
+    """Return whether a member is a file that desktop programs add to archives."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "__MACOSX" in parts or parts[-1:] == ("Thumbs.db",) or (bool(parts) and parts[-1].startswith("."))
 
 
 @contextmanager
 def unpack(path: Path, member: str | None, limits: ReadLimits) -> Iterator[Path]:
-    """The file itself, or what is packed in it under its own name."""
+    """Yield the file itself, or the file that is packed in it, unpacked under its own name."""
     packed = archive_kind(path)
     if not packed:
         if member is not None:
@@ -134,7 +135,7 @@ def _copy_within_limits(
 
 
 def check_unpacked_size(name: str, unpacked_size: int, packed_size: int, limits: ReadLimits) -> None:
-    """Refuses what is far bigger than it looks."""
+    """Raise InvalidFileError when a file is larger than allowed, or far larger than its packed size."""
     if unpacked_size > limits.unpacked_bytes:
         raise errors.file_too_big(name, "its unpacked size", limits.unpacked_bytes, unit=" bytes")
     if unpacked_size > limits.ratio_min_bytes and unpacked_size > packed_size * limits.unpack_ratio:

@@ -1,7 +1,4 @@
-"""The sentences in which a file, or a row, is told no.
-
-One function per thing the reader can do about it, so that the same trouble always reads the same.
-"""
+"""Makes the errors of files and rows: one function for each cause, so that the same cause has one message."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ from etl.errors import InvalidFileError
 
 
 def display_character(text: str) -> str:
-    """A delimiter or quote as people call it."""
+    """Return a delimiter or quote as people call it."""
     return {"\t": "TAB", " ": "SPACE"}.get(text, f"'{text}'")
 
 
 def yaml_literal(text: str | None) -> str:
-    """A string as it is written in a mapping."""
+    """Return a string as it is written in a mapping."""
     if text is None:
         return "null"
     return '"\\t"' if text == "\t" else "'\"'" if text == '"' else f'"{text}"'
@@ -136,7 +133,7 @@ def wrong_trailer_count(where: str, announced: int, rows: int) -> InvalidFileErr
 
 
 def repeated_header(row: int, value: str) -> tuple[str, str, str, str]:
-    """Code, value, sentence and hint of a row."""
+    """Return code, value, message and hint of a row that repeats the header."""
     return (
         "header-again",
         value,

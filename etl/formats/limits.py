@@ -1,6 +1,6 @@
-"""How much of a file we are willing to swallow.
+"""Bounds of what is read of one file.
 
-Every bound turns "the service died" into "this file is refused". The defaults are far above honest exports.
+A file above a bound is invalid; without bounds it could end the process. The defaults are far above ordinary exports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """Bounds of one read; what is above them is refused, never cut."""
+    """Bounds of one read; a file above them is invalid, and never cut."""
 
     rows: int = 20_000_000
     columns: int = 16_384  #: as many as Excel has

@@ -1,4 +1,4 @@
-"""Reads what ties mappings together: order, references between feeds, and when a feed is sent in full again."""
+"""Reads what relates mappings to each other: order, references between feeds, and when a feed is sent in full again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frozen values that flow from file to job, and nothing that acts.
+"""The frozen values that packages share on the way from a file to a job.
 
 polars is imported for type checking only: `etl status` and `etl --help` must not pay for it.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 
 class RunState(StrEnum):
-    """Life of one file's journey."""
+    """The state of a run."""
 
     CLAIMED = "claimed"  #: the file is ours, nothing is planned yet
     PLANNED = "planned"  #: plan, chunks and payloads are on disk
@@ -36,7 +36,7 @@ PROCESSED_STATES = (RunState.COMPLETED, RunState.MERGED)
 
 
 class ChunkState(StrEnum):
-    """Life of one request."""
+    """The state of a request."""
 
     READY = "ready"  #: to be sent
     SENDING = "sending"  #: marked before the request leaves; after a crash: in doubt
@@ -189,7 +189,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One file's journey as the ledger knows it."""
+    """A run as the ledger holds it."""
 
     id: str
     feed: str

@@ -24,5 +24,5 @@ ORIGIN_TYPE = pl.Struct({"run": pl.String, "file": pl.String, "row": pl.Int64})
 
 
 def no_origin() -> pl.Expr:
-    """CAME of records that no earlier file has brought."""
+    """Return the origin of records that no earlier file has brought."""
     return pl.lit(None, dtype=ORIGIN_TYPE).alias(ORIGIN)

@@ -1,4 +1,4 @@
-"""What a file is on its way to requests: its dialect, its rows as text, its rejected rows, its records."""
+"""The forms of a file on its way to requests: its dialect, its rows as text, its rejected rows, its records."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
-    """Rows that we refuse: one line per reason, columns REJECTION_COLUMNS, `row` as in ROW."""
+    """Rejected rows: one line per reason, columns REJECTION_COLUMNS, `row` as in ROW."""
 
     frame: pl.DataFrame
 
@@ -84,7 +84,7 @@ class Reading(Protocol):
     def rows(self) -> int: ...
 
     def frames(self, submit: Submit = run_inline) -> Iterator[pl.DataFrame]:
-        """At least one frame of whole rows, in the order of the file; `start`: how pieces of it may be begun ahead."""
+        """Yield at least one frame of whole rows, in the order of the file; `submit` may start pieces ahead."""
         ...
 
 
@@ -101,7 +101,7 @@ class Table:
         return tuple(name for name in self.frame.columns if name != ROW)
 
     def frames(self, submit: Submit = run_inline) -> Iterator[pl.DataFrame]:
-        """The rows in pieces, as a `Reading` gives them; they are there, so there is nothing to start."""
+        """Yield the rows in pieces, as a `Reading` does; `submit` is not needed."""
         yield from self.frame.iter_slices(ROWS_PER_PIECE) if self.frame.height else (self.frame,)
 
 

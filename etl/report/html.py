@@ -29,7 +29,7 @@ _DOWN_COLOUR, _UP_COLOUR = "#b42318", "#15803d"
 
 
 def render(report: dict[str, Any]) -> str:
-    """The page for a report (`etl.report.run_report.report_json`)."""
+    """Render the page of a report (`etl.report.run_report.report_json`)."""
     facts = plan_facts.facts_of_report(report) or PlanFacts()
     examples = {result["reason"]: result["examples"] for result in facts.guards}
     started = report.get("started")
@@ -117,7 +117,7 @@ def _median_text(field: dict[str, Any]) -> str:
 
 
 def _column_chart(data: list[tuple[str, int]]) -> str:
-    """A column chart as SVG: red for what falls, green for what rises."""
+    """Draw a column chart as SVG: red for what falls, green for what rises."""
     import leather
 
     first_up = _CLASS_LABELS.index("0…5")

@@ -24,7 +24,7 @@ _FORMULA_START = r"^[\s\u00a0\u200b\ufeff]*[=+\-@\t\r\n＝＋－＠]"
 
 
 def group_rejections(rejections: pl.DataFrame) -> list[dict[str, Any]]:
-    """One entry for each column and rule, most frequent first: all counted, some rows shown."""
+    """Return one entry for each column and rule, most frequent first: all counted, some rows shown."""
     if rejections.is_empty():
         return []
     groups = rejections.group_by("column", "code", "hint", maintain_order=True).agg(
@@ -38,7 +38,7 @@ def group_rejections(rejections: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def to_csv(rejections: pl.DataFrame) -> bytes:
-    """One line per reason, as a spreadsheet opens it."""
+    """Return one line for each reason, as a spreadsheet opens it."""
     texts = [
         pl.when(_is_formula(name)).then("'" + pl.col(name)).otherwise(name).alias(name)
         for name in REJECTION_COLUMNS[1:]
@@ -59,7 +59,7 @@ def rejected_cells(frames: Iterable[pl.DataFrame], rejections: pl.DataFrame) -> 
 
 
 def to_workbook(rows: pl.DataFrame, rejections: pl.DataFrame) -> bytes:
-    """The rejected rows with their row numbers and cells, the bad cells marked and commented.
+    """Return the rejected rows with their row numbers and cells, the bad cells marked and commented.
 
     Cells are texts and stay texts. A row that could not be read at all has the bad cell only.
     """

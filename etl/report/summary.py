@@ -12,7 +12,7 @@ MAX_CELL_LENGTH = 200
 
 
 def lines(summary: dict[str, Any]) -> Iterator[str]:
-    """`prices  PriceSale: 12 up (half of them by 4.2 % or more), 3 down (…)`, one line for each thing that happens."""
+    """Return a line for each kind of change: `prices  PriceSale: 12 up (half of them by 4.2 % or more), 3 down (…)`."""
     for field in summary.get("fields", ()):
         if field["role"] in ("price", "cost"):
             word = "prices" if field["role"] == "price" else "costs"
@@ -52,12 +52,12 @@ def _price_changes(field: dict[str, Any]) -> str:
 
 
 def format_number(value: int) -> str:
-    """`11 332`."""
+    """Format a number as `11 332`."""
     return f"{value:,}".replace(",", " ")
 
 
 def format_percent(value: float | None) -> str:
-    """`+4.2 %`; an empty text for None."""
+    """Format a share as `+4.2 %`; return an empty text for None."""
     if value is None:
         return ""
     return f"{value:+.1f} %".replace(".0 %", " %").replace("-", "−")
@@ -70,7 +70,7 @@ def field_label(field: str) -> str:
 
 
 def example_rows(examples: Iterable[dict[str, Any]]) -> list[tuple[str, str, str, str, str]]:
-    """Key, field, before, after and change of each example, fit for a terminal."""
+    """Return key, field, before, after and change of each example, for a terminal."""
     return [
         (
             format_cell(one["key"]),
@@ -84,7 +84,7 @@ def example_rows(examples: Iterable[dict[str, Any]]) -> list[tuple[str, str, str
 
 
 def format_cell(cell: str | None) -> str:
-    """A cell on one line, without signs that a terminal would act on; a dash for no value."""
+    """Return a cell on one line, without characters that control a terminal; a dash for no value."""
     if cell is None:
         return "–"
     return terminal.printable(cell[:MAX_CELL_LENGTH].replace("\n", "⏎").replace("\t", " "))

@@ -76,7 +76,7 @@ class Coordinator:
             self.wake_event.set()
 
     def restrict_to(self, run: Run) -> None:
-        """From now on handle this run, its follow-up runs, and begun runs that may hold the same keys."""
+        """Handle from now on only this run, its follow-up runs, and begun runs that may hold the same keys."""
         self._selected_run_ids = {run.id}
         self.add([run])
 

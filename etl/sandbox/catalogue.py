@@ -78,7 +78,7 @@ def import_items(
 
 
 def edit_record(store: Catalogue, operation: Operation, key: str, path: str, value: Any) -> None:
-    """What a person did in Admin; `Cultures[sv-SE].Name` names a row by its key. KeyError when it is not there."""
+    """Change a value as a person does in Admin; `Cultures[sv-SE].Name` names a row by its key. Raises KeyError."""
     if operation.key.list_path and key not in store.records_of(operation.id):
         key = next(
             (name for name, record in store.records_of(operation.id).items() if key in _part_numbers(record)), key
@@ -101,7 +101,7 @@ def edit_record(store: Catalogue, operation: Operation, key: str, path: str, val
 def missing_fields(
     operation: Operation, item: Mapping[str, Any], modes: Mapping[str, field_modes.FieldMode]
 ) -> list[str]:
-    """What a new record would need and this import does not give: sent and, where a flag exists, listed."""
+    """Return what a new record needs and this import does not give: sent and, where a flag exists, listed."""
     return [
         path
         for path in operation.required_on_create
@@ -167,7 +167,7 @@ class _FlatImport:
             record.data[name] = self.header.supplier_id
 
     def _keep_known_relations(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Companies of a customer, customers of a company: they have to exist (docs.norce.io/…/connectcustomer)."""
+        """Keep the existing companies of a customer, and customers of a company (docs.norce.io/…/connectcustomer)."""
         if self.store.settings.known_parts == "any":
             return item
         for name, other in _RELATED_OPERATIONS.items():
@@ -183,7 +183,7 @@ class _FlatImport:
         return item
 
     def _find_key(self, item: Mapping[str, Any]) -> tuple[str, bool]:
-        """The key of the record that the item is about, and whether it was found by its first given field."""
+        """Return the key of the record that the item is about, and whether its first given field has found it."""
         if self.operation.key.match == "all":
             return payload_validation.item_keys(item, self.operation, self.header.supplier_id)[0], True
         switched_off = {
@@ -197,7 +197,7 @@ class _FlatImport:
         return payload_validation.item_keys(item, self.operation)[0], False
 
     def _unknown_reference(self, item: Mapping[str, Any]) -> str | None:
-        """Why a row would be dropped without a word (docs.norce.io/…/product/importonhands, importskupricelists)."""
+        """Return why a row would be ignored (docs.norce.io/…/product/importonhands, importskupricelists)."""
         if self.store.settings.known_parts == "any" or self.operation.unknown_key == "created":
             return None
         for name in ("PartNo", "RelatedPartNo"):

@@ -368,17 +368,17 @@ class Sandbox:
             return list(self.request_log)
 
     def max_requests_in_window(self, seconds: float = 60) -> int:
-        """The largest number of Connect requests (tokens apart) that came within any so many seconds."""
+        """Return the largest number of Connect requests (without tokens) within any so many seconds."""
         token = self.contract.token_path
         return rate_windows.max_in_window([seen.time for seen in self.requests() if seen.path != token], seconds)
 
     def audit(self) -> dict[str, Any]:
-        """Where headers and bodies disagreed: listed but absent fields, and fields that nothing listed."""
+        """Return where headers and bodies disagreed: listed but absent fields, and fields that nothing listed."""
         with self._lock:
             return {"listed_but_absent": list(self.listed_but_absent), "unlisted_fields": dict(self.unlisted_fields)}
 
     def admin_edit(self, operation: str, key: str, path: str, value: Any) -> None:
-        """A person changes a value in Admin: `Cultures[sv-SE].Name` of the record with that key."""
+        """Change a value as a person does in Admin: `Cultures[sv-SE].Name` of the record with that key."""
         with self._lock:
             self._finish_due_jobs(self.settings.clock())
             catalogue.edit_record(self.store, self.contract.operations[operation], key, path, value)

@@ -91,7 +91,7 @@ class Fault:
 
 
 class FaultList:
-    """What is waiting to go wrong, in the order it was injected."""
+    """The injected faults, in their order."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
@@ -115,7 +115,7 @@ class FaultList:
         return list(self._faults)
 
     def match_request(self, path: str, items: int | None, now: float, body: bytes = b"") -> Fault | None:
-        """The HTTP fault that hits this request, if any; at most one does."""
+        """Return the HTTP fault that this request gets, if any."""
         for fault in self._find_matching(HTTP_KINDS, path, items, now):
             if fault.keys and not any(f'"{key}"'.encode() in body for key in fault.keys):
                 continue
@@ -128,7 +128,7 @@ class FaultList:
         return None
 
     def take_for_job(self, path: str, now: float) -> list[Fault]:
-        """All job faults that a new job takes with it."""
+        """Return all job faults that a new job gets."""
         return [fault for fault in self._find_matching(JOB_KINDS, path, 1, now) if self._count_use(fault)]
 
     def _find_matching(self, kinds: frozenset[str], path: str, items: int | None, now: float) -> list[Fault]:

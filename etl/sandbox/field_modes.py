@@ -34,7 +34,7 @@ class FieldNode:
 
 @cache
 def field_tree(operation_id: str) -> Mapping[str, FieldNode]:
-    """The fields of the operation's record by name."""
+    """Return the fields of the operation's record by name."""
     contract = spec.load_contract()
     operation = contract.operations[operation_id]
     return _build_nodes(contract, operation, operation.item_schema, "", _identifying_paths(operation))
@@ -107,7 +107,7 @@ class Mismatch:
 def find_mismatches(
     item: Mapping[str, Any], nodes: Mapping[str, FieldNode], modes: Mapping[str, FieldMode]
 ) -> Iterator[Mismatch]:
-    """Listed fields that the item lacks, and fields that it carries though nothing lists them."""
+    """Return the listed fields that the item lacks, and the fields that it has though nothing lists them."""
     for name, node in nodes.items():
         if name not in item:
             if modes[node.path] in _WRITE_MODES:

@@ -41,7 +41,7 @@ def deactivate_absent(
 def _deactivate_supplier_records(
     header: RequestHeader, items: Items, stored: Mapping[str, StoredRecord]
 ) -> Iterator[tuple[str, StoredRecord]]:
-    """Categories that nobody mentions go off; so do places and lists that only other products mention."""
+    """Deactivate the categories, places and lists that no item mentions."""
     sent = {item["SupplierPartNo"]: item for item in items}
     categories = {item.get("CategoryCode") for item in items}
     for key, record in stored.items():

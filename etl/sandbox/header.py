@@ -18,7 +18,7 @@ _FORBIDDEN_PROPERTIES = ("JobId", "StorageName", "SerializationType")
 
 @dataclass(frozen=True, slots=True)
 class RequestHeader:
-    """What a request says it wants done."""
+    """The content of a request's header."""
 
     account_id: int
     full_file: bool
@@ -38,7 +38,7 @@ class InvalidHeader(Exception):
 
 
 def parse_header(text: str | None, operation: Operation) -> RequestHeader:
-    """The header in `text`; HeaderRefused with all problems at once."""
+    """Parse the header in `text`. Raises InvalidHeader with all problems at once."""
     if text is None:
         raise InvalidHeader(["X-StormConnect-Header is missing"])
     try:

@@ -16,12 +16,12 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def encode_json(value: object) -> bytes:
-    """JSON bytes; decimals stay numbers."""
+    """Return JSON bytes; decimals stay numbers."""
     return _encoder.encode(value)
 
 
 def decode_json(body: bytes) -> Any:
-    """Strict JSON with decimals in place of floats; ValueError when it is not JSON."""
+    """Decode strict JSON with decimals in place of floats. Raises ValueError."""
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -47,7 +47,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """What goes back, or how it fails to."""
+    """A response, or the way in which it is lost."""
 
     status: int
     body: bytes = b""
@@ -63,13 +63,13 @@ def json_response(status: int, value: object, headers: Mapping[str, str] | None 
 
 
 def error_response(status: int, *messages: str, headers: Mapping[str, str] | None = None) -> ApiResponse:
-    """Norce does not document its error bodies; ours lists messages."""
+    """Return an error response with a list of messages; Norce does not document its own."""
     return json_response(status, {"StatusCode": str(status), "Messages": list(messages)}, headers)
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request as it was recorded, whatever became of it."""
+    """One request as the sandbox has recorded it."""
 
     time: float
     method: str

@@ -60,7 +60,7 @@ class ImportJob:
 
 
 def job_times(settings: SandboxSettings, rng: random.Random | None, now: float) -> tuple[float, float, float]:
-    """When a job submitted now is validated, runs and ends. With a seed, durations differ and jobs overtake."""
+    """Return when a job submitted now is validated, runs and ends. With a seed, durations differ and jobs overtake."""
     factor = rng.uniform(0.2, 3.0) if rng else 1.0
     validating = now + settings.queued_seconds * factor
     running = validating + settings.validating_seconds * factor
@@ -68,7 +68,7 @@ def job_times(settings: SandboxSettings, rng: random.Random | None, now: float) 
 
 
 def due_jobs(jobs: list[ImportJob], rng: random.Random | None, now: float | None) -> list[ImportJob]:
-    """Jobs to apply, in the order to apply them; None stands for the end of time."""
+    """Return the jobs to apply, in their order; None stands for the end of time."""
     ready = [
         job
         for job in jobs
@@ -81,7 +81,7 @@ def due_jobs(jobs: list[ImportJob], rng: random.Random | None, now: float | None
 
 
 def validation_summary(job: ImportJob) -> dict[str, Any]:
-    """The ValidationSummary of the answer to an import."""
+    """Return the ValidationSummary of the response to an import."""
     return {
         "NrOfItemsInTotal": len(job.items),
         "NrOfValidationFailures": len(job.failures),
@@ -90,7 +90,7 @@ def validation_summary(job: ImportJob) -> dict[str, Any]:
 
 
 def job_dto(job: ImportJob, now: float) -> dict[str, Any]:
-    """The JobDto."""
+    """Return the JobDto."""
     status = job.status(now)
     finished = job.final_status is not None
     until = job.finish_at if finished else now
@@ -111,7 +111,7 @@ def job_dto(job: ImportJob, now: float) -> dict[str, Any]:
 
 
 def job_log(job: ImportJob, settings: SandboxSettings, now: float) -> list[dict[str, Any]]:
-    """The JobLogDto rows: a start, what happened, an end."""
+    """Return the JobLogDto rows: a start, what happened, an end."""
     if job.has_fault("empty_log"):
         return []
     rows = []
@@ -140,7 +140,7 @@ def _log_row(line: LogLine, when: float, settings: SandboxSettings) -> dict[str,
 
 
 def job_timestamp(when: float) -> str:
-    """A moment as the Job service writes it: no zone."""
+    """Return a moment as the Job service writes it: without a zone."""
     return datetime.fromtimestamp(when, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 

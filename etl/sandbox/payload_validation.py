@@ -18,7 +18,7 @@ _DECIMALS = 4  # docs.norce.io/user-portal/pricing/importing-price-lists
 def validate_items(
     items: list[Any], contract: Contract, operation: Operation, full_file: bool, supplier_id: int | None
 ) -> dict[int, list[str]]:
-    """What is wrong, by position of the item; sound items do not appear."""
+    """Return what is wrong by position of the item; sound items are not in it."""
     failures: dict[int, list[str]] = {}
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
@@ -87,7 +87,7 @@ def _item_problems(item: Any, contract: Contract, operation: Operation, full_fil
 
 
 def _product_problems(item: Mapping[str, Any]) -> Iterator[str]:
-    """Rules of docs.norce.io/…/product/importproducts: one SKU per variant, a Code for several variants."""
+    """Check the rules of docs.norce.io/…/product/importproducts: one SKU per variant, a Code for several variants."""
     variants = _object_rows(item.get("Variants"))
     if len(variants) > 1 and not item.get("Code"):
         yield "Code: required with several variants"

@@ -1,4 +1,4 @@
-"""Keeping the state in a folder, so that a sandbox can be stopped and started again."""
+"""Stores the state in a folder, so that a sandbox can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FolderStore:
                 yield db
 
     def load(self) -> tuple[dict[str, dict[str, StoredRecord]], dict[int, ImportJob], dict[str, float]]:
-        """Everything that was saved."""
+        """Load everything that was saved."""
         records: dict[str, dict[str, StoredRecord]] = {}
         with self._open() as db:
             for operation, key, body in db.execute("select operation, key, body from records order by rowid"):

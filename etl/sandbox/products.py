@@ -32,7 +32,7 @@ def import_products(
 
 
 def products_by_part_number(store: Catalogue) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every variant as a product of its own, under its part number."""
+    """Return each variant as a product of its own, by part number."""
     for record in store.records_of(_OPERATION_ID).values():
         for variant in record.data["Variants"]:
             yield _part_number(variant), {**record.data, "Variants": [variant]}
@@ -109,7 +109,7 @@ class _ProductImport:
         return f"cannot be created without {', '.join(lacking)}" if lacking else None
 
     def _number_conflict(self, stored: Variant, variant: Mapping[str, Any]) -> str | None:
-        """Neither number changes after creation (docs.norce.io/user-portal/pim/product-import-columns)."""
+        """Return the conflict of numbers that cannot change (docs.norce.io/user-portal/pim/product-import-columns)."""
         part_no = next((sku.get("PartNo") for sku in variant.get("Skus") or []), None)
         if part_no and part_no != _part_number(stored):
             return f"its ManufacturerPartNo belongs to {_part_number(stored)}"
@@ -167,7 +167,7 @@ class _ProductImport:
             self.store.remove(_OPERATION_ID, key)
 
     def split_absent_variants(self, items: Items) -> None:
-        """Each left-out variant becomes a cluster of its own, with a copy of what they shared."""
+        """Split off each left-out variant as a cluster of its own, with a copy of what they shared."""
         sent: dict[str, set[str]] = {}
         for item in items:
             if item.get("Code"):

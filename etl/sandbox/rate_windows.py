@@ -44,7 +44,7 @@ class RefillingLimit:
 
 
 def max_in_window(times: list[float], seconds: float) -> int:
-    """The largest number of these moments that lie within any window of that length."""
+    """Return the largest number of these moments within any window of that length."""
     ordered, most, first = sorted(times), 0, 0
     for last, moment in enumerate(ordered):
         while ordered[first] <= moment - seconds:

@@ -1,7 +1,7 @@
-"""Writing one item over one stored record: modes, empty values, nested lists, price rows.
+"""Writes an item over a stored record: modes, empty values, nested lists, price rows.
 
-What absent and null do is documented in few places; the rest takes the harsh reading, so that a rehearsal shows
-what might be lost.
+What absent and null do is documented in few places; for the rest the strictest reading is taken, so that a rehearsal
+shows what might be lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INSTRUCTION_FIELDS = frozenset({"IsCreateOnly", "IsLimitedUpdate", "IsCompanyLi
 
 @dataclass(slots=True)
 class StoredRecord:
-    """What is held under one key."""
+    """A record of the catalogue."""
 
     data: dict[str, Any]
     edited_fields: dict[str, Any] = field(default_factory=dict)  #: places that a person changed in Admin
@@ -44,7 +44,7 @@ class Switches:
 
 
 def read_switches(operation: Operation, header: RequestHeader) -> Switches:
-    """The switches and row guards of the header."""
+    """Return the switches and row guards of the header."""
     listed = [flag for flag in operation.flags if header.has_flag(flag)]
 
     def affected(ending: str) -> frozenset[str]:
@@ -61,7 +61,7 @@ def read_switches(operation: Operation, header: RequestHeader) -> Switches:
 
 @dataclass(slots=True)
 class RecordWrite:
-    """One import at work on one record; counts rows as the job does."""
+    """The writes of one import to one record; counts rows as the job does."""
 
     modes: Mapping[str, FieldMode]
     header: RequestHeader
@@ -79,7 +79,7 @@ class RecordWrite:
 
 
 def new_row(nodes: Mapping[str, FieldNode]) -> dict[str, Any]:
-    """A new row with the defaults that the documentation states."""
+    """Return a new row with the defaults that the documentation states."""
     return {
         name: node.field.default
         for name, node in nodes.items()
@@ -153,7 +153,7 @@ def _write_row(
 
 
 def _surviving_fields(row: Mapping[str, Any], node: FieldNode, work: RecordWrite) -> dict[str, Any]:
-    """What stays of an object that comes again: all of it where its fields have flags of their own."""
+    """Return what stays of an object that is sent again: all of it where its fields have flags of their own."""
     if node.path in work.switches.cleanup_paths:
         return new_row(node.children)
     if node.has_flagged_children:
@@ -197,12 +197,12 @@ def _merge_list(
 
 
 def _key_or_position(key: tuple[str, ...], position: int) -> tuple[str, ...]:
-    """Rows without any key are told by their position."""
+    """Return the identity of a row; its position where it has no key."""
     return key if any(key) else (f"#{position}",)
 
 
 def _is_protected(item: Mapping[str, Any], node: FieldNode, work: RecordWrite, path: str) -> bool:
-    """Rows that are written once, or only by the account that wrote them last (docs.norce.io/…/schemas/flag)."""
+    """Return whether a row is written once, or only by the account that wrote it (docs.norce.io/…/schemas/flag)."""
     if item.get("IsCreateOnly"):
         return True
     limited = bool(item.get("IsLimitedUpdate")) or node.path in work.switches.limited_paths
@@ -210,7 +210,7 @@ def _is_protected(item: Mapping[str, Any], node: FieldNode, work: RecordWrite, p
 
 
 def row_identity(row: Mapping[str, Any], node: FieldNode) -> tuple[str, ...]:
-    """What tells a row from its neighbours: all key fields, or the first given one where an Id is among them."""
+    """Return what identifies a row: all key fields, or the first given one where an Id is among them."""
     names = node.field.row_key or tuple(node.children)
     if "Id" in names:
         return next(((name, str(row[name])) for name in names if row.get(name)), ("",))
@@ -242,7 +242,7 @@ def write_price_row(
     path: str,
     created: bool,
 ) -> bool:
-    """A price row; False when a guard turned it away. A sale price fixes the rule and activates the row.
+    """Write a price row; return False when a guard rejects it. A sale price fixes the rule and activates the row.
 
     docs.norce.io/academy-trainings/erp-integrations/prices, …/schemas/skupricelistheader
     """

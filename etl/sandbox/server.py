@@ -1,4 +1,4 @@
-"""Running the sandbox: in the foreground for `etl sandbox`, in a thread for tests."""
+"""Runs the sandbox: in the foreground for `etl sandbox`, in a thread for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class RunningSandbox:
-    """A sandbox that answers."""
+    """A sandbox that answers requests."""
 
     url: str
     token_url: str

@@ -1,4 +1,4 @@
-"""How a sandbox behaves, and where it is left open by the documentation, which reading it takes."""
+"""Settings of a sandbox: its behaviour, also where the documentation leaves it open."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ class TokenIssuer:
         self.expiry_times.clear()
 
     def acquire(self, peer: str, now: float) -> float:
-        """0 when this address may ask for a token, else the seconds until it may."""
+        """Return 0 when this address may ask for a token, else the seconds until it may."""
         return self._bucket.acquire(peer, now)
 
     def token_response(self, request: ApiRequest, now: float) -> ApiResponse:
-        """The token endpoint, once the limit let the request pass."""
+        """Return the response of the token endpoint to a request within the limit."""
         if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return json_response(400, {"error": "invalid_request", "error_description": "the body is not a form"})
         form = {name: values[0] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}

@@ -44,7 +44,7 @@ BLOCK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """How one visit to a server went."""
+    """The result of one visit to a server."""
 
     source: str
     fetched_names: tuple[str, ...]  #: names in the inbox
@@ -123,7 +123,7 @@ class Fetcher:
         return FetchResult(self._name, names, tuple(waiting), len(known))
 
     async def _list_stable(self, client: SftpClient) -> tuple[list[RemoteFile], list[RemoteFile]]:
-        """What the server has that fits, apart from what changes between two looks."""
+        """List the matching files of the server, without those that change between two looks."""
         first = await self._list_matching(client)
         remembered = {(file.path, file.size, file.modified) for file in self._fetched_files.list_files()}
         if all((entry.path, entry.size, entry.modified) in remembered for entry in first):
@@ -149,7 +149,7 @@ class Fetcher:
         )
 
     async def _fetch_file(self, client: SftpClient, remote_file: RemoteFile) -> FetchedFile | str:
-        """Steps 1 and 2; or why not now."""
+        """Do steps 1 and 2, or return why not now."""
         wanted = await self._expected_checksum(client, remote_file)
         if wanted == "":
             return "its file of checksums is not there yet"
@@ -178,7 +178,7 @@ class Fetcher:
     async def _expected_checksum(
         self, client: SftpClient, remote_file: RemoteFile
     ) -> companion_names.Checksum | str | None:
-        """What the supplier's file of checksums says; "" while it does not say it, None when nobody asked for one."""
+        """Return the checksum in the supplier's file; "" while it is not there, None when the settings ask for none."""
         pattern = self._settings.checksum
         if pattern in ("none", "server"):
             return None
@@ -218,7 +218,7 @@ class Fetcher:
             )
 
     def _move_to_inbox(self, file: FetchedFile) -> str | None:
-        """Steps 3 and 4; None while a file of that name waits in the inbox, or when it has to be fetched anew."""
+        """Do steps 3 and 4; return None while the inbox has a file of that name, or if it has to be fetched anew."""
         name = posixpath.basename(file.path)
         shown = f"{self._subfolder}/{name}" if self._subfolder else name
         part = self._part_path(file.path, file.size, file.modified)
@@ -237,7 +237,7 @@ class Fetcher:
         return shown
 
     async def _clean_up_remote(self, client: SftpClient, present: set[tuple[str, int, int]]) -> None:
-        """Steps 5 and 6."""
+        """Do steps 5 and 6."""
         after = self._settings.after
         if after == "keep":
             return
@@ -301,7 +301,7 @@ def _hash_part(path: Path, algorithm: str) -> str:
 async def _cancel_when_stopped(
     is_stopped: Callable[[], bool], coroutine: Coroutine[Any, Any, FetchResult]
 ) -> FetchResult | None:
-    """The work's outcome, or None when it was to stop meanwhile."""
+    """Return the outcome of a task, or None when the program was told to stop meanwhile."""
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait({task}, timeout=0.2)

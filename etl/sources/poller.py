@@ -1,4 +1,4 @@
-"""When suppliers' servers are visited: by their timetables beside a service, or at once by hand.
+"""Visits suppliers' servers: by their timetables beside a service, or at once by hand.
 
 A slow server must not keep files that are here waiting, so the service visits servers in a thread of its own. It
 shares nothing with the rest but the inbox and the ledger.
@@ -32,7 +32,7 @@ _CHECK_INTERVAL = 5.0
 def poll_in_background(
     settings: Settings, ledger: Ledger, shutdown: threading.Event, emit: EventSink
 ) -> Iterator[None]:
-    """A thread that visits servers by their timetables for as long as the block lasts."""
+    """Visit servers by their timetables in a thread for as long as the block lasts."""
     over = threading.Event()
 
     def keep() -> None:

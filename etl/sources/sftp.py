@@ -1,7 +1,7 @@
 """Speaks SFTP to a supplier's server: list, stat, read, remove, move. The only module that uses asyncssh.
 
-Nothing waits for ever: a server that sends no byte for `patience` seconds is given up. Everything that the library
-raises becomes a FetchError with a code here. Names that could do harm here are not seen at all.
+No call waits without a limit: a server that sends no byte for `patience` seconds is given up. Everything that the
+library raises becomes a FetchError with a code here. Files with names that could do harm here are left out.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class _RemoteFileMissing(FetchError):
 
 @contextlib.asynccontextmanager
 async def open_client(settings: FetchSettings, secret: Secret | None) -> AsyncIterator[SftpClient]:
-    """A connection to the server of `[fetch.NAME]`. Raises FetchError."""
+    """Connect to the server of `[fetch.NAME]`. Raises FetchError."""
     where = f"{settings.user}@{settings.host}:{settings.port}"
     options: dict[str, Any] = {"client_keys": None, "password": secret.reveal() if secret else None}
     if settings.key is not None:
@@ -187,7 +187,7 @@ def _load_key(settings: FetchSettings, secret: Secret | None) -> asyncssh.SSHKey
 
 
 def _to_remote_file(path: str, attrs: asyncssh.SFTPAttrs) -> RemoteFile:
-    """Return a file with its facts. SFTP makes each of them optional, but without a size nobody knows a whole file."""
+    """Return a file with its facts, which SFTP makes optional; the size is needed to recognise a complete file."""
     if attrs.size is None:
         raise FetchError(
             "fetch-no-size",
@@ -199,7 +199,7 @@ def _to_remote_file(path: str, attrs: asyncssh.SFTPAttrs) -> RemoteFile:
 
 
 def _is_safe_name(name: str) -> bool:
-    """Names of one piece that a terminal, a log and a file system can bear."""
+    """Return whether a name has one part, and nothing that a terminal, a log or a file system cannot take."""
     return name not in (".", "..") and "/" not in name and name.isprintable() and len(name.encode()) <= 200
 
 

@@ -43,7 +43,7 @@ class Detection:
 
 
 def detect_file(path: Path, limits: ReadLimits) -> Detection:
-    """Of a file that is not packed."""
+    """Detect the dialect of a file that is not packed."""
     with path.open("rb") as raw:
         sample = raw.read(SAMPLE_BYTES)
         whole = not raw.read(1)
@@ -55,7 +55,7 @@ def detect_file(path: Path, limits: ReadLimits) -> Detection:
 
 
 def _detect_workbook(path: Path, limits: ReadLimits) -> Detection:
-    """Sheet and header row."""
+    """Detect the sheet and the header row."""
     draft = Dialect(format="excel")
     answer = run_worker(WorkbookRequest(str(path.absolute()), path.name, "", draft, limits, only_sample=True))
     if not answer.sample:
@@ -71,7 +71,7 @@ def _detect_workbook(path: Path, limits: ReadLimits) -> Detection:
 
 
 def detect_text(path: Path, sample: bytes, tail: bytes, *, is_complete: bool) -> Detection:
-    """Encoding, delimiter, quote, escape and header of a delimited file."""
+    """Detect encoding, delimiter, quote, escape and header of a delimited file."""
     if not sample:
         raise errors.empty_file(path.name)
     found = guess_encoding(sample, is_complete)
@@ -96,12 +96,12 @@ def detect_text(path: Path, sample: bytes, tail: bytes, *, is_complete: bool) ->
 
 
 def _decode_sample(data: bytes, encoding: str) -> str:
-    """Text without a byte order mark, whatever cannot be read replaced."""
+    """Decode a sample without its byte order mark; undecodable bytes are replaced."""
     return "".join(read_lines(io.BytesIO(data), codec_names(encoding, ""))).replace(BAD_BYTE, "\ufffd")
 
 
 def _detect_delimiter_and_quotes(text_sample: str) -> tuple[str, str | None, str | None, str]:
-    """Delimiter, quote and escape."""
+    """Return delimiter, quote and escape."""
     taste = text_sample[:DETECTOR_CHARACTERS]
     if len(text_sample) > DETECTOR_CHARACTERS:
         taste = taste[: taste.rfind("\n") + 1] or taste
@@ -123,7 +123,7 @@ def _detect_delimiter_and_quotes(text_sample: str) -> tuple[str, str | None, str
 
 
 def _choose_delimiter(text_sample: str) -> tuple[str, str, str | None, str]:
-    """clevercsv's choice, unless its records are uneven and another delimiter's are not."""
+    """Return clevercsv's choice, unless its records are uneven and those of another delimiter are not."""
     try:
         found = Detector().detect(text_sample, delimiters=CANDIDATE_DELIMITERS)
     except (CleverError, ValueError, IndexError, KeyError, re.error):
@@ -142,7 +142,7 @@ def _choose_delimiter(text_sample: str) -> tuple[str, str, str | None, str]:
 
 
 def _share_of_main_width(text_sample: str, delimiter: str) -> float:
-    """Share of the records that have the most frequent width, when that is more than one cell."""
+    """Return the share of the records that have the most frequent width, when that is more than one cell."""
     widths = Counter(len(cells) for _, cells in _sample_records(text_sample, Dialect(delimiter=delimiter)) if cells)
     width, count = widths.most_common(1)[0] if widths else (0, 0)
     return count / sum(widths.values()) if width > 1 else 0.0
@@ -167,7 +167,7 @@ def _choose_quote(text_sample: str, delimiter: str, quote: str, escape: str | No
 
 
 def _sample_records(text_sample: str, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Records of the sample with their lines; loose quotes end a record and are left to the reader to refuse."""
+    """Return the records of the sample with their lines; a loose quote ends a record, which the reader rejects."""
     recent: list[str] = []
     reader = csv.reader(
         _with_history(io.StringIO(text_sample, newline=""), recent), **csv_options(dialect, dialect.delimiter)

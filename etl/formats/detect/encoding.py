@@ -1,6 +1,6 @@
-"""Which encoding a file without a mark is in.
+"""Guesses the encoding of a file without a byte order mark.
 
-UTF-8 proves itself, also line by line in a file that two systems have written. Zero bytes on one side give UTF-16 away.
+UTF-8 proves itself, also line by line in a file that two systems have written. Zero bytes on one side show UTF-16.
 Code pages are told apart by `pages`; charset-normalizer decides about what is no European code page.
 """
 
@@ -28,7 +28,7 @@ class EncodingGuess:
 
 
 def guess_encoding(sample: bytes, is_complete: bool) -> EncodingGuess:
-    """`whole` tells that the sample is the file, so that a cut last character is a fault."""
+    """Guess the encoding of a sample; in a `whole` file, a last character that is cut off is a fault."""
     mark = byte_order_mark.find_bom(sample)
     if mark:
         name = mark[1]
@@ -48,7 +48,7 @@ def guess_encoding(sample: bytes, is_complete: bool) -> EncodingGuess:
 
 
 def _guess_mixed(sample: bytes) -> EncodingGuess | None:
-    """Some lines in UTF-8 and some in a code page, which no single encoding reads."""
+    """Return UTF-8 and a code page where some lines are in the one and some in the other; else None."""
     valid: list[bytes] = []
     other: list[bytes] = []
     for line in LINE.findall(sample):

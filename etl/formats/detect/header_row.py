@@ -1,4 +1,4 @@
-"""Where the header of a sample stands, judged by widths and by what cells look like; says why in sentences."""
+"""Finds the header of a sample by widths and by the content of cells, and says why in sentences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RowLayout:
 
 
 def find_header(rows: Sequence[tuple[int, Sequence[str]]]) -> RowLayout:
-    """Header and width of a sample of (line, cells); blank rows are not among them."""
+    """Find the header and the width of a sample of (line, cells) without blank rows."""
     rows = [(line, cells) for line, cells in rows if any(cells)]
     if not rows:
         return RowLayout(1, 0, (), False, False, False, ("no rows to look at",))
@@ -66,14 +66,14 @@ def find_header(rows: Sequence[tuple[int, Sequence[str]]]) -> RowLayout:
 
 
 def _main_width(rows: Sequence[tuple[int, Sequence[str]]]) -> int:
-    """The width of most cells: many wide rows weigh more than a few more lines of prose above them."""
+    """Return the width that most cells have: many wide rows weigh more than a few more lines of prose above them."""
     widths = Counter(len(cells) for _, cells in rows)
     common = [width for width, count in widths.items() if count * 5 >= len(rows)] or list(widths)
     return max(common, key=lambda width: (widths[width] * width * (width > 1), width))
 
 
 def _widest_common(rows: Sequence[Sequence[str]]) -> int:
-    """Records of several kinds need as many columns as the widest has; single odd rows are damage."""
+    """Return the width of the widest kind of record; single wider rows count as damage."""
     widths = Counter(len(row) for row in rows)
     return max(width for width, count in widths.items() if count * RARE_RATIO >= len(rows))
 
@@ -84,13 +84,13 @@ def _is_full(cells: Sequence[str], width: int) -> bool:
 
 
 def _is_header_of_wider_rows(cells: Sequence[str], below: Sequence[Sequence[str]], width: int) -> bool:
-    """Names without the delimiter that every row below ends with."""
+    """Return whether names lack the delimiter with which every row below ends."""
     filled = sum(1 for row in below if any(row[width - 1 :]))
     return len(cells) == width - 1 and all(cells) and filled * RARE_RATIO < len(below)
 
 
 def _find_data_cell(cells: Sequence[str], below: Sequence[Sequence[str]], *, narrow: bool) -> str:
-    """The cell that gives a row of values away: a value above other values, and no words above values.
+    """Find the cell that shows that a row holds values: a value above other values, with no words above values.
 
     In a row that is narrower than those below it words prove nothing: it is a record of another kind.
     """
@@ -150,7 +150,7 @@ def _is_mostly_short(rows: Sequence[Sequence[str]], width: int) -> bool:
 
 
 def apply_layout(layout: RowLayout, dialect: Dialect) -> Dialect:
-    """The dialect with the layout in it."""
+    """Return the dialect with the layout in it."""
     return replace(
         dialect,
         header=layout.header,

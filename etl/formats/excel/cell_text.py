@@ -34,7 +34,7 @@ LEAP_BUG_SERIAL = 60  #: Excel's 29 February 1900, a day that never was
 
 @lru_cache(4096)
 def format_kind(format_code: str) -> str:
-    """ "" for plain numbers, else some of y (date), h (time), d (duration), or 0 followed by the zeros' pattern."""
+    """Return "" for plain numbers, else some of y (date), h (time), d (duration), or 0 and the pattern of zeros."""
     first = format_code.split(";")[0]
     bare = FORMAT_LITERAL.sub("", first)
     if re.search(r"\[(?:h+|m+|s+)\]", bare, re.IGNORECASE):
@@ -54,7 +54,7 @@ def format_kind(format_code: str) -> str:
 
 
 def number_text(raw: str | float, format_code: str, epoch_1904: bool) -> str:
-    """A stored number as text; ValueError when it is no number or no date that exists."""
+    """Return a stored number as text. Raises ValueError when it is no number or no date that exists."""
     how = format_kind(format_code)
     text = raw if isinstance(raw, str) else repr(raw)
     if not how:
@@ -66,7 +66,7 @@ def number_text(raw: str | float, format_code: str, epoch_1904: bool) -> str:
 
 
 def plain_number(text: str) -> str:
-    """A number without exponent, without `.0`, and with the 15 digits that Excel shows."""
+    """Return a number without exponent, without `.0`, and with the 15 digits that Excel shows."""
     if text.isdigit() or (text[:1] == "-" and text[1:].isdigit()):
         return text
     value = float(text)
@@ -77,7 +77,7 @@ def plain_number(text: str) -> str:
 
 
 def _fill_zeros(digits: str, pattern: str) -> str:
-    """Digits poured into the zeros of a pattern from the right; what is left over goes in front."""
+    """Put digits into the zeros of a pattern from the right; further digits go in front."""
     rest = list(digits)
     shown = [(rest.pop() if rest else "0") if char == "0" else char for char in reversed(pattern)]
     return "".join(rest) + "".join(reversed(shown))
@@ -103,7 +103,7 @@ def _serial_text(serial: float, kind: str, epoch_1904: bool) -> str:
 
 
 def datetime_text(raw: str, format_code: str) -> str:
-    """A day or time that is stored as text, shown as its number format does; ValueError when it is none."""
+    """Return a day or time that is stored as text, as its number format shows it. Raises ValueError when it is none."""
     at = datetime.fromisoformat(raw.strip().removesuffix("Z"))
     how = format_kind(format_code)
     midnight = (at.hour, at.minute, at.second, at.microsecond) == (0, 0, 0, 0)
@@ -122,5 +122,5 @@ def _time_text(at: datetime) -> str:
 
 
 def boolean_text(value: bool) -> str:
-    """As Excel shows it."""
+    """Return a truth value as Excel shows it."""
     return "TRUE" if value else "FALSE"

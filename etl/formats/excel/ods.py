@@ -134,7 +134,7 @@ class _ContentParser:
         self.row += self.row_repeat
 
     def add_row(self) -> None:
-        """Add the filled cells of the row in hand, as often as it is repeated."""
+        """Add the filled cells of the current row, as often as it is repeated."""
         if self.row_repeat > MAX_REPEAT:
             raise WorkbookError(f"row {self.row + 1} is repeated {self.row_repeat:,} times")
         last_column = max(self.row_cells)
@@ -144,7 +144,7 @@ class _ContentParser:
             self.sheet.rows[self.row + 1 + place] = self.row_cells
 
     def cell_text(self) -> str:
-        """Return the text of the cell in hand, and note an error that it holds."""
+        """Return the text of the current cell, and note an error that it holds."""
         shown = "\n".join(self.paragraphs)
         if self.is_error or (self.value_type in ("float", "string", "") and shown in ODS_ERROR_TEXTS):
             return self.note_error(shown or "error")
@@ -178,7 +178,7 @@ ODS_ERROR_TEXTS = frozenset(("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#R
 
 
 def _duration_text(value: str) -> str:
-    """PT08H30M00S as 08:30:00."""
+    """Return PT08H30M00S as 08:30:00."""
     hours, _, rest = value.removeprefix("PT").partition("H")
     minutes, _, seconds = rest.partition("M")
     seconds = seconds.rstrip("S").split(".")[0].split(",")[0]
@@ -186,7 +186,7 @@ def _duration_text(value: str) -> str:
 
 
 def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
-    """One sheet."""
+    """Read one sheet."""
     parser = _ContentParser(limits)
     with zipfile.ZipFile(path) as archive:
         if "META-INF/manifest.xml" in archive.namelist() and b"encryption-data" in archive.read(

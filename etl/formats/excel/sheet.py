@@ -37,7 +37,7 @@ class Sheet:
     row_count: int | None = None  #: rows that hold something below the header, told by another reader
 
     def to_frame(self) -> pl.DataFrame:
-        """All rows in order: ROW, and a column for every sheet column in use, called after its number; "" is a cell."""
+        """Return all rows in order: ROW, and each sheet column in use, named by its number; "" is a cell."""
         cells = pl.concat([*self.parts, self._cell_frame()])
         if self.parts and self.rows:
             cells = cells.sort("row")
@@ -60,7 +60,7 @@ class Sheet:
 
 
 def choose_sheet(entries: list[SheetEntry], name: str | None, where: str) -> SheetEntry:
-    """The named sheet, hidden or not; without a name the first one that people see."""
+    """Return the named sheet, hidden or not; without a name the first visible one."""
     for tab in entries:
         if tab.name == name or (name is None and tab.visible):
             return tab

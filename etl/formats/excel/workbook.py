@@ -40,7 +40,7 @@ OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 class WorkbookRequest(msgspec.Struct, frozen=True):
-    """What the bounded process is asked for."""
+    """The request to the bounded process."""
 
     path: str
     name: str  #: for messages
@@ -51,7 +51,7 @@ class WorkbookRequest(msgspec.Struct, frozen=True):
 
 
 class WorkbookAnswer(msgspec.Struct):
-    """What it says; the frames lie beside it."""
+    """The answer of the bounded process; the frames are in files beside it."""
 
     rows: int = 0
     error: tuple[str, str, str, str] | None = None
@@ -61,7 +61,7 @@ class WorkbookAnswer(msgspec.Struct):
 
 
 def read_workbook(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
-    """One sheet of a workbook."""
+    """Read one sheet of a workbook."""
     if path.stat().st_size == 0:
         raise errors.empty_file(path.name)
     with tempfile.TemporaryDirectory(prefix="etl-sheet-") as folder:
@@ -72,7 +72,7 @@ def read_workbook(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
 
 
 def run_worker(request: WorkbookRequest) -> WorkbookAnswer:
-    """Runs the bounded process; whatever becomes of it, the file is read or refused."""
+    """Run the bounded process; however it ends, the file is read or invalid."""
     root = str(Path(etl.__file__).resolve().parents[1])
     known = os.environ.get("PYTHONPATH")
     environment = {
@@ -117,7 +117,7 @@ def _unreadable_workbook(request: WorkbookRequest, reason: str) -> InvalidFileEr
 
 
 def open_sheet(request: WorkbookRequest) -> Sheet:
-    """The sheet, by the reader that the first bytes ask for: names lie."""
+    """Open the sheet with the reader for the first bytes of the file, not for its name."""
     path, dialect, limits = Path(request.path), request.dialect, request.limits
     with path.open("rb") as raw:
         head = raw.read(4096)
@@ -145,7 +145,7 @@ def open_sheet(request: WorkbookRequest) -> Sheet:
 
 
 def _zipped_kind(path: Path, limits: ReadLimits) -> str:
-    """Kind of a zipped workbook; refuses one that unpacks to more than it should."""
+    """Return the kind of a zipped workbook. Raises InvalidFileError when it unpacks to more than it may."""
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
@@ -164,7 +164,7 @@ def _zipped_kind(path: Path, limits: ReadLimits) -> str:
 
 
 def write_table(sheet: Sheet, request: WorkbookRequest) -> WorkbookAnswer:
-    """Header, columns and rows of the sheet, written as frames."""
+    """Write header, columns and rows of the sheet as frames."""
     dialect, limits, where = request.dialect, request.limits, request.name
     above = dialect.rows_before_data
     cells = sheet.to_frame()
@@ -209,7 +209,7 @@ def _column_names(
     where: str,
     limits: ReadLimits,
 ) -> dict[int, str]:
-    """Names of the sheet's columns by place. Names of the mapping count from column A: what is empty moves nothing."""
+    """Return the names of the sheet's columns by place. Names in the mapping count from column A."""
     below = cells.filter(pl.col(ROW) >= dialect.rows_before_data).drop(ROW)
     used = [int(column.name) for column in below if column.null_count() < below.height]
     if dialect.columns:
@@ -235,13 +235,13 @@ def _column_names(
 
 
 def _row_cells(cells: pl.DataFrame, number: int) -> dict[int, str]:
-    """The filled cells of one row, by place."""
+    """Return the filled cells of one row by place."""
     found = cells.filter(pl.col(ROW) == number).drop(ROW).to_dicts()
     return {int(place): text for place, text in found[0].items() if text is not None} if found else {}
 
 
 def _repeated_header_rows(cells: pl.DataFrame, header_cells: dict[int, str], above: int) -> set[int]:
-    """Rows further down that hold what the header holds, and nothing else."""
+    """Return the rows below the header that hold what it holds, and nothing else."""
     same = [
         pl.col(name).eq_missing(pl.lit(header_cells.get(int(name)), pl.String)) for name in cells.columns if name != ROW
     ]
@@ -249,7 +249,7 @@ def _repeated_header_rows(cells: pl.DataFrame, header_cells: dict[int, str], abo
 
 
 def _announced_rows(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | None:
-    """The number that the last row announces where the mapping declares one, "" for none, None: no trailer."""
+    """Return the number that the trailer announces: "" for none, None without a trailer in the mapping."""
     if dialect.trailer is None:
         return None
     last = int(cells[ROW][-1])
@@ -263,7 +263,7 @@ def _announced_rows(cells: pl.DataFrame, dialect: Dialect, where: str) -> str | 
 def _header_cells(
     cells: pl.DataFrame, merged_ranges: list[tuple[int, int, int, int]], header_row: int
 ) -> dict[int, str]:
-    """Header cells; one that is merged with cells above it shows the text that stands there."""
+    """Return the header cells; one that is merged with cells above it shows their text."""
     titles = _row_cells(cells, header_row)
     above: dict[int, dict[int, str]] = {}
     for top, left, bottom, _ in merged_ranges:
@@ -284,7 +284,7 @@ def _describe_cell_error(text: str, row: int, column: str) -> tuple[str, str, st
 
 
 def sample_sheet(request: WorkbookRequest) -> WorkbookAnswer:
-    """The first rows of the first visible sheet that holds something, for detection."""
+    """Return the first rows of the first visible sheet that has any, for detection."""
     sheet = open_sheet(request)
     shown = [tab.name for tab in sheet.entries if tab.visible]
     for name in shown:

@@ -19,7 +19,7 @@ from etl.formats.limits import ReadLimits
 
 
 def main() -> int:
-    """Reads the request, bounds this process, answers."""
+    """Read the request, bound this process, write the answer."""
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkbookRequest)
     _limit_resources(request.limits)
     try:

@@ -12,7 +12,7 @@ from etl.formats.limits import ReadLimits
 
 
 def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
-    """One sheet."""
+    """Read one sheet."""
     try:
         book = xlrd.open_workbook(str(path), formatting_info=True, on_demand=True, logfile=_NullStream())
     except Exception as error:  # its errors on damaged files are of every kind
@@ -53,7 +53,7 @@ def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimi
 def _cell_text(
     book: xlrd.Book, xls_sheet: xlrd.sheet.Sheet, row: int, col: int, value: object, kind: int
 ) -> str | None:
-    """The cell's text; None when it holds no value."""
+    """Return the cell's text; None when it holds no value."""
     if kind == xlrd.XL_CELL_TEXT:
         return str(value)
     if kind == xlrd.XL_CELL_BOOLEAN:

@@ -22,7 +22,7 @@ BRT_PROPERTIES, BRT_SHEET, BRT_MERGE = 153, 156, 176
 
 
 def read_binary_records(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[int, bytes]]:
-    """(id, data) of every record; ids and lengths are little numbers of seven bits a byte."""
+    """Yield (id, data) of every record; ids and lengths are little-endian numbers of seven bits a byte."""
     try:
         data = archive.read(part)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
@@ -51,7 +51,7 @@ def _read_varint(data: bytes, offset: int, max_bytes: int) -> tuple[int, int]:
 
 
 def _read_string(data: bytes, offset: int) -> tuple[str, int]:
-    """A string: count of UTF-16 units, then the units."""
+    """Read a string: the number of UTF-16 units, then the units."""
     (count,) = struct.unpack_from("<I", data, offset)
     if count == 0xFFFFFFFF:
         return "", offset + 4
@@ -62,7 +62,7 @@ def _read_string(data: bytes, offset: int) -> tuple[str, int]:
 
 
 def _decode_rk(raw: int) -> float:
-    """Excel's short number: 30 bits of an integer or of a double, perhaps times a hundred."""
+    """Decode Excel's short number: 30 bits of an integer or of a double, perhaps times a hundred."""
     value = float(raw >> 2 if raw < 1 << 31 else (raw >> 2) - (1 << 30)) if raw & 2 else 0.0
     if not raw & 2:
         (value,) = struct.unpack("<d", struct.pack("<II", 0, raw & 0xFFFFFFFC))

@@ -24,7 +24,7 @@ from etl.formats.limits import ReadLimits
 
 
 def read_sheet_list(archive: zipfile.ZipFile) -> tuple[list[SheetEntry], bool, str]:
-    """Sheets, whether days count from 1904, and the folder of the workbook part."""
+    """Return the sheets, whether days count from 1904, and the folder of the workbook part."""
     main = next((t for kind, t in read_relations(archive, "").values() if kind == "officeDocument"), "xl/workbook.xml")
     targets = read_relations(archive, main)
     found: list[SheetEntry] = []
@@ -44,7 +44,7 @@ def read_sheet_list(archive: zipfile.ZipFile) -> tuple[list[SheetEntry], bool, s
 
 
 def read_relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]:
-    """Relation id -> (last word of its type, path of the target)."""
+    """Return by relation id the last word of its type and the path of its target."""
     folder, name = posixpath.split(part)
     found: dict[str, tuple[str, str]] = {}
 
@@ -62,7 +62,7 @@ def read_relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, 
 
 
 def _member_name(archive: zipfile.ZipFile, path: str) -> str:
-    """The archive's spelling of a path: some writers use other capitals or back slashes."""
+    """Return the archive's spelling of a path: some writers use other capitals or backslashes."""
     names = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
     return names.get(path.lower(), path)
 
@@ -89,7 +89,7 @@ def read_number_formats(archive: zipfile.ZipFile, part: str) -> list[str]:
 
 
 def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimits) -> Sheet:
-    """One sheet."""
+    """Read one sheet."""
     with zipfile.ZipFile(path) as archive:
         found, epoch, main = read_sheet_list(archive)
         if len(found) > limits.sheets:
@@ -110,7 +110,7 @@ def read_sheet(path: Path, sheet_name: str | None, header: int, limits: ReadLimi
 def parse_sheet_by_pattern(
     pieces: Iterable[bytes], sheet: Sheet, part: str, book: WorkbookData, header: int, limits: ReadLimits
 ) -> Sheet:
-    """Cells by pattern; rows that do not fit by expat. Unproven or Unreadable when expat had better read all of it."""
+    """Parse cells by pattern, other rows by expat. Raises Unproven or Unreadable when expat has to read the sheet."""
     count = RowCounter(header, book.empty_texts, limits.sheet_block_bytes)
     rows = RowBlocks(book, limits)
     parser = SheetParser(sheet, book, limits).make_parser(part)
@@ -130,7 +130,7 @@ def parse_sheet_by_pattern(
 def parse_sheet_by_expat(
     pieces: Iterable[bytes], sheet: Sheet, part: str, book: WorkbookData, header: int, limits: ReadLimits
 ) -> Sheet:
-    """All cells by expat, one after the other."""
+    """Parse all cells by expat, one after the other."""
     count = RowCounter(header, book.empty_texts, limits.sheet_block_bytes)
     parser = SheetParser(sheet, book, limits).make_parser(part)
     for piece in pieces:

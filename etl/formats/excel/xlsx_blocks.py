@@ -23,7 +23,7 @@ TakeItems = Callable[[pl.Series], Iterable[str]]
 
 
 class PatternMismatch(Exception):
-    """Something stands there that the quick reader does not know: expat has to read the part."""
+    """The part has something that the fast reader does not know: expat has to read it."""
 
 
 class Splicer:
@@ -41,7 +41,7 @@ class Splicer:
         self.block = self.threshold = block  #: bytes worth looking at
 
     def feed(self, piece: bytes) -> None:
-        """The next piece of the part."""
+        """Take the next piece of the part."""
         self.buffer += piece
         if len(self.buffer) >= self.threshold:
             self._take_items()
@@ -50,14 +50,14 @@ class Splicer:
             self.threshold = max(self.block, 2 * len(self.buffer))
 
     def close(self) -> None:
-        """The end of the part."""
+        """End the part."""
         self._take_items()
         if not self.depth:
             raise PatternMismatch(f"no {self.root_tag}")
         self.parser.feed(bytes(self.buffer), final=True)
 
     def _take_items(self) -> None:
-        """Takes all items that are whole off the front."""
+        """Take all complete items from the front."""
         if not self.depth and not self._read_head():
             return
         cut = self.buffer.rfind(self.item_end) + len(self.item_end)
@@ -72,7 +72,7 @@ class Splicer:
         del self.buffer[:cut]
 
     def _read_head(self) -> bool:
-        """Lets expat have what stands before the first item, when it is all there."""
+        """Let expat parse what is in front of the first item, when all of it is there."""
         found = self.root_opening.search(self.buffer)
         if found is None:
             return False
@@ -89,7 +89,7 @@ class Splicer:
 
 
 def _block_text(block: bytes, prefix: bytes) -> pl.Series:
-    """The block without prefixes, in which every reference is one of the five of XML."""
+    """Return the block without prefixes, in which every reference is one of the five of XML."""
     if len(block.translate(None, FORBIDDEN_BYTES)) != len(block):
         raise PatternMismatch("control characters")
     if b"]" in block and b"]]>" in block:  # the shorter search is many times as fast
@@ -110,7 +110,7 @@ def _block_text(block: bytes, prefix: bytes) -> pl.Series:
 
 
 def resolve_references(text: pl.Expr) -> pl.Expr:
-    """Text in which references are what they stand for; `_text` has seen that there are no others."""
+    """Resolve the references in a text; `_block_text` has checked that there are no others."""
     meant = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&amp;": "&"}
     return pl.when(text.str.contains("&", literal=True)).then(text.str.replace_many(meant)).otherwise(text)
 

@@ -16,7 +16,7 @@ SHOWN_DIGITS = 15  #: that Excel shows
 
 
 def cell_texts(cells: pl.DataFrame, book: WorkbookData) -> pl.DataFrame:
-    """The text of every cell from its raw, kind, code and how; `fault` where it holds no value."""
+    """Return the text of every cell from its raw, kind, code and how; `fault` where it holds no value."""
     raw, kind, how = pl.col("raw"), pl.col("kind"), pl.col("how")
     kinds, hows = set(cells["kind"].unique()), set(cells["how"].unique())
     texts = [pl.when(kind.is_in(["str", "inlineStr"]) & ~raw.str.contains("_x", literal=True)).then(raw)]
@@ -39,14 +39,14 @@ def cell_texts(cells: pl.DataFrame, book: WorkbookData) -> pl.DataFrame:
 
 
 def _shared_texts(cells: pl.DataFrame, shared: pl.Series) -> pl.Series:
-    """Texts that cells point to; null where they point to none."""
+    """Return the texts that cells point to; null where they point to none."""
     raw = pl.when((pl.col("kind") == "s") & pl.col("raw").str.contains("^[0-9]{1,9}$")).then("raw").cast(pl.UInt32)
     index = cells.select(pl.when(raw < shared.len()).then(raw)).to_series()
     return shared.gather(index).alias("shared")
 
 
 def _round_to_shown_digits(raw: pl.Expr) -> pl.Expr:
-    """Numbers such as 44221.290000000001, rounded; null where that is not certain.
+    """Round numbers such as 44221.290000000001; null where the result is not certain.
 
     Polars proposes a number, and it counts if it has fifteen digits or fewer and is nearer to the stored number than a
     third of the last digit: no other number of fifteen digits can then be the nearest.

@@ -45,7 +45,7 @@ class WorkbookData:
 
 
 def cell_text(kind: str, raw: str, format_code: str, book: WorkbookData) -> str:
-    """What is not empty as people see it; ValueError or ArithmeticError when it is no value, Unreadable for no text."""
+    """Return a filled cell as people see it. Raises ValueError, ArithmeticError or Unreadable when it is no value."""
     if kind == "s":
         index = int(raw) if raw.strip().isdecimal() else -1
         if not 0 <= index < len(book.shared_text_list):
@@ -176,12 +176,12 @@ class SheetParser:
 
 
 def unescape(text: str) -> str:
-    """Characters that XML cannot carry are written as _x000D_."""
+    """Replace the escapes of characters that XML cannot carry, such as _x000D_."""
     return ESCAPED_CHARACTER.sub(lambda hit: chr(int(hit.group(1), 16)), text) if "_x" in text else text
 
 
 def column_number(letters: str) -> int:
-    """A -> 1, AA -> 27."""
+    """Return the number of a column: A is 1, AA is 27."""
     number = 0
     for letter in letters:
         number = number * 26 + ord(letter) - 64

@@ -30,14 +30,14 @@ class RowCounter:
         self.threshold = block  #: bytes worth looking at
 
     def feed(self, piece: bytes) -> None:
-        """The next piece of the part."""
+        """Take the next piece of the part."""
         self.buffer += piece
         if len(self.buffer) >= self.threshold:
             self._count_complete_rows()
             self.threshold = max(self.block, 2 * len(self.buffer))
 
     def close(self) -> int:
-        """The number, at the end of the part."""
+        """Return the number of rows, at the end of the part."""
         self._count_complete_rows()
         rest = bytes(self.buffer)
         final = ROW_TAG.search(rest, self._count_one_by_one(rest))
@@ -46,7 +46,7 @@ class RowCounter:
         return self.total
 
     def _count_complete_rows(self) -> None:
-        """Counts all rows but the last, whose end is not known yet."""
+        """Count all rows but the last, whose end is not known yet."""
         cut = self.buffer.rfind(b"<row ")
         block = bytes(memoryview(self.buffer)[: max(0, cut)])
         if not block or not self._count_by_pattern(block):
@@ -54,7 +54,7 @@ class RowCounter:
         del self.buffer[:cut]
 
     def _count_by_pattern(self, block: bytes) -> bool:
-        """Counts whole rows; False when they are written in an unusual way."""
+        """Count complete rows; return False when they are written in an unusual way."""
         try:
             text = pl.Series([block], dtype=pl.Binary).cast(pl.String)
         except pl.exceptions.ComputeError:  # not UTF-8
@@ -79,7 +79,7 @@ class RowCounter:
         return True
 
     def _count_one_by_one(self, rest: bytes) -> int:
-        """Counts one after the other all rows but the last, and tells where that begins."""
+        """Count all rows but the last one after the other, and return where the last begins."""
         starts = list(ROW_TAG.finditer(rest))
         for this, following in pairwise(starts):
             self._count_row(this, rest[this.end() : following.start()])

@@ -46,7 +46,7 @@ class RowBlocks:
         self.row_count = self.unusual_count = self.filled_count = 0  #: rows
 
     def take_block(self, block: pl.Series) -> list[str]:
-        """Rows that do not fit, to be parsed by expat."""
+        """Take a block and return the rows that do not fit the pattern, to be parsed by expat."""
         rows = block.str.split("<row ").explode()
         if rows[0].strip(XML_SPACE):
             raise PatternMismatch("something stands between rows")
@@ -73,7 +73,7 @@ class RowBlocks:
         self.last_row = int(numbers[-1])
 
     def _read_cells(self, pieces: pl.DataFrame, heads: pl.DataFrame, *, formulas: bool) -> pl.DataFrame:
-        """Every cell with its row's place in the block, and whether it and its place are understood."""
+        """Return every cell with its row's place in the block, and whether it and its place are understood."""
         found = pieces.select(
             "at",
             pl.col("text").str.extract_groups(CELL_WITH_FORMULA if formulas else CELL_WITHOUT_FORMULA).struct.unnest(),
@@ -90,7 +90,7 @@ class RowBlocks:
         return found.with_columns(good.fill_null(False).alias("good"))
 
     def _kinds_of_attributes(self, attributes: list[str]) -> pl.DataFrame:
-        """What attributes of cells say, each distinct text once."""
+        """Return what the attributes of cells mean, each distinct text once."""
         table = []
         for text, one in zip(attributes, _parse_attributes("c", attributes), strict=True):
             kind, style = one.get("t", "n"), one.get("s", "0")
@@ -137,7 +137,7 @@ def _row_starts(first: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
 
 
 def _parse_attributes(tag: str, texts: list[str]) -> list[dict[str, str]]:
-    """Attributes behind the first one, `r`, as expat understands them."""
+    """Parse the attributes behind the first one, `r`, as expat does."""
     found: list[dict[str, str]] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, attributes: found.append(attributes) if name == tag else None

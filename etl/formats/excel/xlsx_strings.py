@@ -19,14 +19,14 @@ ESCAPED_PATTERN = "_x[0-9A-Fa-f]{4}_"
 
 
 def read_shared_texts(archive: zipfile.ZipFile, part: str, limits: ReadLimits) -> pl.Series:
-    """All texts, without the reading aids of East Asian text."""
+    """Return all texts, without the reading aids of East Asian text."""
     with suppress(PatternMismatch, WorkbookError):
         return parse_texts_by_pattern(xml.read_chunks(archive, part), part, limits)
     return parse_texts_by_expat(xml.read_chunks(archive, part), part)
 
 
 def parse_texts_by_pattern(pieces: Iterable[bytes], part: str, limits: ReadLimits) -> pl.Series:
-    """Plain texts by pattern, the others by expat; Unproven or Unreadable when expat had better read all of them."""
+    """Parse plain texts by pattern, others by expat. Raises Unproven or Unreadable when expat has to read all."""
     texts = _TextBlocks()
     splicer = Splicer(texts.make_parser(part), "sst", "si", texts.take_block, limits.sheet_block_bytes)
     for piece in pieces:
@@ -36,7 +36,7 @@ def parse_texts_by_pattern(pieces: Iterable[bytes], part: str, limits: ReadLimit
 
 
 def parse_texts_by_expat(pieces: Iterable[bytes], part: str) -> pl.Series:
-    """All texts by expat."""
+    """Parse all texts by expat."""
     texts = _TextBlocks()
     parser = texts.make_parser(part)
     for piece in pieces:
@@ -79,7 +79,7 @@ class _TextBlocks:
             self.text_parts.append(data)
 
     def take_block(self, block: pl.Series) -> list[str]:
-        """Texts with parts of their own formats, or reading aids, to be parsed by expat."""
+        """Take a block and return the texts that have parts with formats or reading aids, to be parsed by expat."""
         self._close_block()
         items = block.str.split("<si>").explode()
         if items[0].strip(XML_SPACE):
@@ -96,7 +96,7 @@ class _TextBlocks:
         return ["<si>" + text for text in items.gather(missing)]
 
     def _close_block(self) -> None:
-        """Puts what expat has found meanwhile into the places that were left for it."""
+        """Put what expat has parsed into the places that were left for it."""
         if self.open_block is not None:
             texts, missing = self.open_block
             if len(self.expat_texts) != missing.len():
@@ -106,6 +106,6 @@ class _TextBlocks:
             self.expat_texts = []
 
     def to_series(self) -> pl.Series:
-        """The texts in their order, once all has been read."""
+        """Return the texts in their order, once all have been read."""
         self._close_block()
         return pl.concat([*self.parts, pl.Series("text", self.expat_texts, pl.String)])

@@ -14,12 +14,12 @@ StartHandler = Callable[[str, dict[str, str]], None]
 
 
 def local_name(name: str) -> str:
-    """A tag without its prefix: writers differ in prefixes and namespaces (strict, transitional)."""
+    """Return a tag without its prefix: writers differ in prefixes and namespaces (strict, transitional)."""
     return name.rsplit(":", 1)[-1]
 
 
 def read_chunks(archive: zipfile.ZipFile, part: str) -> Iterator[bytes]:
-    """A part's bytes, in pieces."""
+    """Yield the bytes of a part in pieces."""
     try:
         with archive.open(part) as stream:
             while piece := stream.read(READ_CHUNK):
@@ -63,7 +63,7 @@ class XmlParser:
             self.encoding = encoding
 
         def forbid(*_: object) -> None:
-            raise WorkbookError("it declares XML entities, which no honest workbook does")
+            raise WorkbookError("it declares XML entities, which a workbook must not do")
 
         parser.StartElementHandler = on_start
         parser.EndElementHandler = on_end
@@ -73,10 +73,10 @@ class XmlParser:
         parser.EntityDeclHandler = forbid
 
     def feed(self, data: bytes | str, *, final: bool = False) -> None:
-        """The next piece of the part; Unreadable when it is no valid XML."""
+        """Parse the next piece of the part. Raises Unreadable when it is no valid XML."""
         try:
             self._parser.Parse(data, final)
-        except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that nobody knows
+        except (expat.ExpatError, LookupError) as error:  # LookupError: an unknown encoding
             raise WorkbookError(f"its part {self.part} is no valid XML: {error}") from None
 
 
@@ -87,7 +87,7 @@ def parse_part(
     end: Callable[[str], None] | None = None,
     text: Callable[[str], None] | None = None,
 ) -> None:
-    """A whole part."""
+    """Parse a whole part."""
     parser = XmlParser(part, start, end, text)
     for piece in read_chunks(archive, part):
         parser.feed(piece)
@@ -95,5 +95,5 @@ def parse_part(
 
 
 def find_attribute(attributes: dict[str, str], name: str) -> str | None:
-    """An attribute whatever its prefix."""
+    """Find an attribute whatever its prefix."""
     return next((value for key, value in attributes.items() if local_name(key) == name), None)

@@ -59,7 +59,7 @@ class MalformedRows:
 
 
 def csv_options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
-    """What `csv.reader` has to know."""
+    """Return the options of `csv.reader`."""
     csv.field_size_limit(sys.maxsize)  # the feed bounds a whole record; csv's own default is 128 KiB
     return {
         "delimiter": delimiter,
@@ -72,7 +72,7 @@ def csv_options(dialect: Dialect, delimiter: str) -> dict[str, Any]:
 
 
 def parse_padded(text: str, dialect: Dialect, delimiter: str, error: csv.Error) -> list[str]:
-    """The cells, blanks included, when nothing else stands between closing quotes and delimiters; else none."""
+    """Return the cells, blanks included, when only blanks are between closing quotes and delimiters; else none."""
     if not dialect.quote or dialect.escape or delimiter == " " or "expected after" not in str(error):
         return []
     quote, mark, text = re.escape(dialect.quote), re.escape(delimiter), text.rstrip("\r\n")
@@ -90,7 +90,7 @@ def parse_padded(text: str, dialect: Dialect, delimiter: str, error: csv.Error) 
 
 
 def make_frame(numbers: list[int], rows: list[list[str]], names: tuple[str, ...]) -> pl.DataFrame:
-    """Cells as a frame, empty ones as null, rows without any cell filled left out."""
+    """Make a frame of cells: empty ones are null, rows without any filled cell are left out."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     series = [pl.Series(ROW, numbers, dtype=pl.Int64)]
     series += [pl.Series(name, cells, dtype=pl.String) for name, cells in zip(names, columns, strict=True)]
@@ -98,7 +98,7 @@ def make_frame(numbers: list[int], rows: list[list[str]], names: tuple[str, ...]
 
 
 def drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Empty cells as null; a row that says nothing is no row."""
+    """Set empty cells to null, and drop the rows in which all are empty."""
     cells = pl.exclude(ROW)
     frame = frame.with_columns(pl.when(cells != "").then(cells))
     return frame.filter(~pl.all_horizontal(cells.is_null()))
@@ -123,7 +123,7 @@ class CsvReader:
         self.rows: list[list[str]] = []
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """The good rows, in batches; the rest goes to `malformed`."""
+        """Yield the good rows in batches; the others go to `malformed`."""
         recent = self.source.record_lines
         recent.clear()
         reader = csv.reader(self.lines, **csv_options(self.dialect, self.source.delimiter))
@@ -173,7 +173,7 @@ class CsvReader:
         return []
 
     def _reject_repeated_header(self, row: int, cells: list[str]) -> bool:
-        """The header once more, where exports were put together one after the other: no row of data."""
+        """Reject a row that repeats the header, where exports were put one after the other."""
         titles = self.source.header_cells
         if not titles or cells[-1] != titles[-1] or [cells[0].lstrip("\ufeff"), *cells[1:]] != titles:
             return False
@@ -213,7 +213,7 @@ class CsvReader:
         )
 
     def _fit_width(self, row: int, cells: list[str]) -> list[str]:
-        """Rows of another width: refused, unless the mapping says that missing or surplus ends are empty."""
+        """Reject a row of another width, unless the mapping says that missing or surplus ends are empty."""
         if not any(cells):
             return []
         has, want, dialect = len(cells), self.width, self.dialect
@@ -259,7 +259,7 @@ class CsvReader:
         )
 
     def _reject_swallowed(self, row: int) -> bool:
-        """Were these lines rows of their own that a stray quote has glued together?"""
+        """Reject a row whose lines would be rows of their own: a stray quote has joined them."""
         recent, delimiter = self.source.record_lines, self.source.delimiter
         if self.width < 3 or any(line.count(delimiter) != self.width - 1 for line in recent):
             return False
@@ -308,7 +308,7 @@ class CsvReader:
         self.suspect_rows, self.watch_left = [], 0
 
     def _check_last_row(self) -> None:
-        """A last row without a line end may have lost the rest of its last cell."""
+        """Reject a last row without a line end where its last cell may be cut off."""
         if not self.dialect.final_newline or self.source.trailer_match or not self.line_numbers:
             return
         if self.source.last_line.endswith(("\n", "\r")) or self.line_numbers[-1] != self.record_line:

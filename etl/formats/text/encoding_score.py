@@ -1,7 +1,7 @@
-"""How plausible text looks when bytes are read in a code page, judged by how characters stand among their neighbours.
+"""Scores how plausible bytes are in a code page, by the characters beside each character.
 
 Code pages do not prove themselves, and short texts with three umlauts are too little for statistics of languages
-(docs/decisions tells the numbers). What gives a wrong page away is a sign in the middle of a word, a capital after a
+(docs/decisions tells the numbers). The signs of a wrong page are a sign in the middle of a word, a capital after a
 small letter, a row of accented letters, or a line-drawing character.
 """
 
@@ -37,12 +37,12 @@ MAX_CHARACTERS = 4_000  #: characters beyond ASCII that are looked at
 
 
 def score_bytes(sample: bytes, code_page: str) -> float:
-    """Mean plausibility of the characters beyond ASCII, below zero for nonsense; 0 where there are none."""
+    """Return the mean plausibility of the characters beyond ASCII: below zero for nonsense, 0 where there are none."""
     return score_text(sample.decode(code_page, "replace"))
 
 
 def score_text(text: str) -> float:
-    """The same for text."""
+    """Return the mean plausibility of the characters beyond ASCII in a text."""
     shown = " " + text + " "
     places = [at for at, char in enumerate(shown) if char > "\x7f"][:MAX_CHARACTERS]
     return sum(_character_score(shown[at - 1], shown[at], shown[at + 1]) for at in places) / max(len(places), 1)
@@ -90,6 +90,6 @@ def _letter_score(before: str, char: str, after: str) -> float:
 
 
 def rank_code_pages(sample: bytes) -> dict[str, float]:
-    """Every page with its score, the best first."""
+    """Return every code page with its score, the best first."""
     found = {page: score_bytes(sample, page) for page in CODE_PAGES}
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))

@@ -1,4 +1,4 @@
-"""Fixed-width files: the mapping declares how many characters each column has."""
+"""Reads fixed-width files: the mapping declares how many characters each column has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from etl.model.tables import Dialect, Rejections, Table
 
 
 def read_fixed_width(path: Path, dialect: Dialect, limits: ReadLimits) -> Table:
-    """A line is a row; blanks that pad a cell are cut, everything else stays."""
+    """Read a file in which a line is a row; the blanks that pad a cell are cut, everything else stays."""
     widths = dialect.widths
     if not widths or min(widths) < 1:
         raise InvalidFileError(

@@ -1,4 +1,4 @@
-"""Where the data begins and what its columns are called; refuses a file that the dialect does not fit.
+"""Finds where the data begins and the names of its columns; a file that the dialect does not fit is invalid.
 
 The dialect is frozen: it is checked here on the header and the first rows, and never guessed again. What does not fit
 is named together with the mapping line that would fix it.
@@ -110,7 +110,7 @@ def _check_column_count(dialect: Dialect, cells: Sequence[str], where: str) -> N
 
 
 def unique_names(cells: Sequence[str], where: str, header: int, limit: int) -> tuple[str, ...]:
-    """Column names as written; one without a name is called after its place."""
+    """Return column names as written; one without a name is called after its place."""
     if len(cells) > limit:
         raise errors.file_too_big(where, f"the number of columns ({len(cells):,})", limit)
     names = tuple(cell or f"column {place}" for place, cell in enumerate(cells, 1))
@@ -121,7 +121,7 @@ def unique_names(cells: Sequence[str], where: str, header: int, limit: int) -> t
 
 
 def check_column_order(columns: Sequence[str], cells: Sequence[str], where: str, line: int) -> None:
-    """Names of the mapping replace the header's by place: a header that puts one of them elsewhere has moved."""
+    """Check that the header has the mapping's names at their places. Raises InvalidFileError where one has moved."""
     for name, cell in zip(columns, cells, strict=False):
         if cell != name and cell in columns and cells.count(cell) == 1:
             raise InvalidFileError(
@@ -134,7 +134,7 @@ def check_column_order(columns: Sequence[str], cells: Sequence[str], where: str,
 
 
 def check_first_rows(source: LineSource, lines: Iterator[str]) -> None:
-    """Without a header the first lines have to show the delimiter: decimal commas separate by accident, too."""
+    """Check, in a file without a header, that the first lines have the delimiter: decimal commas can look like it."""
     dialect = source.dialect
     if dialect.header or len(dialect.columns) < 2:
         return
@@ -153,7 +153,7 @@ def check_first_rows(source: LineSource, lines: Iterator[str]) -> None:
 
 
 def _share_of_full_records(lines: Sequence[str], delimiter: str, source: LineSource) -> float:
-    """Share of the records that have as many cells as there are columns, empty ones at the end not counted."""
+    """Return the share of records with as many cells as there are columns, without empty ones at the end."""
     wanted, width = csv_options(source.dialect, delimiter) | {"strict": False}, len(source.dialect.columns)
     records = [cells for cells in csv.reader(lines, **wanted) if cells]
     fitting = sum(len(cells) >= width and not any(cells[width:]) for cells in records)
@@ -161,7 +161,7 @@ def _share_of_full_records(lines: Sequence[str], delimiter: str, source: LineSou
 
 
 def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
-    """A line without the declared delimiter but with another one was written by another dialect."""
+    """Check that a line has the declared delimiter. Raises InvalidFileError where it has only another one."""
     if dialect.delimiter in raw:
         return
     found = max(COMMON_DELIMITERS, key=raw.count)
@@ -170,7 +170,7 @@ def check_delimiter(where: str, dialect: Dialect, line: int, raw: str) -> None:
 
 
 def check_quotes(where: str, dialect: Dialect, first: int, rows: Sequence[Sequence[str | None]]) -> None:
-    """Where no quotes are declared, a column whose every cell is wrapped in them was written with quotes."""
+    """Check, where no quotes are declared, that no column has quotes around its every cell."""
     if dialect.quote is not None:
         return
     if any(cell and DOUBLED_QUOTES.fullmatch(cell) for row in rows for cell in row):

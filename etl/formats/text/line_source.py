@@ -14,14 +14,14 @@ from etl.formats.limits import ReadLimits
 from etl.formats.text.lines import check_encoding, read_lines
 from etl.model.tables import Dialect
 
-#: Stands for a delimiter of several characters; like MARK, no honest text holds it.
+#: Stands for a delimiter of several characters; like MARK, no valid text holds it.
 DELIMITER_PLACEHOLDER = "\udcfe"
 WORKBOOK_SIGNATURES = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 
 
 @dataclass(slots=True)
 class LineSource:
-    """An iterator of lines that remembers the lines of the record in hand and takes off the trailer."""
+    """An iterator of lines that keeps the lines of the current record and takes off the trailer."""
 
     path: Path
     raw_lines: Iterator[str]
@@ -75,7 +75,7 @@ class LineSource:
             raise errors.missing_trailer(self.path.name)
 
     def _prepared_lines(self) -> Iterator[str]:
-        """Lines with a delimiter that Python's csv can take; an old end-of-file sign at the very end is no row."""
+        """Yield lines with a delimiter that Python's csv can take, without an old end-of-file sign at the end."""
         joint = self.dialect.delimiter if len(self.dialect.delimiter) > 1 else None
         escape = _escape_rule(self.dialect)
         for line in self.raw_lines:
@@ -88,7 +88,7 @@ class LineSource:
             yield line if joint is None else line.replace(joint, DELIMITER_PLACEHOLDER)
 
     def check_trailer(self, rows: int) -> None:
-        """The number in the trailer against the rows that are there."""
+        """Compare the number in the trailer with the number of rows."""
         found = self.trailer_match.groupdict().get("rows") if self.trailer_match else None
         if found is not None and int(found) != rows:
             raise errors.wrong_trailer_count(self.path.name, int(found), rows)
@@ -99,14 +99,14 @@ class LineSource:
         return self.dialect.delimiter if len(self.dialect.delimiter) == 1 else DELIMITER_PLACEHOLDER
 
     def restore_delimiter(self, cells: list[str]) -> list[str]:
-        """Cells with the mapping's own delimiter where it is quoted."""
+        """Return the cells with the mapping's own delimiter where it is quoted."""
         if len(self.dialect.delimiter) == 1:
             return cells
         return [cell.replace(DELIMITER_PLACEHOLDER, self.dialect.delimiter) for cell in cells]
 
 
 def _escape_rule(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]] | None:
-    """An escape before an ordinary character is that character's neighbour, not its escape (`C:\\new`)."""
+    r"""Return the pattern of escapes; one before an ordinary character is no escape (`C:\new`).."""
     escape = dialect.escape
     if not escape:
         return None
@@ -120,7 +120,7 @@ def _escape_rule(dialect: Dialect) -> tuple[str, re.Pattern[str], Callable[[re.M
 
 @contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
-    """What the system says of the file, as a refusal."""
+    """Raise an OSError of the file as InvalidFileError."""
     try:
         yield
     except OSError as error:
@@ -136,7 +136,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
 def open_line_source(
     path: Path, dialect: Dialect, limits: ReadLimits, offset: int = 0, line_count: int = 0
 ) -> Iterator[LineSource]:
-    """Checks size and encoding, and gives the lines; from byte `at` on when so many lines have been read before."""
+    """Check size and encoding, and yield the lines; from byte `at` on when so many lines have been read before."""
     size = path.stat().st_size
     if size == 0:
         raise errors.empty_file(path.name)

@@ -1,8 +1,8 @@
-"""Bytes to lines of text, with every undecodable byte marked and never guessed around.
+"""Decodes bytes to lines of text, with a mark for every undecodable byte.
 
 Lines keep their ends, and CR, LF and CRLF all end a line, also mixed in one file: this is what
 `TextIOWrapper(newline="")` does in C. A byte that the encoding does not know becomes MARK, a lone surrogate that
-no honest file can contain, so that the row it stands in can be refused later at no cost for all other rows.
+no valid file can contain, so that the row it stands in can be refused later at no cost for all other rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ codecs.register_error("etl-mark", _replace_bad_byte)
 
 
 def codec_names(encoding: str, where: str) -> tuple[str, ...]:
-    """Canonical Python codec names of `a|b|c`; latin-1 keeps its own name so that C1 bytes can be refused."""
+    """Return Python's codec names of `a|b|c`; latin-1 keeps its own name, so that C1 bytes can be rejected."""
     found = []
     for part in encoding.split("|"):
         try:
@@ -48,7 +48,7 @@ def codec_names(encoding: str, where: str) -> tuple[str, ...]:
 
 
 def guess_wide_codec(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, told by zero bytes that stand on one side only."""
+    """Guess UTF-16 or UTF-32 without a mark, by zero bytes on one side only."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
     if (even + odd) * 5 > len(head):
         if even and odd and min(even, odd) * 3 > max(even, odd):
@@ -60,7 +60,7 @@ def guess_wide_codec(head: bytes) -> str | None:
 
 
 def is_single_byte_codec(codec: str) -> bool:
-    """A code page in which every byte is one character and ASCII is ASCII."""
+    """Return whether in a code page every byte is one character and ASCII is ASCII."""
     try:
         plain = bytes(range(128)).decode(codec) == bytes(range(128)).decode("ascii")
         return plain and len(bytes(range(128, 256)).decode(codec, "replace")) == 128 and codec != "utf-8"
@@ -117,7 +117,7 @@ def _can_decode(line: bytes, codec_list: tuple[str, ...]) -> bool:
 
 
 def _check_code_page(where: str, encoding: str, codec: str, head: bytes) -> None:
-    """Refuses text that is nonsense in the declared page and plain words in another."""
+    """Raise InvalidFileError for text that is nonsense in the declared code page and plain words in another."""
     known = head.decode(codec, "replace").translate(_WITHOUT_SIGNS)  # what is no text at all is a matter of single rows
     few = sum(char > "\x7f" for char in known) < FEW_CHARACTERS
     if known.isascii() or encoding_score.score_text(known) > (-1.5 if few else NONSENSE_SCORE):
@@ -128,7 +128,7 @@ def _check_code_page(where: str, encoding: str, codec: str, head: bytes) -> None
 
 
 def _is_utf8_file(path: Path) -> bool:
-    """UTF-8 with something beyond ASCII in it. Text of a code page is found out by its first accented letter."""
+    """Return whether a file is UTF-8 with something beyond ASCII in it."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     beyond = False
     with path.open("rb") as raw:
@@ -147,7 +147,7 @@ UTF8_SEQUENCE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]")
 
 
 def reject_other_code_page(path: Path, encoding: str, codec_list: tuple[str, ...]) -> None:
-    """Many bad bytes and not one valid sequence: the file as a whole is not UTF-8."""
+    """Raise InvalidFileError where a file has many bad bytes and not one valid sequence: it is not UTF-8 as a whole."""
     if codec_list != ("utf-8",):
         return
     sample = b""
@@ -161,7 +161,7 @@ def reject_other_code_page(path: Path, encoding: str, codec_list: tuple[str, ...
 
 
 def read_lines(raw: BinaryIO, codec_list: tuple[str, ...]) -> Generator[str, None, None]:
-    """Physical lines with their ends, undecodable bytes as MARK; closing is the caller's business."""
+    """Yield physical lines with their ends, undecodable bytes as MARK; the caller closes the stream."""
     return _read_several_codecs(raw, codec_list) if len(codec_list) > 1 else _read_one_codec(raw, codec_list[0])
 
 
@@ -197,7 +197,7 @@ DOUBLE_ENCODED_TEXT = {
 
 
 def _read_several_codecs(raw: BinaryIO, codec_list: tuple[str, ...]) -> Generator[str, None, None]:
-    """Every line in the first of the encodings that can read it."""
+    """Yield every line in the first of the encodings that can read it."""
     with io.TextIOWrapper(raw, encoding="latin-1", newline="") as stream:
         for line in stream:
             if line.isascii():

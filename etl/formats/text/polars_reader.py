@@ -1,8 +1,9 @@
 """The fast reader: polars, wherever it can be proved that it reads exactly; where it cannot, it stops.
 
-polars pads short rows, takes blank lines for rows and knows neither code pages nor bare CR, all without a word. It does
-raise on rows that are too long. So the proof is a balance of bytes: if cells, delimiters and line ends together are as
-many bytes as the file has, no row was short, no line blank and no line end odd. The rows are counted in the bytes.
+polars pads short rows, takes blank lines for rows and knows neither code pages nor bare CR, all without an error. It
+does raise on rows that are too long. So the proof is a balance of bytes: if cells, delimiters and line ends together
+are as many bytes as the file has, no row was short, no line blank and no line end odd. The rows are counted in the
+bytes.
 
 A file is read in blocks that end with a line, each proved by itself; a proved block ends outside any quoted cell, so
 the next one, or the tolerant reader, goes on from there as if the file began with it.
@@ -49,7 +50,7 @@ class Block:
 def read_proven(
     source: LineSource, names: tuple[str, ...], prefix: ProvenPrefix, start: Submit = run_inline
 ) -> Iterator[pl.DataFrame]:
-    """The table block by block, from where `proved` stands and moving it along, as far as it can be proved."""
+    """Yield the table block by block from `proved` on, and advance it, as far as the blocks can be proved."""
     if not _is_eligible(source.dialect, source.codecs):
         return
     first = prefix.lines  # preamble and header are in the first block
@@ -84,7 +85,7 @@ def _is_eligible(dialect: Dialect, codecs: tuple[str, ...]) -> bool:
 def _block_tasks(
     source: LineSource, offset: int, names: tuple[str, ...], skip_lines: int
 ) -> Iterator[Callable[[], Block | None]]:
-    """Each is the proof of a block, whose bytes have been looked at already: that is quick, and holds Python's lock."""
+    """Yield tasks that prove a block each; its bytes are scanned before, which is quick and holds Python's lock."""
     for buffer, size, ends in _read_blocks(source, offset):
         found = scan_block(buffer, size, source.codecs[0], source.dialect)
         yield partial(_prove_block, source, found, size, ends, names, skip_lines)
@@ -92,7 +93,7 @@ def _block_tasks(
 
 
 def _read_blocks(source: LineSource, offset: int) -> Iterator[tuple[bytearray, int, bool]]:
-    """A buffer, used again and again, how much of it are whole lines, and whether they are the last ones.
+    """Yield a buffer, used again and again, how much of it are whole lines, and whether they are the last ones.
 
     All is one block where LF is not always one byte.
     """
@@ -122,7 +123,7 @@ def _read_blocks(source: LineSource, offset: int) -> Iterator[tuple[bytearray, i
 def _prove_block(
     source: LineSource, block_scan: BlockScan | None, size: int, is_last: bool, names: tuple[str, ...], skip_lines: int
 ) -> Block | None:
-    """A block, if its cells can be proved; in any thread."""
+    """Return a block, if its cells can be proved; runs in any thread."""
     frame = _prove_cells(source, block_scan, names, skip_lines)
     return Block(frame, size, is_last) if frame is not None else None
 
@@ -130,7 +131,7 @@ def _prove_block(
 def _prove_cells(
     source: LineSource, block_scan: BlockScan | None, names: tuple[str, ...], skip_lines: int
 ) -> pl.DataFrame | None:
-    """The cells of a block whose first lines are no rows; None when that they are these cannot be proved."""
+    """Return the cells of a block whose first lines are no rows; None when they cannot be proved."""
     dialect = source.dialect
     if block_scan is None or (block_scan.last_byte != b"\n" and dialect.final_newline):
         return None
@@ -157,7 +158,7 @@ def _prove_cells(
 
 
 def _repeats_header(frame: pl.DataFrame, header_cells: list[str]) -> bool:
-    """Exports put one after the other: the tolerant reader names the line."""
+    """Return whether a row repeats the header: the tolerant reader names its line."""
     last = frame.filter(pl.col(frame.columns[-1]).eq_missing(header_cells[-1] or None))
     if last.is_empty():
         return False
@@ -167,7 +168,7 @@ def _repeats_header(frame: pl.DataFrame, header_cells: list[str]) -> bool:
 
 
 def _first_lines(data: bytes, lines: int) -> bytes | None:
-    """The bytes of the first lines; None when they are too long to be preamble and header."""
+    """Return the bytes of the first lines; None when they are too long for preamble and header."""
     at = 0
     for _ in range(lines):
         at = data.find(b"\n", at, 1 << 20) + 1
@@ -193,7 +194,7 @@ def _parse_block(
 
 
 def _is_balanced(frame: pl.DataFrame, block_scan: BlockScan, head: bytes, rows: int, dialect: Dialect) -> bool:
-    """Are cells, delimiters, line ends and quotes as many bytes as there are?"""
+    """Return whether cells, delimiters, line ends and quotes are as many bytes as the block has."""
     mark = dialect.quote if block_scan.may_have_quotes else None
     sizes = frame.select(pl.all().str.len_bytes().sum())
     delimiters = rows * (frame.width - 1)
@@ -206,7 +207,7 @@ def _is_balanced(frame: pl.DataFrame, block_scan: BlockScan, head: bytes, rows: 
 
 
 def _is_well_quoted(data: bytes, dialect: Dialect, skip_lines: int) -> bool:
-    """Is every line a full record in which quotes wrap whole cells?"""
+    """Return whether every line is a full record in which quotes wrap whole cells."""
     mark, delimiter = re.escape(dialect.quote or ""), re.escape(dialect.delimiter)
     cell = f"(?:[^{mark}{delimiter}\r]*|{mark}(?:[^{mark}]|{mark}{mark})*{mark})"
     lines = pl.scan_lines(data).slice(skip_lines)

@@ -1,4 +1,4 @@
-"""CSV and its kin: opens, checks, reads by the fastest reader that is provably right, counts by another."""
+"""Reads delimited files: checks them, reads with the fastest reader that is proved right, counts with another."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TextFile:
                 header.check_first_rows(feed, lines)
 
     def frames(self, start: Submit = run_inline) -> Iterator[pl.DataFrame]:
-        """One pass over the file."""
+        """Yield the rows in one pass over the file."""
         proved = ProvenPrefix(self._data_start.offset, self._data_start.lines)
         with translate_read_errors(self.path):
             if not self.only_tolerant:
@@ -54,7 +54,7 @@ class TextFile:
                 yield from self._read_tolerantly(proved)
 
     def _read_tolerantly(self, prefix: ProvenPrefix) -> Iterator[pl.DataFrame]:
-        """What follows on the proved part, or all of it."""
+        """Yield the rows behind the proved part, or all of them."""
         malformed, shown = MalformedRows(), prefix.rows > 0
         with self._open_lines(prefix) as (feed, lines):
             for frame in CsvReader(feed, lines, self.columns, malformed).frames():
@@ -83,13 +83,13 @@ class TextFile:
 
 
 def collect_table(reading: Reading) -> Table:
-    """All of a file in memory."""
+    """Return all of a file in memory."""
     frame = pl.concat(reading.frames())
     return Table(frame, reading.malformed, reading.rows)
 
 
 def _without_history(source: LineSource, lines: Iterator[str]) -> Iterator[str]:
-    """The lines, without gathering them into a record."""
+    """Yield the lines without collecting them as a record."""
     for line in lines:
         source.record_lines.clear()
         yield line

@@ -1,4 +1,4 @@
-"""A second opinion on the number of rows, by a reader that shares no code with the ones that fill the table.
+"""Counts the rows of a file a second time, with code that the readers of the table do not share.
 
 It follows the same grammar with a pattern per cell instead of a csv module, and keeps nothing but the count.
 """
@@ -14,7 +14,7 @@ LINE_ENDS = "\r\n"
 
 
 def count_rows(lines: Iterable[str], dialect: Dialect, delimiter: str) -> int:
-    """Records with something in them, well-formed or not."""
+    """Count the records with something in them, well-formed or not."""
     quote, escape = dialect.quote, dialect.escape
     blank = delimiter + LINE_ENDS
     if quote is None and escape is None:

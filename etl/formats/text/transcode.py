@@ -45,7 +45,7 @@ class BlockScan:
 
 
 def scan_block(block: bytearray, size: int, codec: str, dialect: Dialect) -> BlockScan | None:
-    """What the first `size` bytes are, of which nothing is kept.
+    """Describe the first `size` bytes, none of which is kept.
 
     None when only the tolerant reader may judge: undecodable or stray UTF-8 bytes, zeros, an old EOF sign.
     """

@@ -115,7 +115,7 @@ def _reject_undecided(rows: pl.DataFrame, keep: str) -> pl.DataFrame:
 def _clean_cells(
     frame: pl.DataFrame, used_columns: Sequence[str], mapping: Mapping, canonical: set[str]
 ) -> pl.DataFrame:
-    """Clean the cells of all columns but the `canonical` ones; returns ROW and the text columns.
+    """Strip the cells of all columns but the `canonical` ones; return ROW and the text columns.
 
     In steps, because an eager frame evaluates a shared expression every time.
     """
