@@ -87,7 +87,7 @@ def test_resend_refuses_what_it_does_not_know(shop: Shop) -> None:
 
 
 def test_resend_of_a_feed_of_changes(shop: Shop) -> None:
-    """From what Norce has accepted; what is still owed goes along and is not forgotten."""
+    """From what Norce has accepted; what is still pending goes along and is not forgotten."""
     shop.mapping(STOCK_MAPPING.replace("content: full", "content: changes"))
     shop.drop(stock(("A1", "5"), ("A2", "6")))
     assert shop.once().status == 0

@@ -1,4 +1,4 @@
-"""`etl state`: damage found and repaired, a state carried elsewhere."""
+"""`etl state`: damage is found and repaired, a state is moved to another folder."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_damaged_base_is_not_believed(shop: Shop) -> None:
     assert (done.status, done.run["new"]) == (0, 3)
 
 
-def test_what_is_still_owed_is_not_lost_in_silence(shop: Shop) -> None:
+def test_what_is_still_pending_is_not_lost_in_silence(shop: Shop) -> None:
     """A feed of changes remembers what Norce did not take: a lost or damaged memory stops it, and is not nothing."""
     shop.mapping(STOCK_MAPPING.replace("content: full", "content: changes"))
     for harm in (Path.unlink, flip):

@@ -1,1 +1,1 @@
-"""State folders with torn, flipped, emptied and lost files: started and right, or refused with a way out."""
+"""Damaged state folders (cut, changed, emptied, lost files): a start is right, or stops with a hint."""

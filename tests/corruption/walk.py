@@ -125,7 +125,7 @@ class Workshop:
         ]
 
     def owed(self) -> bool:
-        """Whether the catalogue lacks what was owed."""
+        """Whether the catalogue lacks a pending value."""
         return not any(key.startswith(f"{OWED}|W3|") for key in self.live.sandbox.records(STOCK))
 
     def right(self) -> bool:

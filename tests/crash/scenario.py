@@ -218,7 +218,7 @@ class Theatre:
             if path.is_file() and not (folder == "var/accepted" and path.suffix == ".parquet")
         ]
         # As sets: a start sends again what Norce still refuses, so a day with more starts has more runs of one file.
-        # What is carried is taken for done: a start may come between a file and the next one.
+        # What is merged counts as done: a start may come between a file and the next one.
         made = sorted(
             {(run.feed, run.file, "completed" if run.state in PROCESSED_STATES else run.state.value) for run in runs}
         )

@@ -23,7 +23,7 @@ from etl.sandbox import SandboxSettings
 from etl.state.ledger.facade import Ledger
 from tests.support.shop import SECRET, STOCK, Shop, open_shop, until
 
-#: With `own: false` no file is carried into the next one: how many records have to be sent is known then.
+#: With `own: false` no file is merged into the next one: how many records have to be sent is known then.
 MAPPING = """
 feed: stock
 operation: Product/ImportOnhands

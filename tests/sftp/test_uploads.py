@@ -187,7 +187,7 @@ async def say(upload: Upload, feed: str) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_used_before_it_is_complete(any_server: Server, tmp_path: Path) -> None:
-    """Any speed, pauses around the settle time, resumes, rewrites, renames, old times: what is used is the whole
+    """Any speed, pauses around `settle_seconds`, resumes, rewrites, renames, old times: what is used is the whole
     file, once, and nothing stays behind. In a campaign 200 uploads, else 60."""
     for feed in FEEDS:
         (any_server.root / feed).mkdir()

@@ -204,7 +204,7 @@ class Days(RuleBasedStateMachine):
         """All of them; P4 and P7 are rules, and `agree`."""
         self.every_file_is_in_one_place()
         self.every_request_is_sound()
-        self.doubt_is_settled_first()
+        self.unknown_outcomes_are_resolved_first()
         self.the_limit_is_kept()
         self.newer_values_stay()
         self.no_key_is_in_two_unfinished_jobs()
@@ -261,7 +261,7 @@ class Days(RuleBasedStateMachine):
             for part, value in accepted[feed].items():
                 assert value in taken[part], f"{feed} {part}: {value} is accepted, and no job has taken it"
 
-    def doubt_is_settled_first(self) -> None:
+    def unknown_outcomes_are_resolved_first(self) -> None:
         """P5: after a request whose outcome is unknown, jobs are looked for before its keys are sent again."""
         asked = self.world.asked
         for number in range(self.looked, len(asked)):

@@ -239,8 +239,8 @@ def test_a_job_that_always_fails_is_given_up_and_comes_again(tmp_path: Path) -> 
     agreed(world)
 
 
-def test_a_lost_answer_is_settled_before_newer_values_of_its_keys(tmp_path: Path) -> None:
-    """The answer is lost, the program stopped, and a newer file comes: what was in doubt is looked for first."""
+def test_a_lost_response_is_resolved_before_newer_values_of_its_keys(tmp_path: Path) -> None:
+    """The answer is lost, the program stopped, and a newer file comes: the unknown outcome is resolved first."""
     world = day(tmp_path, Fault(kind="hang", path=IMPORT, accept=True))
     world.live(stop_after=60)
     world.drop(world.file("stock", dict.fromkeys(FIRST, "7")))

@@ -155,10 +155,10 @@ def run(
     """Plan a file, encode all requests, and lay what they carry over *accepted*."""
     before = nothing() if accepted is None else accepted
     made = plan_file(table, mapping, before, request_limits=limits, mode=SendMode.ALL if full else SendMode.CHANGED)
-    return carried(made, before)
+    return outcome_of(made, before)
 
 
-def carried(plan: Plan, before: pl.DataFrame) -> Outcome:
+def outcome_of(plan: Plan, before: pl.DataFrame) -> Outcome:
     """What a plan sends, and *accepted* after it."""
     after = before
     sent: list[Sent] = []

@@ -1,4 +1,4 @@
-"""A real ledger, gate and HTTP client before a real sandbox; only the feed's plan is made by hand."""
+"""A real ledger, rate limiter and HTTP client before a real sandbox; only the feed's plan is made by hand."""
 
 from __future__ import annotations
 

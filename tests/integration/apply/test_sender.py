@@ -140,7 +140,7 @@ def test_a_bad_day_changes_nothing_in_the_end(tmp_path: Path, fault: Fault) -> N
         assert on.accepted() == on.stored() == set(parts(1, 12))
 
 
-def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
+def test_a_lost_response_is_resolved_by_the_job_list(tmp_path: Path) -> None:
     """A job whose answer was lost is found in the list and adopted: nothing is sent twice."""
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
@@ -151,7 +151,7 @@ def test_lost_answer_is_settled_by_the_job_list(tmp_path: Path) -> None:
 
 
 def test_another_chunks_job_is_never_adopted(tmp_path: Path) -> None:
-    """While a second request of the same size may be in doubt, a job counts only for the records that it holds."""
+    """While two requests of one size have an unknown outcome, a job counts only for the records that it holds."""
     with stage(tmp_path) as on:
         on.sandbox.inject(Fault(kind="reset_after", path=STOCK))
         on.sandbox.inject(Fault(kind="reset_before", path=STOCK))
@@ -243,8 +243,8 @@ def test_patience_ends_and_the_run_is_continued_later(tmp_path: Path) -> None:
         assert on.accepted() == on.stored() == set(parts(1, 4))
 
 
-def test_chunk_marked_sending_by_a_dead_process_is_settled_first(tmp_path: Path) -> None:
-    """After a crash between mark and answer the chunk in doubt comes before the planned ones."""
+def test_a_chunk_marked_sending_by_a_killed_process_is_resolved_first(tmp_path: Path) -> None:
+    """After a crash between mark and response the chunk with an unknown outcome comes before the planned ones."""
     with stage(tmp_path, unfinished=1) as on:
         on.plan(parts(1, 4), parts(5, 4))
         on.ledger.mark_sending(on.ledger.chunks.list_by_run("r1")[1])
@@ -287,7 +287,7 @@ def test_waves_are_barriers(tmp_path: Path) -> None:
 
 
 def test_limit_of_the_server_is_never_met(tmp_path: Path) -> None:
-    """The gate keeps below the limit of the server, which counts arrivals: not one 429 is seen.
+    """The rate limiter keeps below the limit of the server, which counts arrivals: not one 429 is seen.
 
     Half of the window is for what the machine delays on the way; to the second this holds in the simulation.
     """

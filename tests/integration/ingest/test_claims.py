@@ -59,8 +59,8 @@ def settled(path: Path) -> scan.FileStat:
     return scan.to_file_stat(path.stat())
 
 
-def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> None:
-    """It stays where it is and has to settle anew."""
+def test_a_file_that_changed_since_it_was_stable_is_not_claimed(tmp_path: Path) -> None:
+    """It stays where it is and has to become stable again."""
     box = tmp_path / "inbox"
     box.mkdir()
     path = box / "a.csv"
@@ -74,7 +74,7 @@ def test_a_file_that_changed_since_it_settled_is_not_claimed(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("what", ["link", "pipe", "folder"])
 def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) -> None:
-    """What is put in a settled file's place, or in the place of a folder on its way, is neither read nor kept."""
+    """What is put in a stable file's place, or in the place of a folder on its way, is neither read nor kept."""
     box, state, outside = tmp_path / "inbox", tmp_path / "var", tmp_path / "outside"
     (box / "erp").mkdir(parents=True)
     outside.mkdir()
@@ -205,7 +205,7 @@ def test_moves_over_file_systems_are_copied_and_synced(tmp_path: Path, monkeypat
 
 
 def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
-    """Files present at the start and files that arrive while watching are both yielded when settled."""
+    """Files present at the start and files that arrive while watching are both yielded when stable."""
     (tmp_path / "old.csv").write_text("1")
     stop, seen = ShutdownEvent(), []
     for names in scan.watch(tmp_path, 0.03, 5.0, stop):
@@ -232,7 +232,7 @@ def test_watch_does_without_events(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk is full, neither a torn file nor a temporary one stays."""
+    """When the disk is full, neither an incomplete file nor a temporary one stays."""
 
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "full")

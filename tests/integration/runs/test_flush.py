@@ -1,4 +1,4 @@
-"""When a file of changes is left to a newer one, and when what was carried has to go by itself."""
+"""When a change file is merged into a newer one, and when a flush run sends what was merged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_file_of_changes_is_left_to_a_newer_one(ledger: Ledger) -> None:
     assert not flush.may_merge(ledger, run, replace(made(), undoes="r0"), NOW)
 
 
-def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledger) -> None:
+def test_records_that_several_identifiers_may_name_are_not_merged(ledger: Ledger) -> None:
     """A newer file may name the same customer by another one."""
     feed = mapping(
         """
@@ -61,7 +61,7 @@ def test_records_that_several_identifiers_may_name_are_not_carried(ledger: Ledge
     assert not flush.may_merge(ledger, opened(ledger, "r1"), made("A,,x\n", feed), NOW)
 
 
-def test_what_is_carried_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_that_are_merged_are_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """By files, by time since the first one, also when the clock was set back, and by records."""
     opened(ledger, "r0", ended=RunState.MERGED)
     run = opened(ledger, "r1")
@@ -76,7 +76,7 @@ def test_what_is_carried_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPa
     assert flush.may_merge(ledger, run, made(), NOW)
 
 
-def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Ledger) -> None:
+def test_what_was_merged_goes_by_itself_when_no_file_takes_it_along(ledger: Ledger) -> None:
     """Not while a run under way does; not of a feed whose files hold everything now."""
     assert not flush.needs_flush(ledger, FEED)
     opened(ledger, "r1", ended=RunState.MERGED)
@@ -99,7 +99,7 @@ def test_what_was_carried_goes_by_itself_when_nothing_takes_it_along(ledger: Led
 
 @pytest.mark.parametrize("ended", [RunState.INVALID, RunState.DISCARDED])
 def test_its_own_run_is_not_tried_again_and_again(ledger: Ledger, ended: RunState) -> None:
-    """Until another file has been carried besides."""
+    """Until another file has been merged as well."""
     opened(ledger, "r1", ended=RunState.MERGED)
     ledger.close_run(flush.open_flush_run(ledger, FEED).id, ended)
     opened(ledger, "r2", ended=RunState.INVALID)

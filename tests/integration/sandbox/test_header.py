@@ -90,7 +90,7 @@ def test_every_operation_takes_its_smallest_header(operation: str) -> None:
     assert read(operation, whole(operation)).account_id == 7
 
 
-def test_the_contract_has_arrays_and_gates_to_test() -> None:
+def test_the_contract_has_arrays_and_enabling_flags_to_test() -> None:
     """Eight operations with an array that is always sent, and flags that need another one."""
     assert len({operation for operation, _ in ALWAYS}) > 5
     assert len(GATED) > 10
@@ -105,14 +105,14 @@ def test_arrays_that_are_always_sent_must_be_there(operation: str, array: str) -
 
 
 @pytest.mark.parametrize(("operation", "array", "name"), GATED)
-def test_every_gated_flag_needs_one_of_its_gates(operation: str, array: str, name: str) -> None:
-    """Without any gate it is refused."""
+def test_every_flag_needs_one_of_its_enabling_flags(operation: str, array: str, name: str) -> None:
+    """Without an enabling flag the header is refused."""
     header = whole(operation)
     header[array] = [ARRAYS[operation][array]["flags"][name]["int"]]
     assert f"{array}.{name} needs" in why(operation, header)
 
 
-def test_one_gate_of_several_is_enough() -> None:
+def test_one_enabling_flag_of_several_is_enough() -> None:
     """Image texts go with any of the four image flags."""
     header = whole("Product/ImportProducts", ProductFieldsThatAreSet=[8], ImageCultureFieldsThatAreSet=[0])
     assert len(read("Product/ImportProducts", header).flags) == 2

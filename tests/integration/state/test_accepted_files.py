@@ -12,7 +12,7 @@ from etl.state.snapshots import accepted
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
-    """A merge that finds no room ends in words, and leaves neither a torn base nor a half-written one."""
+    """A compaction without room on the disk ends with an error, and leaves no damaged or incomplete base."""
     folder = tmp_path / "accepted" / "prices"
     folder.mkdir(parents=True)
     (folder / ".r1.parquet.tmp").symlink_to("/dev/full")

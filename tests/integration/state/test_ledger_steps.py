@@ -64,8 +64,8 @@ def test_sending_marks_time_and_attempt_and_forgets_what_was_waited_for(ledger: 
     assert ledger.mark_sending(sent).attempts == 2
 
 
-def test_unsent_may_go_again_and_says_why_and_how_it_was_settled(ledger: Ledger) -> None:
-    """Planned again, from a time on; how a doubt was settled stays known through later steps."""
+def test_unsent_may_go_again_and_says_why_and_how_it_was_resolved(ledger: Ledger) -> None:
+    """Planned again, from a time on; how an unknown outcome was resolved stays known through later steps."""
     (chunk,) = planned(ledger)
     again = ledger.requeue(ledger.mark_sending(chunk), 5100.0, "429", resolution="resubmitted")
     assert again == kept(ledger)
@@ -282,7 +282,7 @@ def test_refusals_come_by_row_and_the_worst_of_a_key_counts(ledger: Ledger) -> N
 
 
 def test_rivals_are_requests_of_the_same_size_whose_answers_are_out(ledger: Ledger, clock: Clock) -> None:
-    """Another chunk, sent within the hour, in doubt or settled; never the chunk itself, nor one of another size."""
+    """Another chunk of the same size, sent within the hour, whether its outcome is unknown or resolved."""
     one, two = planned(ledger, 2)
     doubt = ledger.mark_sending(one)
     assert not ledger.chunks.has_ambiguous_sibling(doubt)

@@ -161,7 +161,7 @@ def test_a_killed_process_leaves_the_seal_whole(tmp_path: Path) -> None:
 
 
 def test_without_a_seal_sqlite_looks(tmp_path: Path) -> None:
-    """After a crash in the middle of a copy there is no seal: a torn file is found all the same, a whole one sealed."""
+    """After a crash in the middle of a copy there is no seal: a damaged file is found, an intact one is sealed."""
     path = schema.ledger_path(tmp_path)
     Ledger.open(tmp_path).close()
     seal.remove_seal(path)

@@ -96,8 +96,8 @@ def test_a_later_wave_waits_for_the_whole_earlier_one() -> None:
     assert names(next_action([course(first, chunk(2, wave=2)), other], WIDE, 0.125)) == "submit q1"
 
 
-def test_doubt_comes_before_everything_else_that_is_sent() -> None:
-    """A chunk in doubt is settled first; while it waits, other chunks of its wave are sent: they have other keys."""
+def test_unknown_outcomes_come_before_everything_else_that_is_sent() -> None:
+    """An unknown outcome is resolved first; while it waits, other chunks of its wave are sent: they have other keys."""
     doubtful = sent(2, state=ChunkState.SENDING)
     assert names(next_action([course(chunk(1), doubtful)], WIDE, 10)) == "resolve r2"
     waiting = replace(doubtful, retry_after=15.0)
@@ -106,7 +106,7 @@ def test_doubt_comes_before_everything_else_that_is_sent() -> None:
     assert names(next_action([course(waiting, sent(3))], WIDE, 10)) == "poll r3"
 
 
-def test_sending_by_this_process_is_no_doubt() -> None:
+def test_a_request_of_this_process_has_no_unknown_outcome() -> None:
     """A chunk whose request is on its way here is left alone."""
     travelling = course(sent(1, state=ChunkState.SENDING))
     assert names(next_action([travelling], WIDE, 10, busy={("r", 1)})) == "wait 60.0"

@@ -1,4 +1,4 @@
-"""The gate: never above the limit in any window as the server counts it, and nearly all of it used."""
+"""The rate limiter: never above the limit in any window as the server counts it, and nearly all of it used."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class FakeClock:
         self.at += seconds
 
 
-def gates(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[RateLimiter]:
+def limiters(tmp_path: Path, clock: FakeClock, count: int = 1, **more: int) -> list[RateLimiter]:
     return [
         RateLimiter(schema.open_database(tmp_path), limits=RateLimits(5, 60.0, more), clock=clock, sleep=clock.sleep)
         for _ in range(count)
@@ -154,12 +154,12 @@ def test_processes_share_one_log(tmp_path: Path) -> None:
     clock = FakeClock()
     passed = []
     for _round in range(4):
-        opened = gates(tmp_path, clock, 3)
-        for gate in opened * 3:
-            gate.mark_sent(gate.acquire())
+        opened = limiters(tmp_path, clock, 3)
+        for limiter in opened * 3:
+            limiter.mark_sent(limiter.acquire())
             passed.append(clock.at)
-        for gate in opened:
-            gate._database.close()
+        for limiter in opened:
+            limiter._database.close()
     assert most_in_window(passed, 60.0) == 5
     assert passed[-1] - passed[0] <= 36 / 5 * 60.5
 
@@ -167,20 +167,20 @@ def test_processes_share_one_log(tmp_path: Path) -> None:
 def test_token_lane_has_its_own_limit_within_the_common_one(tmp_path: Path) -> None:
     """Token requests stop at their own limit while others may still go, and they use up the common one."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock, token=2)
-    assert isinstance(gate.try_acquire("token"), Permit)
-    assert isinstance(gate.try_acquire("token"), Permit)
-    assert isinstance(gate.try_acquire("token"), float)
-    assert [isinstance(gate.try_acquire(), Permit) for _ in range(4)] == [True, True, True, False]
-    gate._database.close()
+    (limiter,) = limiters(tmp_path, clock, token=2)
+    assert isinstance(limiter.try_acquire("token"), Permit)
+    assert isinstance(limiter.try_acquire("token"), Permit)
+    assert isinstance(limiter.try_acquire("token"), float)
+    assert [isinstance(limiter.try_acquire(), Permit) for _ in range(4)] == [True, True, True, False]
+    limiter._database.close()
 
 
 def test_a_429_blocks_every_process_for_the_named_time(tmp_path: Path) -> None:
-    """Retry-After holds for all gates of the folder; the next answer forgets the strikes."""
+    """Retry-After holds for all rate limiters of the folder; the next response resets the pause."""
     clock = FakeClock()
-    one, two = gates(tmp_path, clock, 2)
-    ticket = one.acquire()
-    assert one.pause_lane(ticket, 17.0) == 17.0
+    one, two = limiters(tmp_path, clock, 2)
+    permit = one.acquire()
+    assert one.pause_lane(permit, 17.0) == 17.0
     assert two.try_acquire() == pytest.approx(17.0)
     clock.at += 17.0
     again = two.acquire()
@@ -188,62 +188,62 @@ def test_a_429_blocks_every_process_for_the_named_time(tmp_path: Path) -> None:
     clock.at += 20.0
     two.clear_strikes(again)
     assert one.pause_lane(again, None) == 10.0
-    for gate in (one, two):
-        gate._database.close()
+    for limiter in (one, two):
+        limiter._database.close()
 
 
 def test_old_stamps_are_forgotten(tmp_path: Path) -> None:
     """The log stays bounded over many requests."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock)
+    (limiter,) = limiters(tmp_path, clock)
     for _ in range(120):
-        gate.mark_sent(gate.acquire())
-    with gate._database.read() as db:
+        limiter.mark_sent(limiter.acquire())
+    with limiter._database.read() as db:
         assert db.scalar("select count(*) from permits") < 40
-    gate._database.close()
+    limiter._database.close()
 
 
 def test_permits_several_windows_old_are_deleted_once_there_are_many(tmp_path: Path) -> None:
     """With more than twice the limit, those older than four windows go, and those of exactly four stay."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock)
+    (limiter,) = limiters(tmp_path, clock)
     counts = []
     for _ in range(12):
-        assert isinstance(gate.try_acquire(), Permit)
-        with gate._database.read() as db:
+        assert isinstance(limiter.try_acquire(), Permit)
+        with limiter._database.read() as db:
             counts.append(db.scalar("select count(*) from permits"))
         clock.at += 60.0
     assert counts == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 5]
-    gate._database.close()
+    limiter._database.close()
 
 
 def test_a_wait_is_as_long_as_told_also_a_short_one(tmp_path: Path) -> None:
     """Half a second before a place is free there is no permit; it is waited for exactly so long."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock)
+    (limiter,) = limiters(tmp_path, clock)
     for _ in range(5):
-        gate.mark_sent(gate.acquire())
+        limiter.mark_sent(limiter.acquire())
     clock.at += 60.0
-    assert gate.try_acquire() == pytest.approx(0.5)
-    gate.acquire()
+    assert limiter.try_acquire() == pytest.approx(0.5)
+    limiter.acquire()
     assert clock.at == pytest.approx(1060.5)
-    gate._database.close()
+    limiter._database.close()
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(tmp_path: Path) -> None:
     """What is left of an earlier pause counts; half a second is half a second, and less than none is none."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock)
-    permit = gate.acquire()
-    assert gate.pause_lane(permit, 17.0) == 17.0
+    (limiter,) = limiters(tmp_path, clock)
+    permit = limiter.acquire()
+    assert limiter.pause_lane(permit, 17.0) == 17.0
     clock.at += 7.0
-    assert gate.pause_lane(permit, 2.0) == 10.0
+    assert limiter.pause_lane(permit, 2.0) == 10.0
     clock.at += 10.0
-    assert gate.pause_lane(permit, 0.5) == 0.5
+    assert limiter.pause_lane(permit, 0.5) == 0.5
     clock.at += 1.0
-    assert gate.pause_lane(permit, -4.0) == 0.0
-    assert gate.pause_lane(permit, 1e9) == 3600.0
-    gate._database.close()
+    assert limiter.pause_lane(permit, -4.0) == 0.0
+    assert limiter.pause_lane(permit, 1e9) == 3600.0
+    limiter._database.close()
 
 
 def test_the_machine_names_its_boot(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,15 +259,15 @@ def test_the_machine_names_its_boot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_waiting_ends_when_stopped(tmp_path: Path) -> None:
-    """A full gate gives up as soon as a stop is asked for."""
+    """The wait for a permit ends as soon as a stop is asked for."""
     clock = FakeClock()
-    (gate,) = gates(tmp_path, clock)
-    gate._is_stopped = lambda: clock.at > 1000.0
+    (limiter,) = limiters(tmp_path, clock)
+    limiter._is_stopped = lambda: clock.at > 1000.0
     for _ in range(5):
-        gate.acquire()
+        limiter.acquire()
     with pytest.raises(Stopped):
-        gate.acquire()
-    gate._database.close()
+        limiter.acquire()
+    limiter._database.close()
 
 
 class DayClock:
@@ -290,8 +290,8 @@ class DayClock:
 
 @pytest.mark.slow
 def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tmp_path: Path) -> None:
-    """24 h with a backlog through the real gate: three processes in turn, each replaced every hour, the wall clock
-    stepped and the machine restarted in between. Never more than the limit in any window, at least 97 % used."""
+    """24 h with a backlog: three processes in turn, each replaced every hour, the wall clock stepped and the machine
+    restarted in between. Never more than the limit in any window, at least 97 % used."""
     chance = random.Random(7)
     clock = DayClock()
     limit, per_seconds = (
@@ -312,9 +312,9 @@ def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tm
     processes = [opened() for _ in range(3)]
     hour = 0
     while clock.true < DAY:
-        gate = chance.choice(processes)
-        ticket = gate.acquire()
-        gate.mark_sent(ticket)
+        limiter = chance.choice(processes)
+        permit = limiter.acquire()
+        limiter.mark_sent(permit)
         passed.append(clock.true)
         if clock.true // 3600 > hour:
             hour = int(clock.true // 3600)
@@ -325,7 +325,7 @@ def test_a_day_of_processes_restarts_and_clock_steps_keeps_and_uses_the_limit(tm
                 clock.step = 0.0  # the clock is right when the machine comes up
                 clock.reboot(120.0)
                 down += 120.0
-    for gate in processes:
-        gate._database.close()
+    for limiter in processes:
+        limiter._database.close()
     assert most_in_window(passed, per_seconds) <= limit
     assert len(passed) >= 0.97 * (DAY - down) * limit / per_seconds

@@ -330,7 +330,7 @@ class Streamed(httpx.AsyncByteStream):
 
 
 class World:
-    """A Connect over a server made of a function, with a real gate and token store."""
+    """A Connect over a server made of a function, with a real rate limiter and token store."""
 
     def __init__(self, state: Path, answer: Callable[[httpx.Request], httpx.Response]) -> None:
         from etl.state.ledger.facade import Ledger
@@ -414,8 +414,8 @@ def test_a_token_is_shared_and_renewed_once(tmp_path: Path) -> None:
     assert third.tokens == 1
 
 
-def test_a_429_tells_the_gate(tmp_path: Path) -> None:
-    """The named time comes back with the error and blocks the gate."""
+def test_a_429_pauses_the_rate_limiter(tmp_path: Path) -> None:
+    """The named time comes back with the error and blocks the rate limiter."""
     with World(tmp_path, lambda _: httpx.Response(429, headers={"Retry-After": "7"})) as world:
         with pytest.raises(ThrottledError) as caught:
             world.connect.list_jobs()

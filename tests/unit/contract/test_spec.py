@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def test_every_flag_is_read_as_written() -> None:
-    """Its number, kind, fields, gates and what it does to other fields; none is missing, none is added."""
+    """Its number, kind, fields, enabling flags and what it does to other fields; none is missing, none is added."""
     read = {
         (operation.id, array.name, name): WrittenFlag(
             number=flag.number,
@@ -60,7 +60,7 @@ def test_every_array_is_read_as_written() -> None:
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)
 def test_flags_know_their_array_and_name(operation_id: str) -> None:
-    """All of an operation's flags are found by their ids, and gates name flags that exist."""
+    """All of an operation's flags are found by their ids, and enabling flags exist."""
     operation = CONTRACT.operations[operation_id]
     written = {f"{array}.{name}" for owner, array, name in reading.flags() if owner == operation_id}
     assert {flag.id for flag in operation.flags} == written
@@ -192,7 +192,7 @@ def test_limits_jobs_enums_and_addresses_are_read_as_written() -> None:
 
 @pytest.mark.parametrize("group", sorted(path.stem for path in GOLDEN.glob("*.json")))
 def test_golden_headers_are_right_by_the_second_reading(group: str) -> None:
-    """Every header of the golden plans: its arrays, flags and gates."""
+    """Every header of the golden plans: its arrays, flags and enabling flags."""
     plans = json.loads((GOLDEN / f"{group}.json").read_text(encoding="utf-8"))
     headers = {
         (request["method"], json.dumps(request["header"]))

@@ -1,4 +1,4 @@
-"""The inbox: settled by stillness, nothing unfinished, nothing foreign."""
+"""The inbox: a file is stable when it has not changed; unfinished and foreign files are left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_uploads_and_dot_files_are_not(name: str) -> None:
     assert not may_be_export(name)
 
 
-def test_a_file_settles_after_being_still() -> None:
+def test_a_file_is_stable_after_it_has_not_changed() -> None:
     """Time counts from the last change, and a replaced file starts anew."""
     one, two, other = FileStat(1, 5, 9), FileStat(2, 6, 9), FileStat(2, 6, 10)
     snapshot, ready = find_stable({}, {"a": one}, 0, 2)
@@ -40,7 +40,7 @@ def test_a_file_settles_after_being_still() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))), max_size=20))
 def test_ready_files_were_unchanged_for_the_whole_time(steps: list[tuple[float, dict[str, int]]]) -> None:
-    """No history of changes makes a file ready that was seen otherwise within the settle time."""
+    """No history of changes makes a file ready that was seen otherwise within `settle_seconds`."""
     now = 0.0
     snapshot: Observations = {}
     history: list[tuple[float, dict[str, int]]] = []

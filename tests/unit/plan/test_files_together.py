@@ -21,7 +21,7 @@ from etl.plan.model import Plan
 from etl.state.snapshots import accepted, sent_records
 from tests.contract import coverage
 from tests.contract.every import CONTRACT
-from tests.support.builders import Outcome, carried, mapping, nothing, plan_file, table
+from tests.support.builders import Outcome, mapping, nothing, outcome_of, plan_file, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, files, modest
 from tests.unit.plan.test_accepted_is_true import creatable
 from tests.unit.plan.test_invariants import read
@@ -43,14 +43,14 @@ class Shop:
         return plan_file(file, self.feed, self.accepted, pending_records=pending)
 
     def send(self, made: Plan) -> None:
-        outcome: Outcome = carried(made, self.accepted)
+        outcome: Outcome = outcome_of(made, self.accepted)
         for sent in outcome.sent:
             operation = self.feed.operation
             assert self.client.send(operation, sent.request.header, sent.request.payload) == []
         self.accepted = outcome.accepted
 
     def owed(self, made: Plan) -> pl.DataFrame:
-        """What is kept of a plan that was carried."""
+        """What is kept of a plan that was merged."""
         parts = [
             sent_records.build_sent_records(b.frame, b.bits, number, made.layout)
             for number, b in enumerate(made.batches, 1)
@@ -62,7 +62,7 @@ class Shop:
         return accepted.build_pending_records(concerned, left)
 
     def work_together(self, days: list[Table], columns: list[str]) -> None:
-        """Each file is carried into the next one, which is kept apart where it has to be."""
+        """Each file is merged into the next one, which is kept apart where it has to be."""
         pending = None
         for file in days:
             made = self.planned(file, pending)
@@ -105,7 +105,7 @@ CHANGES = "feed: f\nsource: {files: '*.csv', content: changes}"
 
 
 def laid(text: str, older: str, newer: str) -> bool:
-    """Whether the newer file is kept apart from what the older one owes."""
+    """Whether the newer file is kept apart from what is pending of the older one."""
     shop = Shop(mapping(CHANGES + text))
     return shop.planned(table(newer), shop.owed(shop.planned(table(older)))).flush_first
 
@@ -191,7 +191,7 @@ def test_only_what_a_file_has_said_is_sent_again() -> None:
     shop.send(shop.planned(table("k,p,a\nA,5,\n")))
     owed = shop.owed(shop.planned(table("k,p,a\nA,,CostPlus_PurchaseCost\n")))
     assert owed.select("PriceSale", STATED + "PriceSale").row(0) == (5, False)
-    again = carried(shop.planned(build.empty_table(["k", "p", "a"]), owed), shop.accepted)
+    again = outcome_of(shop.planned(build.empty_table(["k", "p", "a"]), owed), shop.accepted)
     assert [list(record) for record in again.records] == [["PartNo", "PriceListCode", "CurrencyCode", "PriceRule"]]
 
 
@@ -200,16 +200,16 @@ def test_what_nobody_has_said_empties_nothing() -> None:
     shop = Shop(mapping(CHANGES + ONHANDS.replace("Count: d", "Count: {column: d, empty: clear}")))
     shop.send(shop.planned(table("k,q,d\nA,1,7\nB,1,7\n")))
     owed = shop.owed(shop.planned(table("k,q,d\nA,2,7\nB,2,\n")))
-    again = carried(shop.planned(build.empty_table(["k", "q", "d"]), owed), shop.accepted)
+    again = outcome_of(shop.planned(build.empty_table(["k", "q", "d"]), owed), shop.accepted)
     sent = {record["PartNo"]: record.get("LeadTimeDayCount", "not sent") for record in again.records}
     assert sent["A"] in (7, "not sent")
     assert sent["B"] is None
 
 
-def test_a_value_that_connect_ignores_does_not_cover_what_is_owed() -> None:
+def test_a_value_that_connect_ignores_does_not_replace_a_pending_one() -> None:
     """A price of 0 says nothing."""
     shop = Shop(mapping(CHANGES + SWITCHED))
     pending = shop.owed(shop.planned(table("k,p,a\nA,3,true\n")))
     made = shop.planned(table("k,p,a\nA,0,true\nB,0,true\n"), pending)
-    sent = {record["PartNo"]: record.get("PriceSale") for record in carried(made, nothing()).records}
+    sent = {record["PartNo"]: record.get("PriceSale") for record in outcome_of(made, nothing()).records}
     assert sent == {"A": 3, "B": None}

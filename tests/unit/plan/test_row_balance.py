@@ -20,7 +20,7 @@ from etl.mapping import layout_builder
 from etl.mapping.layout import Layout
 from etl.mapping.model import Mapping
 from etl.model.columns import KEY, ROW
-from tests.support.builders import Outcome, carried, mapping, nothing, plain, plan_file, run, table
+from tests.support.builders import Outcome, mapping, nothing, outcome_of, plain, plan_file, run, table
 from tests.support.random_mappings import OPERATIONS, Feed, feeds, modest
 
 Cells = dict[str, str | None]
@@ -108,7 +108,7 @@ def assert_all_end(feed: Demanding, cells: list[Cells], before: pl.DataFrame, re
     assert lead is not None
     known = {lead.column: pl.Series(["K1", "K3", "1", "2"])} if references and lead.inner is None else {}
     made = plan_file(file, feed.feed, before, reference_values=known)
-    outcome = carried(made, before)
+    outcome = outcome_of(made, before)
     counts = made.counts
     assert counts.rows == len(cells)
 

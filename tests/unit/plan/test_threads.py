@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from etl import thread_pool
-from tests.support.builders import PRICES, carried, days, mapping, plan_file, table
+from tests.support.builders import PRICES, days, mapping, outcome_of, plan_file, table
 from tests.unit.plan.rows.test_read_records import Pieces, told
 
 
@@ -22,11 +22,11 @@ def test_the_plan_is_the_same_in_threads(size: int) -> None:
     lines[3:6] = ["P3,8,1", "P4,x,1"]
     lines += ["new,1,1", "P7,7.5,1", "p8,8.5,1", "P9,77,1"]
     file = table("part,price,cost\n" + "\n".join(lines))
-    alone = told(carried(plan_file(Pieces(file, size), prices, before), before))
+    alone = told(outcome_of(plan_file(Pieces(file, size), prices, before), before))
     for _ in range(3):
         with thread_pool.thread_pool() as start:
             made = plan_file(Pieces(file, size), prices, before, submit=start)
-        assert told(carried(made, before)) == alone
+        assert told(outcome_of(made, before)) == alone
 
 
 def test_a_result_is_what_the_work_gives() -> None:

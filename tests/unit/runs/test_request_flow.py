@@ -1,4 +1,4 @@
-"""Lanes, schedule and gate together, on a clock that is told the time: the limit is kept, used and shared."""
+"""Runs, scheduler and rate limiter together, on a clock that is told the time: the limit is kept, used and shared."""
 
 from __future__ import annotations
 

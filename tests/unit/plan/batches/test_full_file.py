@@ -177,7 +177,7 @@ def test_elements_with_and_without_a_field_are_rejected_by_name() -> None:
 
 
 def test_rows_of_such_records_are_named_by_the_parts_of_their_keys() -> None:
-    """All rows of them and no others, in their order; a record that was owed from before has no row."""
+    """All rows of them and no others, in their order; a pending record from before has no row."""
     hopeless = pl.DataFrame({KEY: ["A\x1fB\x1fC", "owed"], ROW: [3, None]})
     lines = pl.DataFrame({KEY: ["X", "A\x1fB\x1fC", "X", "A\x1fB\x1fC"], ROW: [2, 3, 4, 5]})
     named = [(3, "A / B / C"), (5, "A / B / C"), (None, "owed")]

@@ -200,7 +200,7 @@ def test_shrink(rows: int, held: bool) -> None:
         ("stock_zero", "100,0", 20, ("A000 / B / B", "5", "0", -100.0)),
     ],
 )
-def test_elements_of_lists_are_weighed_too(
+def test_elements_of_lists_count_for_guards_too(
     guard: str, cells: str, passes: int, example: tuple[str, str, str, float]
 ) -> None:
     """One price or stock of several in a list of rows counts, for its record; each is held against its own past."""

@@ -14,7 +14,7 @@ from etl.plan import build, model, undo
 from etl.plan.inputs import OriginalRun
 from etl.plan.requests import make_requests
 from etl.state.snapshots import sent_records
-from tests.support.builders import PRICES, carried, days, mapping, nothing, plan_file, plan_inputs, run, table
+from tests.support.builders import PRICES, days, mapping, nothing, outcome_of, plan_file, plan_inputs, run, table
 
 NAMES = """
 feed: names
@@ -33,7 +33,7 @@ HEAD = "part,qty,days\n"
 
 def sent_days(plan: model.Plan) -> list[object]:
     """Values of the field that is not ours in everything that a plan sends."""
-    outcome = carried(plan, nothing())
+    outcome = outcome_of(plan, nothing())
     return [record["LeadTimeDayCount"] for record in outcome.records if "LeadTimeDayCount" in record]
 
 
@@ -97,7 +97,7 @@ def test_an_undo_leaves_what_another_feed_has_taken_over(feed: Mapping) -> None:
     back = undo.build_reverse_plan(
         feed, OriginalRun("r", columns, went, before), plan_inputs(second.accepted, owner_records=owned)
     )
-    assert [record["PartNo"] for record in carried(back, nothing()).records] == ["B"]
+    assert [record["PartNo"] for record in outcome_of(back, nothing()).records] == ["B"]
     assert [(one["field"], one["keys"]) for one in back.irreversible] == [("OnhandValue", ["A / W / L"])]
 
 
@@ -165,7 +165,7 @@ def test_the_one_that_yields_leaves_what_the_other_has() -> None:
     theirs = run(mapping(PRICES), table("part,price,cost\nA,10,\nC,30,")).accepted
     campaign = mapping(OTHER + "yields: [prices]\ngone: deactivate\n")
     plan = plan_file(table("part,price\nA,8\nB,9"), campaign, nothing(), owner_records={"prices": theirs})
-    outcome = carried(plan, nothing())
+    outcome = outcome_of(plan, nothing())
     assert [record["PartNo"] for record in outcome.records if "PriceSale" in record] == ["B"]
     later = plan_file(table("part,price\nA,7\nB,9"), campaign, outcome.accepted, owner_records={"prices": theirs})
     assert list(make_requests(later)) == []

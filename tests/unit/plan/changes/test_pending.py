@@ -1,4 +1,4 @@
-"""What a feed of changes still owes, laid under its next file: newer values, and where each record came from."""
+"""Pending records of a feed of changes, merged into its next file: newer values, and the origin of each record."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_an_older_version_has_kept_comes_from_nowhere() -> None:
 
 
 def test_what_is_kept_beside_a_run_says_where_it_came_from(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """Of what Norce has not taken: lines of the run's own file, and what it had carried itself."""
+    """Of what Norce has not taken: lines of the run's own file, and what had been merged into it."""
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\n", FIRST)
     made = plan_file(table("part,price,cost\nB,2,\n"), feed, nothing(), pending_records=pending)
@@ -83,7 +83,7 @@ record:
 """
 
 
-def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() -> None:
+def test_a_pending_record_that_no_header_can_carry_is_rejected_by_file_and_line() -> None:
     """In rejections.csv, and in the groups that `etl show` and the page show."""
     feed = mapping(LIST)
     came = {"run": "r1", "file": "lists_1.csv", "row": 9}
@@ -96,7 +96,7 @@ def test_an_owed_record_that_no_header_can_carry_is_rejected_by_file_and_line() 
     assert [group["message"] for group in rejections.group_rejections(made.rejections.frame)] == [found["message"]]
 
 
-def test_what_waits_for_a_reference_is_not_sent_although_it_is_owed() -> None:
+def test_what_is_blocked_on_a_reference_is_not_sent_although_it_is_pending() -> None:
     """It is kept again, with the newest value."""
     feed = changes(PRICES)
     pending, _ = owed(feed, "part,price,cost\nA,1,\nB,1,\n", FIRST)

@@ -16,7 +16,7 @@ from etl.model.tables import Rejections, Table
 from etl.parallel import Submit, run_inline
 from etl.plan.rows import read_records
 from etl.plan.rows.fingerprints import FingerprintIndex, compared_leaves
-from tests.support.builders import PRICES, Outcome, carried, days, mapping, nothing, plan_file, run, table
+from tests.support.builders import PRICES, Outcome, days, mapping, nothing, outcome_of, plan_file, run, table
 from tests.support.random_mappings import OPERATIONS, feeds, files, modest
 
 
@@ -72,7 +72,7 @@ def test_pieces_make_no_difference(operation: str, data: st.DataObject) -> None:
         whole = run(feed.mapping, file, before)
         for size in (1, 3):
             made = plan_file(Pieces(file, size), feed.mapping, before)
-            assert told(carried(made, before)) == told(whole)
+            assert told(outcome_of(made, before)) == told(whole)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -75,7 +75,7 @@ def test_waiting_files_go_in_the_requests_of_one(changes: Shop) -> None:
         assert (changes.archive(run["run"]) / run["file"]).read_text() == FILES[run["file"]]
 
 
-def test_what_became_of_a_carried_file_is_said(changes: Shop) -> None:
+def test_what_became_of_a_merged_file_is_shown(changes: Shop) -> None:
     """In `etl show` of either run, in the status, in the page."""
     for name in ("stock_1.csv", "stock_2.csv", "stock_3.csv"):
         changes.drop(FILES[name], name)
@@ -91,7 +91,7 @@ def test_what_became_of_a_carried_file_is_said(changes: Shop) -> None:
 
 
 def test_a_refusal_is_traced_to_the_older_file_and_its_line(changes: Shop) -> None:
-    """Norce refuses what two files carried into a third one."""
+    """Norce refuses records of two files that were merged into a third one."""
     changes.sandbox.inject(Fault(kind="refuse", keys=("A3", "A5"), times=0))
     for name, text in FILES.items():
         changes.drop(text, name)
@@ -123,7 +123,7 @@ def test_what_was_merged_into_an_unusable_file_goes_by_itself(changes: Shop) -> 
 
 
 def test_a_file_that_has_to_be_held_holds_no_older_one(shop: Shop) -> None:
-    """What was carried goes before it; it is judged against that, and held alone."""
+    """What was merged goes before it; the file is compared with that, and held alone."""
     shop.mapping(PRICE_FEED, "prices.yaml")
     shop.drop("Art,Price\n" + "".join(f"P{n},100\n" for n in range(20)), "prices_1.csv")
     assert shop.once().status == 0
@@ -139,7 +139,7 @@ def test_a_file_that_has_to_be_held_holds_no_older_one(shop: Shop) -> None:
     assert shop.once().json == {"runs": []}
 
 
-def test_an_older_file_is_not_carried_past_a_guard(shop: Shop) -> None:
+def test_an_older_file_is_not_merged_past_a_guard(shop: Shop) -> None:
     """It is held as if nothing waited behind it, and what waits behind it waits."""
     shop.mapping(PRICE_FEED, "prices.yaml")
     shop.drop("Art,Price\n" + "".join(f"P{n},100\n" for n in range(20)), "prices_1.csv")
@@ -165,8 +165,8 @@ def test_what_would_change_its_meaning_is_not_put_together(shop: Shop, newer: st
     assert prices(shop) == {"P1": (8.0, True)}
 
 
-def test_what_is_carried_cannot_be_undone_before_it_is_sent(changes: Shop) -> None:
-    """An undo would drop what is owed; so would it be after a crash right behind the carried run."""
+def test_a_merged_run_cannot_be_undone_before_it_is_sent(changes: Shop) -> None:
+    """An undo would drop what is pending, also after a crash right behind the merged run."""
     changes.drop(FILES["stock_1.csv"], "stock_1.csv")
     changes.drop(FILES["stock_3.csv"], "stock_3.csv")
     done = changes.once().json["runs"][-1]["run"]

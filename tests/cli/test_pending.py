@@ -50,7 +50,7 @@ def test_what_was_refused_goes_with_the_next_file(changes: Shop) -> None:
     assert quantities(changes) == dict.fromkeys(("A1", "A2", "A3", "A4"), 5.0)
 
 
-def test_a_newer_value_is_laid_over_what_is_owed(changes: Shop) -> None:
+def test_a_newer_value_replaces_a_pending_one(changes: Shop) -> None:
     """Only the newest value of a refused record is sent, once."""
     changes.drop(stock(("A2", "5"), ("A1", "1")))
     changes.once()
@@ -94,7 +94,7 @@ def test_a_record_that_failed_alone_names_the_line_that_brought_it(changes: Shop
     assert (refusal["file"], refusal["row"]) == ("stock_1.csv", 3)
 
 
-def test_once_sends_what_is_owed_when_nothing_new_has_come(changes: Shop) -> None:
+def test_once_sends_what_is_pending_when_nothing_new_has_come(changes: Shop) -> None:
     """Each `etl once` tries again, once, by itself; when all is taken there is nothing to do."""
     changes.drop(stock(("A1", "5"), ("A2", "5")))
     changes.once()
@@ -108,7 +108,7 @@ def test_once_sends_what_is_owed_when_nothing_new_has_come(changes: Shop) -> Non
 
 
 def test_a_failed_request_goes_again_by_itself(changes: Shop) -> None:
-    """What a failed job held is owed like a refused record."""
+    """The records of a failed job are pending like failed records."""
     changes.sandbox.faults.clear()
     changes.sandbox.inject(Fault(kind="job_failed", times=2))
     changes.drop(stock(("A1", "5")))
