@@ -48,6 +48,11 @@ def disk_error(error: OSError, path: Path | None = None) -> StateError:
     return StateError(code, f"the disk reports an error: {error.strerror or error}", where=where, hint=hint)
 
 
+def is_shortage(error: OSError) -> bool:
+    """Return whether an error is about the machine, not about the file: a full or failing disk, too many open files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hex. Raises OSError."""
     with path.open("rb") as file:
@@ -134,22 +139,36 @@ def _rename_without_replacing(source: Path, target: Path) -> bool:
 
 def _copy_and_remove(source: Path, target: Path) -> None:
     temporary = temp_path(target)
-    before = source.stat()
+    before = source.lstat()
     try:
-        with open_regular_file(source) as original, temporary.open("wb") as copy:
+        with open_regular_file(source) as original, _create(temporary) as copy:
             shutil.copyfileobj(original, copy)
-        shutil.copystat(source, temporary, follow_symlinks=False)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        now = source.stat()
+            copy.flush()
+            os.fchmod(copy.fileno(), stat.S_IMODE(before.st_mode))
+            os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
+            os.fsync(copy.fileno())
+            inode = os.fstat(copy.fileno()).st_ino
+        now = source.lstat()
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise BlockingIOError(errno.EAGAIN, "it is still being written", str(source))
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if target.lstat().st_ino != inode:
+        raise OSError(errno.EEXIST, "somebody has replaced the copy", str(target))
     sync_folder(target.parent)
-    source.unlink()
+    try:
+        source.unlink()
+    except OSError:
+        target.unlink()  # a file is in one place
+        raise
+
+
+def _create(path: Path) -> IO[bytes]:
+    """Open a new file for writing; whatever has the name, be it a link, is removed and never followed."""
+    path.unlink(missing_ok=True)
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
 def hard_link(path: Path, link: Path) -> None:
@@ -165,9 +184,10 @@ def hard_link(path: Path, link: Path) -> None:
         if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
             raise
         temporary = temp_path(link)
-        shutil.copyfile(path, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with open_regular_file(path) as original, _create(temporary) as copy:
+            shutil.copyfileobj(original, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
         temporary.replace(link)
     sync_folder(link.parent)
 

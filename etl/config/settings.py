@@ -163,7 +163,9 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
         raise SettingsError(
             "settings-unreadable", f"{file} cannot be read: {error}", hint="check its permissions; it must be UTF-8"
         ) from None
-    return _resolve_paths(parse_settings(text, str(file)), file.resolve().parent)
+    settings = _resolve_paths(parse_settings(text, str(file)), file.resolve().parent)
+    _check_folders(settings.paths, text, str(file))
+    return settings
 
 
 def parse_settings(text: str, file_name: str = DEFAULT_FILE) -> Settings:
@@ -294,6 +296,18 @@ def _decode_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser()
     raise msgspec.ValidationError(f"Expected a path, got `{type(value).__name__}`")
+
+
+def _check_folders(paths: PathSettings, text: str, file_name: str) -> None:
+    """Raise SettingsError when one of inbox and state folder contains the other."""
+    inbox, state = paths.inbox.resolve(), paths.state.resolve()
+    if inbox == state or inbox in state.parents or state in inbox.parents:
+        raise SettingsError(
+            "settings-paths",
+            "one of paths.inbox and paths.state contains the other: our own files would count as exports",
+            where=_find_location(file_name, text, "paths.state"),
+            hint="name two folders side by side, such as inbox and var",
+        )
 
 
 def _resolve_paths(settings: Settings, folder: Path) -> Settings:

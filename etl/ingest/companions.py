@@ -20,12 +20,16 @@ from etl.mapping import companion_names
 from etl.mapping.companion_names import Checksum
 from etl.mapping.model import Mapping as Feed
 
-#: Bytes of a manifest that are read.
-MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+#: Largest number of bytes of a manifest.
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+#: Manifests that are kept in memory.
+MAX_KEPT_MANIFESTS = 50
 
 
 class CompanionFinder:
-    """The companion files of one inbox. Caches the checksum of a file until its size, time or inode changes."""
+    """The companion files of one inbox. Caches checksums and manifests until size, time or inode of a file change."""
 
     def __init__(
         self, inbox_folder: Path, mappings: Mapping[str, Feed], has_run_since: Callable[[str, float], bool]
@@ -34,9 +38,18 @@ class CompanionFinder:
         self._mappings_by_feed = mappings
         self._has_run_since = has_run_since
         self._checksums: dict[tuple[str, str], tuple[scan.FileStat, str]] = {}
+        self._manifests: dict[str, tuple[scan.FileStat, Mapping[str, Checksum] | str]] = {}
 
     def required_for(self, name: str, mappings: Iterable[Feed]) -> list[str] | str:
         """Return the companions that are claimed with an export, or why it is not ready, as a sentence."""
+        try:
+            return self._required_for(name, mappings)
+        except OSError as error:  # a file can vanish, or become another thing, between two looks
+            if filesystem.is_shortage(error):
+                raise filesystem.disk_error(error, self._inbox_folder / name) from error
+            return f"it or a file that belongs to it cannot be read: {error.strerror or error}"
+
+    def _required_for(self, name: str, mappings: Iterable[Feed]) -> list[str] | str:
         companions: list[str] = []
         for feed in mappings:
             if feed.source.done is not None:
@@ -58,13 +71,11 @@ class CompanionFinder:
         manifests = []
         for path in self._manifest_paths(pattern, name):
             try:
-                with filesystem.open_regular_file(self._inbox_folder / path) as file:
-                    text = file.read(MAX_MANIFEST_BYTES).decode("utf-8", errors="replace")
-                listed = companion_names.parse_manifest(text, path)
+                listed = self._read_manifest(path)
             except OSError:
                 continue
-            except ValueError as error:
-                reason = f"{path}: {error}"
+            if isinstance(listed, str):
+                reason = f"{path}: {listed}"
                 continue
             checksum = listed.get(name)
             if checksum is None:
@@ -74,6 +85,26 @@ class CompanionFinder:
             else:
                 reason = f"{path} gives it another {checksum.algorithm} than it has"
         return manifests or reason
+
+    def _read_manifest(self, path: str) -> Mapping[str, Checksum] | str:
+        """Return the checksums of a manifest by name, or why it is none. Raises OSError."""
+        with filesystem.open_regular_file(self._inbox_folder / path) as file:
+            file_stat = scan.to_file_stat(os.fstat(file.fileno()))
+            entry = self._manifests.get(path)
+            if entry is not None and entry[0] == file_stat:
+                return entry[1]
+            if file_stat.size > MAX_MANIFEST_BYTES:
+                return f"it is larger than {MAX_MANIFEST_BYTES // 1024 // 1024} MiB"
+            text = file.read(MAX_MANIFEST_BYTES).decode("utf-8", errors="replace")
+        listed: Mapping[str, Checksum] | str
+        try:
+            listed = companion_names.parse_manifest(text, path)
+        except ValueError as error:
+            listed = str(error)
+        if len(self._manifests) >= MAX_KEPT_MANIFESTS:
+            self._manifests.clear()
+        self._manifests[path] = file_stat, listed
+        return listed
 
     def _manifest_paths(self, pattern: str, name: str) -> list[str]:
         plain = companion_names.single_name(pattern, name)

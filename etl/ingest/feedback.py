@@ -13,7 +13,7 @@ import re
 import secrets
 from pathlib import Path
 
-from etl.ingest import scan
+from etl.ingest import real_folder, scan
 from etl.model.columns import REJECTION_COLUMNS
 from etl.model.runs import Run, RunState
 from etl.state.files.archive import member_number
@@ -27,23 +27,26 @@ def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | N
 
     Return the path of the written file, or None. Raises OSError.
     """
-    target = inbox_folder / feedback_name(run)
-    if (
-        run.claimed is None
-        or run.kind in ("full", "resend")
-        or run.state is RunState.SUPERSEDED
-        or not _is_real_folder(inbox_folder, target.parent)
-    ):
+    if run.claimed is None or run.kind in ("full", "resend") or run.state is RunState.SUPERSEDED:
         return None
+    name = feedback_name(run)
     rejections = archive / "rejections.csv"
+    content = rejections.read_bytes() if rejections.exists() else None
     if error is not None:
         content = _render_file_error(error)
-    elif rejections.exists():
-        content = rejections.read_bytes()
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            target.unlink()
+    try:
+        with real_folder.open_parent(inbox_folder, name) as target:
+            if content is not None:
+                _replace(target, content)
+                return inbox_folder / name
+            target.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError):  # the supplier has removed the folder, or put a link in its place
         return None
+    return None
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Write a file in a folder of others, through a new file with a random name. Raises OSError."""
     half = target.with_name(f".{secrets.token_hex(8)}.part")
     handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE)
     try:
@@ -57,7 +60,6 @@ def write_rejections(run: Run, inbox_folder: Path, archive: Path, error: str | N
         with contextlib.suppress(OSError):
             half.unlink()
         raise
-    return target
 
 
 def feedback_name(run: Run) -> str:
@@ -71,13 +73,6 @@ def feedback_name(run: Run) -> str:
         plain = re.sub(r"[^\w.-]", "_", member)
         name = f"{archive}{run.claimed.name}.{plain}"
     return name + scan.FEEDBACK_SUFFIX
-
-
-def _is_real_folder(inbox_folder: Path, folder: Path) -> bool:
-    """Return whether the path is a folder and contains no link."""
-    between = [folder, *folder.parents]
-    between = between[: between.index(inbox_folder)]
-    return folder.is_dir() and not any(path.is_symlink() for path in between)
 
 
 def _render_file_error(error: str) -> bytes:

@@ -30,6 +30,9 @@ from etl.model.runs import Run, RunState
 from etl.state.files import archive
 from etl.state.ledger.facade import Ledger
 
+#: Attempts to claim a file that cannot be moved, after which an alert is raised.
+FAILED_CLAIMS_TO_ALERT = 3
+
 #: The keys that a resend run sends, beside its file.
 _KEYS_FILE = "keys.json"
 
@@ -56,6 +59,7 @@ class Intake:
         self._companions = CompanionFinder(self._inbox_folder, {m.feed: m for m in mappings}, ledger.runs.has_run_since)
         #: Stable files that cannot be claimed yet, each with the reason.
         self.not_ready: dict[str, str] = {}
+        self._failed_claims: dict[str, int] = {}
         self._changing_names: set[str] = set()
         self._skipped_folders: dict[str, WaitingFile] = {}
 
@@ -80,13 +84,17 @@ class Intake:
             return []
         companions = self._find_companions(name, route)
         if isinstance(companions, str):
-            if self.not_ready.get(name) != companions:
-                self._emit("file_not_ready", file=name, reason=companions)
-            self.not_ready[name] = companions
+            self._postpone(name, companions)
             return []
-        self.not_ready.pop(name, None)
         base = new_run_prefix()
-        source = claims.claim(self._inbox_folder, name, self._state, base, stable_stat, companions)
+        try:
+            source = claims.claim(self._inbox_folder, name, self._state, base, stable_stat, companions)
+        except claims.UnmovableFileError as error:
+            self._postpone(name, str(error))
+            self._failed_claims[name] = self._failed_claims.get(name, 0) + 1
+            return []
+        self._failed_claims.pop(name, None)
+        self.not_ready.pop(name, None)
         if source is None:
             if name not in self._changing_names:
                 self._emit("file_still_changing", file=name, reason="a program has it open for writing")
@@ -97,6 +105,12 @@ class Intake:
         for member in route.unrouted_members:
             self._emit("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
         return self._open_runs(base, source.path, source.digest, route.parts)
+
+    def _postpone(self, name: str, reason: str) -> None:
+        """Take in the reason why a file cannot be claimed yet; emit an event where it is a new one."""
+        if self.not_ready.get(name) != reason:
+            self._emit("file_not_ready", file=name, reason=reason)
+        self.not_ready[name] = reason
 
     def _find_companions(self, name: str, route: routing.Route) -> list[str] | str:
         """Return the companion files of a file that is ready, or the reason why it is not."""
@@ -122,9 +136,13 @@ class Intake:
         files = []
         for name, reason in sorted(self.not_ready.items()):
             try:
-                files.append(WaitingFile(name, reason, (self._inbox_folder / name).stat().st_ctime))
+                since = (self._inbox_folder / name).lstat().st_ctime
             except OSError:
                 del self.not_ready[name]
+                self._failed_claims.pop(name, None)
+                continue
+            needs_alert = self._failed_claims.get(name, 0) >= FAILED_CLAIMS_TO_ALERT
+            files.append(WaitingFile(name, reason, since, needs_alert))
         return [*files, *self._skipped_folders.values()]
 
     def _route(self, name: str) -> routing.Route:

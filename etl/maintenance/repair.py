@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,7 +126,8 @@ def reset_state(state: Path, inbox_folder: Path) -> list[str]:
     """
     backup = state / f"backup-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with filesystem.translate_os_errors(state):
-        returned = [_return_file(state, base, path, inbox_folder) for base, path in claims.claimed_files(state).items()]
+        claimed = claims.claimed_files(state).items()
+        returned = [_return_file(state, base, path, inbox_folder, backup) for base, path in claimed]
         filesystem.make_folder(backup)
         for path in sorted(state.iterdir()):
             if path.name not in _NOT_BACKED_UP and not path.name.startswith("backup-"):
@@ -154,15 +155,15 @@ def _keep_rate_limit(backup: Path, state: Path) -> None:
             repair_steps.insert_pause(ledger.database, MachineClock().now()._asdict(), UNREADABLE_LEDGER_PAUSE)
 
 
-def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path) -> str:
+def _return_file(state: Path, claim_id: str, path: Path, inbox_folder: Path, backup: Path) -> str:
     name = path.relative_to(archive.claim_folder(state, claim_id))
     if claim_id.endswith(("-full", "-rerun", "-resend")):
         return ""
-    with suppress(FileExistsError):
-        filesystem.move_without_replacing(path, inbox_folder / name)
-        claims.restore_companions(state, claim_id, inbox_folder)
+    if claims.return_to_inbox(path, state, claim_id, inbox_folder):
         return f"{name} is back in the inbox."
-    return f"{name} was being processed; a newer one is in the inbox."
+    if filesystem.is_regular_file(inbox_folder / name):
+        return f"{name} was being processed; a newer one is in the inbox."
+    return f"{name} was being processed; its folder in the inbox does not take it, so it is kept in {backup}/claimed."
 
 
 def reseal_ledger(state: Path) -> list[str]:

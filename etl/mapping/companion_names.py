@@ -16,9 +16,7 @@ from fnmatch import fnmatchcase
 ALGORITHMS = {32: "md5", 40: "sha1", 56: "sha224", 64: "sha256", 96: "sha384", 128: "sha512"}
 
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_GNU_LINE = re.compile(r"\\?(?P<sum>[0-9A-Fa-f]+)[ \t]+\*?(?P<name>\S.*?)\s*")
-_BSD_LINE = re.compile(r"(?P<kind>[A-Za-z0-9-]+) ?\((?P<name>.+)\) ?= ?(?P<sum>[0-9A-Fa-f]+)\s*")
-_BARE_LINE = re.compile(r"(?P<sum>[0-9A-Fa-f]+)\s*")
+_HEX = re.compile(r"[0-9A-Fa-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +93,33 @@ def parse_manifest(text: str, manifest_name: str) -> Mapping[str, Checksum]:
     for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith(("#", ";")):
             continue
-        match = _GNU_LINE.fullmatch(line) or _BSD_LINE.fullmatch(line) or _BARE_LINE.fullmatch(line)
-        algorithm = ALGORITHMS.get(len(match["sum"])) if match else None
-        kind = (match.groupdict().get("kind") or "").lower().replace("-", "") if match else ""
-        if match is None or algorithm is None or kind not in ("", algorithm):
+        kind, value, file_name = _split_tagged_line(line) or _split_plain_line(line)
+        algorithm = ALGORITHMS.get(len(value)) if _HEX.fullmatch(value) else None
+        if algorithm is None or kind not in ("", algorithm):
             raise ValueError(f"line {number} is no checksum with a name")
-        file_name = match.groupdict().get("name") or posixpath.basename(manifest_name).rpartition(".")[0]
+        file_name = file_name or posixpath.basename(manifest_name).rpartition(".")[0]
         path = posixpath.normpath(posixpath.join(folder, file_name.replace("\\", "/")))
-        checksums[path] = Checksum(algorithm, match["sum"].lower())
+        checksums[path] = Checksum(algorithm, value.lower())
     return checksums
+
+
+def _split_tagged_line(line: str) -> tuple[str, str, str] | None:
+    """Split a line such as `SHA256 (prices.csv) = 0f1e…` into algorithm, checksum and name; None for another one.
+
+    Both splits take linear time, whatever a supplier writes into the line.
+    """
+    before, sign, value = line.rpartition("=")
+    kind, bracket, name = before.partition("(")
+    name = name.rstrip()
+    if not sign or not bracket or not name.endswith(")") or not kind.strip().replace("-", "").isalnum():
+        return None
+    return kind.strip().lower().replace("-", ""), value.strip(), name[:-1]
+
+
+def _split_plain_line(line: str) -> tuple[str, str, str]:
+    """Split a line such as `0f1e… *prices.csv` into no algorithm, checksum and name."""
+    value, _, name = line.strip().removeprefix("\\").replace("\t", " ").partition(" ")
+    return "", value, name.strip().removeprefix("*")
 
 
 def _stem(base: str) -> str:

@@ -53,12 +53,12 @@ def refresh(
     board = AlertStore(ledger.database)
     board.save_expectations({m.feed: (m.expect, m.changes) for m in mappings if m.expect or m.changes}, now)
     alerts = {alert.name: alert for alert in _derive_alerts(ledger, board, now)}
+    active_names = {alert.name for alert in board.list_alerts()}
     for file in waiting_files:
-        moment = datetime.fromtimestamp(file.since, UTC)
-        if file.needs_alert or now - moment >= NOT_READY_TIMEOUT:
-            shown = terminal.printable(file.name)[:200]
-            message = f"{shown} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {file.reason}"
-            alerts[_NOT_READY_PREFIX + shown] = Alert(_NOT_READY_PREFIX + shown, message, moment)
+        alert = _describe_waiting(file)
+        # A raised alert stays until its file does not wait any more.
+        if file.needs_alert or alert.name in active_names or now - alert.since >= NOT_READY_TIMEOUT:
+            alerts[alert.name] = alert
     for old in board.list_alerts():
         if (
             old.name.startswith((*_DERIVED_PREFIXES, _NOT_READY_PREFIX))
@@ -69,6 +69,13 @@ def refresh(
     for alert in alerts.values():
         if board.raise_alert(alert):
             emit("alert_raised", alert=alert.name, message=alert.message)
+
+
+def _describe_waiting(file: WaitingFile) -> Alert:
+    moment = datetime.fromtimestamp(file.since, UTC)
+    shown = terminal.printable(file.name)[:200]
+    message = f"{shown} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {file.reason}"
+    return Alert(_NOT_READY_PREFIX + shown, message, moment)
 
 
 def refresh_job_alerts(ledger: Ledger, run: Run, chunks: Sequence[Chunk], now: datetime, emit: EventSink) -> None:

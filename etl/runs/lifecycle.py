@@ -36,7 +36,7 @@ from etl.runs.freeze import FrozenPlan
 from etl.runs.plan_inputs import InputLoader
 from etl.state import compaction
 from etl.state.files import checksums, run_folder
-from etl.state.files.archive import archive_folder
+from etl.state.files.archive import archive_folder, source_path
 from etl.state.ledger.facade import Ledger
 
 #: Files of a run's folder that its archive keeps.
@@ -297,7 +297,9 @@ class RunLifecycle:
         if run.claimed is None or run.archive is None or not self._ledger.runs.shares_file(run):
             return False
         if run.claimed.exists():
-            filesystem.hard_link(run.claimed, run.archive / run.claimed.name)
+            link = source_path(run.archive, run.claimed.name)
+            filesystem.make_folder(link.parent)
+            filesystem.hard_link(run.claimed, link)
         return True
 
     def _archive_file(self, run: Run) -> None:

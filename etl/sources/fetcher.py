@@ -156,7 +156,7 @@ class Fetcher:
         part = self._part_path(remote_file.path, remote_file.size, remote_file.modified)
         with filesystem.translate_os_errors(part):
             await self._download(client, remote_file, part)
-            with part.open("rb") as file:
+            with filesystem.open_regular_file(part) as file:
                 os.fsync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
         if size != remote_file.size or await client.stat(remote_file.path) != remote_file:
@@ -193,7 +193,8 @@ class Fetcher:
         """Step 1."""
         have = part_path.stat().st_size // BLOCK_BYTES * BLOCK_BYTES if part_path.exists() else 0
         self._check_disk_space(remote_file, have)
-        with part_path.open("r+b" if part_path.exists() else "xb") as file:
+        handle = os.open(part_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # never through a link
+        with open(handle, "r+b") as file:
             file.truncate(have)
             file.seek(have)
             filesystem.sync_folder(part_path.parent)
@@ -294,7 +295,7 @@ def _write_in_blocks(file: IO[bytes], piece: bytes, unsynced: int) -> int:
 
 
 def _hash_part(path: Path, algorithm: str) -> str:
-    with filesystem.translate_os_errors(path), path.open("rb") as file:
+    with filesystem.translate_os_errors(path), filesystem.open_regular_file(path) as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 

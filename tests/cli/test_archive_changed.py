@@ -24,7 +24,7 @@ def test_a_changed_archive_blocks_its_own_feed_only(shop: Shop, change: str) -> 
     shop.drop(stock(("A1", "5")))
     shop.drop("Art,Price\nA1,7\nB1,8\n", "prices1.csv")
     shop.once()
-    for file in shop.state.glob("archive/*/*/prices1.csv"):
+    for file in shop.state.glob("archive/*/*/source/prices1.csv"):
         file.unlink() if change == "remove" else file.write_text("Art,Price\nB1,9\n", encoding="utf-8")
     shop.drop(stock(("A1", "5"), ("B1", "6")), "stock2.csv")
     done = shop.once()

@@ -29,7 +29,7 @@ def test_a_zip_and_a_gz(shop: Shop) -> None:
     assert shop.claimed() == []
     assert not list(shop.inbox.iterdir())
     for run in done.json["runs"]:
-        assert (shop.archive(run["run"]) / "day.zip").read_bytes() == stream.getvalue()
+        assert (shop.archive(run["run"]) / "source" / "day.zip").read_bytes() == stream.getvalue()
     last = done.json["runs"][-1]["run"]
     again = shop.etl("rerun", last, "--json")
     assert (again.status, again.run["file"], again.run["unchanged"]) == (0, "day.zip/3.csv", 1)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from openpyxl import load_workbook
 
 from etl.sandbox import Fault
@@ -77,7 +78,7 @@ def test_names_that_differ_in_case_or_form_stay_apart(shop: Shop) -> None:
     assert done.status == 0
     assert {run["file"] for run in done.json["runs"]} == set(names)
     for run in done.json["runs"]:
-        assert (shop.archive(run["run"]) / run["file"]).read_text().startswith("Art;")
+        assert (shop.archive(run["run"]) / "source" / run["file"]).read_text().startswith("Art;")
     assert len(shop.sandbox.records(STOCK)) == 3
 
 
@@ -149,9 +150,29 @@ def test_formulas_and_markup_stay_text(shop: Shop) -> None:
         shop.etl("approve", run)
     for line in shop.rejections(run):
         assert not line["value"].lstrip().startswith(("=", "+", "-", "@"))
-    for found in shop.archive(run).glob("*.xlsx"):
+    for found in shop.archive(run).rglob("*.xlsx"):
         for row in load_workbook(found).active.iter_rows():
             assert all(cell.data_type != "f" for cell in row)
+
+
+@pytest.mark.parametrize(
+    "name", ["undo", "report.json", "report.html", "rejections.csv", "source", "companions", "plan.json"]
+)
+def test_no_name_of_an_export_meets_one_of_ours(shop: Shop, name: str) -> None:
+    """An export that is called like a file of the archive is archived beside it, and can be processed again."""
+    shop.mapping(STOCK_MAPPING.replace('"stock*.csv"', '"*"'))
+    text = "Art;Qty;Days\nA1;5;3\nA2;many;3\n"
+    shop.drop(text, name)
+    done = shop.once()
+    assert (done.status, done.run["state"], done.run["rejected"]) == (4, "completed", 1)
+    folder = shop.archive(done.run["run"])
+    assert (folder / "source" / name).read_text() == text
+    assert (folder / "report.json").read_bytes().startswith(b"{")
+    assert [line["code"] for line in shop.rejections(done.run["run"])] == ["type"]
+    assert shop.etl("rerun", done.run["run"]).status == 4
+    shop.drop(stock(("A2", "7")), "next")
+    assert shop.once().run["state"] == "completed"
+    assert shop.etl("state", "verify").status == 0
 
 
 def test_a_cell_of_a_mebibyte_is_a_rejected_row(shop: Shop) -> None:

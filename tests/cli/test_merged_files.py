@@ -72,7 +72,7 @@ def test_waiting_files_go_in_the_requests_of_one(changes: Shop) -> None:
     assert len(changes.imports()) == 2
     assert changes.claimed() == []
     for run in done.json["runs"]:
-        assert (changes.archive(run["run"]) / run["file"]).read_text() == FILES[run["file"]]
+        assert (changes.archive(run["run"]) / "source" / run["file"]).read_text() == FILES[run["file"]]
 
 
 def test_what_became_of_a_merged_file_is_shown(changes: Shop) -> None:

@@ -26,12 +26,12 @@ def test_three_days(process_shop: Shop) -> None:
     assert quantities(process_shop) == {"00123": 5, "A2": 7.5}
     assert not list(process_shop.inbox.iterdir())
     assert {path.name for path in process_shop.archive(first.run["run"]).iterdir()} == {
-        "stock.csv",
+        "source",
         "report.html",
         "report.json",
         "undo",
     }
-    assert (process_shop.archive(first.run["run"]) / "stock.csv").read_text() == one
+    assert (process_shop.archive(first.run["run"]) / "source" / "stock.csv").read_text() == one
 
     process_shop.drop(two)
     second = process_shop.once()
@@ -90,7 +90,7 @@ def test_files_that_cannot_be_read(shop: Shop) -> None:
         assert error.startswith("error[")
         assert "hint:" in error
         archive = shop.archive(runs[name]["run"])
-        assert (archive / name).read_text() == content
+        assert (archive / "source" / name).read_text() == content
         assert json.loads((archive / "report.json").read_text())["error"] == error
     assert quantities(shop) == {"A1": 5}
 

@@ -70,7 +70,7 @@ def test_resend_sends_named_records_whole(shop: Shop) -> None:
     assert (done.status, done.run["kind"], done.run["records_sent"], done.run["gone"]) == (0, "resend", 2, 0)
     assert written(shop) == {"A1": (5, 3), "A3": (7, 3)}
     assert not any(seen.header.get("FullFile") for seen in shop.imports()[before:])
-    assert json.loads((shop.archive(done.run["run"]) / "keys.json").read_bytes()) == ["A3", "A1"]
+    assert json.loads((shop.archive(done.run["run"]) / "companions" / "keys.json").read_bytes()) == ["A3", "A1"]
     shop.drop(stock(("A1", "5"), ("A2", "6"), ("A3", "7")))
     assert shop.once().run["unchanged"] == 3
 

@@ -181,7 +181,7 @@ def test_a_damaged_ledger_begins_anew(shop: Shop, tmp_path: Path) -> None:
     done = shop.etl("state", "rebuild", "--all")
     assert (done.status, "back in the inbox" in done.out) == (0, True)
     assert repairs(shop) == []
-    assert list(shop.state.glob("backup-*/archive/*/*/stock.csv"))
+    assert list(shop.state.glob("backup-*/archive/*/*/source/stock.csv"))
     (shop.inbox / "stock.csv").unlink()
     shop.drop(DAY1)
     assert shop.once().run["new"] == 3

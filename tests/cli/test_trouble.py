@@ -32,7 +32,7 @@ def file_ran(shop: Shop, done: Done, expected: set[str]) -> None:
     assert done.status == 0, done.err
     assert parts(shop) == expected
     assert shop.claimed() == []
-    assert [path.name for path in shop.state.glob("archive/*/*/stock.csv")] == ["stock.csv"]
+    assert [path.name for path in shop.state.glob("archive/*/*/source/stock.csv")] == ["stock.csv"]
     sent = len(shop.imports())
     shop.drop(stock(*((part, "5") for part in sorted(expected))))
     again = shop.once()
@@ -132,7 +132,7 @@ def test_a_stuck_job_lets_other_files_through(shop: Shop) -> None:
     until(lambda: shop.imports())
     shop.drop("Art,Price\nA1,12\n", "prices.csv")
     until(lambda: shop.sandbox.records(PRICES))
-    until(lambda: list(shop.state.glob("archive/*/*/prices.csv")))
+    until(lambda: list(shop.state.glob("archive/*/*/source/prices.csv")))
     assert shop.claimed() == ["stock.csv"]
     stop(service)
     assert shop.finish(service).status == 0

@@ -241,7 +241,7 @@ class Theatre:
                 if run.state in (*PROCESSED_STATES, RunState.SUPERSEDED, RunState.INVALID):
                     assert run.archive is not None
                     assert run.state is not RunState.MERGED or run.merged_into is not None, f"{run.id} was not sent"
-                    kept = (run.archive / Path(run.file).name).exists()
+                    kept = (run.archive / "source" / Path(run.file).name).exists()
                     assert kept or not run.has_file, f"{run.id} has no file in its archive"
                     assert json.loads((run.archive / "report.json").read_bytes())["run"] == run.id
         self.no_key_twice()

@@ -103,7 +103,7 @@ def _value(shop: Shop) -> float:
 
 
 def _filed(shop: Shop) -> list[Path]:
-    return list(shop.state.glob("archive/*/*/stock_*.csv"))
+    return list(shop.state.glob("archive/*/*/source/stock_*.csv"))
 
 
 def _ended(ledger: Ledger) -> int:

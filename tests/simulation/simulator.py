@@ -353,7 +353,8 @@ class World:
 
     def archived(self, run: Run) -> str:
         """The text of a run's file, where it was filed away."""
-        for path in (run.archive / run.file if run.archive else None, run.claimed):  # closed, and not filed away yet
+        archived = run.archive / "source" / run.file if run.archive else None
+        for path in (archived, run.claimed):  # closed, and not archived yet
             if path is not None and path.exists():
                 return path.read_text(encoding="utf-8")
         raise AssertionError(f"the file of {run.id} is nowhere")

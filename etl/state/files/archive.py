@@ -25,8 +25,21 @@ def archived_file(run: Run) -> Path | None:
     """Return the archived file of an ended run, or None; for a member, the file that contains it."""
     if run.archive is None:
         return None
-    path = run.archive / (run.claimed or Path(run.file)).name
+    path = source_path(run.archive, (run.claimed or Path(run.file)).name)
     return path if path.exists() else None
+
+
+def source_path(archive: Path, name: str) -> Path:
+    """Return where an archive folder keeps the file of its run.
+
+    Files of suppliers have folders of their own there, so that no name of theirs can be one of ours.
+    """
+    return archive / "source" / name
+
+
+def companion_folder(archive: Path) -> Path:
+    """Return where an archive folder keeps the companions of its run's file."""
+    return archive / "companions"
 
 
 def claim_folder(state: Path, claim_id: str) -> Path:

@@ -49,7 +49,7 @@ def test_claim_and_archive_are_moves(tmp_path: Path) -> None:
     assert file.path.relative_to(archive.claim_folder(state, "r1")).as_posix() == "erp/p.csv"
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
     kept = claims.archive_file(file.path, folder, state)
-    assert kept == state / "archive" / "2026-03-01" / "r1" / "p.csv"
+    assert kept == state / "archive" / "2026-03-01" / "r1" / "source" / "p.csv"
     assert claims.archive_file(file.path, folder, state) == kept
     assert claims.claimed_files(state) == {}
     assert not archive.claim_folder(state, "r1").exists()
@@ -97,13 +97,21 @@ def test_a_file_exchanged_before_the_claim_goes_back(tmp_path: Path, what: str) 
     assert path.is_symlink() or path.exists() or what == "folder"
 
 
-def test_what_was_moved_has_to_be_what_was_looked_at() -> None:
-    """Within a file system the inode tells; a copy has another one."""
-    look = scan.FileStat(3, 5, 7)
-    assert claims._is_same_file(look, look, renamed=True)
-    assert not claims._is_same_file(look, scan.FileStat(3, 5, 8), renamed=True)
-    assert claims._is_same_file(look, scan.FileStat(3, 5, 8), renamed=False)
-    assert not claims._is_same_file(look, scan.FileStat(4, 5, 8), renamed=False)
+def test_what_was_moved_has_to_be_what_was_looked_at(tmp_path: Path) -> None:
+    """Within a file system the inode tells whether it is the same file; a copy from another one has another inode."""
+    moved = tmp_path / "a.csv"
+    moved.write_text("abc")
+    now = moved.stat()
+
+    def before(**changes: int) -> os.stat_result:
+        seen = {"st_ino": now.st_ino, "st_dev": now.st_dev, "st_size": now.st_size} | changes
+        fields = [now.st_mode, seen["st_ino"], seen["st_dev"], 1, 0, 0, seen["st_size"], *now[7:10]]
+        return os.stat_result(fields, {"st_mtime_ns": now.st_mtime_ns})
+
+    assert claims._is_same_file(before(), moved)
+    assert not claims._is_same_file(before(st_ino=now.st_ino + 1), moved)
+    assert claims._is_same_file(before(st_ino=now.st_ino + 1, st_dev=now.st_dev + 1), moved)
+    assert not claims._is_same_file(before(st_size=4, st_dev=now.st_dev + 1), moved)
 
 
 def test_a_file_that_somebody_writes_to_is_not_claimed(tmp_path: Path) -> None:
@@ -134,7 +142,10 @@ def test_companions_come_along_and_are_filed_away(tmp_path: Path) -> None:
     assert claims.incomplete_claims(state) == []
     folder = archive.archive_folder(state, "r1", date(2026, 3, 1))
     claims.archive_file(file.path, folder, state)
-    assert {path.name for path in folder.iterdir()} == {"a.csv", "a.csv.ok"}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+        "source/a.csv",
+        "companions/erp/a.csv.ok",
+    }
     assert not archive.claim_folder(state, "r1").exists()
 
 

@@ -130,13 +130,34 @@ def test_a_checksum_is_taken_again_when_the_export_changes(tmp_path: Path) -> No
     assert inbox.required_for("a.csv") == ["day.sums"]
 
 
-def test_only_the_beginning_of_a_long_manifest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest beyond the limit does not fill the memory."""
-    monkeypatch.setattr(companions, "MAX_MANIFEST_BYTES", 2)
+def test_a_manifest_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    """A manifest that is too large does not fill the memory; the export waits and the reason is named."""
     inbox = Inbox(tmp_path, feed(manifest="*.sums"))
     inbox.write("a.csv")
     inbox.list_in("day.sums", "a.csv")
-    assert inbox.required_for("a.csv") == "day.sums: line 1 is no checksum with a name"
+    with (tmp_path / "day.sums").open("ab") as file:
+        file.truncate(companions.MAX_MANIFEST_BYTES + 1)
+    assert inbox.required_for("a.csv") == "day.sums: it is larger than 4 MiB"
+
+
+def test_a_manifest_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    """What is kept of a manifest counts only for the manifest as it was."""
+    inbox = Inbox(tmp_path, feed(manifest="*.sums"))
+    inbox.write("a.csv")
+    inbox.write("b.csv")
+    inbox.list_in("day.sums", "b.csv")
+    assert inbox.required_for("a.csv") == "no manifest lists it yet"
+    inbox.list_in("day.sums", "a.csv", "b.csv")
+    assert not isinstance(inbox.required_for("a.csv"), str)
+
+
+def test_an_export_that_is_gone_is_not_ready(tmp_path: Path) -> None:
+    """An export, a done file or a manifest can vanish between two looks; that concerns this export only."""
+    inbox = Inbox(tmp_path, feed(manifest="*.sums"))
+    inbox.write("a.csv")
+    inbox.list_in("day.sums", "a.csv")
+    (tmp_path / "a.csv").unlink()
+    assert inbox.required_for("a.csv") == "it or a file that belongs to it cannot be read: No such file or directory"
 
 
 def test_a_done_file_and_a_manifest_go_together(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
         assert work.intake.claim("stock.csv") == []
         done = finished(work, run)
         assert done.archive is not None
-        assert {"stock.csv", "stock.csv.ok"} <= {path.name for path in done.archive.iterdir()}
+        assert (done.archive / "source" / "stock.csv").exists()
+        assert (done.archive / "companions" / "stock.csv.ok").exists()
     assert desk.told.count("file_not_ready") == 2
 
 

@@ -86,6 +86,16 @@ def test_a_file_that_waits_too_long_is_told(tmp_path: Path) -> None:
     assert told == [("alert_raised", "not_ready:acme/a.csv"), ("alert_resolved", "not_ready:acme/a.csv")]
 
 
+def test_an_alert_about_a_file_stays_as_long_as_the_file_waits(tmp_path: Path) -> None:
+    """Another process has raised it after three attempts; this one has tried once and does not resolve it."""
+    told: list[str] = []
+    file = WaitingFile("acme/a.csv", "it cannot be taken out of its folder", SIX.timestamp(), needs_alert=True)
+    with Ledger.open(tmp_path / "var") as ledger:
+        for waiting in ([file], [file._replace(needs_alert=False)], []):
+            alerts.refresh(ledger, [], SIX, lambda event, /, **_: told.append(event), waiting)
+    assert told == ["alert_raised", "alert_resolved"]
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [

@@ -165,3 +165,18 @@ def test_a_servers_password_comes_from_the_environment(tmp_path: Path) -> None:
         secrets.load_fetch_secret("acme", fetch, {})
     assert "ETL_FETCH_ACME_PASSWORD" in caught.value.hint
     assert secrets.load_fetch_secret("acme", parse_settings(FETCH + "key = 'k'").fetch["acme"], {}) is None
+
+
+@pytest.mark.parametrize(("inbox", "state"), [("in", "in/var"), ("var/in", "var"), ("in", "in"), ("in", "link/var")])
+def test_neither_of_inbox_and_state_folder_contains_the_other(tmp_path: Path, inbox: str, state: str) -> None:
+    """The program would take its own files for exports; links are looked through."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    file = tmp_path / "etl.toml"
+    file.write_text(f'[paths]\ninbox = "{inbox}"\nstate = "{state}"\n', encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    assert caught.value.code == "settings-paths"
+    assert str(caught.value.where).startswith(f"{file}:3")
+    file.write_text('[paths]\ninbox = "in"\nstate = "var"\n', encoding="utf-8")
+    assert load_settings(file).paths.state == tmp_path / "var"

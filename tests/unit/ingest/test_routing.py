@@ -68,8 +68,8 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
     path = packed(tmp_path, "../../evil.csv", "/etc/passwd", "a\x1b[2Jb.csv")
     names = [name for _, name in found(path, "day.zip", feeds('"day.zip"'))]
     assert names == ["day.zip/../../evil.csv", "day.zip//etc/passwd", "day.zip/a�[2Jb.csv"]
-    kept = tmp_path / "archive" / "day.zip"
-    kept.parent.mkdir()
+    kept = tmp_path / "archive" / "source" / "day.zip"
+    kept.parent.mkdir(parents=True)
     kept.touch()
     run = Run(
         "base-m1-prices",
@@ -79,7 +79,7 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
         "",
         RunState.COMPLETED,
         claimed=tmp_path / "day.zip",
-        archive=kept.parent,
+        archive=kept.parent.parent,
     )
     assert archived_file(run) == kept
     assert archived_file(replace(run, archive=None)) is None

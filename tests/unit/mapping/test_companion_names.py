@@ -82,6 +82,35 @@ def test_a_lone_checksum_is_of_the_file_in_the_manifests_name() -> None:
     assert companion_names.parse_manifest(MD5, "erp/a.csv.md5") == {"erp/a.csv": Checksum("md5", MD5)}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (f"{SHA256}  a name (1).csv", "a name (1).csv"),
+        (f"{SHA256} *a=b(2).csv", "a=b(2).csv"),
+        (f"{SHA256}\ta.csv \t", "a.csv"),
+        (f"\\{SHA256}  a.csv", "a.csv"),
+        (f"SHA256 (a (1)=2.csv) = {SHA256}", "a (1)=2.csv"),
+        (f"sha-256(a.csv)= {SHA256.upper()}", "a.csv"),
+    ],
+)
+def test_names_may_hold_what_separates(text: str, value: str) -> None:
+    """Blanks, brackets and equals signs in the names of files."""
+    assert companion_names.parse_manifest(text, "sums") == {value: Checksum("sha256", SHA256)}
+
+
+@pytest.mark.parametrize("line", [" " * 300_000 + "x", "A (" * 100_000, "(=" * 150_000, "=" * 300_000])
+def test_a_long_line_that_is_none_is_refused_in_linear_time(line: str) -> None:
+    """A supplier may write a line of any length; the test would not end if the time grew with its square."""
+    with pytest.raises(ValueError, match="line 1 is no checksum with a name"):
+        companion_names.parse_manifest(line, "a.csv.sha256")
+
+
+def test_a_long_line_with_a_checksum_is_read_in_linear_time() -> None:
+    """Any number of blanks may follow the checksum."""
+    line = SHA256 + " " * 300_000
+    assert companion_names.parse_manifest(line, "a.csv.sha256") == {"a.csv": Checksum("sha256", SHA256)}
+
+
 @pytest.mark.parametrize("text", ["hello", f"{MD5[:-1]}  a.csv", f"SHA256 (a.csv) = {MD5}", f"{MD5}  a.csv\n{MD5[:9]}"])
 def test_what_is_no_manifest_is_said_with_its_line(text: str) -> None:
     """Also a manifest whose own upload is not complete, and a sum that is not of the kind it says."""
