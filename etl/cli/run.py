@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from etl import log, terminal
 from etl.app import Session
 from etl.cli import worker
 from etl.config.settings import Settings
-from etl.errors import ExitStatus
+from etl.errors import ExitStatus, StateError
 from etl.ingest import scan
 from etl.maintenance import retention
 from etl.model.runs import Run
@@ -46,14 +47,18 @@ def once(settings: Settings, *, as_json: bool, verbose: bool, patience: float = 
 
 
 def run(settings: Settings, *, verbose: bool) -> ExitStatus:
-    """Watch the inbox until stopped. Stalled runs stay open and are tried again at every rescan."""
+    """Watch the inbox until stopped. Stalled runs stay open and are tried again at every rescan.
+
+    An inbox that cannot be read later on raises an alert, and is looked into again at every rescan.
+    """
+    scan.scan(settings.paths.inbox)
     with (
         worker.worker_session(settings, verbose=verbose, connect_timeout=None, listen=True) as session,
         poller.poll_in_background(session.settings, session.ledger, session.shutdown, session.emit),
     ):
         unmatched: set[str] = set()
         rescan_time, retention = -math.inf, _make_retention(session)
-        for stable_files in _watch_inbox(session):
+        for stable_files in _watch_inbox(session, is_patient=True):
             if time.monotonic() - rescan_time >= settings.watch.rescan_seconds:
                 rescan_time = time.monotonic()
                 _rescan(session, unmatched)
@@ -91,10 +96,11 @@ def _rescan(session: Session, unmatched: set[str]) -> None:
     session.coordinator.add(session.follow_ups.open_unblocked())
     session.coordinator.retry_stalled()
     _refresh_alerts(session)
-    unmatched &= scan.scan(session.settings.paths.inbox).keys()
+    with contextlib.suppress(StateError):  # an alert says so
+        unmatched &= scan.scan(session.settings.paths.inbox).keys()
 
 
-def _watch_inbox(session: Session) -> Iterator[dict[str, scan.FileStat]]:
+def _watch_inbox(session: Session, *, is_patient: bool = False) -> Iterator[dict[str, scan.FileStat]]:
     """Yield the stable files, whenever there is something to see or to do."""
     watch = session.settings.watch
     return scan.watch(
@@ -103,6 +109,7 @@ def _watch_inbox(session: Session) -> Iterator[dict[str, scan.FileStat]]:
         watch.rescan_seconds,
         session.shutdown,
         wake_event=session.coordinator.wake_event,
+        is_patient=is_patient,
     )
 
 
@@ -123,8 +130,7 @@ def _order_files(session: Session, names: set[str], unmatched: set[str]) -> list
             continue
         unmatched.add(name)
         if not session.intake.is_companion_file(name):
-            reason = scan.unusable_name_reason(name) or "its name fits no mapping; it stays where it is"
-            log.write_event("file_unclaimed", file=name, reason=reason)
+            session.intake.leave(name, scan.unusable_name_reason(name) or "its name fits no mapping")
     return [name for *_, name in sorted(ranked)]
 
 
@@ -134,5 +140,11 @@ def _make_retention(session: Session) -> retention.Retention:
 
 def _refresh_alerts(session: Session) -> None:
     """Raise and resolve alerts, also those about folders of the inbox that a scan skips."""
-    session.intake.update_skipped_folders(scan.scan_folders(session.settings.paths.inbox).skipped_folders)
+    try:
+        content = scan.scan_folders(session.settings.paths.inbox)
+    except StateError as error:
+        alerts.raise_inbox_alert(session.ledger, error, datetime.now(UTC), session.emit)
+        return
+    alerts.resolve_inbox_alert(session.ledger, session.emit)
+    session.intake.update_skipped_folders(content.skipped_folders)
     alerts.refresh(session.ledger, session.mappings, datetime.now(UTC), session.emit, session.intake.list_waiting())

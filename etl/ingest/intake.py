@@ -33,6 +33,9 @@ from etl.state.ledger.facade import Ledger
 #: Attempts to claim a file that cannot be moved, after which an alert is raised.
 FAILED_CLAIMS_TO_ALERT = 3
 
+#: Files that belong to no feed and are named; a supplier can make any number of them.
+MAX_LEFT_FILES = 100
+
 #: The keys that a resend run sends, beside its file.
 _KEYS_FILE = "keys.json"
 
@@ -60,6 +63,7 @@ class Intake:
         #: Stable files that cannot be claimed yet, each with the reason.
         self.not_ready: dict[str, str] = {}
         self._failed_claims: dict[str, int] = {}
+        self._left_files: dict[str, str] = {}
         self._changing_names: set[str] = set()
         self._skipped_folders: dict[str, WaitingFile] = {}
 
@@ -106,6 +110,11 @@ class Intake:
             self._emit("member_unclaimed", file=member, reason="its name fits no mapping; it is not read")
         return self._open_runs(base, source.path, source.digest, route.parts)
 
+    def leave(self, name: str, reason: str) -> None:
+        """Take in a file that belongs to no feed; it stays where it is, and raises an alert after a while."""
+        self._emit("file_unclaimed", file=name, reason=f"{reason}; it stays where it is")
+        self._left_files[name] = reason
+
     def _postpone(self, name: str, reason: str) -> None:
         """Take in the reason why a file cannot be claimed yet; emit an event where it is a new one."""
         if self.not_ready.get(name) != reason:
@@ -132,14 +141,14 @@ class Intake:
             self._skipped_folders[name] = known
 
     def list_waiting(self) -> list[WaitingFile]:
-        """Return the files that are not ready, since their arrival, and the folders that were skipped."""
+        """Return the files that are not ready or left, since their arrival, and the folders that were skipped."""
         files = []
-        for name, reason in sorted(self.not_ready.items()):
+        for name, reason in [*sorted(self.not_ready.items()), *sorted(self._left_files.items())[:MAX_LEFT_FILES]]:
             try:
                 since = (self._inbox_folder / name).lstat().st_ctime
             except OSError:
-                del self.not_ready[name]
-                self._failed_claims.pop(name, None)
+                for names in (self.not_ready, self._failed_claims, self._left_files):
+                    names.pop(name, None)
                 continue
             needs_alert = self._failed_claims.get(name, 0) >= FAILED_CLAIMS_TO_ALERT
             files.append(WaitingFile(name, reason, since, needs_alert))

@@ -73,11 +73,11 @@ def may_be_export(name: str) -> bool:
 def unusable_name_reason(name: str) -> str | None:
     """Return why a file with this name is never claimed: it cannot be stored, or its characters act on a terminal."""
     if any(0xD800 <= ord(sign) <= 0xDFFF for sign in name):
-        return "its name is not UTF-8; it stays where it is"
+        return "its name is not UTF-8"
     if terminal.printable(name) != name or "\n" in name or "\t" in name:
-        return "its name holds signs that act on a terminal; it stays where it is"
+        return "its name holds characters that control a terminal"
     if any(len(part.encode()) > MAX_NAME_BYTES for part in name.split("/")) or len(name.encode()) > MAX_PATH_BYTES:
-        return "its name is too long; it stays where it is"
+        return "its name is too long"
     return None
 
 
@@ -205,16 +205,19 @@ def watch(
     rescan_seconds: float,
     shutdown: ShutdownEvent,
     *,
-    events: bool = True,
     wake_event: threading.Event | None = None,
+    is_patient: bool = False,
 ) -> Iterator[dict[str, FileStat]]:
     """Yield the stable files, as soon as there are any, when `wake_event` is set, and every `rescan_seconds`.
 
     A file is yielded again until it is claimed. Ends when `shutdown` is set.
+
+    Args:
+        is_patient: an inbox that cannot be read has no files until the next look; else it raises StateError.
     """
     wake_event = wake_event or threading.Event()
     shutdown.also_set(wake_event)
-    with _wake_on_changes(inbox_folder, wake_event) if events else contextlib.nullcontext():
+    with _wake_on_changes(inbox_folder, wake_event):
         snapshot: Observations = {}
         while True:
             wake_event.clear()
@@ -222,7 +225,13 @@ def watch(
             if shutdown.is_set():
                 return
             now = time.monotonic()
-            snapshot, ready = find_stable(snapshot, scan(inbox_folder), now, settle_seconds)
+            try:
+                file_stats = scan(inbox_folder)
+            except StateError:
+                if not is_patient:
+                    raise
+                file_stats = {}
+            snapshot, ready = find_stable(snapshot, file_stats, now, settle_seconds)
             yield {name: snapshot[name].file_stat for name in ready}
             delays = [
                 observation.since + settle_seconds - time.monotonic()

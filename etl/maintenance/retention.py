@@ -11,7 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from etl.config.settings import RetentionSettings
@@ -68,8 +68,7 @@ class Retention:
         """Return the runs that ended more than `days` ago and are not needed; none if `days` is 0."""
         if not days:
             return []
-        before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
-        old = self.ledger.runs.list_deletable(before, RUNS_PER_PASS)
+        old = self.ledger.runs.list_deletable(now, days, RUNS_PER_PASS)
         needed = find_needed_runs(self.ledger, {run.feed for run in old})
         busy = {run.feed for run in self.ledger.runs.list_open() if run.kind != "file"}
         return [run for run in old if run.id not in needed and run.feed not in busy]

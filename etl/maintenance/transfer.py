@@ -25,7 +25,7 @@ from etl.mapping import load
 from etl.model.runs import PROCESSED_STATES, ChunkState, Counts, Run, RunState
 from etl.state import compaction
 from etl.state.files import checksums, parquet
-from etl.state.ledger.facade import Ledger
+from etl.state.ledger.facade import ImportedFeed, Ledger
 from etl.state.snapshots import accepted
 
 #: Version of the export's contents; it grows by 1 with each change of them.
@@ -82,26 +82,26 @@ def import_state(ledger: Ledger, state: Path, source: Path) -> list[str]:
             hint="import into an empty folder: name another one in paths.state, or move this one away",
         )
     facts, contents = _read_export(source)
-    if facts["target"] is not None:
-        ledger.meta.bind_target(facts["target"])
-    sentences = []
-    for feed, feed_facts in facts["feeds"].items():
-        name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        generation = accepted.write_base(state, feed, name, contents[feed_facts["accepted"]["name"]].lazy())
-        paths = [accepted.base_path(state, feed, generation)]
-        if feed_facts["pending"]:
-            paths.append(accepted.pending_path(state, feed, generation))
-            parquet.write_parquet(paths[1], contents[feed_facts["pending"]["name"]])
-        checksums.save_digests(ledger, paths)
-        if feed_facts["newest"] is not None:
-            run = _run_from_json(feed_facts["newest"])
-            ledger.open_run(run)
-            ledger.close_run(run.id, RunState.COMPLETED, run.counts)
-            ledger.replace_base(feed, generation, [run.id])
-        else:
-            ledger.replace_base(feed, generation, [])
-        sentences.append(f"{feed}: {feed_facts['records']} records")
-    return sentences
+    if facts["target"] is not None and ledger.meta.target() is not None:
+        ledger.meta.bind_target(facts["target"])  # the same one, or an error
+    feeds = [_write_feed(ledger, state, feed, feed_facts, contents) for feed, feed_facts in facts["feeds"].items()]
+    ledger.import_feeds(facts["target"], feeds)
+    return [f"{feed}: {feed_facts['records']} records" for feed, feed_facts in facts["feeds"].items()]
+
+
+def _write_feed(
+    ledger: Ledger, state: Path, feed: str, feed_facts: dict[str, Any], contents: dict[str, pl.DataFrame]
+) -> ImportedFeed:
+    """Write the base snapshot and the pending records of a feed; they count once the ledger names them."""
+    name = f"imported-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    generation = accepted.write_base(state, feed, name, contents[feed_facts["accepted"]["name"]].lazy())
+    paths = [accepted.base_path(state, feed, generation)]
+    if feed_facts["pending"]:
+        paths.append(accepted.pending_path(state, feed, generation))
+        parquet.write_parquet(paths[1], contents[feed_facts["pending"]["name"]])
+    checksums.save_digests(ledger, paths)
+    newest = feed_facts["newest"]
+    return ImportedFeed(feed, generation, None if newest is None else _run_from_json(newest))
 
 
 def _check_no_unfinished_jobs(ledger: Ledger, feed: str) -> None:

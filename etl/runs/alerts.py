@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from etl import terminal
+from etl.errors import StateError
 from etl.events import EventSink
 from etl.mapping import expectations
 from etl.model.runs import Chunk, ChunkState, Run
@@ -27,6 +28,9 @@ _RUN_LOOKBACK = 200
 
 #: Prefixes of the names of alerts that are derived from the ledger, and the prefix of those from a scan of the inbox.
 _DERIVED_PREFIXES = ("late:", "unchanged:")
+#: Name of the alert that the inbox cannot be read.
+_INBOX_ALERT = "inbox"
+
 _NOT_READY_PREFIX = "not_ready:"
 
 #: Prefixes of the names of alerts about the jobs of a run that has ended.
@@ -76,6 +80,18 @@ def _describe_waiting(file: WaitingFile) -> Alert:
     shown = terminal.printable(file.name)[:200]
     message = f"{shown} has been in the inbox since {_format_time(moment, ZoneInfo('UTC'))}: {file.reason}"
     return Alert(_NOT_READY_PREFIX + shown, message, moment)
+
+
+def raise_inbox_alert(ledger: Ledger, error: StateError, now: datetime, emit: EventSink) -> None:
+    """Raise the alert that the inbox cannot be read."""
+    if AlertStore(ledger.database).raise_alert(Alert(_INBOX_ALERT, f"{error.message}: {error.where}", now)):
+        emit("alert_raised", alert=_INBOX_ALERT, message=error.message)
+
+
+def resolve_inbox_alert(ledger: Ledger, emit: EventSink) -> None:
+    """Resolve the alert that the inbox cannot be read, if it is active."""
+    if AlertStore(ledger.database).resolve_alert(_INBOX_ALERT):
+        emit("alert_resolved", alert=_INBOX_ALERT)
 
 
 def refresh_job_alerts(ledger: Ledger, run: Run, chunks: Sequence[Chunk], now: datetime, emit: EventSink) -> None:

@@ -81,6 +81,8 @@ class RunLifecycle:
             StateError: the run cannot be planned now.
         """
         mapping = self._require_mapping(run)
+        if run.operation != mapping.operation.id:  # edited since the claim: the run competes with other runs now
+            return self._ledger.change_operation(run.id, mapping.operation.id)
         try:
             if any(state in PROCESSED_STATES for _, state in self._ledger.runs.list_uncompacted(run.feed)):
                 self._compact(run.feed)  # after a crash: pending records are known only once ended runs are merged

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from etl.config.settings import Settings
+from etl.errors import StateError
 from etl.mapping.model import Mapping
 from etl.model import plan_facts
 from etl.model.columns import DEACTIVATED
@@ -75,6 +76,7 @@ class InputLoader:
 
     def for_undo(self, mapping: Mapping) -> PlanInputs:
         """Load the inputs of a plan that restores earlier values: no pending records belong to it."""
+        self._check_operation(mapping)
         return PlanInputs(
             accepted_records=compaction.scan_accepted(self.ledger, self._state, mapping.feed),
             account_id=self.account_id,
@@ -89,6 +91,21 @@ class InputLoader:
     @property
     def _state(self) -> Path:
         return self.settings.paths.state
+
+    def _check_operation(self, mapping: Mapping) -> None:
+        """Raise StateError when the accepted records of the feed are those of another import."""
+        ledger, feed = self.ledger, mapping.feed
+        newest = next(iter(ledger.runs.list_recent(1, feed, *PROCESSED_STATES)), None)
+        if newest is None or newest.operation == mapping.operation.id:
+            return
+        if ledger.feeds.generation(feed) or ledger.feeds.overlays(feed):
+            raise StateError(
+                "feed-operation-changed",
+                f"the accepted records of {feed} are those of {newest.operation}, and its mapping is for "
+                f"{mapping.operation.id}",
+                where=str(mapping.path),
+                hint=f"give the mapping another feed name, or begin anew with `etl state rebuild {feed} --forget`",
+            )
 
     def _read_accepted(self, feed: str) -> pl.DataFrame:
         return compaction.read_accepted(self.ledger, self._state, feed)

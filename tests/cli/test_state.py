@@ -78,6 +78,26 @@ def test_export_and_import_leave_nothing_to_send(shop: Shop, tmp_path: Path) -> 
     assert shop.etl("state", "import", "all.zip").err.startswith("error[state-not-empty]")
 
 
+def test_an_import_that_fails_takes_in_nothing(shop: Shop, tmp_path: Path) -> None:
+    """Of two feeds the second cannot be written: the first does not count either, and the import can be repeated."""
+    shop.mapping(STOCK_MAPPING.replace("feed: stock", "feed: zstock").replace('"stock*.csv"', '"z*.csv"'), "z.yaml")
+    shop.drop(stock(("A1", "5")))
+    shop.drop(stock(("B1", "5")), "z.csv")
+    shop.once()
+    assert shop.etl("state", "export", "all.zip").status == 0
+    shutil.move(shop.state, tmp_path / "old")
+    (shop.state / "accepted").mkdir(parents=True)
+    (shop.state / "accepted" / "zstock").touch()  # where a folder has to be made
+    assert shop.etl("state", "import", "all.zip").status == 1
+    with Ledger.open_read_only(shop.state) as ledger:
+        assert ledger.feeds.list_names() == []
+    (shop.state / "accepted" / "zstock").unlink()
+    assert shop.etl("state", "import", "all.zip").status == 0
+    shop.drop(stock(("A1", "5")))
+    shop.drop(stock(("B1", "5")), "z.csv")
+    assert [run["unchanged"] for run in shop.once().json["runs"]] == [1, 1]
+
+
 def test_an_export_that_was_tampered_with_is_refused(shop: Shop, tmp_path: Path) -> None:
     """Other bytes, another catalogue, a name with a path in it: nothing is written."""
     shop.drop(DAY1)

@@ -63,9 +63,15 @@ def _evaluate_source(value: Value, frame: pl.DataFrame) -> tuple[pl.Expr, pl.Dat
         return pl.col(value.text), frame.schema[value.text], ()
     source = pl.sql_expr(value.text)
     try:
-        return source, frame.select(source).schema.dtypes()[0], ()
+        values = frame.select(source.alias("v"))["v"]
     except PolarsError:
         found = sql_values.separate_failures(frame, source)
+    else:
+        if not values.dtype.is_integer():
+            return source, values.dtype, ()
+        found = sql_values.separate_overflows(frame, source, values)
+        if not found.failed.any():
+            return source, values.dtype, ()
     failure = Failure(
         pl.lit(found.failed), sql_values.cells(source), sql_values.CODE, sql_values.message(value.text), sql_values.HINT
     )

@@ -33,6 +33,26 @@ def separate_failures(frame: pl.DataFrame, expression: pl.Expr) -> SqlValues:
     return _join(blocks)
 
 
+def separate_overflows(frame: pl.DataFrame, expression: pl.Expr, values: pl.Series) -> SqlValues:
+    """Separate the integer results of an expression that are wrong without an error.
+
+    polars keeps the lowest bits of a result that is too large, and gives null for a remainder or quotient by zero. The
+    same expression over floating-point numbers tells, up to its precision, what the result would have been.
+    """
+    integers = [name for name in expression.meta.root_names() if frame.schema[name].is_integer()]
+    try:
+        approximate = frame.with_columns(pl.col(integers).cast(pl.Float64)).select(
+            expression.cast(pl.Float64, strict=False).alias("v")
+        )["v"]
+    except PolarsError:  # it needs integers, as a shift of bits does
+        return SqlValues(values, pl.repeat(False, values.len(), dtype=pl.Boolean, eager=True))
+    deviation = (values.cast(pl.Float64) - approximate).abs()
+    failed = (deviation > approximate.abs() * 1e-9 + 1).fill_null(False)
+    failed |= values.is_null() & approximate.is_not_null() & ~approximate.is_finite().fill_null(True)
+    both = pl.DataFrame({"v": values, "failed": failed}).with_columns(pl.when(~pl.col("failed")).then(pl.col("v")))
+    return SqlValues(both["v"], both["failed"])
+
+
 def message(sql: str) -> str:
     """Return the message of a rejection."""
     return f"the expression `{sql}` fails for this row"

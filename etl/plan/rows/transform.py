@@ -177,11 +177,12 @@ def _reject_failures(frame: pl.DataFrame, conversions: list[tuple[Leaf, convert.
     failures = [(leaf, failure) for leaf, conversion in conversions for failure in conversion.failures]
     for place in _conditions_met_somewhere(frame, [failure.condition for _, failure in failures]):
         leaf, failure = failures[place]
-        yield frame.filter(failure.condition).select(
-            row=pl.col(ROW),
+        cells = frame.select(row=pl.col(ROW), value=failure.shown.cast(pl.String), is_met=failure.condition)
+        yield cells.filter("is_met").select(  # after the evaluation: a condition may hold a value for every row
+            "row",
             column=pl.lit(leaf.value.text if leaf.value.kind == "column" else leaf.name),
             code=pl.lit(failure.code),
-            value=failure.shown.cast(pl.String),
+            value="value",
             message=pl.lit(failure.message),
             hint=pl.lit(failure.hint),
         )

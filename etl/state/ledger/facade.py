@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +29,20 @@ from etl.state.ledger.database import Database
 from etl.state.ledger.digests import DigestStore
 from etl.state.ledger.feeds import FeedStore
 from etl.state.ledger.jobs import JobStore
-from etl.state.ledger.meta import MetaStore
+from etl.state.ledger.meta import MetaStore, get_meta, set_meta
 from etl.state.ledger.record_errors import RecordErrorStore
 from etl.state.ledger.rows import to_stored_path
 from etl.state.ledger.runs import OPEN_RUN_STATES, RunStore
 from etl.state.ledger.tokens import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFeed:
+    """A feed of another state folder."""
+
+    name: str
+    generation: str  #: file name of its base snapshot, which is written and synced
+    newest_run: Run | None  #: its newest processed run, still as a claimed one
 
 
 class Ledger:
@@ -102,6 +111,11 @@ class Ledger:
             self.chunks.replace_all(db, run_id, chunks)
             unsent = (RunState.CLAIMED, RunState.PLANNED, RunState.HELD)
             return self.runs.update(db, run_id, unsent, state, **asdict(counts))
+
+    def change_operation(self, run_id: str, operation: str) -> Run:
+        """Let a claimed run be of another import, and return it."""
+        with self.database.write() as db:
+            return self.runs.update(db, run_id, (RunState.CLAIMED,), RunState.CLAIMED, operation=operation)
 
     def release_run(self, run_id: str) -> Run:
         """Let a held run be sent, and return it."""
@@ -323,6 +337,23 @@ class Ledger:
         with self.database.write() as db:
             self.feeds.set_generation(db, feed, generation)
             self.runs.mark_compacted(db, feed, run_ids)
+
+    def import_feeds(self, target: str | None, feeds: Iterable[ImportedFeed]) -> None:
+        """Make the synced base snapshots of another folder count here, all of them at once.
+
+        `target`: the catalogue to which the folder is bound, if it is not bound yet.
+        """
+        with self.database.write() as db:
+            if target is not None and get_meta(db, "target") is None:
+                set_meta(db, "target", target)
+            for feed in feeds:
+                if feed.newest_run is not None:
+                    run = feed.newest_run
+                    self.runs.insert(db, run, self._now())
+                    ending = {"ended": self._now().isoformat(), **asdict(run.counts)}
+                    self.runs.update(db, run.id, (run.state,), RunState.COMPLETED, **ending)
+                self.feeds.set_generation(db, feed.name, feed.generation)
+                self.runs.mark_compacted(db, feed.name, [feed.newest_run.id] if feed.newest_run else [])
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,20 @@ from etl.state.ledger.rows import run_from_row, run_to_row, to_stored_path
 FINAL_RUN_STATES = json_list(state for state in RunState if state.is_final)
 
 OPEN_RUN_STATES = tuple(state for state in RunState if not state.is_final)
+
+
+#: Days between two runs that count for the age of the runs before them; more may be a clock that is set wrong.
+MAX_GAP_DAYS = 31
+
+#: The newest run that is so many days old, by the times between the runs after it.
+_OLD_ENOUGH = """
+    WITH gaps AS (
+        SELECT seq, julianday(lead(started, 1, ?) OVER (ORDER BY seq)) - julianday(started) AS gap FROM runs
+    )
+    SELECT max(seq) FROM (
+        SELECT seq, sum(iif(gap BETWEEN 0 AND ?, gap, 0)) OVER (ORDER BY seq DESC) AS age FROM gaps
+    ) WHERE age > ?
+"""
 
 
 class RunStore:
@@ -70,15 +84,21 @@ class RunStore:
         """Return the merged runs whose records this run has sent, oldest first."""
         return self._select("merged_into = ?", run_id)
 
-    def list_deletable(self, before: str, limit: int) -> list[Run]:
-        """Return runs that ended before a time (ISO 8601) and do not contribute to accepted records, oldest first."""
-        sql = f"""
+    def list_deletable(self, now: datetime, days: int, limit: int) -> list[Run]:
+        """Return runs that ended more than `days` ago and do not contribute to accepted records, oldest first.
+
+        A clock that is set wrong makes nothing old: the age of a run is the sum of the times between the runs after it
+        and until `now`, without those that are longer than MAX_GAP_DAYS.
+        """
+        before = (now - timedelta(days=days)).astimezone(UTC).isoformat()
+        ended = f"""
             SELECT * FROM runs WHERE state {IN_JSON} AND ended < ? AND (compacted = 1 OR state NOT {IN_JSON})
             AND (state != 'merged' OR merged_into IS NOT NULL) ORDER BY seq LIMIT ?
         """
         with self._database.read() as db:
-            rows = db.execute(sql, (FINAL_RUN_STATES, before, json_list(PROCESSED_STATES), limit))
-            return [run_from_row(row, self._state_folder) for row in rows]
+            rows = db.execute(ended, (FINAL_RUN_STATES, before, json_list(PROCESSED_STATES), limit)).fetchall()
+            newest_seq = db.scalar(_OLD_ENOUGH, now.astimezone(UTC).isoformat(), MAX_GAP_DAYS, days) if rows else None
+        return [run_from_row(row, self._state_folder) for row in rows if row["seq"] <= (newest_seq or 0)]
 
     def has_run_since(self, file: str, since: float) -> bool:
         """Return whether a run of a file of this name, or of its members, was opened since then (epoch seconds)."""

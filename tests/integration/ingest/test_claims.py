@@ -230,18 +230,6 @@ def test_watch_finds_files_from_before_and_during(tmp_path: Path) -> None:
     assert seen == ["old.csv", "new.csv"]
 
 
-def test_watch_does_without_events(tmp_path: Path) -> None:
-    """The rescan alone finds everything."""
-    stop = ShutdownEvent()
-    seen: set[str] = set()
-    (tmp_path / "a.csv").write_text("1")
-    for names in scan.watch(tmp_path, 0.01, 0.02, stop, events=False):
-        seen |= names.keys()
-        if names:
-            stop.set()
-    assert seen == {"a.csv"}
-
-
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk is full, neither an incomplete file nor a temporary one stays."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from etl import app
+from etl import app, shutdown
 from etl.app import Session
 from etl.config.settings import PathSettings, Settings
+from etl.errors import StateError
 from etl.ingest import intake, scan
 from etl.mapping import load
 from etl.model.runs import Run, RunState
@@ -85,6 +86,50 @@ def test_done_files_are_waited_for_and_used_up(desk: Desk) -> None:
         assert (done.archive / "source" / "stock.csv").exists()
         assert (done.archive / "companions" / "stock.csv.ok").exists()
     assert desk.told.count("file_not_ready") == 2
+
+
+def test_a_file_of_no_feed_is_named_as_long_as_it_is_there(desk: Desk) -> None:
+    """It is listed with its reason, since its arrival, so that an alert tells of it; not when it has gone."""
+    desk.mapping()
+    with desk.open() as work:
+        path = desk.put("LETTER.TXT")
+        work.intake.leave("LETTER.TXT", "its name fits no mapping")
+        (waiting,) = work.intake.list_waiting()
+        assert (waiting.name, waiting.reason, waiting.needs_alert) == ("LETTER.TXT", "its name fits no mapping", False)
+        path.unlink()
+        assert work.intake.list_waiting() == []
+    assert desk.told == ["file_unclaimed"]
+
+
+def test_an_inbox_that_is_away_for_a_while_has_no_files(tmp_path: Path) -> None:
+    """A service looks again and finds what has come; who does not wait gets the error."""
+    stop = shutdown.ShutdownEvent()
+    with pytest.raises(StateError, match="inbox-unreadable"):
+        next(iter(scan.watch(tmp_path / "inbox", 0.01, 0.02, stop)))
+    found: list[str] = []
+    for number, names in enumerate(scan.watch(tmp_path / "inbox", 0.01, 0.02, stop, is_patient=True)):
+        if number == 2:
+            (tmp_path / "inbox").mkdir()
+            (tmp_path / "inbox" / "a.csv").touch()
+        found += names
+        if found:
+            stop.set()
+    assert found == ["a.csv"]
+
+
+def test_a_claimed_run_follows_its_mapping_to_another_import(desk: Desk) -> None:
+    """The mapping is edited before anything of the feed was sent: the run is one of the new import."""
+    desk.mapping()
+    with desk.open() as work:
+        desk.put("stock.csv", stock(("A1", "5")))
+        (run,) = work.intake.claim("stock.csv")
+    (desk.paths.mappings / "stock.yaml").write_text(
+        STOCK_MAPPING.partition("record:")[0].replace("Product/ImportOnhands", "Product/ImportSkuPriceLists")
+        + "record: {PartNo: Art, PriceListCode: {value: B2C}, CurrencyCode: {value: SEK}, PriceSale: Qty}\n"
+    )
+    with desk.open() as work:
+        done = finished(work, run)
+    assert (done.operation, done.state) == ("Product/ImportSkuPriceLists", RunState.COMPLETED)
 
 
 def test_a_manifest_has_to_list_the_export_with_its_checksum(desk: Desk) -> None:

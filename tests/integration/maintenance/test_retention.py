@@ -18,6 +18,9 @@ from etl.state.ledger.facade import Ledger
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
+#: A feed whose runs show only that time passes.
+MONTHLY = "monthly"
+
 
 class House:
     """A ledger with a told clock and an archive."""
@@ -45,7 +48,9 @@ class House:
         folder.mkdir(parents=True)
         (folder / "report.json").write_text("{}")
         if file:
-            (folder / "s.csv").write_text("x")
+            source = archive.source_path(folder, "s.csv")
+            source.parent.mkdir()
+            source.write_text("x")
         self.ledger.open_run(
             Run(run, feed, "Product/ImportOnhands", "s.csv", "d", RunState.CLAIMED, kind=kind, started=self.now)
         )
@@ -53,6 +58,16 @@ class House:
         if merged:
             self.ledger.replace_base(feed, None, [run])
         return run
+
+    def wait(self, days: int) -> None:
+        """Days pass in which another feed has a run a month, without a folder."""
+        end = self.now + timedelta(days=days)
+        while self.now < end:
+            self.now = min(end, self.now + timedelta(days=30))
+            self.number += 1
+            run = f"r{self.number:04}-{MONTHLY}"
+            self.ledger.open_run(Run(run, MONTHLY, "x", "m.csv", "d", RunState.CLAIMED, started=self.now))
+            self.ledger.close_run(run, RunState.INVALID)
 
     def retaining(self, archive_days: int = 90, ledger_days: int = 400) -> Retention:
         def tell(event: str, /, **facts: Any) -> None:
@@ -67,33 +82,53 @@ class House:
         return {path.name for path in self.state.glob("archive/*/*")}
 
     def rows(self) -> set[str]:
-        return {run.id for run in self.ledger.runs.list_recent(10_000)}
+        return {run.id for run in self.ledger.runs.list_recent(10_000) if run.feed != MONTHLY}
 
 
 def test_folders_go_first_and_rows_later(tmp_path: Path) -> None:
     """After archive_days the folder, after ledger_days the row; the newest run of the feed stays with its file."""
     house = House(tmp_path)
     old, newest = house.ended(), house.ended()
-    house.now += timedelta(days=89)
+    house.wait(89)
     house.look()
     assert house.folders() == {old, newest}
-    house.now += timedelta(days=2)
+    house.wait(2)
     house.look()
     assert house.folders() == {newest}
     assert house.rows() == {old, newest}
     assert house.events == [{"event": "retention_applied", "folders": 1, "runs": 0}]
-    house.now += timedelta(days=400)
+    house.wait(400)
     house.look()
     assert house.rows() == house.folders() == {newest}
     assert startup_check.find_unknown_runs(house.ledger, tmp_path) == []
     assert len(list((tmp_path / "archive").iterdir())) == 1
 
 
+def test_a_clock_that_is_set_wrong_makes_nothing_old(tmp_path: Path) -> None:
+    """A year ahead, also with runs in that year; set right again, the folder goes when its time has come."""
+    house = House(tmp_path)
+    kept = {house.ended(), house.ended()}
+    house.wait(60)
+    house.now += timedelta(days=400)
+    house.look()
+    assert house.folders() == kept
+    wrong = house.ended()
+    house.look()
+    assert house.folders() == {*kept, wrong}
+    house.now -= timedelta(days=400)
+    house.ended()
+    house.look()
+    assert kept <= house.folders()
+    house.wait(31)
+    house.look()
+    assert not kept & house.folders()
+
+
 def test_nothing_goes_when_nothing_may(tmp_path: Path) -> None:
     """0 days keep everything for ever."""
     house = House(tmp_path)
     kept = {house.ended(), house.ended()}
-    house.now += timedelta(days=5000)
+    house.wait(5000)
     house.look(archive_days=0, ledger_days=0)
     assert house.folders() == house.rows() == kept
 
@@ -108,7 +143,7 @@ def test_what_open_runs_need_stays(tmp_path: Path) -> None:
         Run("undo-stock", "stock", "Product/ImportOnhands", "s.csv", "d", RunState.CLAIMED, kind="undo")
     )
     house.ledger.save_plan("undo-stock", Counts(), (), RunState.HELD)
-    house.now += timedelta(days=1000)
+    house.wait(1000)
     house.look()
     assert house.folders() == {first, second, last}
     assert other not in house.rows()
@@ -120,7 +155,7 @@ def test_what_is_not_part_of_a_base_stays(tmp_path: Path) -> None:
     unmerged = house.ended(merged=False)
     refused = house.ended(state=RunState.INVALID, merged=False)
     newest = house.ended()
-    house.now += timedelta(days=1000)
+    house.wait(1000)
     house.look()
     assert house.rows() == {unmerged, newest}
     assert refused not in house.folders()
@@ -131,7 +166,7 @@ def test_a_look_an_hour(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.ended(), house.ended()
     retaining = house.retaining()
-    house.now += timedelta(days=100)
+    house.wait(100)
     retaining.apply(house.now)
     older = house.ended()
     house.ended()
@@ -167,7 +202,7 @@ def test_full_rerun_and_comparison_always_find_their_file(
     before = find_needed_runs(house.ledger, {"stock", "prices"})
     for _ in range(3):
         house.look(archive_days=days, ledger_days=days)
-        house.now += timedelta(days=30)
+        house.wait(30)
     assert find_needed_runs(house.ledger, {"stock", "prices"}) == before
     assert before <= house.rows()
     assert before <= house.folders()

@@ -17,6 +17,7 @@ source: {files: "*.csv", content: full%s}
 columns:
   price: {type: decimal}
   cost: {type: decimal}
+  n: {type: integer, optional: true}
 rejects: {limit: 100%%}
 %s
 record:
@@ -26,7 +27,7 @@ record:
   PriceSale: %s
   CostPurchase: cost
 """
-FILE = "part,price,cost,text\nA,8,2,7\nB,8,0,x\nC,6,3,6"
+FILE = "part,price,cost,text,n\nA,8,2,7,0\nB,8,0,x,4000000000000\nC,6,3,6,2000000"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,10 @@ FILE = "part,price,cost,text\nA,8,2,7\nB,8,0,x\nC,6,3,6"
             [(2, "sql-error"), (3, "sql-error"), (4, "sql-error")],
         ),
         ("", "", '{sql: "price / NULLIF(cost, 0)"}', []),
+        ("", "", '{sql: "cost * 1000000000000 / cost"}', [(2, "not-number"), (3, "sql-error"), (4, "not-number")]),
+        ("", "", '{sql: "7 % n"}', [(2, "sql-error")]),
+        ("", "", '{sql: "n * n * n"}', [(3, "sql-error"), (4, "not-number")]),
+        ("", "", '{sql: "n * 4611686018427387904 + 1"}', [(3, "sql-error"), (4, "sql-error")]),
         ("", "", '{sql: "TRY_CAST(text AS INTEGER)"}', []),
         ("", 'rules: [{name: margin, sql: "price / cost > 1"}]', "price", [(3, "sql-error")]),
         ("", 'rules: [{name: margin, sql: "price / cost > 3"}]', "price", [(3, "sql-error"), (4, "rule")]),
