@@ -425,10 +425,13 @@ def _spoil(given: ApiResponse, fault: Fault) -> ApiResponse:
 
 
 def _make_odd(body: bytes, fault: Fault) -> bytes:
-    """Return a JSON body with the values of the fault."""
-    answer = json.loads(body)
+    """Return a JSON body with the values of the fault; another body, or one that is no list, stays as it is."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return body
     if fault.kind == "odd_entry":
-        answer = [*answer, dict(fault.values)]
+        answer = [*answer, dict(fault.values)] if isinstance(answer, list) else answer
     elif isinstance(answer, list):
         answer = [{**entry, **fault.values} for entry in answer]
     else:

@@ -30,14 +30,50 @@ FEEDS = st.sampled_from(sorted(OPERATION))
 PATHS = st.sampled_from(["/Import", "Onhands", "PriceLists", "Job/Get", "Job/GetLog", "Job/List", "connect/token", ""])
 
 
+#: Values of types that the documentation does not give to a field; none of them is a lie that could be believed.
+ODD_VALUES: list[object] = ["x", [], {}, [[]], {"a": {}}, 2**70, 1.5, "\ud83d", "", None]
+ODD_FIELDS: dict[str, list[object]] = {
+    "JobId": ODD_VALUES,
+    "StatusId": ODD_VALUES,
+    "IsFinished": [value for value in ODD_VALUES if value != 2**70] + [1, 0],
+    "Totals": ODD_VALUES,
+    "Fail": ODD_VALUES,
+    "Start": [2**70, 1.5, [], {}, True, "yesterday", "\ud83d"],
+    "SeverityId": ODD_VALUES,
+    "Message": [2**70, [], {}, True],
+    "ImportedRow": [2**70, [], {}, True],
+    "ValidationSummary": ["x", 2**70, [], True],
+    "Messages": ["All is well", 5, {}],
+    "access_token": [5, [], {}, None, "\ud83d"],
+    "expires_in": ["x", [], None, 2**70],
+}
+
+
+@st.composite
+def odd_answers(draw: st.DrawFn) -> Fault:
+    """An answer with values of other types than the documentation says."""
+    kind: HttpFaultKind = draw(st.sampled_from(["odd", "odd", "odd_entry"]))
+    fields = draw(st.lists(st.sampled_from(sorted(ODD_FIELDS)), min_size=1, max_size=3, unique=True))
+    values = {name: draw(st.sampled_from(ODD_FIELDS[name])) for name in fields}
+    path = "Job/List" if kind == "odd_entry" else draw(PATHS)
+    return Fault(kind=kind, path=path, times=draw(st.integers(1, 4)), after=draw(st.integers(0, 2)), values=values)
+
+
 @st.composite
 def troubles(draw: st.DrawFn) -> Fault:
     """Everything that the sandbox can do to a client."""
-    kind = draw(st.sampled_from(["answer", "answer", "job", "record"]))
+    kind = draw(st.sampled_from(["answer", "answer", "odd", "job", "record"]))
     times = draw(st.integers(1, 3))
-    if kind == "job":  # not `job_unknown`, a lie about a job that runs: nobody can keep the order then
-        job: JobFaultKind = draw(st.sampled_from(["job_failed", "job_stuck", "job_slow", "empty_log", "shuffled_log"]))
-        return Fault(kind=job, times=times, delay=7200.0)
+    if kind == "odd":
+        return draw(odd_answers())
+    if kind == "job":
+        job: JobFaultKind = draw(
+            st.sampled_from(
+                ["job_failed", "job_stuck", "job_slow", "job_unknown", "empty_log", "no_finish", "shuffled_log"]
+            )
+        )
+        # A job that is unknown for ever is a lie about a job that runs: nobody can keep the order then.
+        return Fault(kind=job, times=times, delay=20.0 if job == "job_unknown" else 7200.0)
     if kind == "record":
         keys = tuple(draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=2)))
         what: JobFaultKind = draw(st.sampled_from(["refuse", "warn", "invalid"]))
