@@ -108,12 +108,12 @@ crash: $(READY) ## kill the command at every second effect, in pairs, with torn 
 sftp: $(READY) ## all uploads and broken lines, against each SFTP server that is installed
 	@SFTP_CAMPAIGN=1 $(BIN)/pytest -n auto tests/sftp $(ARGS)
 
-.PHONY: states
-answers: export ETL_ANSWERS ?= 2000
 .PHONY: answers
+answers: export ETL_ANSWERS ?= 2000
 answers: $(READY) ## give random answers to random files, and check that nothing is believed that is not so
 	@$(BIN)/pytest -q -n auto tests/simulation/test_answers.py $(ARGS)
 
+.PHONY: states
 states: export ETL_STATES ?= 200
 states: $(READY) ## run random histories of the pipeline and check the guarantees after each step
 	@$(BIN)/pytest -q -n auto tests/simulation $(ARGS)
