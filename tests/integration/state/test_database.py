@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import StateError
-from etl.state.ledger.database import IN_JSON, Connection, Database, json_list
+from etl.state.ledger.database import IN_JSON, Connection, Database, json_list, ledger_error
 
 #: Counts up in the database that it is given, as another process does.
 COUNTS = """
@@ -185,3 +185,47 @@ def test_rows_are_written_replaced_and_found(path: Path) -> None:
         assert db.scalar(f'SELECT id FROM t WHERE "values" {IN_JSON}', json_list(["c", 'x"'])) == 1
         assert db.scalar(f"SELECT id FROM t WHERE id {IN_JSON}", json_list(())) is None
     database.close()
+
+
+def test_insert_returns_the_last_row_and_replaces_only_where_it_is_asked_to(path: Path) -> None:
+    """Without rows there is none; a key that exists is an error otherwise."""
+    database = Database(path)
+    with database.write() as db:
+        db.execute("CREATE TABLE named (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+        assert db.insert("named") == 0
+        assert db.insert("named", {"id": 5, "name": "a"}, {"id": 7, "name": "b"}) == 7
+        with pytest.raises(sqlite3.IntegrityError):
+            db.insert("named", {"id": 7, "name": "c"})
+        assert db.insert("named", {"id": 7, "name": "c"}, replace=True) == 7
+        assert [tuple(row) for row in db.execute("SELECT id, name FROM named ORDER BY id")] == [(5, "a"), (7, "c")]
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("database is locked", "state-busy"),
+        ("the file is busy", "state-busy"),
+        ("database disk image is malformed", "state-corrupt"),
+        ("file is not a database", "state-corrupt"),
+        ("disk I/O error", "state-unusable"),
+    ],
+)
+def test_errors_of_sqlite_have_a_code_a_place_and_a_hint(reason: str, code: str) -> None:
+    """Busy, damaged, or not usable: each has a way out of its own."""
+    error = ledger_error(reason, "/var/ledger.sqlite")
+    assert (error.code, error.where) == (code, "/var/ledger.sqlite")
+    assert error.hint
+
+
+def test_a_database_names_its_file_in_errors(path: Path, tmp_path: Path) -> None:
+    """Also where the file cannot be opened."""
+    database = Database(path)
+    assert database.location == str(path)
+    with pytest.raises(StateError) as caught, database.read() as db:
+        db.execute("SELECT 1 FROM nowhere")
+    assert caught.value.where == str(path)
+    database.close()
+    with pytest.raises(StateError) as caught:
+        Database(tmp_path / "missing.sqlite")
+    assert caught.value.where == str(tmp_path / "missing.sqlite")

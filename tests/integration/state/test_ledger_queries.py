@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl.errors import InternalError
+from etl.errors import InternalError, StateError
 from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState, Submission
 from etl.state.ledger import repair_steps
 from etl.state.ledger.facade import Ledger
@@ -273,3 +273,23 @@ def test_deleted_runs_leave_nothing(ledger: Ledger) -> None:
     assert ledger.chunks.list_by_run("r7") == ()
     assert ledger.record_errors.list_by_run("r7") == ()
     assert repair_steps.count_orphan_rows(ledger.database) == {}
+
+
+def test_the_smallest_size_that_was_too_large_counts(ledger: Ledger) -> None:
+    """A limit is one byte less than that, by operation; a larger size that fails later says nothing new."""
+    assert ledger.meta.size_limit(STOCK) is None
+    for size, limit in ((1000, 999), (1000, 999), (1001, 999), (999, 998), (5000, 998)):
+        ledger.meta.learn_size_limit(STOCK, size)
+        assert ledger.meta.size_limit(STOCK) == limit
+    assert ledger.meta.size_limit(PRICES) is None
+
+
+def test_a_folder_belongs_to_the_catalogue_it_was_bound_to_first(ledger: Ledger) -> None:
+    """Another process may have been faster: its catalogue counts."""
+    assert ledger.meta.target() is None
+    ledger.meta.bind_target("one")
+    ledger.meta.bind_target("one")
+    assert ledger.meta._set_target("two") == "one"
+    with pytest.raises(StateError, match="belongs to one, the settings name two"):
+        ledger.meta.bind_target("two")
+    assert ledger.meta.target() == "one"

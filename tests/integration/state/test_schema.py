@@ -192,3 +192,91 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
     schema.ledger_path(tmp_path).write_bytes(b"")
     with pytest.raises(StateError, match="not as this program left it"):
         Ledger.open(tmp_path)
+
+
+def test_without_a_seal_the_whole_file_is_checked(tmp_path: Path) -> None:
+    """A page that no query of the start reads is damaged: only the check of the whole file finds it."""
+    path = schema.ledger_path(tmp_path)
+    with Ledger.open(tmp_path) as ledger:
+        for number in range(300):
+            ledger.tokens.save(f"t{number:03}", "one" * 20, 1.0, 2.0)
+    sealed = path.read_bytes()
+    data = bytearray(sealed)
+    at = data.index(b"t150")
+    page = at // 4096 * 4096
+    data[page : page + 2] = b"\xff\xff"  # the kind of the page
+    path.write_bytes(data)
+    seal.remove_seal(path)
+    with pytest.raises(StateError) as caught:
+        Ledger.open(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("state-corrupt", str(path))
+    path.write_bytes(sealed)
+    seal.seal_path(path).unlink(missing_ok=True)
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.tokens.find("t150") is not None
+
+
+def test_the_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    """It is made with its parents; one that exists with other rights gets these; nobody else may read the ledger."""
+    folder = tmp_path / "a" / "b"
+    old_mask = os.umask(0)
+    try:
+        Ledger.open(folder).close()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert schema.ledger_path(folder).stat().st_mode & 0o777 == 0o600
+        folder.chmod(0o755)
+        Ledger.open(folder).close()
+    finally:
+        os.umask(old_mask)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_its_place(tmp_path: Path) -> None:
+    """A file stands where the state folder would be."""
+    (tmp_path / "var").touch()
+    path = schema.ledger_path(tmp_path / "var")
+    with pytest.raises(StateError) as caught:
+        Ledger.open(tmp_path / "var")
+    assert (caught.value.code, caught.value.where) == ("state-unusable", str(path))
+
+
+def test_errors_of_the_ledger_name_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer layout, and a seal that does not match, in a ledger that is opened for writing or for reading."""
+    path = schema.ledger_path(tmp_path)
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 2)
+    Ledger.open(tmp_path).close()
+    monkeypatch.undo()
+    for opened in (Ledger.open, Ledger.open_read_only):
+        with pytest.raises(StateError) as caught:
+            opened(tmp_path)
+        assert (caught.value.code, caught.value.where) == ("state-version", str(path))
+    seal.seal_path(path).write_text("no seal")
+    with pytest.raises(StateError) as caught:
+        Ledger.open(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("state-corrupt", str(path))
+
+
+def test_a_seal_that_cannot_be_read_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """The seal is a folder: neither a match nor a mismatch."""
+    path = schema.ledger_path(tmp_path)
+    Ledger.open(tmp_path).close()
+    seal.remove_seal(path)
+    seal.seal_path(path).mkdir()
+    with pytest.raises(StateError) as caught:
+        seal.check_seal(path)
+    assert (caught.value.code, caught.value.where) == ("state-disk-failed", str(seal.seal_path(path)))
+    with pytest.raises(StateError) as caught:
+        seal.remove_seal(path)
+    assert caught.value.where == str(seal.seal_path(path))
+
+
+def test_a_sealed_ledger_of_our_layout_is_opened_as_it_is(tmp_path: Path) -> None:
+    """The start writes neither the file nor its seal anew."""
+    Ledger.open(tmp_path).close()
+    sealed = seal.seal_path(schema.ledger_path(tmp_path))
+    before = sealed.stat().st_mtime_ns, sealed.stat().st_ino
+    opened = schema.open_database(tmp_path)
+    try:
+        assert (sealed.stat().st_mtime_ns, sealed.stat().st_ino) == before
+    finally:
+        opened.close()
