@@ -185,26 +185,37 @@ class Intake:
         file_digest = claims.hash_file(run.claimed).digest
         return run.digest == archive.part_digest(file_digest, archive.member_number(run))
 
-    def resume(self) -> list[Run]:
-        """Open the runs that a crash has left out, and return ended runs whose file is still claimed."""
+    def resume(self) -> tuple[list[Run], dict[str, Exception]]:
+        """Open the runs that a crash has left out.
+
+        Return the ended runs whose file is still claimed, and by name the claimed files for which that has failed.
+        """
         for base in claims.incomplete_claims(self._state):
             claims.restore_companions(self._state, base, self._inbox_folder)
-        ended = []
+        ended: list[Run] = []
+        problems: dict[str, Exception] = {}
         for base, path in claims.claimed_files(self._state).items():
             name = path.relative_to(archive.claim_folder(self._state, base)).as_posix()
-            parts = routing.route_file(path, name, self._mappings_by_feed.values()).parts
-            runs = [run for part in parts if (run := self._ledger.runs.find(part.run_id(base))) is not None]
-            if (
-                not runs
-                and open_writers.has_writer(path)
-                and claims.return_to_inbox(path, self._state, base, self._inbox_folder)
-            ):
-                continue
-            if len(runs) < len(parts) and not base.endswith(("-full", "-rerun", "-resend")):
-                missing = [part for part in parts if self._ledger.runs.find(part.run_id(base)) is None]
-                self._open_runs(base, path, claims.hash_file(path).digest, missing)
-            ended += [run for run in runs if run.state.is_final]
-        return ended
+            try:
+                ended += self._resume_claim(base, path, name)
+            except Exception as error:  # one file costs itself only
+                problems[name] = error
+        return ended, problems
+
+    def _resume_claim(self, base: str, path: Path, name: str) -> list[Run]:
+        """Open the missing runs of a claimed file, and return those that have ended."""
+        parts = routing.route_file(path, name, self._mappings_by_feed.values()).parts
+        runs = [run for part in parts if (run := self._ledger.runs.find(part.run_id(base))) is not None]
+        if (
+            not runs
+            and open_writers.has_writer(path)
+            and claims.return_to_inbox(path, self._state, base, self._inbox_folder)
+        ):
+            return []
+        if len(runs) < len(parts) and not base.endswith(("-full", "-rerun", "-resend")):
+            missing = [part for part in parts if self._ledger.runs.find(part.run_id(base)) is None]
+            self._open_runs(base, path, claims.hash_file(path).digest, missing)
+        return [run for run in runs if run.state.is_final]
 
     def reopen(
         self, feed: str, source_run: Run, kind: Literal["full", "rerun", "resend"], keys: Iterable[str] = ()

@@ -7,12 +7,13 @@ An alert emits one event when it is raised and one when it is resolved. Late fil
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Map
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from etl import terminal
-from etl.errors import StateError
+from etl import defect_report, terminal
+from etl.errors import EtlError, StateError
 from etl.events import EventSink
 from etl.mapping import expectations
 from etl.model.runs import Chunk, ChunkState, Run
@@ -28,6 +29,9 @@ _RUN_LOOKBACK = 200
 
 #: Prefixes of the names of alerts that are derived from the ledger, and the prefix of those from a scan of the inbox.
 _DERIVED_PREFIXES = ("late:", "unchanged:")
+#: Prefix of the alerts about claimed files that a start could not take up.
+_CLAIM_PREFIX = "claimed:"
+
 #: Name of the alert that the inbox cannot be read.
 _INBOX_ALERT = "inbox"
 
@@ -92,6 +96,26 @@ def resolve_inbox_alert(ledger: Ledger, emit: EventSink) -> None:
     """Resolve the alert that the inbox cannot be read, if it is active."""
     if AlertStore(ledger.database).resolve_alert(_INBOX_ALERT):
         emit("alert_resolved", alert=_INBOX_ALERT)
+
+
+def update_claim_alerts(ledger: Ledger, problems: Map[str, Exception], now: datetime, emit: EventSink) -> None:
+    """Raise an alert for each claimed file, by name, that a start could not take up; resolve those of other files."""
+    board = AlertStore(ledger.database)
+    names = set()
+    for file, error in problems.items():
+        reason = f"{error.message} ({error.where})" if isinstance(error, EtlError) else _describe_defect(error)
+        shown = terminal.printable(file)[:200]
+        alert = Alert(_CLAIM_PREFIX + shown, f"{shown} is claimed and cannot be processed or archived: {reason}", now)
+        names.add(alert.name)
+        if board.raise_alert(alert):
+            emit("alert_raised", alert=alert.name, message=alert.message)
+    for old in board.list_alerts():
+        if old.name.startswith(_CLAIM_PREFIX) and old.name not in names and board.resolve_alert(old.name):
+            emit("alert_resolved", alert=old.name)
+
+
+def _describe_defect(error: Exception) -> str:
+    return f"{type(error).__name__}; the traceback is in {defect_report.write_traceback(error)}"
 
 
 def refresh_job_alerts(ledger: Ledger, run: Run, chunks: Sequence[Chunk], now: datetime, emit: EventSink) -> None:

@@ -64,10 +64,18 @@ class RunLifecycle:
         self._emit = emit
 
     def resume(self) -> None:
-        """Finish what a crash interrupted: open runs for claimed files without any, archive files of ended runs."""
-        for run in self._intake.resume():
-            if not self._link_shared_file(run):
-                self._archive_file(run)
+        """Finish what a crash interrupted: open runs for claimed files without any, archive files of ended runs.
+
+        A file for which that fails stays claimed and raises an alert; the next start tries again.
+        """
+        ended, problems = self._intake.resume()
+        for run in ended:
+            try:
+                if not self._link_shared_file(run):
+                    self._archive_file(run)
+            except Exception as error:  # one file costs itself only
+                problems[run.file] = error
+        alerts.update_claim_alerts(self._ledger, problems, datetime.now(UTC), self._emit)
 
     def plan(self, run: Run, newer_run: Run | None = None) -> Run:
         """Plan a claimed run and return it: planned, held, merged or invalid.

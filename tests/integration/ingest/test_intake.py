@@ -17,6 +17,7 @@ from etl.ingest import intake, scan
 from etl.mapping import load
 from etl.model.runs import Run, RunState
 from etl.state.files import archive
+from etl.state.ledger.alerts import AlertStore
 from tests.support.shop import STOCK_MAPPING, stock, until
 
 
@@ -115,6 +116,28 @@ def test_an_inbox_that_is_away_for_a_while_has_no_files(tmp_path: Path) -> None:
         if found:
             stop.set()
     assert found == ["a.csv"]
+
+
+def test_a_claimed_file_that_cannot_be_archived_costs_itself_only(desk: Desk) -> None:
+    """A start finds it with its ended run: it stays, an alert says so, other files go on, a later start archives it."""
+    desk.mapping()
+    with desk.open() as work:
+        desk.put("stock_1.csv", stock(("A1", "5")))
+        (run,) = work.intake.claim("stock_1.csv")
+        folder = work.settings.paths.state / "archive" / "2026-01-01" / run.id
+        work.ledger.close_run(run.id, RunState.INVALID, archive=folder)
+    folder.mkdir(parents=True)
+    (folder / "source").touch()  # where a folder has to be made
+    with desk.open() as work:
+        (alert,) = AlertStore(work.ledger.database).list_alerts()
+        assert alert.name == "claimed:stock_1.csv"
+        desk.put("stock_2.csv", stock(("A1", "6")))
+        (other,) = work.intake.claim("stock_2.csv")
+        assert finished(work, other).state is RunState.COMPLETED
+    (folder / "source").unlink()
+    with desk.open() as work:
+        assert AlertStore(work.ledger.database).list_alerts() == []
+    assert (folder / "source" / "stock_1.csv").exists()
 
 
 def test_a_claimed_run_follows_its_mapping_to_another_import(desk: Desk) -> None:
