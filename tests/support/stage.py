@@ -42,7 +42,7 @@ class Stage:
 
     def __init__(self, state: Path, sandbox: Sandbox, url: str, secret: str = "sandbox", **limits: Any) -> None:
         self.state, self.sandbox = state, sandbox
-        self.limits = LimitSettings(**{"requests": 1000, "per_seconds": 6.0, "lost_answer_seconds": 0.2, **limits})
+        self.limits = LimitSettings(**{"requests": 1000, "per_seconds": 6.0, "lost_answer_seconds": 0.5, **limits})
         self.settings = ConnectSettings(
             base_url=url, scope="playground", application_id=7, account_id=11, client_id="sandbox"
         )
