@@ -30,6 +30,9 @@ FEEDS = st.sampled_from(sorted(OPERATION))
 PATHS = st.sampled_from(["/Import", "Onhands", "PriceLists", "Job/Get", "Job/GetLog", "Job/List", "connect/token", ""])
 
 
+#: Seconds in which Job/Get may not know a new job: less than a tenth of the simulator's `lost_answer_seconds`.
+UNKNOWN_SECONDS = 2.0
+
 #: Values of types that the documentation does not give to a field; none of them is a lie that could be believed.
 ODD_VALUES: list[object] = ["x", [], {}, [[]], {"a": {}}, 2**70, 1.5, "\ud83d", "", None]
 ODD_FIELDS: dict[str, list[object]] = {
@@ -73,7 +76,7 @@ def troubles(draw: st.DrawFn) -> Fault:
             )
         )
         # A job that is unknown for ever is a lie about a job that runs: nobody can keep the order then.
-        return Fault(kind=job, times=times, delay=20.0 if job == "job_unknown" else 7200.0)
+        return Fault(kind=job, times=times, delay=UNKNOWN_SECONDS if job == "job_unknown" else 7200.0)
     if kind == "record":
         keys = tuple(draw(st.lists(st.sampled_from(PARTS), min_size=1, max_size=2)))
         what: JobFaultKind = draw(st.sampled_from(["refuse", "warn", "invalid"]))
@@ -85,17 +88,21 @@ def troubles(draw: st.DrawFn) -> Fault:
         )
     )  # fmt: skip
     lasting = draw(st.sampled_from([None, None, None, 300.0]))
+    status = draw(st.sampled_from([400, 403, 404, 408, 500, 502, 503]))
+    path = draw(PATHS)
+    if status == 404 and path in "Job/Get":  # a lie about a job that runs, too
+        path = "/Import"
     return Fault(
         kind=answer,
-        path=draw(PATHS),
+        path=path,
         times=None if lasting else times,
         seconds=lasting,
         after=draw(st.integers(0, 2)),
-        status=draw(st.sampled_from([400, 403, 404, 408, 500, 502, 503])),
+        status=status,
         retry_after=draw(st.sampled_from([None, 7.0, 90.0])),
         retry_after_date=draw(st.booleans()),
         delay=90.0,
-        accept=draw(st.booleans()),
+        accept=status >= 500 and draw(st.booleans()),  # who refuses a request has not taken it
         above=1,
     )
 
