@@ -242,3 +242,47 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         filesystem.write_atomically(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_of_ours_goes_along_with_a_claim(tmp_path: Path) -> None:
+    """It is written whole, read back, counts as no export, and is archived as a companion."""
+    state = tmp_path / "var"
+    file = archive.claim_folder(state, "r1") / "a.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    claims.attach(state, "r1", "keys.json", b"[1]")
+    assert claims.read_attachment(state, "r1", "keys.json") == b"[1]"
+    assert claims.claimed_files(state) == {"r1": file}
+    with pytest.raises(StateError) as caught:
+        claims.read_attachment(state, "r2", "keys.json")
+    assert caught.value.where == str(archive.claim_folder(state, "r2") / ".done" / "keys.json")
+    claims.archive_file(file, tmp_path / "kept", state)
+    assert (tmp_path / "kept" / "companions" / "keys.json").read_bytes() == b"[1]"
+
+
+def test_a_claimed_file_that_is_gone_is_an_error_with_its_place(tmp_path: Path) -> None:
+    """Reading and archiving name the file and what was to happen with it."""
+    path = archive.claim_folder(tmp_path, "r1") / "a.csv"
+    with pytest.raises(StateError) as caught:
+        claims.hash_file(path)
+    assert (caught.value.code, caught.value.where) == ("file-not-moved", str(path))
+    assert "cannot be read: No such file" in caught.value.message
+    with pytest.raises(StateError) as caught:
+        claims.archive_file(path, tmp_path / "kept", tmp_path)
+    assert "cannot be filed away: it is gone" in caught.value.message
+
+
+def test_a_claimed_file_is_described_by_its_content(tmp_path: Path) -> None:
+    """Name below the inbox, size, time and digest; other users can no longer read it."""
+    box = tmp_path / "inbox"
+    (box / "erp").mkdir(parents=True)
+    (box / "erp" / "a.csv").write_bytes(b"abc")
+    (box / "erp" / "a.csv").chmod(0o644)
+    os.utime(box / "erp" / "a.csv", (1_700_000_000, 1_700_000_000))
+    source = claims.claim(box, "erp/a.csv", tmp_path / "var", "r1")
+    assert source is not None
+    assert (source.name, source.size, source.modified_at) == ("erp/a.csv", 3, 1_700_000_000)
+    assert source.digest == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert source.path == archive.claim_folder(tmp_path / "var", "r1") / "erp" / "a.csv"
+    assert source.path.stat().st_mode & 0o777 == 0o600
+    assert (box / "erp").is_dir()
