@@ -66,6 +66,8 @@ def claim(
         return None
     if not _is_same_file(status, target) and return_to_inbox(target, state, claim_id, inbox_folder):
         return None
+    if not filesystem.is_regular_file(target):
+        raise UnmovableFileError("something that is no file has taken its place, and cannot be put back")
     for path in (target, *_companion_paths(state, claim_id)):
         filesystem.restrict_to_owner(path)
     return replace(hash_file(target), name=name)
