@@ -32,6 +32,10 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Seconds for which the client waits for a response.
+RESPONSE_TIMEOUT = 2.0
+
+
 def parts(start: int, count: int) -> list[str]:
     """Part numbers P-0001, P-0002, ..."""
     return [f"P-{number:04}" for number in range(start, start + count)]
@@ -55,7 +59,7 @@ class Stage:
             is_stopped=self.stop.is_set,
             sleep=self.stop.wait,
         )
-        http = HttpOptions(timeout=httpx.Timeout(2.0))
+        http = HttpOptions(timeout=httpx.Timeout(RESPONSE_TIMEOUT))
         self.connect = ConnectClient(self.settings, Secret(secret), self.gate, self.ledger.tokens, http=http)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.keys: dict[tuple[str, int], list[str]] = {}

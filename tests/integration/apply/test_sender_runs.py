@@ -17,7 +17,7 @@ from etl.connect.client import ConnectClient
 from etl.connect.http_exchange import HttpOptions
 from etl.errors import ConnectHttpError, ConnectUnreachableError, StateError
 from etl.sandbox import Fault, SandboxSettings
-from tests.support.stage import PRICES, STOCK, Stage, parts, stage
+from tests.support.stage import PRICES, RESPONSE_TIMEOUT, STOCK, Stage, parts, stage
 
 
 def land(on: Stage, flight: Sender, count: int) -> list[SendResult]:
@@ -50,6 +50,16 @@ def test_a_stuck_job_does_not_stop_another_import(tmp_path: Path) -> None:
             on.stop.set()
         assert on.stored(PRICES) == on.accepted("prices") == set(parts(1, 8))
         assert sorted(on.states()) == ["accepted", "submitted"]
+
+
+def test_a_request_leaves_while_another_one_awaits_its_response(tmp_path: Path) -> None:
+    """The first import is never answered; the second one arrives before the client gives the first one up."""
+    with stage(tmp_path) as on:
+        on.sandbox.inject(Fault(kind="hang", path=STOCK))
+        on.plan(parts(1, 2), parts(3, 2))
+        assert on.go(patience=30)
+        first, second, *_ = [request.time for request in on.sandbox.requests() if request.path.endswith(STOCK)]
+        assert second - first < RESPONSE_TIMEOUT
 
 
 def test_a_stuck_run_takes_all_room_only_for_a_while(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from etl.errors import InternalError, StateError
 from etl.model.runs import Chunk, ChunkState, Counts, RecordError, Run, RunState, Submission
 from etl.state.ledger import repair_steps
-from etl.state.ledger.facade import Ledger
+from etl.state.ledger.facade import ImportedFeed, Ledger
 from tests.integration.state.test_ledger_steps import NOW, STOCK, Clock, planned
 
 PRICES = "Product/ImportSkuPriceLists"
@@ -293,3 +294,42 @@ def test_a_folder_belongs_to_the_catalogue_it_was_bound_to_first(ledger: Ledger)
     with pytest.raises(StateError, match="belongs to one, the settings name two"):
         ledger.meta.bind_target("two")
     assert ledger.meta.target() == "one"
+
+
+def test_feeds_of_another_folder_are_taken_in_together(ledger: Ledger) -> None:
+    """Each gets its base and its newest run, completed and part of the base; the folder its catalogue."""
+    run = Run("old", "stock", STOCK, "s.csv", "d", RunState.CLAIMED, counts=Counts(rows=5, new=4), started=DAY)
+    ledger.import_feeds("shop", [ImportedFeed("stock", "a.parquet", run), ImportedFeed("prices", "b.parquet", None)])
+    assert ledger.meta.target() == "shop"
+    assert (ledger.feeds.generation("stock"), ledger.feeds.generation("prices")) == ("a.parquet", "b.parquet")
+    assert ledger.feeds.list_names() == ["prices", "stock"]
+    imported = ledger.runs.find("old")
+    assert imported == replace(run, state=RunState.COMPLETED, ended=datetime.fromtimestamp(NOW, UTC))
+    assert ledger.runs.list_uncompacted("stock") == ()
+    ledger.import_feeds(None, [])
+    ledger.import_feeds("other", [])
+    assert ledger.meta.target() == "shop"
+
+
+def test_without_a_catalogue_an_import_binds_nothing(ledger: Ledger) -> None:
+    """An export of the sandbox."""
+    ledger.import_feeds(None, [ImportedFeed("stock", "a.parquet", None)])
+    assert ledger.meta.target() is None
+
+
+def test_feeds_are_taken_in_all_or_none(ledger: Ledger) -> None:
+    """The second run is there already: the first feed does not count either."""
+    run = opened(ledger, "old")
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.import_feeds("shop", [ImportedFeed("a", "a.parquet", None), ImportedFeed("stock", "b.parquet", run)])
+    assert (ledger.meta.target(), ledger.feeds.generation("a")) == (None, None)
+
+
+def test_a_claimed_run_can_be_of_another_import(ledger: Ledger) -> None:
+    """Until it is planned; nothing else of it changes."""
+    run = opened(ledger, "r1")
+    assert ledger.change_operation("r1", PRICES) == replace(run, operation=PRICES)
+    assert ledger.runs.find("r1") == replace(run, operation=PRICES)
+    ledger.save_plan("r1", Counts(), ())
+    with pytest.raises(InternalError):
+        ledger.change_operation("r1", STOCK)
