@@ -130,7 +130,8 @@ def _decide_success(
         reason = f"job {job.id} dropped records that its log does not name"
         if chunk.records == 1:
             return Accept(_single_record_errors(single_record, evidence.problems, reason))
-        if failed >= chunk.records and not matches.positions:
+        # The two numbers may count the same record: only one of them alone says that nothing was taken.
+        if max(chunk.validation_failures, job.failed or 0) >= chunk.records and not matches.positions:
             return Fail(f"job {job.id} took none of its {chunk.records} records")
         return Halve(reason)
     if not evidence.difference_is_usual and evidence.difference != "none":

@@ -194,6 +194,12 @@ def test_ended_with_an_unknown_status_is_not_accepted() -> None:
     assert isinstance(judge(7, 0), Repeat)
 
 
+def test_two_numbers_that_make_up_all_records_do_not_say_that_none_was_taken() -> None:
+    """Validation and job may count the same record: the request is halved, so that what was taken is known."""
+    assert isinstance(judge(2, 2, bad=2), Halve)
+    assert isinstance(judge(2, 0, bad=4), Fail)
+
+
 ONE = replace(CHUNK, records=1)
 
 
